@@ -1,0 +1,102 @@
+"""Durable execution for anyio: the durable call graph is a structured-concurrency tree.
+
+Register ordinary functions with a `Resonate` object and call them durably: they survive crashes, sleep for weeks, call
+functions in other processes and wait for people, on asyncio and on trio alike.
+"""
+
+from __future__ import annotations
+
+from ._client import (
+    DurablePromise as DurablePromise,
+    Handle as Handle,
+    Promises as Promises,
+    Resonate as Resonate,
+    Schedule as Schedule,
+    Schedules as Schedules,
+)
+from ._codec import make_converter as make_converter
+from ._engine import (
+    Constant as Constant,
+    Context as Context,
+    DurableFuture as DurableFuture,
+    Exponential as Exponential,
+    Info as Info,
+    Linear as Linear,
+    Never as Never,
+    Retry as Retry,
+    RetryPolicy as RetryPolicy,
+    durable as durable,
+)
+from ._errors import (
+    AlreadyRegistered as AlreadyRegistered,
+    ApplicationError as ApplicationError,
+    BuilderUsed as BuilderUsed,
+    DecodeError as DecodeError,
+    DuplicateId as DuplicateId,
+    DurableCancelledError as DurableCancelledError,
+    DurableError as DurableError,
+    DurableTimeoutError as DurableTimeoutError,
+    EncodeError as EncodeError,
+    ExecutionMismatch as ExecutionMismatch,
+    InvalidArgument as InvalidArgument,
+    InvalidFunction as InvalidFunction,
+    InvalidId as InvalidId,
+    NonDeterminismError as NonDeterminismError,
+    NotFound as NotFound,
+    NotRegistered as NotRegistered,
+    NotRunning as NotRunning,
+    RequestError as RequestError,
+    ResonateError as ResonateError,
+    StoreError as StoreError,
+    StoreInUse as StoreInUse,
+    UsageError as UsageError,
+    WrongWorld as WrongWorld,
+)
+
+__all__ = (
+    "AlreadyRegistered",
+    "ApplicationError",
+    "BuilderUsed",
+    "Constant",
+    "Context",
+    "DecodeError",
+    "DuplicateId",
+    "DurableCancelledError",
+    "DurableError",
+    "DurableFuture",
+    "DurablePromise",
+    "DurableTimeoutError",
+    "EncodeError",
+    "ExecutionMismatch",
+    "Exponential",
+    "Handle",
+    "Info",
+    "InvalidArgument",
+    "InvalidFunction",
+    "InvalidId",
+    "Linear",
+    "Never",
+    "NonDeterminismError",
+    "NotFound",
+    "NotRegistered",
+    "NotRunning",
+    "Promises",
+    "RequestError",
+    "Resonate",
+    "ResonateError",
+    "Retry",
+    "RetryPolicy",
+    "Schedule",
+    "Schedules",
+    "StoreError",
+    "StoreInUse",
+    "UsageError",
+    "WrongWorld",
+    "durable",
+    "make_converter",
+)
+
+# Tracebacks and reprs show the names that users import, and errors are recorded under them.
+for _name in __all__:
+    vars()[_name].__module__ = __name__
+del _name

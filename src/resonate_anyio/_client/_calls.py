@@ -1,0 +1,178 @@
+"""Builders of the ephemeral world: starting roots, here or elsewhere, and scheduling them."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from .._engine._builder import Builder
+from .._engine._children import ONE_YEAR_MS
+from .._engine._targets import address
+from .._engine._worker import encode_remote_call
+from .._errors import DecodeError, ExecutionMismatch, InvalidArgument
+from .._protocol import Promise, PromiseCreate, Value
+from .._time import to_ms
+from ._handle import Handle
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
+    from .._engine._execution import Execution
+    from .._engine._functions import Function
+    from .._engine._worker import Worker
+    from ._resonate import Resonate
+
+T = TypeVar("T")
+
+class RootCall(Builder[T]):
+    """What calls from outside have in common: options, and what goes on record."""
+
+    __slots__ = ("_args", "_func", "_kwargs", "_resonate", "_tags", "_target", "_timeout_ms", "_version")
+
+    def __init__(  # noqa: PLR0913, PLR0917
+        self,
+        resonate: Resonate,
+        label: str,
+        func: Function | str,
+        args: tuple[Any, ...],
+        kwargs: Mapping[str, Any],
+        type_: Any,
+    ) -> None:
+        super().__init__(label, type_)
+        self._resonate = resonate
+        self._func = func
+        self._args = args
+        self._kwargs = kwargs
+        self._timeout_ms = ONE_YEAR_MS
+        self._version: int | None = None
+        self._tags: dict[str, str] = {}
+        self._target: str | None = None
+
+    def timeout(self, timeout: float | timedelta) -> Self:
+        """Set the deadline: so many seconds from the start. Default: one year.
+
+        Raises:
+            InvalidArgument: it is negative or no duration.
+        """
+        self._configure()._timeout_ms = to_ms(timeout)
+        return self
+
+    def version(self, version: int) -> Self:
+        """Say which version of the function runs. Default: that of the function given; for a name, the latest known."""
+        if isinstance(version, bool) or not isinstance(version, int) or version < 1:
+            msg = f"a version is an int of at least 1, not {version!r}"
+            raise InvalidArgument(msg)
+        self._configure()._version = version
+        return self
+
+    def tags(self, tags: Mapping[str, str]) -> Self:
+        """Tag the promise, e.g. for `resonate.promises.search(tags=...)`. Tags of the protocol's own are added to them.
+
+        Raises:
+            InvalidArgument: a name or value is no string.
+        """
+        if not all(isinstance(part, str) for item in tags.items() for part in item):
+            msg = f"tags are strings by name, not {tags!r}"
+            raise InvalidArgument(msg)
+        self._configure()._tags.update(tags)
+        return self
+
+    def target(self, target: str) -> Self:
+        """Say who runs it: a group's name, or an address such as `poll://any@group`. Default: the own group."""
+        self._configure()._target = address(target)
+        return self
+
+    def _param(self, func: Function | str) -> Value:
+        return encode_remote_call(self._resonate._codec, func, self._version, self._args, self._kwargs)
+
+
+class StartCall(RootCall[T]):
+    """A root that is about to be started. Awaiting it starts it and waits for the result."""
+
+    __slots__ = ("_id",)
+
+    def __init__(self, resonate: Resonate, verb: str, id: str, *call: Any) -> None:
+        func = call[0]
+        name = func if isinstance(func, str) else func.name
+        super().__init__(resonate, f"resonate.{verb}({id!r}, {name}, ...)", *call)
+        self._id = id
+
+    async def spawn(self) -> Handle[T]:
+        """Start it and return a handle at once. The same id joins what runs already.
+
+        Raises:
+            ExecutionMismatch: what runs under this id is a call of something else.
+        """
+        self._use()
+        return await self._start()
+
+    async def _run(self) -> T:
+        return await (await self._start())
+
+    async def _start(self) -> Handle[T]:
+        raise NotImplementedError
+
+    def _create(self, worker: Worker, param: Value, target: str) -> PromiseCreate:
+        lineage = dict.fromkeys(("resonate:origin", "resonate:branch", "resonate:parent"), self._id)
+        return PromiseCreate(
+            id=self._id,
+            timeout_at=worker.connection.now() + self._timeout_ms,
+            param=param,
+            tags={**self._tags, **lineage, "resonate:scope": "global", "resonate:target": self._target or target},
+        )
+
+    def _handle(self, execution: Execution | None = None) -> Handle[T]:
+        return Handle(self._id, self._type, self._resonate._worker, execution)
+
+    def _check_same(self, promise: Promise, asked: Value) -> None:
+        """Whoever uses an id a second time means the same call."""
+        if promise.param == asked:
+            return
+        codec = self._resonate._codec
+        wanted = codec.decode_call(asked)
+        requested = f"{wanted.func!r} (version {wanted.version})"
+        try:
+            found = codec.decode_call(promise.param)
+        except DecodeError:
+            raise ExecutionMismatch(self._id, "no function: a bare promise", requested) from None
+        if (found.func, found.version or 1) != (wanted.func, wanted.version):
+            raise ExecutionMismatch(self._id, f"{found.func!r} (version {found.version or 1})", requested)
+        if (found.args, found.kwargs) != (wanted.args, wanted.kwargs):
+            message = f"{self._label} joins an execution with other arguments; those of the first call stand"
+            filename, line = self._made_at
+            warnings.warn_explicit(message, UserWarning, filename, line)
+
+
+class RunCall(StartCall[T]):
+    """`resonate.run(...)`: runs in this process if it is new; recovers in any process of the group."""
+
+    __slots__ = ()
+
+    async def _start(self) -> Handle[T]:
+        resonate = self._resonate
+        worker = resonate._worker()
+        assert not isinstance(self._func, str)
+        function = self._func if self._version is None else resonate._registry.get(self._func.name, self._version)
+        param = self._param(function)
+        target = worker.identity.preferred
+        promise, execution = await worker.invoke(self._create(worker, param, target))
+        self._check_same(promise, param)
+        return self._handle(execution)
+
+
+class RpcCall(StartCall[T]):
+    """`resonate.rpc(...)`: runs on any worker of the target."""
+
+    __slots__ = ()
+
+    async def _start(self) -> Handle[T]:
+        worker = self._resonate._worker()
+        param = self._param(self._func)
+        request = self._create(worker, param, self._resonate._settings.own_group)
+        promise = worker.promise_of(request, await worker.request(request), self._id)
+        self._check_same(promise, param)
+        return self._handle()
+
+

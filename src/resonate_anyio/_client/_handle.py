@@ -1,0 +1,66 @@
+"""`Handle`: an execution seen from outside."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
+
+from attrs import define
+
+from .._engine._outcomes import value_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Generator
+
+    from .._engine._execution import Execution
+    from .._engine._worker import Worker
+
+T = TypeVar("T")
+
+
+@define(eq=False, repr=False)
+class Handle(Generic[T]):
+    """An execution that was started, joined or looked up by id. `await` gives its result.
+
+    Waiting may be cancelled at any time: the execution goes on. Only `cancel` ends it.
+
+    Attributes:
+        id: the full id, prefix included.
+    """
+
+    id: str
+    _type: Any
+    _worker: Callable[[], Worker]
+    _execution: Execution | None = None
+
+    def __await__(self) -> Generator[Any, Any, T]:
+        return self.result().__await__()
+
+    async def result(self) -> T:
+        """Wait for the result and return it, or raise what the execution failed with. May be called many times.
+
+        Raises:
+            DurableTimeoutError: its deadline passed.
+            DurableCancelledError: it was cancelled.
+            ApplicationError: it failed with an exception whose type this program does not know.
+            NonDeterminismError: its replay in this process has been halted.
+            DecodeError: what is recorded does not fit the type that was asked for.
+            NotRunning: the `Resonate` object was stopped first.
+        """
+        worker = self._worker()
+        record = await worker.settled(self.id, self._execution)
+        live = None if self._execution is None else self._execution.root.live
+        return cast("T", value_of(record, self._type, worker.codec, live=live))
+
+    async def done(self) -> bool:
+        """Ask whether the execution has ended, without waiting for it."""
+        return not (await self._worker().get(self.id)).pending
+
+    async def cancel(self) -> None:
+        """Cancel the execution: its promise is settled, its local code ended, what is pending below it cancelled.
+
+        An execution that has already ended stays as it is.
+        """
+        await self._worker().cancel(self.id)
+
+    def __repr__(self) -> str:
+        return f"<Handle {self.id}>"

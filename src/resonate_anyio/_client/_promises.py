@@ -1,0 +1,176 @@
+"""`resonate.promises`: durable promises by hand, for people, webhooks and other programs to settle."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Mapping
+from datetime import datetime
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+
+from attrs import define, frozen
+
+from .._codec import Codec
+from .._errors import DecodeError, InvalidArgument
+from .._protocol import Promise, PromiseCreate, PromiseGet, PromiseSearch, PromiseSettle, PromiseState, Value
+from .._time import from_ms, instant_ms
+
+if TYPE_CHECKING:
+    from .._engine._worker import Worker
+
+State: TypeAlias = Literal["pending", "resolved", "rejected", "rejected_canceled", "rejected_timedout"]
+Settlement: TypeAlias = Literal["resolved", "rejected", "rejected_canceled"]
+
+_SETTLEMENTS = ("resolved", "rejected", "rejected_canceled")
+
+
+@frozen(kw_only=True)
+class DurablePromise:
+    """A promise as it is recorded.
+
+    Attributes:
+        id: its id, in full.
+        state: `pending`, or how it was settled.
+        param: what it was created with, as JSON gives it back; for a call, the function and its arguments.
+        value: what it was settled with, as JSON gives it back; an error is a dict with `name` and `message`.
+        tags: its tags, those of the protocol included.
+        timeout_at: its deadline.
+        created_at: when it was created.
+        settled_at: when it was settled, or None.
+    """
+
+    id: str
+    state: State
+    param: Any
+    value: Any
+    tags: Mapping[str, str]
+    timeout_at: datetime
+    created_at: datetime
+    settled_at: datetime | None = None
+
+
+def public(record: Promise, codec: Codec) -> DurablePromise:
+    """A record as users see it."""
+    return DurablePromise(
+        id=record.id,
+        state=record.state.value,
+        param=_readable(record.param, codec),
+        value=_readable(record.value, codec),
+        tags=dict(record.tags),
+        timeout_at=from_ms(record.timeout_at),
+        created_at=from_ms(record.created_at),
+        settled_at=None if record.settled_at is None else from_ms(record.settled_at),
+    )
+
+
+def _readable(value: Value, codec: Codec) -> Any:
+    # Other programs may keep what they like in a promise; it is shown as it is then.
+    try:
+        return codec.decode(value)
+    except DecodeError:
+        return value.data
+
+
+@define(eq=False, repr=False)
+class Promises:
+    """Durable promises by hand. Ids are taken as they are: `RESONATE_PREFIX` is not applied."""
+
+    _codec: Codec
+    _worker: Callable[[str], Worker]
+
+    async def create(
+        self,
+        id: str,
+        timeout_at: datetime | int,
+        param: object = None,
+        tags: Mapping[str, str] | None = None,
+    ) -> DurablePromise:
+        """Create a promise, or return the one that has the id already, whatever it was created with.
+
+        Args:
+            id: not empty.
+            timeout_at: the deadline: an aware datetime, or epoch milliseconds.
+            param: recorded with it, for whoever is to settle it.
+            tags: strings by name.
+
+        Raises:
+            InvalidArgument: an argument is unusable.
+            EncodeError: `param` cannot be turned into JSON.
+        """
+        if not isinstance(id, str) or not id:
+            msg = f"the id of a promise is a string that is not empty, not {id!r}"
+            raise InvalidArgument(msg)
+        worker = self._worker("create")
+        request = PromiseCreate(
+            id=id, timeout_at=instant_ms(timeout_at), param=self._encode(param), tags=dict(tags or {})
+        )
+        response = await worker.request(request)
+        return self._public(worker.promise_of(request, response, id))
+
+    async def get(self, id: str) -> DurablePromise:
+        """Return the promise.
+
+        Raises:
+            NotFound: there is none.
+        """
+        worker = self._worker("get")
+        request = PromiseGet(id=id)
+        return self._public(worker.promise_of(request, await worker.request(request), id))
+
+    async def settle(self, id: str, state: Settlement, value: object = None) -> DurablePromise:
+        """Settle a promise, or return it as it was settled before: the first one wins.
+
+        Args:
+            id: the promise's id.
+            state: `resolved`, `rejected` or `rejected_canceled`.
+            value: what it is settled with. An exception is recorded as the error that a function would fail with.
+
+        Raises:
+            NotFound: there is none.
+            InvalidArgument: the state is none of the three.
+            EncodeError: the value cannot be turned into JSON.
+        """
+        if state not in _SETTLEMENTS:
+            msg = f"a promise is settled as one of {', '.join(_SETTLEMENTS)}, not {state!r}"
+            raise InvalidArgument(msg)
+        worker = self._worker("settle")
+        if state == "rejected_canceled" and value is None:
+            return self._public(await worker.cancel(id))
+        request = PromiseSettle(id=id, state=PromiseState(state), value=self._encode(value))
+        return self._public(worker.promise_of(request, await worker.request(request), id))
+
+    async def resolve(self, id: str, value: object = None) -> DurablePromise:
+        """Settle a promise with a value; see `settle`."""
+        return await self.settle(id, "resolved", value)
+
+    async def reject(self, id: str, error: object = None) -> DurablePromise:
+        """Settle a promise with an error: an exception, or any JSON value; see `settle`."""
+        return await self.settle(id, "rejected", error)
+
+    async def cancel(self, id: str) -> DurablePromise:
+        """Cancel a promise: whoever waits gets `DurableCancelledError`. A running execution of that id is ended."""
+        return await self.settle(id, "rejected_canceled")
+
+    async def search(
+        self, *, state: State | None = None, tags: Mapping[str, str] | None = None
+    ) -> AsyncIterator[DurablePromise]:
+        """Iterate over all promises in the order of their ids, or those of one state or with all of these tags.
+
+        Rows are as stored: one whose deadline has just passed may still say `pending`.
+        """
+        worker = self._worker("search")
+        wanted = None if state is None else PromiseState(state)
+        cursor: str | None = None
+        while True:
+            response = await worker.request(PromiseSearch(state=wanted, tags=dict(tags or {}), cursor=cursor))
+            for record in response.promises:
+                yield self._public(record)
+            cursor = response.cursor
+            if cursor is None:
+                return
+
+    def _encode(self, value: object) -> Value:
+        if isinstance(value, Exception):
+            return self._codec.encode_error(value)
+        return self._codec.encode(value)
+
+    def _public(self, record: Promise) -> DurablePromise:
+        return public(record, self._codec)

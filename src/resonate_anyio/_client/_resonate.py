@@ -1,0 +1,432 @@
+"""`Resonate`: the ephemeral world's way into the durable one."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Awaitable, Callable
+from contextlib import AsyncExitStack
+from datetime import timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar, overload
+
+import anyio
+from anyio import CancelScope, CapacityLimiter
+from anyio.lowlevel import EventLoopToken, current_token
+from attrs import define
+
+from .._codec import Codec
+from .._engine._context import Context
+from .._engine._dependencies import Dependencies
+from .._engine._frame import current_frame
+from .._engine._functions import Function, Registry, check_call
+from .._engine._info import Info
+from .._engine._leaf import Threads
+from .._engine._worker import Worker
+from .._errors import InvalidArgument, NotRegistered, NotRunning, UsageError, WrongWorld
+from .._graph import check_root_id
+from ..abc import Network, Store
+from ..networks import LocalNetwork
+from ..stores import MemoryStore, SQLiteStore
+from ._calls import RpcCall, RunCall
+from ._handle import Handle
+from ._promises import Promises
+from ._schedules import ScheduleCall, Schedules
+from ._settings import DEFAULT_GRACE, DEFAULT_THREADS, DEFAULT_TTL, resolve, resolve_network
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+    from cattrs import Converter
+    from typing_extensions import Self
+
+P = ParamSpec("P")
+T = TypeVar("T")
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+@define(eq=False)
+class _Running:
+    """What exists between the start and the end of the block."""
+
+    worker: Worker
+    token: EventLoopToken
+    stack: AsyncExitStack
+
+
+class Resonate:
+    """Registers, starts and awaits durable functions.
+
+    It can be made at import time, outside of any event loop. `async with resonate:` starts it; everything that it does
+    is a child of that block, and leaving the block stops it in order: running leaves get a grace period, what has
+    finished is recorded, what has not is released and goes on at the next start. It may be entered again after that.
+    """
+
+    def __init__(  # noqa: PLR0913
+        self,
+        url: str | None = None,
+        *,
+        group: str | None = None,
+        pid: str | None = None,
+        ttl: float | timedelta = DEFAULT_TTL,
+        token: str | None = None,
+        prefix: str | None = None,
+        store: Store | None = None,
+        network: Network | None = None,
+        converter: Converter | None = None,
+        grace: float | timedelta = DEFAULT_GRACE,
+        threads: int = DEFAULT_THREADS,
+    ) -> None:
+        """Where promises are kept is taken from the first of these that is given: `url`, `store` or `network`;
+        `RESONATE_URL`; `RESONATE_HOST` and `RESONATE_PORT`; else they are kept in memory.
+
+        Args:
+            url: the address of a Resonate Server.
+            group: the worker group that this process belongs to. Default: `default`.
+            pid: the name of this process within its group. Default: a random one.
+            ttl: how long a lease lasts that is not renewed, in seconds or as a `timedelta`.
+            token: the token for the server. Default: `RESONATE_TOKEN`.
+            prefix: goes before every root id, verbatim. Default: `RESONATE_PREFIX`.
+            store: keeps the promises of an embedded engine of its own.
+            network: a network that others may share, e.g. one `LocalNetwork` for several `Resonate` objects.
+            converter: a cattrs converter whose hooks say how your own types are recorded.
+            grace: how long running leaves are waited for when this is stopped, in seconds or as a `timedelta`.
+            threads: how many synchronous functions may run at once.
+
+        Raises:
+            UsageError: url, store and network contradict each other.
+            InvalidArgument: a setting is unusable.
+        """
+        self._settings = resolve(
+            network=resolve_network(url, store, network, os.environ),
+            group=group,
+            pid=pid,
+            ttl=ttl,
+            grace=grace,
+            threads=threads,
+            token=token,
+            prefix=prefix,
+            environ=os.environ,
+        )
+        self._registry = Registry()
+        self._dependencies = Dependencies()
+        self._codec = Codec() if converter is None else Codec(converter)
+        self._running: _Running | None = None
+        self._entered = False
+        self.promises = Promises(self._codec, lambda verb: self._worker_for(f"resonate.promises.{verb}"))
+        """Durable promises by hand."""
+        self.schedules = Schedules(self._codec, lambda verb: self._worker_for(f"resonate.schedules.{verb}"))
+        """Schedules by hand."""
+
+    @classmethod
+    def local(cls, path: str | os.PathLike[str] | None = None, **settings: Any) -> Resonate:
+        """Make one with an embedded engine, whatever the environment says.
+
+        Args:
+            path: the SQLite file that keeps the promises; None keeps them in memory, with this object.
+            settings: as for `Resonate`, without `url`, `store` and `network`.
+        """
+        store: Store = MemoryStore() if path is None else SQLiteStore(Path(path))
+        return cls(network=LocalNetwork(store), **settings)
+
+    # Before the start
+
+    @overload
+    def register(self, func: F, /, *, name: str | None = None, version: int | None = None) -> F: ...
+    @overload
+    def register(self, /, *, name: str | None = None, version: int | None = None) -> Callable[[F], F]: ...
+    def register(
+        self, func: Callable[..., Any] | None = None, /, *, name: str | None = None, version: int | None = None
+    ) -> Any:
+        """Make a function known, so that it can be called by name, from other processes, and recovered after a crash.
+
+        Also a decorator, with or without arguments. Returns the function itself.
+
+        Args:
+            func: the function.
+            name: what it is called by. Default: what `@durable` says, else its own name.
+            version: which version of it this is. Default: what `@durable` says, else 1.
+
+        Raises:
+            AlreadyRegistered: another function has this name and version.
+            InvalidFunction: it cannot be a durable function.
+        """
+        if func is None:
+            return lambda f: self.register(f, name=name, version=version)
+        self._registry.add(func, name, version)
+        return func
+
+    def with_dependency(self, value: object, kind: type | None = None) -> Self:
+        """Give durable functions an object that is no argument, such as a connection pool.
+
+        They get it with `ctx.get_dependency(T)` or `info.get_dependency(T)`.
+
+        Args:
+            value: the object.
+            kind: what it is asked for by. Default: its own type.
+
+        Raises:
+            UsageError: `value` is no `kind`.
+        """
+        self._dependencies.add(value, type(value) if kind is None else kind)
+        return self
+
+    # Life
+
+    async def __aenter__(self) -> Self:
+        if self._entered:
+            msg = "this Resonate object is running already; an object is entered once at a time: make another one"
+            raise UsageError(msg)
+        self._check_world("async with resonate", None)
+        self._entered = True
+        try:
+            async with AsyncExitStack() as stack:
+                worker = await stack.enter_async_context(self._open())
+                self._running = _Running(worker, current_token(), stack.pop_all())
+        except BaseException:
+            self._entered = False
+            raise
+        return self
+
+    async def __aexit__(
+        self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        # Everything of ours has ended after `stop`. The body's exception is kept away from the task groups inside,
+        # which would wrap it.
+        assert self._running is not None
+        running = self._running
+        try:
+            with CancelScope(shield=True):
+                await running.worker.stop()
+            await running.stack.aclose()
+        finally:
+            self._running = None
+            self._entered = False
+
+    def _open(self) -> Any:
+        settings = self._settings
+        return Worker.open(
+            settings.network,
+            settings.identity(),
+            registry=self._registry,
+            codec=self._codec,
+            dependencies=self._dependencies,
+            threads=Threads(CapacityLimiter(settings.threads)),
+            ttl_ms=settings.ttl_ms,
+            grace=settings.grace,
+            make_context=Context,
+        )
+
+    async def stop(self) -> None:
+        """Stop in order, as leaving the block does, and wait until that is done. What waits here gets `NotRunning`."""
+        self._check_world("resonate.stop()", None)
+        if self._running is not None:
+            await self._worker().stop()
+
+    async def serve(self) -> None:
+        """Keep a worker going until it is stopped: by `stop()`, by being cancelled, or by SIGINT or SIGTERM.
+
+        Nothing else in this package installs signal handlers.
+        """
+        self._check_world("resonate.serve()", None)
+        worker = self._worker()
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(_stop_on_signal, worker)
+            await worker.stopped.wait()
+            tasks.cancel_scope.cancel()
+
+    # Calls
+
+    @overload
+    def run(
+        self, id: str, func: Callable[Concatenate[Context, P], Awaitable[T]], /, *args: P.args, **kwargs: P.kwargs
+    ) -> RunCall[T]: ...
+    @overload
+    def run(
+        self, id: str, func: Callable[Concatenate[Info, P], Awaitable[T]], /, *args: P.args, **kwargs: P.kwargs
+    ) -> RunCall[T]: ...
+    @overload
+    def run(
+        self, id: str, func: Callable[Concatenate[Info, P], T], /, *args: P.args, **kwargs: P.kwargs
+    ) -> RunCall[T]: ...
+    @overload
+    def run(self, id: str, func: Callable[P, Awaitable[T]], /, *args: P.args, **kwargs: P.kwargs) -> RunCall[T]: ...
+    @overload
+    def run(self, id: str, func: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> RunCall[T]: ...
+    @overload
+    def run(self, id: str, func: str, /, *args: Any, **kwargs: Any) -> RunCall[Any]: ...
+    def run(self, id: str, func: Callable[..., Any] | str, /, *args: Any, **kwargs: Any) -> RunCall[Any]:
+        """Run a registered function durably: here if it is new, and after a crash in any process of the group.
+
+        The same id joins what runs, or has run, under it.
+
+        Raises:
+            InvalidId: the id is empty, too long, or contains `.` or `:`.
+            NotRegistered: the function is not registered.
+            InvalidArgument: it cannot be called with these arguments.
+        """
+        self._check_world("resonate.run()", "ctx.run()")
+        function = self._registered(func)
+        check_call(function, args, kwargs)
+        return RunCall(self, "run", self._full_id(id), function, args, kwargs, function.returns)
+
+    @overload
+    def rpc(
+        self, id: str, func: Callable[Concatenate[Context, P], Awaitable[T]], /, *args: P.args, **kwargs: P.kwargs
+    ) -> RpcCall[T]: ...
+    @overload
+    def rpc(
+        self, id: str, func: Callable[Concatenate[Info, P], Awaitable[T]], /, *args: P.args, **kwargs: P.kwargs
+    ) -> RpcCall[T]: ...
+    @overload
+    def rpc(
+        self, id: str, func: Callable[Concatenate[Info, P], T], /, *args: P.args, **kwargs: P.kwargs
+    ) -> RpcCall[T]: ...
+    @overload
+    def rpc(self, id: str, func: Callable[P, Awaitable[T]], /, *args: P.args, **kwargs: P.kwargs) -> RpcCall[T]: ...
+    @overload
+    def rpc(self, id: str, func: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> RpcCall[T]: ...
+    @overload
+    def rpc(self, id: str, func: str, /, *args: Any, **kwargs: Any) -> RpcCall[Any]: ...
+    def rpc(self, id: str, func: Callable[..., Any] | str, /, *args: Any, **kwargs: Any) -> RpcCall[Any]:
+        """Run a function durably on any worker of the target, by name or by function. See `run`.
+
+        A name need not be registered here.
+
+        Raises:
+            InvalidId: the id is empty, too long, or contains `.` or `:`.
+            NotRegistered: a function was given that is not registered.
+            InvalidArgument: it cannot be called with these arguments.
+        """
+        self._check_world("resonate.rpc()", "ctx.rpc()")
+        callee = self._callee(func, args, kwargs)
+        returns = Any if isinstance(callee, str) else callee.returns
+        return RpcCall(self, "rpc", self._full_id(id), callee, args, kwargs, returns)
+
+    @overload
+    def schedule(
+        self, name: str, cron: str, func: Callable[Concatenate[Context, P], Any], /, *args: P.args, **kwargs: P.kwargs
+    ) -> ScheduleCall: ...
+    @overload
+    def schedule(
+        self, name: str, cron: str, func: Callable[Concatenate[Info, P], Any], /, *args: P.args, **kwargs: P.kwargs
+    ) -> ScheduleCall: ...
+    @overload
+    def schedule(
+        self, name: str, cron: str, func: Callable[P, Any], /, *args: P.args, **kwargs: P.kwargs
+    ) -> ScheduleCall: ...
+    @overload
+    def schedule(self, name: str, cron: str, func: str, /, *args: Any, **kwargs: Any) -> ScheduleCall: ...
+    def schedule(
+        self, name: str, cron: str, func: Callable[..., Any] | str, /, *args: Any, **kwargs: Any
+    ) -> ScheduleCall:
+        """Start a function again and again by cron, in UTC. Each run has the id `{name}-{epoch milliseconds}`.
+
+        Weekdays count from 1 = Sunday, so spell them (`mon-fri`); when day and weekday are both restricted, both must
+        match. What was missed while no engine ran is made up for, in order.
+
+        Raises:
+            InvalidArgument: the name or the cron expression is not valid, or the arguments do not fit.
+            NotRegistered: a function was given that is not registered.
+        """
+        self._check_world("resonate.schedule()", "ctx.detached()")
+        return ScheduleCall(self, name, cron, self._callee(func, args, kwargs), args, kwargs)
+
+    async def get(self, id: str, type_: type[T] | Any = Any) -> Handle[T]:
+        """Return a handle to an execution that exists already.
+
+        Args:
+            id: its id, with or without the prefix; ids of children, with dots, are taken as they are.
+            type_: what its result is rebuilt as.
+
+        Raises:
+            NotFound: there is none.
+        """
+        self._check_world("resonate.get()", "ctx.rpc() or ctx.promise()")
+        worker = self._worker()
+        full = id if "." in id else self._full_id(id)
+        await worker.get(full)
+        return Handle(full, type_, self._worker, worker.executions.get(full))
+
+    async def cancel(self, id: str) -> None:
+        """Cancel an execution: its promise is settled, its local code ended, what is pending below it cancelled.
+
+        Raises:
+            NotFound: there is none.
+        """
+        self._check_world("resonate.cancel()", None)
+        await self._worker().cancel(id if "." in id else self._full_id(id))
+
+    async def resume(self, id: str) -> None:
+        """Let an execution continue that was halted because its replay differed from its history.
+
+        Raises:
+            NotFound: there is none.
+            RequestError: it is not halted.
+        """
+        self._check_world("resonate.resume()", None)
+        await self._worker().resume(id if "." in id else self._full_id(id))
+
+    # Inside
+
+    def _registered(self, func: Callable[..., Any] | str) -> Function:
+        if isinstance(func, str):
+            return self._registry.get(func)
+        function = self._registry.find(func)
+        if function is None:
+            raise NotRegistered(Function.of(func).name, known=self._registry.names)
+        return function
+
+    def _callee(
+        self, func: Callable[..., Any] | str, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> Function | str:
+        if isinstance(func, str):
+            if not func:
+                msg = "the name of a function must not be empty"
+                raise InvalidArgument(msg)
+            return func
+        function = self._registered(func)
+        check_call(function, args, kwargs)
+        return function
+
+    def _full_id(self, id: str) -> str:
+        return check_root_id(id, prefix=self._settings.prefix)
+
+    def _worker_for(self, call: str) -> Worker:
+        self._check_world(call, "ctx.promise()")
+        return self._worker()
+
+    def _worker(self) -> Worker:
+        if self._running is None:
+            msg = "this Resonate object is not running; calls are made inside its block: async with resonate: ..."
+            raise NotRunning(msg)
+        if current_token() != self._running.token:
+            msg = "this Resonate object runs in another event loop; make one for each loop"
+            raise NotRunning(msg)
+        if self._running.worker.draining:
+            msg = "this Resonate object has been stopped; leave its block and enter it again"
+            raise NotRunning(msg)
+        return self._running.worker
+
+    @staticmethod
+    def _check_world(call: str, instead: str | None) -> None:
+        frame = current_frame.get()
+        if frame is None:
+            return
+        advice = f"use {instead} of its own context instead" if instead else "that belongs outside of durable functions"
+        msg = (
+            f"{call} was called inside the durable function {frame.function.name!r} ({frame.id!r}), where it would not "
+            f"be part of its history; {advice}"
+        )
+        raise WrongWorld(msg)
+
+    def __repr__(self) -> str:
+        state = "running" if self._running is not None else "not running"
+        return f"<Resonate {self._settings.group}/{self._settings.pid} {state}>"
+
+
+async def _stop_on_signal(worker: Worker) -> None:
+    with anyio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
+        async for _ in signals:
+            break
+    await worker.stop()

@@ -1,0 +1,251 @@
+"""Schedules: functions that are started again and again by cron."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import AsyncIterator, Callable, Mapping
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, Any, Final
+
+from attrs import define, field, frozen
+
+from .._codec import Codec
+from .._errors import InvalidArgument, NotFound, RequestError
+from .._protocol import (
+    Request,
+    Response,
+    Schedule as ScheduleRecord,
+    ScheduleCreate,
+    ScheduleDelete,
+    ScheduleGet,
+    ScheduleSearch,
+    counts_weekdays,
+    parse_cron,
+)
+from .._time import from_ms, to_ms
+from ._calls import RootCall
+from ._promises import _readable
+
+if TYPE_CHECKING:
+    from .._engine._functions import Function
+    from .._engine._worker import Worker
+    from ._resonate import Resonate
+
+# With a dot in it, the children of what is fired would be refused by newer servers (distribution 5).
+_TEMPLATE: Final = "{{.id}}-{{.timestamp}}"
+
+
+@frozen(kw_only=True)
+class Schedule:
+    """A schedule as it is recorded.
+
+    Attributes:
+        id: its name.
+        cron: when it fires, in UTC, in the server's dialect.
+        promise_id: the template of the ids that it fires.
+        promise_timeout: how long each of them may take.
+        param: what each is created with.
+        tags: what each is tagged with.
+        created_at: when the schedule was created.
+        next_run_at: when it fires next.
+        last_run_at: when it has fired last, or None.
+    """
+
+    id: str
+    cron: str
+    promise_id: str
+    promise_timeout: timedelta
+    param: Any
+    tags: Mapping[str, str]
+    created_at: datetime
+    next_run_at: datetime
+    last_run_at: datetime | None
+    _schedules: Schedules = field(repr=False, eq=False)
+
+    async def delete(self) -> None:
+        """Delete the schedule. What it has fired runs on.
+
+        Raises:
+            NotFound: it is gone already.
+        """
+        await self._schedules.delete(self.id)
+
+
+@define(eq=False, repr=False)
+class Schedules:
+    """Schedules by hand. `resonate.schedule(...)` makes one that calls a function."""
+
+    _codec: Codec
+    _worker: Callable[[str], Worker]
+
+    async def create(  # noqa: PLR0913
+        self,
+        id: str,
+        cron: str,
+        promise_id: str,
+        promise_timeout: float | timedelta,
+        *,
+        promise_param: object = None,
+        promise_tags: Mapping[str, str] | None = None,
+    ) -> Schedule:
+        """Create a schedule, or return the one that has the id already.
+
+        Args:
+            id: its name, without `.` and `:`.
+            cron: five fields (minute hour day month weekday) or six with seconds first, in UTC. Weekdays count from
+                1 = Sunday, so spell them: `mon-fri`. When day and weekday are both restricted, both must match.
+            promise_id: the template of the promise ids, with `{{.id}}` and `{{.timestamp}}` (epoch milliseconds).
+            promise_timeout: seconds, or a `timedelta`, from each firing to the deadline of what it fires.
+            promise_param: what each promise is created with.
+            promise_tags: what each promise is tagged with; `resonate:target` says who runs it.
+
+        Raises:
+            InvalidArgument: an argument is unusable.
+            EncodeError: `promise_param` cannot be turned into JSON.
+        """
+        return await self._create(
+            ScheduleCreate(
+                id=check_schedule_id(id),
+                cron=checked_cron(cron),
+                promise_id=promise_id,
+                promise_timeout=to_ms(promise_timeout),
+                promise_param=self._codec.encode(promise_param),
+                promise_tags=dict(promise_tags or {}),
+            )
+        )
+
+    async def get(self, id: str) -> Schedule:
+        """Return the schedule.
+
+        Raises:
+            NotFound: there is none.
+        """
+        request = ScheduleGet(id=id)
+        return self._public(self._checked(request, await self._worker("get").request(request), id))
+
+    async def delete(self, id: str) -> None:
+        """Delete the schedule. What it has fired runs on.
+
+        Raises:
+            NotFound: there is none.
+        """
+        request = ScheduleDelete(id=id)
+        response = await self._worker("delete").request(request)
+        if response.status != 200:
+            self._checked(request, response, id)
+
+    async def search(self, *, tags: Mapping[str, str] | None = None) -> AsyncIterator[Schedule]:
+        """Iterate over all schedules in the order of their ids, or those whose promises have all of these tags."""
+        worker = self._worker("search")
+        cursor: str | None = None
+        while True:
+            response = await worker.request(ScheduleSearch(tags=dict(tags or {}), cursor=cursor))
+            for record in response.schedules:
+                yield self._public(record)
+            cursor = response.cursor
+            if cursor is None:
+                return
+
+    async def _create(self, request: ScheduleCreate) -> Schedule:
+        response = await self._worker("create").request(request)
+        record = self._checked(request, response, request.id)
+        wanted = (request.cron, request.promise_id, request.promise_param, dict(request.promise_tags))
+        found = (record.cron, record.promise_id, record.promise_param, dict(record.promise_tags))
+        if wanted != found:
+            message = (
+                f"the schedule {record.id!r} exists already and says something else ({record.cron!r}); it stays as it "
+                f"is. To change it: await resonate.schedules.delete({record.id!r}), then create it again"
+            )
+            warnings.warn(message, UserWarning, stacklevel=3)
+        return self._public(record)
+
+    @staticmethod
+    def _checked(request: Request, response: Response, id: str) -> ScheduleRecord:
+        if response.status == 404:
+            raise NotFound("schedule", id)
+        if response.status != 200 or response.schedule is None:
+            raise RequestError(request.kind, response.status, response.error or "")
+        return response.schedule
+
+    def _public(self, record: ScheduleRecord) -> Schedule:
+        return Schedule(
+            id=record.id,
+            cron=record.cron,
+            promise_id=record.promise_id,
+            promise_timeout=timedelta(milliseconds=record.promise_timeout),
+            param=_readable(record.promise_param, self._codec),
+            tags=dict(record.promise_tags),
+            created_at=from_ms(record.created_at),
+            next_run_at=from_ms(record.next_run_at),
+            last_run_at=None if record.last_run_at is None else from_ms(record.last_run_at),
+            schedules=self,
+        )
+
+
+class ScheduleCall(RootCall[Schedule]):
+    """`resonate.schedule(...)`: awaiting it creates the schedule and gives it."""
+
+    __slots__ = ("_cron", "_name")
+
+    def __init__(
+        self,
+        resonate: Resonate,
+        name: str,
+        cron: str,
+        func: Function | str,
+        args: tuple[Any, ...],
+        kwargs: Mapping[str, Any],
+    ) -> None:
+        self._name = check_schedule_id(name)
+        self._cron = checked_cron(cron)
+        label = func if isinstance(func, str) else func.name
+        super().__init__(resonate, f"resonate.schedule({name!r}, {cron!r}, {label}, ...)", func, args, kwargs, None)
+
+    async def _run(self) -> Schedule:
+        settings = self._resonate._settings
+        target = self._target or settings.own_group
+        return await self._resonate.schedules._create(
+            ScheduleCreate(
+                id=self._name,
+                cron=self._cron,
+                promise_id=settings.prefix + _TEMPLATE,
+                promise_timeout=self._timeout_ms,
+                promise_param=self._param(self._func),
+                promise_tags={**self._tags, "resonate:target": target, "resonate:scope": "global"},
+            )
+        )
+
+
+def check_schedule_id(id: str) -> str:
+    """The id of a schedule, from which the ids that it fires are made.
+
+    Raises:
+        InvalidArgument: it is empty or has a separator in it.
+    """
+    if not isinstance(id, str) or not id or "." in id or ":" in id:
+        msg = f"the name of a schedule is not empty and has no '.' and no ':' in it, unlike {id!r}"
+        raise InvalidArgument(msg)
+    return id
+
+
+def checked_cron(cron: str) -> str:
+    """A cron expression in the server's dialect.
+
+    Raises:
+        InvalidArgument: it is not valid.
+    """
+    try:
+        parse_cron(cron)
+    except ValueError as exc:
+        msg = (
+            f"{cron!r} is not a valid cron expression: {exc}. Five fields are expected: minute hour day month weekday, "
+            f"e.g. '0 9 * * mon-fri'"
+        )
+        raise InvalidArgument(msg) from None
+    if counts_weekdays(cron):
+        message = (
+            f"{cron!r} has numbers in its weekday field, which counts from 1 = Sunday to 7 = Saturday here, unlike "
+            f"most crons; spell the days instead: sun, mon, tue, ..."
+        )
+        warnings.warn(message, UserWarning, stacklevel=3)
+    return cron

@@ -1,0 +1,80 @@
+"""`Builder`: a call that has been described but not made yet.
+
+Every call of the API (`ctx.run(...)`, `resonate.rpc(...)`, ...) gives a builder; option methods return it, `await` or
+`spawn()` makes the call, once. A builder that is dropped unused warns like a forgotten coroutine does.
+"""
+
+from __future__ import annotations
+
+import sys
+import warnings
+from abc import ABC, abstractmethod
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
+
+from .._errors import BuilderUsed
+
+if TYPE_CHECKING:
+    from collections.abc import Coroutine, Generator
+
+    from typing_extensions import Self
+
+T = TypeVar("T")
+
+_PACKAGE: Final = str(Path(__file__).parent.parent)
+
+
+class Builder(ABC, Generic[T]):
+    """A call that is made when it is awaited; its result has the type `T`."""
+
+    __slots__ = ("__weakref__", "_label", "_made_at", "_type", "_used")
+
+    def __init__(self, label: str, type_: Any) -> None:
+        self._used = False
+        self._label = label
+        self._type = type_
+        self._made_at = _caller()
+
+    def returns(self, type_: Any) -> Any:
+        """Say which type the result has, where no annotation does: it is rebuilt as that type, on a replay too."""
+        self._configure()
+        self._type = type_
+        return self
+
+    def __await__(self) -> Generator[Any, Any, T]:
+        self._use()
+        return self._run().__await__()
+
+    @abstractmethod
+    def _run(self) -> Coroutine[Any, Any, T]:
+        """Make the call and wait for its result."""
+
+    def _use(self) -> None:
+        if self._used:
+            msg = f"{self._label} was started already; a call is awaited or spawned once: build another one"
+            raise BuilderUsed(msg)
+        self._used = True
+
+    def _configure(self) -> Self:
+        if self._used:
+            msg = f"{self._label} was started already; its options are set before the await"
+            raise BuilderUsed(msg)
+        return self
+
+    def __repr__(self) -> str:
+        return f"<{self._label}{'' if self._used else ', not awaited'}>"
+
+    def __del__(self) -> None:
+        if getattr(self, "_used", True):
+            return
+        filename, line = self._made_at
+        message = f"{self._label} was never awaited, so the call was not made; write: await {self._label}"
+        warnings.warn_explicit(message, RuntimeWarning, filename, line, source=self)
+
+
+def _caller() -> tuple[str, int]:
+    """File and line of the nearest frame outside of this package."""
+    frame = sys._getframe(2)  # noqa: SLF001 - what warnings and logging do, without their cost
+    while frame.f_back is not None and frame.f_code.co_filename.startswith(_PACKAGE):
+        frame = frame.f_back
+    return frame.f_code.co_filename, frame.f_lineno

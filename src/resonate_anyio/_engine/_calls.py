@@ -1,0 +1,330 @@
+"""The durable calls of a workflow: builders made by `Context`, and the futures that spawning them gives."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
+
+from attrs import define
+
+from .._errors import InvalidArgument, UsageError
+from .._graph import check_name
+from .._protocol import Value
+from .._time import to_ms
+from ._builder import Builder
+from ._children import open_local, open_promise, open_remote, open_sleep, start_detached
+from ._functions import Kind
+from ._targets import address
+from ._worker import encode_remote_call
+
+if TYPE_CHECKING:
+    from collections.abc import Generator
+
+    from typing_extensions import Self
+
+    from ._frame import Frame
+    from ._functions import Function
+    from ._nodes import Node
+    from ._retry import RetryPolicy
+
+T = TypeVar("T")
+U = TypeVar("U")
+
+
+@define(eq=False, repr=False)
+class DurableFuture(Generic[T]):
+    """A durable call that was spawned: it runs on, and `await` gives its result.
+
+    Its function does not end before it has ended, awaited or not. Cancelling an `await` of it cancels the call.
+    """
+
+    _frame: Frame
+    _node: Node
+
+    @property
+    def id(self) -> str:
+        """The id of its promise; whoever settles it from outside needs it."""
+        return self._node.id
+
+    def __await__(self) -> Generator[Any, Any, T]:
+        return self._wait().__await__()
+
+    def result(self) -> T:
+        """Return the result of a call that was awaited already, or raise what it failed with.
+
+        Raises:
+            UsageError: it was not awaited yet. Whether the answer is there is no question that a replay could answer
+                in the same way, so it cannot be asked.
+        """
+        self._check_seen("result()")
+        return cast("T", self._node.value())
+
+    def exception(self) -> Exception | None:
+        """Return what a call that was awaited already failed with, or None.
+
+        Raises:
+            UsageError: it was not awaited yet.
+        """
+        self._check_seen("exception()")
+        return self._node.failure()
+
+    async def _wait(self) -> T:
+        self._frame.check_current(f"await of {self.id!r}")
+        await self._frame.outcome(self._node)
+        return cast("T", self._frame.deliver(self._node))
+
+    def _check_seen(self, what: str) -> None:
+        if not self._node.seen:
+            msg = f"{what} of {self.id!r} was asked for before it was awaited; write: await future"
+            raise UsageError(msg)
+
+    def __repr__(self) -> str:
+        state = self._node.record.state.value if self._node.seen else "spawned"
+        return f"<DurableFuture {self.id} {state}>"
+
+
+class Call(Builder[T]):
+    """A durable call that a workflow is about to make. Awaiting it makes the call and waits for the result."""
+
+    __slots__ = ("_frame", "_part")
+
+    def __init__(self, frame: Frame, label: str, name: str, type_: Any) -> None:
+        super().__init__(label, type_)
+        self._frame = frame
+        # The number is taken here and not when the call starts: ids follow the order of the program's text.
+        self._part = frame.namer.number(name)
+
+    def named(self, name: str) -> Self:
+        """Give the call an id of its own below the caller's, instead of one that is counted.
+
+        Raises:
+            InvalidId: it has characters other than A-Z a-z 0-9 _ -, or too many.
+        """
+        self._configure()._part = check_name(name)
+        return self
+
+    async def _run(self) -> T:
+        node = await self._open()
+        await self._complete(node)
+        return cast("T", self._frame.deliver(node))
+
+    async def _open(self) -> Node:
+        raise NotImplementedError
+
+    async def _complete(self, node: Node) -> None:
+        await self._frame.outcome(node)
+
+    def _check(self) -> None:
+        self._frame.check_current(self._label)
+
+
+class SpawnableCall(Call[T]):
+    """A durable call that can also be started without waiting for it, and given a deadline."""
+
+    __slots__ = ("_timeout_ms",)
+
+    def __init__(self, frame: Frame, label: str, name: str, type_: Any) -> None:
+        super().__init__(frame, label, name, type_)
+        self._timeout_ms: int | None = None
+
+    def timeout(self, timeout: float | timedelta) -> Self:
+        """Give the call a deadline: so many seconds from its start, but never after its caller's.
+
+        Raises:
+            InvalidArgument: it is negative or no duration.
+        """
+        self._configure()._timeout_ms = to_ms(timeout)
+        return self
+
+    async def spawn(self) -> DurableFuture[T]:
+        """Start the call and return at once: it is on record then, and runs beside its caller."""
+        self._use()
+        return DurableFuture(self._frame, await self._open())
+
+
+class RunCall(SpawnableCall[T]):
+    """`ctx.run(...)`: a call that runs in this process."""
+
+    __slots__ = ("_args", "_function", "_kwargs", "_retry")
+
+    def __init__(self, frame: Frame, function: Function, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
+        super().__init__(frame, f"ctx.run({function.name}, ...)", function.name, function.returns)
+        self._function = function
+        self._args = args
+        self._kwargs = kwargs
+        self._retry = function.retry
+        self._timeout_ms = None if function.timeout is None else to_ms(function.timeout)
+
+    def retry(self, policy: RetryPolicy | None) -> Self:
+        """Try again when the function raises, as `policy` says; None: do not. Only leaves are retried.
+
+        Raises:
+            InvalidArgument: the function is a workflow.
+        """
+        if policy is not None and self._function.kind is Kind.WORKFLOW:
+            msg = f"{self._function.name!r} is a workflow; retries belong to the leaves that it calls"
+            raise InvalidArgument(msg)
+        self._configure()._retry = policy
+        return self
+
+    async def spawn(self) -> DurableFuture[T]:
+        self._use()
+        child = await self._open()
+        if child.pending:
+            self._frame.start(child)
+        return DurableFuture(self._frame, child)
+
+    async def _open(self) -> Frame:
+        self._check()
+        return await open_local(
+            self._frame,
+            self._part,
+            function=self._function,
+            args=self._args,
+            kwargs=self._kwargs,
+            timeout_ms=self._timeout_ms,
+            retry=self._retry,
+            type_=self._type,
+        )
+
+    async def _complete(self, node: Node) -> None:
+        # In place: in the caller's task, below the caller's scopes.
+        await cast("Frame", node).run()
+
+
+class _TargetedCall(SpawnableCall[T]):
+    """What calls that run elsewhere have in common."""
+
+    __slots__ = ("_args", "_func", "_kwargs", "_target", "_version")
+
+    def __init__(  # noqa: PLR0913
+        self,
+        frame: Frame,
+        verb: str,
+        func: Function | str,
+        args: tuple[Any, ...],
+        kwargs: Mapping[str, Any],
+        type_: Any,
+    ) -> None:
+        name = func if isinstance(func, str) else func.name
+        super().__init__(frame, f"ctx.{verb}({name}, ...)", name, type_)
+        self._func = func
+        self._args = args
+        self._kwargs = kwargs
+        self._target: str | None = None
+        self._version: int | None = None
+
+    def target(self, target: str) -> Self:
+        """Say who runs it: a group's name, or an address such as `poll://any@group`. Default: the own group."""
+        self._configure()._target = address(target)
+        return self
+
+    def version(self, version: int) -> Self:
+        """Say which version of the function runs. Default: that of the function given; for a name, 1."""
+        self._configure()._version = version
+        return self
+
+    def _param(self) -> Value:
+        return encode_remote_call(self._frame.execution.codec, self._func, self._version, self._args, self._kwargs)
+
+    def _address(self) -> str:
+        return self._target or self._frame.execution.own_group
+
+
+class RpcCall(_TargetedCall[T]):
+    """`ctx.rpc(...)`: a call that a worker of its target runs, as an execution of its own."""
+
+    __slots__ = ()
+
+    async def _open(self) -> Node:
+        self._check()
+        return await open_remote(
+            self._frame,
+            self._part,
+            param=self._param(),
+            target=self._address(),
+            timeout_ms=self._timeout_ms,
+            type_=self._type,
+        )
+
+
+class DetachedCall(Builder[str]):
+    """`ctx.detached(...)`: a call that does not end with its caller. Awaiting it starts it and gives its id."""
+
+    __slots__ = ("_call",)
+
+    def __init__(
+        self, frame: Frame, func: Function | str, args: tuple[Any, ...], kwargs: Mapping[str, Any]
+    ) -> None:
+        self._call: _TargetedCall[Any] = _TargetedCall(frame, "detached", func, args, kwargs, None)
+        super().__init__(self._call._label, str)
+        self._call._use()
+
+    def timeout(self, timeout: float | timedelta) -> Self:
+        """Give the call a deadline: so many seconds from its start. Default: one year."""
+        self._configure()._call._timeout_ms = to_ms(timeout)
+        return self
+
+    def target(self, target: str) -> Self:
+        """Say who runs it: a group's name, or an address such as `poll://any@group`. Default: the own group."""
+        self._configure()._call._target = address(target)
+        return self
+
+    def version(self, version: int) -> Self:
+        """Say which version of the function runs. Default: that of the function given; for a name, 1."""
+        self._configure()._call._version = version
+        return self
+
+    def named(self, name: str) -> Self:
+        """Make the id depend on this name instead of on a count."""
+        self._configure()._call._part = check_name(name)
+        return self
+
+    async def _run(self) -> str:
+        call = self._call
+        call._check()
+        return await start_detached(
+            call._frame, call._part, param=call._param(), target=call._address(), timeout_ms=call._timeout_ms
+        )
+
+
+class SleepCall(Call[None]):
+    """`ctx.sleep(...)`: waits durably."""
+
+    __slots__ = ("_duration_ms",)
+
+    def __init__(self, frame: Frame, duration: float | timedelta) -> None:
+        self._duration_ms = to_ms(duration)
+        super().__init__(frame, f"ctx.sleep({duration!r})", "sleep", type(None))
+
+    async def spawn(self) -> DurableFuture[None]:
+        """Start the timer and return at once."""
+        self._use()
+        return DurableFuture(self._frame, await self._open())
+
+    async def _open(self) -> Node:
+        self._check()
+        return await open_sleep(self._frame, self._part, duration_ms=self._duration_ms)
+
+
+class PromiseCall(SpawnableCall[T]):
+    """`ctx.promise()`: a promise that somebody outside settles. Spawn it to learn its id first."""
+
+    __slots__ = ("_param",)
+
+    def __init__(self, frame: Frame, param: object) -> None:
+        super().__init__(frame, "ctx.promise()", "promise", Any)
+        self._param = frame.execution.codec.encode(param)
+
+    def returns(self, type_: type[U]) -> PromiseCall[U]:
+        """Say which type the promise is settled with: what is sent from outside is checked and rebuilt as that."""
+        return cast("PromiseCall[U]", super().returns(type_))
+
+    async def _open(self) -> Node:
+        self._check()
+        return await open_promise(
+            self._frame, self._part, param=self._param, timeout_ms=self._timeout_ms, type_=self._type
+        )
+
+

@@ -1,0 +1,293 @@
+"""`Execution`: a root promise whose task this worker holds, with everything that runs locally below it.
+
+An execution is hot (its coroutines are in memory and its task is leased) or not here at all. It is put away by *dropping*
+it: the reason is written down, its scope is cancelled, every durable wait is woken and every durable call from then on
+raises the backend's own cancellation. Nothing is sent for it any more and what its code still returns or raises is
+ignored, so that dropping looks like a crash to everybody else: whoever acquires the task next replays it.
+"""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from enum import Enum
+from typing import TYPE_CHECKING
+
+from anyio import CancelScope, Event, sleep
+from attrs import define, field
+
+from .._errors import NonDeterminismError, RequestError, ResonateError
+from .._graph import History, origin_of
+from .._protocol import (
+    Promise,
+    PromiseCreate,
+    PromiseGet,
+    PromiseSettle,
+    PromiseState,
+    Request,
+    Response,
+    TaskCreate,
+    TaskFence,
+    TaskFulfill,
+    Value,
+)
+from ._cancellation import raise_cancelled
+from ._targets import any_of, nowhere
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from typing import NoReturn
+
+    from .._codec import Codec
+    from ._context import Context
+    from ._frame import Frame
+    from ._leaf import Threads
+    from ._nodes import Node
+    from ._worker import Worker
+
+_TIMER_HOLDER = "timer"  # the pid that holds the tasks of timers and external promises (distribution 3)
+_TIMER_LEASE_MARGIN_MS = 3_600_000
+_FENCED_BRANCH_LIMIT = 100  # above it, a fenced create costs more bytes than the orphan that it may prevent
+
+
+class Drop(Enum):
+    """Why an execution was put away."""
+
+    UNLOADED = "unloaded"
+    """The worker stops; the task is released and runs on elsewhere, or here after the next start."""
+    SETTLED = "settled"
+    """Its promise was settled from outside."""
+    LOST = "lost"
+    """Another worker holds the task."""
+    HALTED = "halted"
+    """A replay asked for something else than what is recorded."""
+    CRASHED = "crashed"
+    """The engine or the program failed in a way that is no outcome."""
+
+
+@define(eq=False, kw_only=True)
+class Execution:
+    """One root promise and the local part of the call graph below it (see the module's docstring).
+
+    Attributes:
+        id: the id of the root; also of its task, and the branch of everything local.
+        version: the version that the task was acquired at.
+        history: what was recorded before this run.
+        dropped: why it was put away, or None.
+        error: what went wrong, if that is why.
+        ended: set once no code of it runs any more.
+    """
+
+    worker: Worker
+    id: str
+    version: int
+    origin: str
+    history: History
+    root: Frame = field(init=False)
+    dropped: Drop | None = field(default=None, init=False)
+    error: BaseException | None = field(default=None, init=False)
+    ended: Event = field(factory=Event, init=False)
+    local_records: int = field(default=0, init=False)
+    _scope: CancelScope = field(factory=lambda: CancelScope(shield=True), init=False)
+    _running_leaves: int = field(default=0, init=False)
+    _waits: dict[object, Event] = field(factory=dict, init=False)
+
+    async def run(self) -> None:
+        """Run the root function to its end, or until the execution is dropped."""
+        try:
+            with self._scope:
+                await self.root.run()
+        finally:
+            self.ended.set()
+
+    # What frames need from around them
+
+    @property
+    def codec(self) -> Codec:
+        return self.worker.codec
+
+    @property
+    def threads(self) -> Threads:
+        return self.worker.threads
+
+    @property
+    def busy(self) -> bool:
+        """Whether a leaf of it is running."""
+        return self._running_leaves > 0
+
+    @property
+    def own_group(self) -> str:
+        """The address of any worker of the own group."""
+        return any_of(self.worker.identity.group)
+
+    @property
+    def nowhere(self) -> str:
+        """An address that nobody listens at."""
+        return nowhere(self.worker.identity.group)
+
+    def now(self) -> int:
+        return self.worker.connection.now()
+
+    def random(self) -> float:
+        return self.worker.random()
+
+    def context_for(self, frame: Frame) -> Context:
+        return self.worker.make_context(frame)
+
+    @contextmanager
+    def leaf_running(self) -> Iterator[None]:
+        """Counts a running leaf: while one runs, shutdown gives grace."""
+        self._running_leaves += 1
+        try:
+            yield
+        finally:
+            self._running_leaves -= 1
+            self.worker.leaf_ended()
+
+    # Putting away
+
+    def drop(self, reason: Drop, error: BaseException | None = None) -> None:
+        """Put the execution away. The first reason stands."""
+        if self.dropped is not None or self.ended.is_set():
+            return
+        self.dropped = reason
+        self.error = error
+        self._scope.cancel()
+        for event in self._waits.values():
+            event.set()
+
+    async def halt(self, error: NonDeterminismError) -> NoReturn:
+        """Stop here and let nobody run it until it is resumed; the promise stays pending."""
+        self.drop(Drop.HALTED, error)
+        await raise_cancelled()
+
+    async def check(self) -> None:
+        """Raise the backend's cancellation if the execution was dropped."""
+        if self.dropped is not None:
+            await raise_cancelled()
+
+    async def gate(self) -> None:
+        """Let a durable call start, unless the execution is being put away: then it never does."""
+        await self.check()
+        if self.worker.draining:
+            await self.wait(Event())
+
+    async def wait(self, event: Event) -> None:
+        """Wait for `event`; a shield of the user's does not hold this when the execution is dropped."""
+        await self.check()
+        ticket = object()
+        self._waits[ticket] = event
+        try:
+            await event.wait()
+        finally:
+            del self._waits[ticket]
+        await self.check()
+
+    # Requests
+
+    async def request(self, request: Request, *, settling: bool = False) -> Response:
+        """Send one request on behalf of this execution.
+
+        A platform failure is no outcome of anything: it drops the execution. `settling` requests record what has
+        already happened and are not held up when the worker stops.
+        """
+        await (self.check() if settling else self.gate())
+        try:
+            response = await self.worker.connection.request(request)
+        except ResonateError as exc:
+            self.drop(Drop.CRASHED, exc)
+        await self.check()
+        if response.status not in {200, 300, 404, 409}:
+            raise RequestError(request.kind, response.status, response.error or "")
+        return response
+
+    def recorded(self, id: str) -> Promise | None:
+        """The record of `id` from before this run, if there is one."""
+        return self.history.take(id)
+
+    async def create_local(self, request: PromiseCreate) -> Promise:
+        """Record a call that runs in this execution."""
+        self.local_records += 1
+        response = await self.request(request)
+        assert response.promise is not None
+        return response.promise
+
+    async def create_remote(self, request: PromiseCreate) -> Promise:
+        """Record a call that runs elsewhere, but only while this worker holds the task."""
+        if self.local_records > _FENCED_BRANCH_LIMIT:
+            return await self.create_local(request)
+        fence = TaskFence(id=self.id, version=self.version, action=request, action_id=request.id)
+        response = await self.request(fence)
+        if response.status in {404, 409}:
+            await self._lose()
+        assert response.action is not None
+        assert response.action.promise is not None
+        return response.action.promise
+
+    async def create_timer(self, request: PromiseCreate) -> Promise:
+        """Record a promise whose deadline must fire although no one may be there to look.
+
+        Servers arm the deadline of a promise that has a task. The task is born acquired by nobody in particular, for
+        longer than the deadline, so that no message is ever sent for it (distribution 3).
+        """
+        ttl = max(request.timeout_at - self.now(), 0) + _TIMER_LEASE_MARGIN_MS
+        response = await self.request(TaskCreate(pid=_TIMER_HOLDER, ttl=ttl, action=request))
+        if response.status == 409:
+            response = await self.request(PromiseGet(id=request.id))
+        assert response.promise is not None
+        return response.promise
+
+    async def fresh(self, record: Promise) -> Promise:
+        """`record` as it is now: the rows of a history may be past their deadline and still say pending."""
+        if not record.expired(self.now()):
+            return record
+        return await self.confirm_timeout(record)
+
+    async def confirm_timeout(self, record: Promise) -> Promise:
+        """Ask for a promise whose deadline has passed here until it has passed there as well."""
+        while True:
+            response = await self.request(PromiseGet(id=record.id), settling=True)
+            assert response.promise is not None
+            if not response.promise.pending:
+                return response.promise
+            await sleep(max(record.timeout_at - self.now(), 1) / 1000)
+
+    async def settle(self, id: str, state: PromiseState, value: Value) -> Promise:
+        """Record the end of a local call, and give back what is on record then."""
+        response = await self.request(PromiseSettle(id=id, state=state, value=value), settling=True)
+        assert response.promise is not None
+        return response.promise
+
+    async def fulfill(self, state: PromiseState, value: Value) -> Promise:
+        """Record the end of the root, and give back what is on record then."""
+        action = PromiseSettle(id=self.id, state=state, value=value)
+        response = await self.request(TaskFulfill(id=self.id, version=self.version, action=action), settling=True)
+        if response.status == 200:
+            assert response.promise is not None
+            return response.promise
+        response = await self.request(PromiseGet(id=self.id), settling=True)
+        if response.promise is None or response.promise.pending:
+            await self._lose()
+        assert response.promise is not None
+        return response.promise
+
+    async def listen(self, node: Node) -> None:
+        """Hear of the settling of a promise that is not run here."""
+        self.worker.subscribe(node.id, node.settle)
+        record = await self.worker.register_listener(node.id, self)
+        if not record.pending:
+            self.worker.unsubscribe(node.id, node.settle)
+            node.settle(record)
+
+    async def sweep(self, id: str) -> None:
+        """Cancel every pending descendant of a promise that was cancelled."""
+        await self.worker.sweep(id)
+
+    async def _lose(self) -> NoReturn:
+        self.drop(Drop.LOST)
+        await raise_cancelled()
+
+
+def lineage(record: Promise) -> str:
+    """The origin of a root that was handed to this worker: from its tag; else, from the shape of its id."""
+    origin = record.tags.get("resonate:origin") or record.id
+    return origin_of(origin)

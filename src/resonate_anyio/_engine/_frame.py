@@ -1,0 +1,298 @@
+"""`Frame`: one run of a durable function, with its cancel scope, its children and its deadline.
+
+A frame is where structured concurrency and durability meet:
+
+* it runs under a cancel scope whose deadline is the deadline of its promise;
+* what it spawns runs in a task group of its own, and it ends after all of its children have ended, remote ones, sleeps
+  and external promises included;
+* when it fails or is cancelled, its unfinished children are cancelled first, durably, and waited for;
+* then its own outcome is recorded, and what is recorded is the outcome, whatever is in memory.
+
+A call that is awaited at once runs in the caller's task (`run`); only a spawned one gets a task (`start`). Nothing that
+a child does raises into the task group: outcomes travel by record, cancellation by scope.
+"""
+
+from __future__ import annotations
+
+from contextvars import ContextVar
+from typing import TYPE_CHECKING, Any, cast
+
+from anyio import CancelScope, create_task_group, current_time, get_cancelled_exc_class
+from attrs import define, evolve, field
+
+from .._errors import EncodeError, WrongWorld
+from .._graph import Namer
+from .._protocol import PromiseState, Value
+from ._cancellation import raise_cancelled
+from ._execution import Drop
+from ._functions import Kind
+from ._leaf import run_leaf
+from ._nodes import External, Node
+from ._outcomes import Ending, Raised, Returned, Stopped, TimedOut
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from anyio.abc import TaskGroup
+
+    from ._context import Context
+    from ._functions import Function
+    from ._info import Info
+    from ._retry import RetryPolicy
+
+current_frame: ContextVar[Frame | None] = ContextVar("resonate_anyio.current_frame", default=None)
+"""The frame whose code is running, or None in the ephemeral world."""
+
+
+@define(eq=False, kw_only=True)
+class Frame(Node):
+    """One run of a durable function (see the module's docstring)."""
+
+    parent: Frame | None
+    function: Function
+    args: tuple[Any, ...]
+    kwargs: Mapping[str, Any]
+    info: Info
+    retry: RetryPolicy | None = None
+
+    children: dict[str, Node] = field(factory=dict, init=False)
+    ended: bool = field(default=False, init=False)
+    namer: Namer = field(init=False)
+    _scope: CancelScope = field(factory=CancelScope, init=False)
+    _stopped_by: str | None = field(default=None, init=False)
+    _tasks: TaskGroup | None = field(default=None, init=False)
+
+    def __attrs_post_init__(self) -> None:
+        self.namer = Namer(self.id)
+
+    # Running
+
+    async def run(self) -> None:
+        """Run the function in the current task and record what came of it, unless there is an outcome already.
+
+        Returns once the record is settled. Raises nothing but the backend's cancellation.
+        """
+        if self.pending and self._stopped_by is None and self.record.timeout_at <= self.execution.now():
+            await self._settle(TimedOut())
+        if self.pending:
+            await self._settle(await self._end())
+
+    def start(self, child: Frame) -> None:
+        """Run `child` in a task of its own."""
+        assert self._tasks is not None
+        self._tasks.start_soon(child._run_spawned, name=child.id)
+
+    async def _run_spawned(self) -> None:
+        # Its outcome is on record: a cancellation that ended it has nothing to say to the task group.
+        try:
+            await self.run()
+        except get_cancelled_exc_class():
+            if self.pending and self.execution.dropped is None:  # pragma: no cover - would be a bug of the engine's
+                raise
+
+    async def _end(self) -> Ending:
+        """Call the function under its scope and tell how it ended."""
+        if self._stopped_by is not None:
+            return Stopped(self._stopped_by)
+
+        self._set_deadline()
+        try:
+            with self._scope:
+                return await self._call()
+        except get_cancelled_exc_class() as exc:
+            return Stopped(self.reason_for_children(), cancellation=exc)
+        finally:
+            self.ended = True
+        return TimedOut() if self._stopped_by is None else Stopped(self._stopped_by)
+
+    def _set_deadline(self) -> None:
+        # A deadline that is the caller's too needs no timer of its own: the caller's scope fires for both.
+        if self.parent is None or self.record.timeout_at < self.parent.record.timeout_at:
+            self._scope.deadline = current_time() + (self.record.timeout_at - self.execution.now()) / 1000
+
+    async def _call(self) -> Ending:
+        token = current_frame.set(self)
+        try:
+            if self.function.kind is Kind.WORKFLOW:
+                return await self._call_workflow()
+            return await self._call_leaf()
+        except Exception as exc:  # noqa: BLE001 - whatever a function raises is its outcome
+            return Raised(exc)
+        except get_cancelled_exc_class():
+            raise
+        except BaseException as exc:
+            # KeyboardInterrupt, SystemExit and the like are no outcome: the program is ending, as in a crash.
+            self.execution.drop(Drop.CRASHED, exc)
+            raise
+        finally:
+            current_frame.reset(token)
+
+    async def _call_leaf(self) -> Ending:
+        with self.execution.leaf_running():
+            return Returned(await run_leaf(self))
+
+    async def _call_workflow(self) -> Ending:
+        context = self.execution.context_for(self)
+        ending: Ending | None = None
+        interrupted: BaseException | None = None
+        async with create_task_group() as self._tasks:
+            try:
+                ending = await self._call_and_join(context)
+            except get_cancelled_exc_class() as exc:
+                interrupted = exc
+            if not isinstance(ending, Returned):
+                await self._cancel_children()
+        # Raised outside of the task group, which would wrap it.
+        if interrupted is not None:
+            raise interrupted
+        assert ending is not None
+        return self._with_unseen_failures(ending)
+
+    async def _call_and_join(self, context: Context) -> Ending:
+        try:
+            value = await self.function.func(context, *self.args, **self.kwargs)
+        except Exception as exc:  # noqa: BLE001 - whatever a function raises is its outcome
+            return Raised(exc)
+        for child in list(self.children.values()):
+            await child.wait()
+        return Returned(value)
+
+    # Children
+
+    def check_current(self, call: str) -> None:
+        """Refuse a durable call that is not made by this frame's own running code: a replay would skip it.
+
+        Raises:
+            WrongWorld: it is made from elsewhere, or too late.
+        """
+        if self.ended:
+            msg = f"{call} was called after {self.function.name!r} ({self.id!r}) had ended; await it inside the function"
+            raise WrongWorld(msg)
+        running = current_frame.get()
+        if running is not self:
+            where = "code outside of it" if running is None else f"{running.function.name!r} ({running.id!r})"
+            msg = (
+                f"{call}: this ctx belongs to {self.function.name!r} ({self.id!r}) and was used by {where}; a durable "
+                f"function uses its own first parameter, annotated with Context"
+            )
+            raise WrongWorld(msg)
+
+    def adopt(self, child: Node) -> None:
+        """Make `child` end before this frame does."""
+        self.children[child.id] = child
+
+    async def outcome(self, child: Node) -> None:
+        """Wait for a child that was spawned. To cancel this wait is to cancel the child."""
+        if child.pending or isinstance(child, External):
+            try:
+                await child.wait()
+            except get_cancelled_exc_class():
+                if self.execution.dropped is None and child.pending:
+                    await child.cancel(self.reason_for_children())
+                raise
+
+    def deliver(self, child: Node) -> object:
+        """Hand the outcome of a settled child to the code of this frame: its value is returned, its failure raised."""
+        self.mark_seen(child)
+        return child.value()
+
+    def mark_seen(self, child: Node) -> None:
+        child.seen = True
+        self.children.pop(child.id, None)
+
+    def reason_for_children(self) -> str:
+        """Why a cancellation that arrives in this frame's code came: `parent` if a frame ended, else `scope`."""
+        frame: Frame | None = self
+        while frame is not None:
+            if frame._scope.cancel_called:
+                return "parent"
+            frame = frame.parent
+        return "scope"
+
+    async def cancel(self, by: str) -> None:
+        self.request_cancel(by)
+        with CancelScope(shield=True):
+            await self.wait()
+
+    def request_cancel(self, by: str) -> None:
+        """Cancel the running function; its outcome is recorded by the task that runs it."""
+        if self.pending and self._stopped_by is None:
+            self._stopped_by = by
+            self._scope.cancel()
+
+    async def _cancel_children(self) -> None:
+        """Cancel what is unfinished, depth first: local functions record their own end before this one's is."""
+        if self.execution.dropped is not None:
+            return
+        unfinished = [child for child in self.children.values() if child.pending]
+        for child in unfinished:
+            if isinstance(child, Frame):
+                child.request_cancel("parent")
+        for child in unfinished:
+            if child.pending:
+                await child.cancel("parent")
+
+    def _with_unseen_failures(self, ending: Ending) -> Ending:
+        """Errors are never dropped: what no one awaited is noted on the error, or is the error."""
+        unseen = [(child.id, error) for child in self.children.values() if (error := self._unseen(child)) is not None]
+        if not unseen:
+            return ending
+        if isinstance(ending, Raised):
+            for id, error in unseen:
+                ending.error.add_note(f"its child {id!r} failed as well: {type(error).__name__}: {error}")
+            return ending
+        msg = f"{len(unseen)} of the children of {self.id!r} failed, and nobody awaited them"
+        return Raised(ExceptionGroup(msg, [error for _, error in unseen]))
+
+    def _unseen(self, child: Node) -> Exception | None:
+        return None if child.pending or child.seen or self._cancelled_here(child) else child.failure()
+
+    def _cancelled_here(self, child: Node) -> bool:
+        if child.record.state is not PromiseState.CANCELED:
+            return False
+        error = child.failure()
+        return getattr(error, "by", None) is not None
+
+    # Settling
+
+    async def _settle(self, ending: Ending) -> None:
+        """Record how the function ended. From then on the record is the outcome."""
+        execution = self.execution
+        if execution.dropped is None:
+            with CancelScope(shield=True):
+                self.settle(await self._record(ending))
+        if execution.dropped is not None:
+            await raise_cancelled()
+        if isinstance(ending, Raised) and self.record.state is PromiseState.REJECTED:
+            self.live = ending.error.__traceback__
+        if isinstance(ending, Stopped) and ending.cancellation is not None:
+            raise ending.cancellation
+
+    async def _record(self, ending: Ending) -> Any:
+        codec = self.execution.codec
+        match ending:
+            case TimedOut():
+                return await self.execution.confirm_timeout(self.record)
+            case Returned(value):
+                try:
+                    encoded = codec.encode_result(value, self.function.returns, function=self.function.name)
+                except EncodeError as exc:
+                    return await self._save(PromiseState.REJECTED, codec.encode_error(exc))
+                return await self._save(PromiseState.RESOLVED, encoded)
+            case Raised(error):
+                return await self._save(PromiseState.REJECTED, codec.encode_error(error))
+            case Stopped(by):
+                return await self._save(PromiseState.CANCELED, codec.encode({"by": by}))
+
+    async def _save(self, state: PromiseState, value: Value) -> Any:
+        if self.parent is None:
+            return await self.execution.fulfill(state, value)
+        return await self.execution.settle(self.id, state, value)
+
+    def attempt(self, number: int) -> Info:
+        """The info that a leaf is given for its `number`-th attempt."""
+        return self.info if number == 1 else evolve(self.info, attempt=number)
+
+
+def cast_frame(node: Node) -> Frame:
+    return cast("Frame", node)

@@ -1,0 +1,365 @@
+"""Durable functions: what the engine knows of a callable, and how calls of it are written and read.
+
+A `Function` is a callable looked at once: its name and version, what kind it is, and the types of its parameters and of
+its result. `durable` only leaves settings on a function; nothing here runs one.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Coroutine, Mapping, Sequence
+from contextlib import suppress
+from datetime import timedelta
+from functools import partial
+from typing import Any, Final, TypeVar, final, overload
+
+from attrs import define, field, frozen
+
+from .._codec import JSON, Call, Codec
+from .._errors import (
+    AlreadyRegistered,
+    DecodeError,
+    EncodeError,
+    InvalidArgument,
+    InvalidFunction,
+    NotRegistered,
+)
+from .._time import seconds
+from ._retry import RetryPolicy
+from ._signatures import Details, Kind as Kind, inspect_callable, is_given_by_engine
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+_SETTINGS: Final = "__durable__"
+
+
+@frozen
+class _Settings:
+    """What `durable` leaves on a function."""
+
+    name: str | None = None
+    version: int | None = None
+    retry: RetryPolicy | None = None
+    timeout: float | None = None
+
+
+@final
+@frozen(kw_only=True, eq=False)
+class Function:
+    """A callable as the engine sees it.
+
+    Attributes:
+        name: the name it is recorded and called under.
+        version: counts from 1; one program may hold several versions of a name.
+        func: the callable itself.
+        retry: its own retry policy, or None.
+        timeout: its own timeout in seconds, or None.
+        kind: what its first parameter says it is.
+        is_async: whether calling it gives an awaitable.
+        signature: its parameters as callers see them: without the `Context` or `Info` that the engine passes.
+        hints: the types of those parameters by name; those without an annotation are absent.
+        returns: the type of its result; `Any` if it has no annotation.
+    """
+
+    name: str
+    version: int = 1
+    func: Callable[..., Any]
+    retry: RetryPolicy | None = None
+    timeout: float | None = None
+    kind: Kind
+    is_async: bool
+    signature: inspect.Signature
+    hints: Mapping[str, object]
+    returns: object
+
+    @classmethod
+    def of(cls, func: Callable[..., Any], *, name: str | None = None, version: int | None = None) -> Function:
+        """Look at a callable.
+
+        Args:
+            func: a function, a bound method, or (with a name) a partial or an object with `__call__`.
+            name: overrides the name that `durable` gave, and the callable's own.
+            version: overrides the version that `durable` gave.
+
+        Raises:
+            InvalidFunction: it cannot be a durable function; the message says what to write instead.
+            InvalidArgument: name or version is unusable.
+        """
+        details = _details(func)
+        settings: _Settings = getattr(func, _SETTINGS, _NO_SETTINGS)
+        return cls(
+            name=_checked_name(name) or settings.name or _own_name(func),
+            version=_checked_version(version) or settings.version or 1,
+            func=func,
+            retry=settings.retry,
+            timeout=settings.timeout,
+            kind=details.kind,
+            is_async=details.is_async,
+            signature=details.signature,
+            hints=details.hints,
+            returns=details.returns,
+        )
+
+
+_NO_SETTINGS: Final = _Settings()
+
+
+def _details(func: Callable[..., Any]) -> Details:
+    check_callable(func)
+    return inspect_callable(func)
+
+
+def check_callable(func: object) -> None:
+    """Refuse what is no function at all, without looking at its annotations.
+
+    Raises:
+        InvalidFunction: with what to write instead.
+    """
+    if isinstance(func, Coroutine):
+        raise InvalidFunction(_called_already(func))
+    if isinstance(func, type):
+        msg = f"{func.__name__} is a class; a durable function is a function: wrap the class in one that returns JSON"
+        raise InvalidFunction(msg)
+    if not callable(func):
+        msg = f"a durable function must be callable, not {type(func).__name__} {func!r}"
+        raise InvalidFunction(msg)
+    inner = inspect.unwrap(func)
+    if any(inspect.isgeneratorfunction(f) or inspect.isasyncgenfunction(f) for f in (func, inner)):
+        msg = (
+            f"{_label(func)} is a generator function: the values that it yields cannot be recorded. "
+            f"Return one value instead, e.g. a list"
+        )
+        raise InvalidFunction(msg)
+
+
+def _called_already(coroutine: Coroutine[Any, Any, Any]) -> str:
+    name = getattr(coroutine, "__name__", "func")
+    # It will never be awaited; closing it spares the user a second, misleading warning.
+    coroutine.close()
+    return (
+        f"expected a function, but got a coroutine: pass the function and its arguments separately, do not call it\n"
+        f"    ctx.run({name}(x, y))  # incorrect!\n"
+        f"    ctx.run({name}, x, y)  # correct"
+    )
+
+
+def _label(func: object) -> str:
+    return getattr(func, "__qualname__", None) or repr(func)
+
+
+def _own_name(func: Callable[..., Any]) -> str:
+    name = getattr(func, "__name__", None)
+    if isinstance(name, str) and name != "<lambda>":
+        return name
+    what = "a lambda" if name == "<lambda>" else f"{type(func).__name__} {func!r}"
+    msg = f"{what} has no name to record it under; give it one: register(func, name=...), or use a function"
+    raise InvalidFunction(msg)
+
+
+def _checked_name(name: str | None) -> str | None:
+    if name is not None and (not isinstance(name, str) or not name):
+        msg = f"the name of a durable function is a string that is not empty, not {name!r}"
+        raise InvalidArgument(msg)
+    return name
+
+
+def _checked_version(version: int | None) -> int | None:
+    if version is not None and (isinstance(version, bool) or not isinstance(version, int) or version < 1):
+        msg = f"the version of a durable function is an int of at least 1, not {version!r}"
+        raise InvalidArgument(msg)
+    return version
+
+
+@overload
+def durable(func: F, /) -> F: ...
+@overload
+def durable(
+    *,
+    name: str | None = None,
+    version: int | None = None,
+    retry: RetryPolicy | None = None,
+    timeout: float | timedelta | None = None,
+) -> Callable[[F], F]: ...
+def durable(
+    func: Callable[..., Any] | None = None,
+    /,
+    *,
+    name: str | None = None,
+    version: int | None = None,
+    retry: RetryPolicy | None = None,
+    timeout: float | timedelta | None = None,
+) -> Any:
+    """Give a function durable settings. It stays the same function and can be called as before.
+
+    Args:
+        func: the function, when used as `@durable` without parentheses.
+        name: the name it is recorded and called under; its own name by default.
+        version: counts from 1.
+        retry: when to call it again after it raised; None leaves it to the caller.
+        timeout: seconds or a `timedelta`; how long a call may take, retries included.
+
+    Raises:
+        InvalidFunction: what is decorated cannot be a durable function.
+        InvalidArgument: a setting is unusable.
+    """
+    if retry is not None and not isinstance(retry, RetryPolicy):
+        msg = f"retry is a policy such as Retry(attempts=5), not {retry!r}"
+        raise InvalidArgument(msg)
+    limit = None if timeout is None else seconds(timeout)
+    settings = _Settings(_checked_name(name), _checked_version(version), retry, limit)
+    if func is None:
+        return partial(_mark, settings)
+    if isinstance(func, str):
+        msg = f"durable takes the name as a keyword: @durable(name={func!r})"
+        raise InvalidArgument(msg)
+    return _mark(settings, func)
+
+
+def _mark(settings: _Settings, func: F) -> F:
+    # The class keeps the descriptor but hands out the function inside it.
+    target = func.__func__ if isinstance(func, (staticmethod, classmethod)) else func
+    check_callable(target)
+    try:
+        setattr(target, _SETTINGS, settings)
+    except AttributeError:
+        msg = f"{_label(func)} cannot carry settings; wrap it in a function of your own and decorate that"
+        raise InvalidFunction(msg) from None
+    if "<locals>" in getattr(target, "__qualname__", ""):
+        # Classes that its annotations name may be local too, and out of reach later.
+        with suppress(InvalidFunction):
+            inspect_callable(target)
+    return func
+
+
+def check_call(function: Function, args: Sequence[object], kwargs: Mapping[str, object]) -> None:
+    """Refuse a call whose arguments the function cannot take, before anything is sent.
+
+    Raises:
+        InvalidArgument: an argument is missing, too many, unknown, or one that the engine itself passes.
+    """
+    _bound(function, args, kwargs)
+
+
+def encode_arguments(
+    function: Function | None, codec: Codec, args: Sequence[object], kwargs: Mapping[str, object]
+) -> tuple[list[JSON], dict[str, JSON]]:
+    """Turn arguments into JSON, by the function's annotations where it is known.
+
+    Keyword arguments become positional ones where the signature allows it: most other SDKs have no keywords.
+
+    Raises:
+        InvalidArgument: the function cannot take these arguments.
+        EncodeError: an argument cannot be turned into JSON.
+    """
+    if function is None:
+        return [codec.to_json(value) for value in args], {k: codec.to_json(v) for k, v in kwargs.items()}
+
+    def convert(value: object, hint: object, where: str) -> object:
+        try:
+            return codec.to_json(value, hint)
+        except EncodeError as exc:
+            msg = f"argument {where} of {function.name!r}: {exc}"
+            raise EncodeError(msg) from exc
+
+    return _converted(function, _bound(function, args, kwargs), convert)
+
+
+def bind(function: Function, codec: Codec, call: Call) -> tuple[list[Any], dict[str, Any]]:
+    """Turn the recorded arguments of a call into what the function takes, without its `Context` or `Info`.
+
+    Raises:
+        InvalidArgument: the function cannot take these arguments.
+        DecodeError: an argument does not fit its annotation.
+    """
+
+    def convert(raw: object, hint: object, where: str) -> object:
+        try:
+            return codec.from_json(raw, hint)
+        except DecodeError as exc:
+            msg = f"argument {where} of {function.name!r}: {exc}"
+            raise DecodeError(msg) from exc
+
+    return _converted(function, _bound(function, call.args, call.kwargs), convert)
+
+
+def _bound(function: Function, args: Sequence[object], kwargs: Mapping[str, object]) -> inspect.BoundArguments:
+    if args and is_given_by_engine(type(args[0])):
+        msg = (
+            f"the engine passes the {type(args[0]).__name__} itself\n"
+            f"    run({function.name}, ctx, ...)  # incorrect!\n"
+            f"    run({function.name}, ...)       # correct"
+        )
+        raise InvalidArgument(msg)
+    try:
+        return function.signature.bind(*args, **kwargs)
+    except TypeError as exc:
+        msg = f"{function.name!r} cannot be called like this: {exc}. It takes {function.signature}"
+        raise InvalidArgument(msg) from None
+
+
+def _converted(
+    function: Function, bound: inspect.BoundArguments, convert: Callable[[object, object, str], Any]
+) -> tuple[list[Any], dict[str, Any]]:
+    for name, value in bound.arguments.items():
+        hint = function.hints.get(name, Any)
+        match function.signature.parameters[name].kind:
+            case inspect.Parameter.VAR_POSITIONAL:
+                result: object = [convert(item, hint, f"{name}[{index}]") for index, item in enumerate(value)]
+            case inspect.Parameter.VAR_KEYWORD:
+                result = {key: convert(item, hint, repr(key)) for key, item in value.items()}
+            case _:
+                result = convert(value, hint, repr(name))
+        bound.arguments[name] = result
+    return list(bound.args), dict(bound.kwargs)
+
+
+@final
+@define
+class Registry:
+    """The functions that this program can be asked to run, by name and version."""
+
+    _functions: dict[str, dict[int, Function]] = field(factory=dict, init=False)
+
+    def add(self, func: Callable[..., Any], name: str | None = None, version: int | None = None) -> Function:
+        """Make a function known; doing so twice is fine.
+
+        Raises:
+            AlreadyRegistered: another function has that name and version.
+            InvalidFunction: it cannot be a durable function.
+            InvalidArgument: name or version is unusable.
+        """
+        function = Function.of(func, name=name, version=version)
+        versions = self._functions.setdefault(function.name, {})
+        if versions.setdefault(function.version, function).func != func:
+            raise AlreadyRegistered(function.name, function.version)
+        return versions[function.version]
+
+    def get(self, name: str, version: int | None = None) -> Function:
+        """Return the function of that name and version: the latest one for None, for 0, and for 1 if there is no 1.
+
+        Raises:
+            NotRegistered: there is none.
+        """
+        versions = self._functions.get(name)
+        if not versions:
+            raise NotRegistered(name, version=version, known=self.names)
+        if version and version in versions:
+            return versions[version]
+        # Callers that know nothing of versions send 1, or nothing at all.
+        if not version or version == 1:
+            return versions[max(versions)]
+        raise NotRegistered(name, version=version, known=self.names)
+
+    def find(self, func: Callable[..., Any]) -> Function | None:
+        """Return what a callable was registered as, its latest version if there are several, or None."""
+        found = [f for versions in self._functions.values() for f in versions.values() if f.func == func]
+        return max(found, key=lambda function: function.version, default=None)
+
+    @property
+    def names(self) -> list[str]:
+        """Every name that is registered, with the versions beyond the first: `crawl`, `crawl (version 2)`."""
+        return [
+            name if version == 1 else f"{name} (version {version})"
+            for name, versions in self._functions.items()
+            for version in versions
+        ]

@@ -1,0 +1,118 @@
+"""Running a leaf: attempts, back-off, worker threads for synchronous functions."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from contextlib import suppress
+from functools import partial
+from threading import Lock
+from typing import TYPE_CHECKING, Any
+
+from anyio import CapacityLimiter, Event, from_thread, move_on_after, to_thread
+from anyio.lowlevel import EventLoopToken, current_token
+from attrs import define, field
+
+from ._functions import Kind
+
+if TYPE_CHECKING:
+    from ._frame import Frame
+
+logger = logging.getLogger("resonate_anyio")
+
+
+async def run_leaf(frame: Frame) -> object:
+    """Call the function until it returns, or until its retry policy gives up; then its last exception is raised.
+
+    Attempts are counted for this run: after a crash the count begins anew.
+    """
+    number = 1
+    while True:
+        try:
+            return await _attempt(frame, number)
+        except Exception as exc:
+            delay = None if frame.retry is None else frame.retry.delay(number, exc, frame.execution.random())
+            if delay is None:
+                raise
+            logger.warning(
+                "leaf.retry id=%s func=%s attempt=%d delay=%.3f error=%r",
+                frame.id, frame.function.name, number, delay, exc,
+            )  # fmt: skip
+        with move_on_after(delay):
+            await frame.execution.wait(Event())
+        number += 1
+
+
+async def _attempt(frame: Frame, number: int) -> object:
+    function = frame.function
+    first = (frame.attempt(number),) if function.kind is Kind.INFO_LEAF else ()
+    if function.is_async:
+        return await function.func(*first, *frame.args, **frame.kwargs)
+    call = partial(function.func, *first, *frame.args, **frame.kwargs)
+    return await frame.execution.threads.run(call)
+
+
+@define(eq=False)
+class Threads:
+    """Runs synchronous functions in worker threads and bounds how many there are.
+
+    A thread cannot be stopped. When its await is cancelled it is abandoned and its result dropped, but it is counted
+    until it has really ended, so that the limit holds; the backends' own limiters differ in that.
+    """
+
+    _limiter: CapacityLimiter
+    _running: set[object] = field(factory=set, init=False)
+
+    @property
+    def running(self) -> int:
+        """How many threads have not ended, abandoned ones included."""
+        return len(self._running)
+
+    async def run(self, call: Callable[[], Any]) -> object:
+        """Call it in a thread and return what it returns."""
+        ticket = object()
+        await self._limiter.acquire_on_behalf_of(ticket)
+        self._running.add(ticket)
+        thread = _Thread(call, partial(self._release, ticket), current_token())
+        try:
+            return await to_thread.run_sync(thread.body, abandon_on_cancel=True, limiter=CapacityLimiter(1))
+        except BaseException:
+            thread.give_up()
+            raise
+
+    def _release(self, ticket: object) -> None:
+        self._running.discard(ticket)
+        self._limiter.release_on_behalf_of(ticket)
+
+
+@define(eq=False)
+class _Thread:
+    """One call in a worker thread. Exactly one of `body` and `give_up` calls `release`, in the event loop."""
+
+    _call: Callable[[], Any]
+    _release: Callable[[], None]
+    _token: EventLoopToken
+    _lock: Lock = field(factory=Lock, init=False)
+    _begun: bool = field(default=False, init=False)
+    _given_up: bool = field(default=False, init=False)
+
+    def body(self) -> object:
+        """Runs in the thread."""
+        with self._lock:
+            if self._given_up:
+                return None
+            self._begun = True
+        try:
+            return self._call()
+        finally:
+            # The loop may be gone by the time that an abandoned thread ends.
+            with suppress(RuntimeError):
+                from_thread.run_sync(self._release, token=self._token)
+
+    def give_up(self) -> None:
+        """Runs in the event loop, when the await has failed: a call that has not begun never begins."""
+        with self._lock:
+            if self._begun or self._given_up:
+                return
+            self._given_up = True
+        self._release()

@@ -1,0 +1,101 @@
+"""Nodes of the call graph: the children that a frame waits for.
+
+A `Node` is one promise below a frame, with what is recorded of it. `External` ones settle elsewhere: remote calls,
+sleeps, promises that somebody outside settles. The other kind, a function that runs here, is `Frame`.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from anyio import CancelScope, Event
+from attrs import define, field
+
+from .._protocol import Promise, PromiseSettle, PromiseState
+from ._outcomes import failure_of, value_of
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+    from ._execution import Execution
+
+
+@define(eq=False, kw_only=True)
+class Node:
+    """One promise that a frame waits for.
+
+    Attributes:
+        record: what is known of the promise. The record decides what the outcome is, never a value in memory.
+        type: what its value is decoded as.
+        seen: whether its outcome was handed to the code of its frame.
+    """
+
+    execution: Execution
+    record: Promise
+    type: Any = Any
+    seen: bool = False
+    live: TracebackType | None = None
+    _settled: Event = field(factory=Event, init=False)
+
+    @property
+    def id(self) -> str:
+        return self.record.id
+
+    @property
+    def pending(self) -> bool:
+        return self.record.pending
+
+    def settle(self, record: Promise) -> None:
+        """Take over a settled record and wake all who wait."""
+        self.record = record
+        self._settled.set()
+
+    async def wait(self) -> None:
+        """Wait until it is settled. Being cancelled here changes nothing about it."""
+        while self.pending:
+            await self.execution.wait(self._settled)
+
+    async def cancel(self, by: str) -> None:
+        """End it durably, and return once it has ended. Whatever was recorded first stays."""
+        raise NotImplementedError
+
+    def value(self) -> object:
+        """Its value; raises what it failed with."""
+        return value_of(self.record, self.type, self.execution.codec, live=self.live)
+
+    def failure(self) -> Exception | None:
+        """What it failed with, or None."""
+        return failure_of(self.record, self.execution.codec, live=self.live)
+
+
+@define(eq=False, kw_only=True)
+class External(Node):
+    """A promise that is settled elsewhere: by another execution, by its deadline, or by somebody outside.
+
+    Attributes:
+        due: for a sleep, the instant that was asked for. A promise cannot outlive its parent, so it may end before.
+        has_descendants: whether something runs below it that has to end with it.
+    """
+
+    due: int | None = None
+    has_descendants: bool = False
+    _listening: bool = field(default=False, init=False)
+
+    async def wait(self) -> None:
+        if self.pending and not self._listening:
+            self._listening = True
+            await self.execution.listen(self)
+        await Node.wait(self)
+        if self.due is not None and self.record.state is PromiseState.RESOLVED and self.due > self.record.timeout_at:
+            # The sleep was cut short by the deadline of a frame above, whose scope ends the wait right now.
+            await self.execution.wait(Event())
+
+    async def cancel(self, by: str) -> None:
+        with CancelScope(shield=True):
+            value = self.execution.codec.encode({"by": by})
+            request = PromiseSettle(id=self.id, state=PromiseState.CANCELED, value=value)
+            response = await self.execution.request(request, settling=True)
+            assert response.promise is not None
+            self.settle(response.promise)
+            if self.has_descendants:
+                await self.execution.sweep(self.id)

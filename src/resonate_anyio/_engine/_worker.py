@@ -1,0 +1,507 @@
+"""`Worker`: everything that one `Resonate` object runs between the start and the end of its `async with` block.
+
+It receives messages, takes the tasks that it is told of, runs their executions and tells those who wait what came of
+the promises they wait for. Each execution runs in a task of its own under a shield of its own: a cancelled host scope
+ends the block, whose exit then puts everything away in order (`stop`), and nothing outlives it.
+"""
+
+from __future__ import annotations
+
+import logging
+import random as random_module
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import asynccontextmanager, suppress
+from typing import TYPE_CHECKING, Any, Final
+
+from anyio import CancelScope, ClosedResourceError, EndOfStream, Event, create_task_group, move_on_after
+from anyio.abc import TaskGroup
+from anyio.lowlevel import checkpoint
+from attrs import define, field
+
+from .._codec import Codec
+from .._errors import (
+    DecodeError,
+    InvalidArgument,
+    NonDeterminismError,
+    NotFound,
+    NotRegistered,
+    NotRunning,
+    RequestError,
+    ResonateError,
+)
+from .._graph import History
+from .._protocol import (
+    Execute,
+    Message,
+    Promise,
+    PromiseCreate,
+    PromiseGet,
+    PromiseSearch,
+    PromiseSettle,
+    PromiseState,
+    RegisterListener,
+    Request,
+    Response,
+    TaskAcquire,
+    TaskContinue,
+    TaskCreate,
+    TaskHalt,
+    TaskRecord,
+    TaskRelease,
+    TaskState,
+    Unblock,
+    Value,
+)
+from ..abc import Connection, Identity, Network
+from ._children import DETACHED_TAG, make_info
+from ._dependencies import Dependencies
+from ._execution import Drop, Execution, lineage
+from ._frame import Frame
+from ._functions import Function, Registry, bind, encode_arguments
+from ._leaf import Threads
+
+if TYPE_CHECKING:
+    from ._context import Context
+
+logger = logging.getLogger("resonate_anyio")
+
+_PAGE: Final = 1000
+_RELEASE_LIMIT: Final = 5.0
+_FIRST_BACKOFF: Final = 1.0
+_LONGEST_BACKOFF: Final = 60.0
+
+_STOPPED: Final = (
+    "the Resonate object was stopped; what runs under this id is kept and goes on at the next start"
+)
+
+Listener = Callable[[Promise], None]
+
+
+def encode_remote_call(
+    codec: Codec, func: Function | str, version: int | None, args: tuple[Any, ...], kwargs: Mapping[str, Any]
+) -> Value:
+    """What is recorded with a call that any worker may run."""
+    function = None if isinstance(func, str) else func
+    name = func if isinstance(func, str) else func.name
+    known = 1 if function is None else function.version
+    json_args, json_kwargs = encode_arguments(function, codec, args, kwargs)
+    return codec.encode_call(name, version or known, json_args, json_kwargs)
+
+
+@define(eq=False)
+class _Inbox:
+    """Where one waiter is told that its promise has settled, or (without a record) to look again."""
+
+    changed: Event = field(factory=Event, init=False)
+    _record: Promise | None = field(default=None, init=False)
+
+    def put(self, record: Promise) -> None:
+        self._record = record
+        self.changed.set()
+
+    def take(self) -> Promise | None:
+        self.changed = Event()
+        return self._record
+
+
+@define(eq=False, kw_only=True)
+class Worker:
+    """See the module's docstring.
+
+    Attributes:
+        ttl_ms: how long a lease lasts that is not renewed.
+        grace: seconds that running leaves are given when the worker stops.
+        draining: whether it is stopping: no durable call starts any more.
+    """
+
+    identity: Identity
+    connection: Connection
+    registry: Registry
+    codec: Codec
+    dependencies: Dependencies
+    threads: Threads
+    ttl_ms: int
+    grace: float
+    make_context: Callable[[Frame], Context]
+    random: Callable[[], float] = random_module.random
+    executions: dict[str, Execution] = field(factory=dict, init=False)
+    draining: bool = field(default=False, init=False)
+    stopping: Event = field(factory=Event, init=False)
+    stopped: Event = field(factory=Event, init=False)
+    _tasks: TaskGroup = field(init=False)
+    _listeners: dict[str, list[Listener]] = field(factory=dict, init=False)
+    _halted: dict[str, NonDeterminismError] = field(factory=dict, init=False)
+    _waiters: dict[object, Event] = field(factory=dict, init=False)
+    _backoff: dict[str, float] = field(factory=dict, init=False)
+    _taking: set[str] = field(factory=set, init=False)
+    _leaf_ended: Event = field(factory=Event, init=False)
+    _task_ended: Event = field(factory=Event, init=False)
+    _running_tasks: int = field(default=0, init=False)
+
+    # Life
+
+    @classmethod
+    @asynccontextmanager
+    async def open(cls, network: Network, identity: Identity, **settings: Any) -> AsyncIterator[Worker]:
+        """A worker that runs while the block does. Leaving the block stops it (see `stop`)."""
+        async with network.connect(identity) as connection, create_task_group() as tasks:
+            worker = cls(identity=identity, connection=connection, **settings)
+            worker._tasks = tasks
+            worker._spawn(worker._receive, name=f"resonate {identity.pid} messages")
+            try:
+                yield worker
+            finally:
+                with CancelScope(shield=True):
+                    await worker.stop()
+
+    async def stop(self) -> None:
+        """Put everything away, in order (semantics 9). A second call waits for the first."""
+        if self.draining:
+            await self.stopped.wait()
+            return
+        self.draining = True
+        with CancelScope(shield=True):
+            await self.connection.messages.aclose()
+            await self._grace()
+            unloaded = list(self.executions.values())
+            for execution in unloaded:
+                execution.drop(Drop.UNLOADED)
+            for execution in unloaded:
+                await execution.ended.wait()
+            await self._release_all(unloaded)
+            self.stopping.set()
+            for event in self._waiters.values():
+                event.set()
+            # Every task of this worker runs under a shield of its own, so that the task group, which is the host's
+            # child, has nothing left to wait for when the host leaves it.
+            while self._running_tasks:
+                self._task_ended = Event()
+                await self._task_ended.wait()
+            self.stopped.set()
+
+    def _spawn(self, func: Callable[..., Awaitable[None]], *args: object, name: str) -> None:
+        """Run `func` in a task of this worker, which the host's cancellation does not reach."""
+        self._running_tasks += 1
+        self._tasks.start_soon(self._shielded, func, args, name=name)
+
+    async def _shielded(self, func: Callable[..., Awaitable[None]], args: tuple[object, ...]) -> None:
+        try:
+            with CancelScope(shield=True):
+                await func(*args)
+        finally:
+            self._running_tasks -= 1
+            self._task_ended.set()
+
+    async def _grace(self) -> None:
+        """Give running leaves time to end: what they have done is recorded then, and not done again."""
+        with move_on_after(self.grace):
+            while any(execution.busy for execution in self.executions.values()):
+                self._leaf_ended = Event()
+                await self._leaf_ended.wait()
+
+    def leaf_ended(self) -> None:
+        self._leaf_ended.set()
+
+    async def _release_all(self, executions: list[Execution]) -> None:
+        with move_on_after(_RELEASE_LIMIT) as scope:
+            for execution in executions:
+                if execution.dropped is Drop.UNLOADED:
+                    await self._release(execution.id, execution.version)
+        if scope.cancelled_caught:  # pragma: no cover - in process, releases are immediate
+            logger.warning("worker.release_timeout pid=%s", self.identity.pid)
+
+    async def _release(self, id: str, version: int) -> None:
+        try:
+            await self.connection.request(TaskRelease(id=id, version=version))
+        except ResonateError as exc:
+            logger.warning("task.release_failed id=%s error=%r", id, exc)
+
+    # Messages
+
+    async def _receive(self) -> None:
+        with suppress(EndOfStream, ClosedResourceError):
+            while True:
+                self._handle(await self.connection.messages.receive())
+
+    def _handle(self, message: Message) -> None:
+        match message:
+            case Execute(task_id, version):
+                if task_id not in self.executions and task_id not in self._taking:
+                    self._taking.add(task_id)
+                    self._spawn(self._take, task_id, version, name=f"resonate take {task_id}")
+            case Unblock(promise):
+                for listener in self._listeners.pop(promise.id, []):
+                    listener(promise)
+
+    def subscribe(self, id: str, listener: Listener) -> None:
+        """Call `listener` with the record of `id` once a message says that it has settled."""
+        self._listeners.setdefault(id, []).append(listener)
+
+    def unsubscribe(self, id: str, listener: Listener) -> None:
+        listeners = self._listeners.get(id, [])
+        if listener in listeners:
+            listeners.remove(listener)
+        if not listeners:
+            self._listeners.pop(id, None)
+
+    async def register_listener(self, id: str, execution: Execution | None = None) -> Promise:
+        """Ask to be told when `id` settles. Its record tells whether it has already.
+
+        Raises:
+            NotFound: there is no such promise.
+        """
+        request = RegisterListener(awaited=id, address=self.identity.unicast)
+        response = await (self.connection.request(request) if execution is None else execution.request(request))
+        return self.promise_of(request, response, id)
+
+    # Tasks
+
+    async def _take(self, id: str, version: int) -> None:
+        """Acquire a task that a message told of, and run it."""
+        try:
+            request = TaskAcquire(id=id, version=version, pid=self.identity.holder, ttl=self.ttl_ms)
+            response = await self.connection.request(request)
+            if response.status == 200:
+                await self._accept(response)
+        except ResonateError:
+            logger.exception("task.take_failed id=%s", id)
+        finally:
+            self._taking.discard(id)
+
+    async def _accept(self, response: Response) -> Execution | None:
+        """Run the task that was acquired. One that this program cannot run is handed back, and None returned."""
+        task, promise = response.task, response.promise
+        assert task is not None
+        assert promise is not None
+        if task.state is not TaskState.ACQUIRED or promise.timer:
+            return None
+        try:
+            call = self.codec.decode_call(promise.param)
+            function = self.registry.get(call.func, call.version)
+            args, kwargs = bind(function, self.codec, call)
+        except (NotRegistered, DecodeError, InvalidArgument) as exc:
+            self._spawn(self._decline, task, exc, name=f"resonate decline {task.id}")
+            return None
+        self._backoff.pop(task.id, None)
+        history = await self._history(task, response.preload)
+        if self.draining:
+            await self._release(task.id, task.version)
+            return None
+        return self._start(task, promise, function, tuple(args), kwargs, history)
+
+    async def _decline(self, task: TaskRecord, reason: Exception) -> None:
+        """Give a task back that this program cannot run, but not at once: it would be sent here again immediately."""
+        delay = self._backoff.get(task.id, _FIRST_BACKOFF)
+        self._backoff[task.id] = min(delay * 2, _LONGEST_BACKOFF)
+        logger.warning("task.declined id=%s retry_in=%.1f reason=%s", task.id, delay, reason)
+        await self._pause(delay)
+        await self._release(task.id, task.version)
+
+    async def _history(self, task: TaskRecord, preload: tuple[Promise, ...]) -> History:
+        """What is recorded below the root: the local part came with the lease, the rest is one range scan."""
+        if task.version <= 1:
+            return History.of(preload, complete=True)
+        remote = [record async for record in self.descendants(task.id)]
+        return History.of([*remote, *preload], complete=True)
+
+    def _start(  # noqa: PLR0913, PLR0917
+        self,
+        task: TaskRecord,
+        promise: Promise,
+        function: Function,
+        args: tuple[Any, ...],
+        kwargs: Mapping[str, Any],
+        history: History,
+    ) -> Execution:
+        execution = Execution(
+            worker=self, id=task.id, version=task.version, origin=lineage(promise), history=history
+        )
+        parent = promise.tags.get("resonate:parent")
+        execution.root = Frame(
+            execution=execution,
+            record=promise,
+            type=function.returns,
+            parent=None,
+            function=function,
+            args=args,
+            kwargs=kwargs,
+            retry=function.retry,
+            info=make_info(execution, promise, parent=None if parent == promise.id else parent, function=function),
+        )
+        self.executions[task.id] = execution
+        self._spawn(self._run, execution, name=f"resonate {task.id}")
+        return execution
+
+    async def _run(self, execution: Execution) -> None:
+        try:
+            await execution.run()
+        finally:
+            self.executions.pop(execution.id, None)
+        if execution.dropped is Drop.HALTED:
+            await self._halt(execution)
+        elif execution.dropped is Drop.CRASHED:
+            await self._recover(execution)
+
+    async def _halt(self, execution: Execution) -> None:
+        assert isinstance(execution.error, NonDeterminismError)
+        logger.error("execution.halted id=%s %s", execution.id, execution.error)
+        self._halted[execution.id] = execution.error
+        await self.connection.request(TaskHalt(id=execution.id))
+        for event in self._waiters.values():
+            event.set()
+
+    async def _recover(self, execution: Execution) -> None:
+        """The engine itself failed under this execution: hand it back after a while, to be tried again."""
+        logger.error("execution.crashed id=%s", execution.id, exc_info=execution.error)
+        await self._pause(_FIRST_BACKOFF)
+        await self._release(execution.id, execution.version)
+
+    # For the client
+
+    async def request(self, request: Request) -> Response:
+        return await self.connection.request(request)
+
+    async def invoke(self, create: PromiseCreate) -> tuple[Promise, Execution | None]:
+        """Start a root here, or join what has its id. Returns its record, and its execution if it runs here."""
+        await checkpoint()
+        # Not to be cancelled between taking the lease and using it.
+        with CancelScope(shield=True):
+            request = TaskCreate(pid=self.identity.holder, ttl=self.ttl_ms, action=create)
+            response = await self.connection.request(request)
+            if response.status in {409, 422}:
+                return await self.get(create.id), self.executions.get(create.id)
+            # The arguments are read back from the record, so that the first run sees what a replay would.
+            return self.promise_of(request, response, create.id), await self._accept(response)
+
+    async def get(self, id: str) -> Promise:
+        """The record of `id`.
+
+        Raises:
+            NotFound: there is none.
+        """
+        request = PromiseGet(id=id)
+        return self.promise_of(request, await self.connection.request(request), id)
+
+    async def settled(self, id: str, execution: Execution | None) -> Promise:
+        """Wait until `id` has settled, and return its record.
+
+        Raises:
+            NonDeterminismError: its replay here has been halted.
+            NotRunning: the worker stops before that.
+        """
+        if execution is not None:
+            await self._wait(execution.ended)
+            self._check_halted(id)
+            if not execution.root.pending:
+                return execution.root.record
+            if execution.dropped is Drop.CRASHED and isinstance(execution.error, ResonateError):
+                raise execution.error
+        return await self._settled_elsewhere(id)
+
+    async def _settled_elsewhere(self, id: str) -> Promise:
+        inbox = _Inbox()
+        self.subscribe(id, inbox.put)
+        try:
+            record = await self.register_listener(id)
+            while record.pending:
+                self._check_halted(id)
+                await self._wait(inbox.changed)
+                record = inbox.take() or record
+            return record
+        finally:
+            self.unsubscribe(id, inbox.put)
+
+    def _check_halted(self, id: str) -> None:
+        error = self._halted.get(id)
+        if error is not None:
+            raise NonDeterminismError(error.id, error.recorded, error.requested)
+
+    async def _pause(self, delay: float) -> None:
+        """Wait so many seconds, or until the worker stops."""
+        with move_on_after(delay), suppress(NotRunning):
+            await self._wait(Event())
+
+    async def _wait(self, event: Event) -> None:
+        """Wait for `event`, but not beyond the end of this worker."""
+        ticket = object()
+        self._waiters[ticket] = event
+        try:
+            await event.wait()
+        finally:
+            del self._waiters[ticket]
+        if self.stopping.is_set():
+            raise NotRunning(_STOPPED)
+
+    async def resume(self, id: str) -> None:
+        """Let a halted task run again.
+
+        Raises:
+            NotFound: there is no such task.
+            RequestError: it is not halted.
+        """
+        request = TaskContinue(id=id)
+        response = await self.connection.request(request)
+        if response.status == 404:
+            raise NotFound("task", id)
+        if response.status != 200:
+            raise RequestError(request.kind, response.status, response.error or "")
+        self._halted.pop(id, None)
+
+    async def cancel(self, id: str) -> Promise:
+        """Settle `id` as cancelled, end its local code, and cancel what is pending below it. The record that stands.
+
+        Raises:
+            NotFound: there is no such promise.
+        """
+        request = PromiseSettle(id=id, state=PromiseState.CANCELED)
+        record = self.promise_of(request, await self.connection.request(request), id)
+        execution = self.executions.get(id)
+        if execution is not None:
+            execution.drop(Drop.SETTLED)
+            await execution.ended.wait()
+        if record.state is PromiseState.CANCELED:
+            await self.sweep(id)
+        return record
+
+    async def sweep(self, id: str) -> None:
+        """Cancel every pending descendant of `id`, in id order; detached subtrees are left alone."""
+        spared: list[str] = []
+        async for record in self.descendants(id):
+            if DETACHED_TAG in record.tags:
+                spared.append(f"{record.id}.")
+            elif record.pending and not record.id.startswith(tuple(spared)):
+                value = self.codec.encode({"by": "parent"})
+                await self.connection.request(
+                    PromiseSettle(id=record.id, state=PromiseState.CANCELED, value=value)
+                )
+
+    async def descendants(self, id: str) -> AsyncIterator[Promise]:
+        """Every record whose id starts with `{id}.`, in id order. One range scan, a page at a time."""
+        start = f"{id}."
+        cursor: str | None = start
+        while cursor is not None:
+            request = PromiseSearch(cursor=cursor, limit=_PAGE)
+            response = await self.connection.request(request)
+            if response.status != 200:
+                raise RequestError(request.kind, response.status, response.error or "")
+            for record in response.promises:
+                if not record.id.startswith(start):
+                    return
+                yield record
+            cursor = response.cursor
+
+    @staticmethod
+    def promise_of(request: Request, response: Response, id: str) -> Promise:
+        """The promise of an answer.
+
+        Raises:
+            NotFound: 404.
+            RequestError: any other refusal.
+        """
+        if response.status == 404:
+            raise NotFound("promise", id)
+        if response.promise is None or response.status != 200:
+            raise RequestError(request.kind, response.status, response.error or "")
+        return response.promise
+
+

@@ -1,0 +1,272 @@
+"""Every exception that this package raises.
+
+* ResonateError
+  * UsageError (also RuntimeError): the program calls the library in a way that cannot work
+    * NotRegistered
+    * AlreadyRegistered
+    * InvalidFunction
+    * WrongWorld
+    * BuilderUsed
+    * NotRunning
+    * DuplicateId
+  * InvalidArgument (also ValueError): one argument is unusable; nothing was sent
+    * InvalidId
+  * EncodeError (also TypeError): a value cannot be turned into JSON
+  * DecodeError (also ValueError): JSON does not fit the type that was asked for
+  * DurableError: a durable promise ended without a value
+    * ApplicationError: the function raised, and its type is unknown to this program
+    * DurableTimeoutError (also TimeoutError): its deadline passed
+    * DurableCancelledError: it was cancelled
+  * NonDeterminismError: a replay asked for something else than what is recorded
+  * ExecutionMismatch: the id belongs to a call of another function or version
+  * NotFound: nothing is recorded under the id
+  * RequestError: the engine refused or failed a request (`status`, `kind`)
+  * StoreError: the database file cannot be used
+    * StoreInUse: another process owns the file (`pid`)
+
+Errors that a durable function raised come back as the type they were (see `ApplicationError`).
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, final
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+
+class ResonateError(Exception):
+    """Root of every exception that this package defines."""
+
+
+class UsageError(ResonateError, RuntimeError):
+    """The library was called in a way or at a moment that cannot work; the message says what to do instead."""
+
+
+@final
+class NotRegistered(UsageError):
+    """A function was named that no `register()` call has made known to this program."""
+
+    def __init__(self, name: str, version: int | None = None, known: Sequence[str] = ()) -> None:
+        super().__init__(name, version, tuple(known))
+        self.name = name
+        self.version = version
+        self.known = tuple(known)
+
+    def __str__(self) -> str:
+        wanted = self.name if self.version is None else f"{self.name} (version {self.version})"
+        listing = ", ".join(sorted(self.known)) or "none"
+        return (
+            f"function {wanted!r} is not registered with this Resonate object; call "
+            f"resonate.register(...) on it first. Registered: {listing}"
+        )
+
+
+@final
+class AlreadyRegistered(UsageError):
+    """A second function was registered under the same name and version."""
+
+    def __init__(self, name: str, version: int) -> None:
+        super().__init__(name, version)
+        self.name = name
+        self.version = version
+
+    def __str__(self) -> str:
+        return (
+            f"a function is already registered as {self.name!r} version {self.version}; give the new one another name "
+            f"or version: register(func, name=..., version=...)"
+        )
+
+
+@final
+class InvalidFunction(UsageError):
+    """The object or its signature cannot be a durable function."""
+
+
+@final
+class WrongWorld(UsageError):
+    """An ephemeral-world call was made inside a durable function, or a `Context` was used outside its own function."""
+
+
+@final
+class BuilderUsed(UsageError):
+    """A call builder was awaited or spawned a second time, or changed after it was started."""
+
+
+@final
+class NotRunning(UsageError):
+    """The `Resonate` object is not between the start and the end of its `async with` block, or in another event loop."""
+
+
+@final
+class DuplicateId(UsageError):
+    """Two calls of one durable function were given the same id."""
+
+
+class InvalidArgument(ResonateError, ValueError):
+    """An argument is unusable; nothing was sent."""
+
+
+@final
+class InvalidId(InvalidArgument):
+    """A root id breaks the rules of ids: 1 to 128 bytes, no `.` and no `:`."""
+
+
+@final
+class EncodeError(ResonateError, TypeError):
+    """A value cannot be turned into JSON, or does not fit the annotation that it is declared with."""
+
+
+@final
+class DecodeError(ResonateError, ValueError):
+    """Recorded JSON does not fit the type that was asked for."""
+
+
+class DurableError(ResonateError):
+    """A durable promise ended without a value. `id` is the promise's, where it is known."""
+
+    id: str | None = None
+
+
+@final
+class ApplicationError(DurableError):
+    """A durable function failed with an exception whose type this program does not have.
+
+    An exception comes back as the type it was when its module is already imported here and its arguments can be
+    rebuilt; otherwise, and for functions written with another SDK, as this one.
+
+    Attributes:
+        name: the name of the original exception type, as far as it was recorded.
+        message: its text.
+        traceback: the remote traceback as text, or None.
+        data: the recorded JSON, whatever its shape.
+    """
+
+    def __init__(self, name: str, message: str, traceback: str | None = None, data: object = None) -> None:
+        super().__init__(name, message, traceback, data)
+        self.name = name
+        self.message = message
+        self.traceback = traceback
+        self.data = data
+
+    def __str__(self) -> str:
+        return f"{self.name}: {self.message}" if self.message else self.name
+
+
+@final
+class DurableTimeoutError(DurableError, TimeoutError):
+    """The deadline of a durable promise passed before it was settled."""
+
+    def __init__(self, id: str, timeout_at: int | None = None) -> None:  # noqa: A002 - the field's own word
+        super().__init__(id, timeout_at)
+        self.id = id
+        self.timeout_at = timeout_at
+
+    def __str__(self) -> str:
+        return f"the deadline of {self.id!r} passed before it was settled"
+
+
+@final
+class DurableCancelledError(DurableError):
+    """A durable promise was cancelled. `by` says what did it: `scope`, `parent`, `group` or, from outside, None."""
+
+    def __init__(self, id: str, by: str | None = None) -> None:  # noqa: A002 - the field's own word
+        super().__init__(id, by)
+        self.id = id
+        self.by = by
+
+    def __str__(self) -> str:
+        reasons = {"scope": "its await was cancelled", "parent": "the function that called it ended"}
+        return f"{self.id!r} was cancelled: {reasons.get(self.by or '', 'from outside')}"
+
+
+@final
+class NonDeterminismError(ResonateError):
+    """A replay asked for something else than what is recorded under the same id.
+
+    The promise stays pending and its task is halted: mend the program, then `await resonate.resume(id)`.
+    """
+
+    def __init__(self, id: str, recorded: str, requested: str) -> None:  # noqa: A002 - the field's own word
+        super().__init__(id, recorded, requested)
+        self.id = id
+        self.recorded = recorded
+        self.requested = requested
+
+    def __str__(self) -> str:
+        return (
+            f"non-deterministic replay at {self.id!r}: recorded {self.recorded}, but the code now asks for "
+            f"{self.requested}. The execution is halted and nothing is lost: bring the function back in line with "
+            f"its history (decisions taken from clocks, random numbers or I/O belong into ctx.run), then call "
+            f"await resonate.resume({self.id.partition('.')[0]!r})"
+        )
+
+
+@final
+class ExecutionMismatch(ResonateError):
+    """The id already belongs to a call of another function or another version."""
+
+    def __init__(self, id: str, recorded: str, requested: str) -> None:  # noqa: A002 - the field's own word
+        super().__init__(id, recorded, requested)
+        self.id = id
+        self.recorded = recorded
+        self.requested = requested
+
+    def __str__(self) -> str:
+        return (
+            f"id {self.id!r} already belongs to a call of {self.recorded}, not of {self.requested}; use another id, "
+            f"or resonate.get({self.id!r}, T) to wait for what runs there"
+        )
+
+
+@final
+class NotFound(ResonateError, LookupError):
+    """Nothing is recorded under the id."""
+
+    def __init__(self, what: str, id: str) -> None:  # noqa: A002 - the field's own word
+        super().__init__(what, id)
+        self.what = what
+        self.id = id
+
+    def __str__(self) -> str:
+        return f"there is no {self.what} with the id {self.id!r}"
+
+
+@final
+class RequestError(ResonateError):
+    """The engine answered a request with an error status that the caller cannot handle.
+
+    Attributes:
+        kind: the operation, e.g. `promise.create`.
+        status: the status of the answer (protocol 3.2).
+    """
+
+    def __init__(self, kind: str, status: int, message: str) -> None:
+        super().__init__(kind, status, message)
+        self.kind = kind
+        self.status = status
+        self.message = message
+
+    def __str__(self) -> str:
+        return f"{self.kind} was answered with {self.status}: {self.message}"
+
+
+class StoreError(ResonateError):
+    """The database file cannot be used: it is not ours, too new, damaged, or the disk refused."""
+
+
+@final
+class StoreInUse(StoreError):
+    """Another engine owns the database file. `pid` is the owner's process id, where it is known."""
+
+    def __init__(self, path: str, pid: int | None) -> None:
+        super().__init__(path, pid)
+        self.path = path
+        self.pid = pid
+
+    def __str__(self) -> str:
+        owner = "another process" if self.pid is None else f"process {self.pid}"
+        return (
+            f"{self.path} is in use by {owner}; one engine owns a file at a time (reading it with SQLite tools is fine). "
+            f"Stop that process, or give this one a file of its own"
+        )

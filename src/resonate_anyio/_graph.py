@@ -1,0 +1,176 @@
+"""The call graph as pure data: how promises are named, and what is known about one execution's history.
+
+Ids say what they run: `crawl-1.fetch-3` is the third call of `fetch` in the execution `crawl-1`. The segment after each
+dot is `{name}-{n}`, n counting the calls of that name within the frame that makes them, so that ids follow program
+order and a replay mints the same ones (semantics 2).
+"""
+
+from __future__ import annotations
+
+import re
+from base64 import urlsafe_b64encode
+from collections.abc import Iterable
+from hashlib import blake2b
+from typing import Final
+
+from attrs import Factory, define, field
+
+from ._errors import DuplicateId, InvalidArgument, InvalidId
+from ._protocol import Promise
+
+SEPARATOR: Final = "."
+
+# Servers keep ids in indexed columns: with these limits every id stays below the smallest of them.
+_MAX_ROOT: Final = 128
+_MAX_ID: Final = 180
+_MAX_SEGMENT: Final = 48
+_KEPT_OF_SEGMENT: Final = 31
+_HASH_LENGTH: Final = 22  # base64 of 16 bytes, without its padding
+
+_UNSAFE: Final = re.compile(r"[^A-Za-z0-9_-]")
+
+
+def hashed(*parts: str) -> str:
+    """22 characters of [A-Za-z0-9_-] that stand for `parts` (128 bits of BLAKE2)."""
+    digest = blake2b("\0".join(parts).encode(), digest_size=16).digest()
+    return urlsafe_b64encode(digest)[:_HASH_LENGTH].decode()
+
+
+def segment(name: str) -> str:
+    """`name` as it may stand in an id: other characters than [A-Za-z0-9_-] become `_`, long names end in a hash."""
+    safe = _UNSAFE.sub("_", name)
+    if len(safe) <= _MAX_SEGMENT:
+        return safe
+    return f"{safe[:_KEPT_OF_SEGMENT]}-{hashed(name)[: _MAX_SEGMENT - _KEPT_OF_SEGMENT - 1]}"
+
+
+def origin_of(id: str) -> str:
+    """The first segment of an id: the root of the lineage that it belongs to."""
+    return id.partition(SEPARATOR)[0]
+
+
+def check_root_id(id: str, *, prefix: str = "") -> str:
+    """The full id of a root: `prefix` goes before it unless it is there already.
+
+    Raises:
+        InvalidId: it is empty, too long, or has a character that separates ids.
+    """
+    if not isinstance(id, str):
+        msg = f"an id is a string, not {type(id).__name__}: {id!r}"
+        raise InvalidId(msg)
+    if not id:
+        msg = "an id must not be empty"
+        raise InvalidId(msg)
+
+    full = id if id.startswith(prefix) else prefix + id
+    for separator in (".", ":"):
+        if separator in full.removeprefix(prefix):
+            proposal = id.replace(".", "-").replace(":", "-")
+            msg = (
+                f"the id {id!r} contains {separator!r}, which separates a call from its children; "
+                f"use another character, e.g. {proposal!r}"
+            )
+            raise InvalidId(msg)
+    if "\0" in full:
+        msg = f"the id {id!r} contains a null character"
+        raise InvalidId(msg)
+    if len(full.encode()) > _MAX_ROOT:
+        msg = f"the id {full[:40]!r}... has {len(full.encode())} bytes; {_MAX_ROOT} are allowed, prefix included"
+        raise InvalidId(msg)
+    return full
+
+
+def check_prefix(prefix: str) -> str:
+    """The prefix of all root ids, as configured.
+
+    A final `:` is let through for peers that join with it.
+
+    Raises:
+        InvalidArgument: it contains a character that separates ids.
+    """
+    if "." in prefix or ":" in prefix.removesuffix(":"):
+        proposal = prefix.replace(".", "-").replace(":", "-")
+        msg = f"the prefix {prefix!r} contains '.' or ':', which separate ids; use e.g. {proposal!r}"
+        raise InvalidArgument(msg)
+    return prefix
+
+
+def child_id(parent: str, part: str, *, base: str) -> str:
+    """The id of the child `part` of `parent`.
+
+    An id that would get too long becomes a hash below `base`: the branch for what runs in this execution, the origin
+    for what does not.
+    """
+    id = f"{parent}{SEPARATOR}{part}"
+    return id if len(id.encode()) <= _MAX_ID else f"{base}{SEPARATOR}~{hashed(parent, part)}"
+
+
+def detached_id(origin: str, parent: str, part: str) -> str:
+    """The id of a detached call: directly below the origin, since it does not end with its caller."""
+    return f"{origin}{SEPARATOR}d{hashed(parent, part)}"
+
+
+@define
+class Namer:
+    """Hands out the segments of one frame's calls."""
+
+    _frame: str
+    _counts: dict[str, int] = field(factory=dict, init=False)
+    _used: set[str] = field(factory=set, init=False)
+
+    def number(self, name: str) -> str:
+        """The segment of the next call of `name`. A server's database may ignore case, so counting does too."""
+        part = segment(name)
+        key = part.casefold()
+        self._counts[key] = n = self._counts.get(key, 0) + 1
+        return f"{part}-{n}"
+
+    def claim(self, part: str) -> None:
+        """Take `part` for a call that starts now.
+
+        Raises:
+            DuplicateId: another call of this frame has it.
+        """
+        key = part.casefold()
+        if key in self._used:
+            msg = f"{self._frame!r} already has a child {part!r}; give one of the two calls another name with .named()"
+            raise DuplicateId(msg)
+        self._used.add(key)
+
+
+def check_name(name: str) -> str:
+    """A segment chosen by the user with `.named()`.
+
+    Raises:
+        InvalidId: it is empty or is not a segment as it stands.
+    """
+    if not name or segment(name) != name:
+        msg = (
+            f"{name!r} cannot name a call: 1 to {_MAX_SEGMENT} characters of A-Z a-z 0-9 _ - are allowed"
+            + (f", e.g. {segment(name)!r}" if name else "")
+        )
+        raise InvalidId(msg)
+    return name
+
+
+@define
+class History:
+    """The records below one root, as far as they are known.
+
+    Attributes:
+        complete: whether a promise that is not in here does not exist. Otherwise only local ones are all here.
+    """
+
+    complete: bool
+    _records: dict[str, Promise] = Factory(dict)
+
+    @classmethod
+    def of(cls, records: Iterable[Promise], *, complete: bool) -> History:
+        return cls(complete, {record.id: record for record in records})
+
+    def __len__(self) -> int:
+        return len(self._records)
+
+    def take(self, id: str) -> Promise | None:
+        """The record of `id`, or None. It is forgotten: each call of a replay asks once."""
+        return self._records.pop(id, None)

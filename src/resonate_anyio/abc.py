@@ -1,0 +1,121 @@
+"""The contracts between the layers: what a store and a network owe to those who use them.
+
+Both are public: a store keeps the state of an embedded engine, a network carries requests and messages. The engine
+knows these contracts only, never an implementation.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from contextlib import AbstractAsyncContextManager
+from typing import TypeAlias, TypeVar
+
+from anyio.abc import ObjectReceiveStream
+from attrs import frozen
+
+from ._protocol import Message, Outcome, Request, Response, Step, View
+
+T = TypeVar("T")
+
+Clock: TypeAlias = Callable[[], int]
+"""Gives the present instant in integer milliseconds since the Unix epoch. It may jump; users of it make it monotone."""
+
+
+class Store(ABC):
+    """Keeps the state of one embedded engine.
+
+    A store is synchronous and knows no rules. It is used by one thread at a time. Between `close()` and the next
+    `open()` nothing but `open()` is called; what was written stays (in memory: with the object; in a file: in the file).
+    """
+
+    #: Whether `transact` may wait for the disk. If so it is never called on an event loop.
+    blocking: bool = False
+
+    @abstractmethod
+    def open(self) -> None:
+        """Make ready for use.
+
+        Raises:
+            StoreError: what is there cannot be used (`StoreInUse`: another engine owns it).
+        """
+
+    @abstractmethod
+    def close(self) -> None:
+        """Give back files and locks. Closing a closed store does nothing."""
+
+    @abstractmethod
+    def transact(self, steps: Sequence[Step]) -> list[Outcome]:
+        """Run the steps one after the other and keep all their changes in one commit.
+
+        1. Each step sees the changes of those before it.
+        2. When this returns, every change is kept as safely as the store promises; when it raises, none is.
+        3. A step is called exactly once.
+
+        Raises:
+            StoreError: the changes could not be kept.
+        """
+
+    @abstractmethod
+    def read(self, query: Callable[[View], T]) -> T:
+        """Give `query` a view of the present state and return its answer. It must not keep the view."""
+
+
+@frozen(kw_only=True)
+class Identity:
+    """Who a connection speaks for.
+
+    Attributes:
+        group: the worker group that it receives `any` messages for.
+        pid: its name in addresses, unique among the group's connections.
+        holder: the name it takes leases in, unique for every start of every process.
+    """
+
+    group: str
+    pid: str
+    holder: str
+
+    @property
+    def unicast(self) -> str:
+        """The address of this connection alone."""
+        return f"poll://uni@{self.group}/{self.pid}"
+
+    @property
+    def preferred(self) -> str:
+        """The address of this connection if it lives, else of any of its group."""
+        return f"poll://any@{self.group}/{self.pid}"
+
+
+class Connection(ABC):
+    """One participant of a network, between the start and the end of `Network.connect`."""
+
+    #: Messages for this connection. Closing the stream makes the network route elsewhere; requests go on.
+    messages: ObjectReceiveStream[Message]
+
+    @abstractmethod
+    def now(self) -> int:
+        """The server's present instant in milliseconds, as well as it is known."""
+
+    @abstractmethod
+    async def request(self, request: Request) -> Response:
+        """Send one request and return its answer, whatever its status.
+
+        A cancellation is delivered before the request has had any effect, or not at all.
+
+        Raises:
+            ResonateError: there is no answer, and it is unknown whether the request had an effect.
+        """
+
+
+class Network(ABC):
+    """Carries requests to a server (or an embedded engine) and messages back. Several workers may share one."""
+
+    @abstractmethod
+    def connect(self, identity: Identity) -> AbstractAsyncContextManager[Connection]:
+        """Open a connection. What it needs to live is a child of the task that enters it.
+
+        While it is open, leases taken by `identity.holder` are kept alive.
+
+        Raises:
+            StoreError: an embedded engine's store cannot be opened.
+        """
