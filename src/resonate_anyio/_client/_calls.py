@@ -5,11 +5,12 @@ from __future__ import annotations
 import warnings
 from collections.abc import Mapping
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 from .._engine._builder import Builder
 from .._engine._children import ONE_YEAR_MS
-from .._engine._targets import address
+from .._engine._requests import promise_of
+from .._engine._targets import address, check_version
 from .._engine._worker import encode_remote_call
 from .._errors import DecodeError, ExecutionMismatch, InvalidArgument
 from .._protocol import Promise, PromiseCreate, Value
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from ._resonate import Resonate
 
 T = TypeVar("T")
+U = TypeVar("U")
 
 class RootCall(Builder[T]):
     """What calls from outside have in common: options, and what goes on record."""
@@ -56,15 +58,12 @@ class RootCall(Builder[T]):
         Raises:
             InvalidArgument: it is negative or no duration.
         """
-        self._configure()._timeout_ms = to_ms(timeout)
+        self._timeout_ms = self._checked(to_ms, timeout)
         return self
 
     def version(self, version: int) -> Self:
         """Say which version of the function runs. Default: that of the function given; for a name, the latest known."""
-        if isinstance(version, bool) or not isinstance(version, int) or version < 1:
-            msg = f"a version is an int of at least 1, not {version!r}"
-            raise InvalidArgument(msg)
-        self._configure()._version = version
+        self._version = self._checked(check_version, version)
         return self
 
     def tags(self, tags: Mapping[str, str]) -> Self:
@@ -73,19 +72,23 @@ class RootCall(Builder[T]):
         Raises:
             InvalidArgument: a name or value is no string.
         """
-        if not all(isinstance(part, str) for item in tags.items() for part in item):
-            msg = f"tags are strings by name, not {tags!r}"
-            raise InvalidArgument(msg)
-        self._configure()._tags.update(tags)
+        self._tags.update(self._checked(_check_tags, tags))
         return self
 
     def target(self, target: str) -> Self:
         """Say who runs it: a group's name, or an address such as `poll://any@group`. Default: the own group."""
-        self._configure()._target = address(target)
+        self._target = self._checked(address, target)
         return self
 
     def _param(self, func: Function | str) -> Value:
         return encode_remote_call(self._resonate._codec, func, self._version, self._args, self._kwargs)
+
+
+def _check_tags(tags: Mapping[str, str]) -> Mapping[str, str]:
+    if not isinstance(tags, Mapping) or not all(isinstance(part, str) for item in tags.items() for part in item):
+        msg = f"tags are strings by name, not {tags!r}"
+        raise InvalidArgument(msg)
+    return tags
 
 
 class StartCall(RootCall[T]):
@@ -150,6 +153,14 @@ class RunCall(StartCall[T]):
 
     __slots__ = ()
 
+    @overload
+    def returns(self, type_: type[U]) -> RunCall[U]: ...
+    @overload
+    def returns(self, type_: Any) -> RunCall[Any]: ...
+    def returns(self, type_: Any) -> Any:
+        """Say which type the result is rebuilt as, live and on a replay. Default: the function's annotation."""
+        return self._typed(type_)
+
     async def _start(self) -> Handle[T]:
         resonate = self._resonate
         worker = resonate._worker()
@@ -167,11 +178,19 @@ class RpcCall(StartCall[T]):
 
     __slots__ = ()
 
+    @overload
+    def returns(self, type_: type[U]) -> RpcCall[U]: ...
+    @overload
+    def returns(self, type_: Any) -> RpcCall[Any]: ...
+    def returns(self, type_: Any) -> Any:
+        """Say which type the result is rebuilt as, live and on a replay. Default: the function's annotation."""
+        return self._typed(type_)
+
     async def _start(self) -> Handle[T]:
         worker = self._resonate._worker()
         param = self._param(self._func)
         request = self._create(worker, param, self._resonate._settings.own_group)
-        promise = worker.promise_of(request, await worker.request(request), self._id)
+        promise = promise_of(request, await worker.connection.request(request), self._id)
         self._check_same(promise, param)
         return self._handle()
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
 from attrs import define
 
 from .._engine._outcomes import value_of
+from .._engine._requests import get_promise
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
@@ -53,7 +54,7 @@ class Handle(Generic[T]):
 
     async def done(self) -> bool:
         """Ask whether the execution has ended, without waiting for it."""
-        return not (await self._worker().get(self.id)).pending
+        return not (await get_promise(self._worker().connection, self.id)).pending
 
     async def cancel(self) -> None:
         """Cancel the execution: its promise is settled, its local code ended, what is pending below it cancelled.

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 from attrs import define, frozen
 
 from .._codec import Codec
+from .._engine._requests import get_promise, promise_of
 from .._errors import DecodeError, InvalidArgument
-from .._protocol import Promise, PromiseCreate, PromiseGet, PromiseSearch, PromiseSettle, PromiseState, Value
+from .._protocol import Promise, PromiseCreate, PromiseSearch, PromiseSettle, PromiseState, Value
 from .._time import from_ms, instant_ms
 
 if TYPE_CHECKING:
@@ -102,8 +103,8 @@ class Promises:
         request = PromiseCreate(
             id=id, timeout_at=instant_ms(timeout_at), param=self._encode(param), tags=dict(tags or {})
         )
-        response = await worker.request(request)
-        return self._public(worker.promise_of(request, response, id))
+        response = await worker.connection.request(request)
+        return self._public(promise_of(request, response, id))
 
     async def get(self, id: str) -> DurablePromise:
         """Return the promise.
@@ -111,9 +112,7 @@ class Promises:
         Raises:
             NotFound: there is none.
         """
-        worker = self._worker("get")
-        request = PromiseGet(id=id)
-        return self._public(worker.promise_of(request, await worker.request(request), id))
+        return self._public(await get_promise(self._worker("get").connection, id))
 
     async def settle(self, id: str, state: Settlement, value: object = None) -> DurablePromise:
         """Settle a promise, or return it as it was settled before: the first one wins.
@@ -135,7 +134,7 @@ class Promises:
         if state == "rejected_canceled" and value is None:
             return self._public(await worker.cancel(id))
         request = PromiseSettle(id=id, state=PromiseState(state), value=self._encode(value))
-        return self._public(worker.promise_of(request, await worker.request(request), id))
+        return self._public(promise_of(request, await worker.connection.request(request), id))
 
     async def resolve(self, id: str, value: object = None) -> DurablePromise:
         """Settle a promise with a value; see `settle`."""
@@ -160,7 +159,7 @@ class Promises:
         wanted = None if state is None else PromiseState(state)
         cursor: str | None = None
         while True:
-            response = await worker.request(PromiseSearch(state=wanted, tags=dict(tags or {}), cursor=cursor))
+            response = await worker.connection.request(PromiseSearch(state=wanted, tags=dict(tags or {}), cursor=cursor))
             for record in response.promises:
                 yield self._public(record)
             cursor = response.cursor

@@ -22,6 +22,7 @@ from .._engine._frame import current_frame
 from .._engine._functions import Function, Registry, check_call
 from .._engine._info import Info
 from .._engine._leaf import Threads
+from .._engine._requests import get_promise
 from .._engine._worker import Worker
 from .._errors import InvalidArgument, NotRegistered, NotRunning, UsageError, WrongWorld
 from .._graph import check_root_id
@@ -332,7 +333,11 @@ class Resonate:
         self._check_world("resonate.schedule()", "ctx.detached()")
         return ScheduleCall(self, name, cron, self._callee(func, args, kwargs), args, kwargs)
 
-    async def get(self, id: str, type_: type[T] | Any = Any) -> Handle[T]:
+    @overload
+    async def get(self, id: str, type_: type[T]) -> Handle[T]: ...
+    @overload
+    async def get(self, id: str, type_: Any = ...) -> Handle[Any]: ...
+    async def get(self, id: str, type_: Any = Any) -> Handle[Any]:
         """Return a handle to an execution that exists already.
 
         Args:
@@ -345,7 +350,7 @@ class Resonate:
         self._check_world("resonate.get()", "ctx.rpc() or ctx.promise()")
         worker = self._worker()
         full = id if "." in id else self._full_id(id)
-        await worker.get(full)
+        await get_promise(worker.connection, full)
         return Handle(full, type_, self._worker, worker.executions.get(full))
 
     async def cancel(self, id: str) -> None:

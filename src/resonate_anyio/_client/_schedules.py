@@ -121,7 +121,7 @@ class Schedules:
             NotFound: there is none.
         """
         request = ScheduleGet(id=id)
-        return self._public(self._checked(request, await self._worker("get").request(request), id))
+        return self._public(self._checked(request, await self._worker("get").connection.request(request), id))
 
     async def delete(self, id: str) -> None:
         """Delete the schedule. What it has fired runs on.
@@ -130,7 +130,7 @@ class Schedules:
             NotFound: there is none.
         """
         request = ScheduleDelete(id=id)
-        response = await self._worker("delete").request(request)
+        response = await self._worker("delete").connection.request(request)
         if response.status != 200:
             self._checked(request, response, id)
 
@@ -139,7 +139,7 @@ class Schedules:
         worker = self._worker("search")
         cursor: str | None = None
         while True:
-            response = await worker.request(ScheduleSearch(tags=dict(tags or {}), cursor=cursor))
+            response = await worker.connection.request(ScheduleSearch(tags=dict(tags or {}), cursor=cursor))
             for record in response.schedules:
                 yield self._public(record)
             cursor = response.cursor
@@ -147,7 +147,7 @@ class Schedules:
                 return
 
     async def _create(self, request: ScheduleCreate) -> Schedule:
-        response = await self._worker("create").request(request)
+        response = await self._worker("create").connection.request(request)
         record = self._checked(request, response, request.id)
         wanted = (request.cron, request.promise_id, request.promise_param, dict(request.promise_tags))
         found = (record.cron, record.promise_id, record.promise_param, dict(record.promise_tags))

@@ -15,11 +15,13 @@ from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
 from .._errors import BuilderUsed
 
 if TYPE_CHECKING:
-    from collections.abc import Coroutine, Generator
+    from collections.abc import Callable, Coroutine, Generator
 
     from typing_extensions import Self
 
 T = TypeVar("T")
+U = TypeVar("U")
+V = TypeVar("V")
 
 _PACKAGE: Final = str(Path(__file__).parent.parent)
 
@@ -35,12 +37,6 @@ class Builder(ABC, Generic[T]):
         self._type = type_
         self._made_at = _caller()
 
-    def returns(self, type_: Any) -> Any:
-        """Say which type the result has, where no annotation does: it is rebuilt as that type, on a replay too."""
-        self._configure()
-        self._type = type_
-        return self
-
     def __await__(self) -> Generator[Any, Any, T]:
         self._use()
         return self._run().__await__()
@@ -55,11 +51,25 @@ class Builder(ABC, Generic[T]):
             raise BuilderUsed(msg)
         self._used = True
 
+    def _typed(self, type_: Any) -> Any:
+        """What `returns` does; each kind of call declares it with its own type."""
+        self._configure()._type = type_
+        return self
+
     def _configure(self) -> Self:
         if self._used:
             msg = f"{self._label} was started already; its options are set before the await"
             raise BuilderUsed(msg)
         return self
+
+    def _checked(self, convert: Callable[[V], U], value: V) -> U:
+        """Convert the value of an option. A call whose option was refused is not expected to be made."""
+        self._configure()
+        try:
+            return convert(value)
+        except Exception:
+            self._used = True
+            raise
 
     def __repr__(self) -> str:
         return f"<{self._label}{'' if self._used else ', not awaited'}>"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast, overload
 
 from attrs import define
 
@@ -15,7 +15,8 @@ from .._time import to_ms
 from ._builder import Builder
 from ._children import open_local, open_promise, open_remote, open_sleep, start_detached
 from ._functions import Kind
-from ._targets import address
+from ._retry import RetryPolicy
+from ._targets import address, check_version
 from ._worker import encode_remote_call
 
 if TYPE_CHECKING:
@@ -26,7 +27,6 @@ if TYPE_CHECKING:
     from ._frame import Frame
     from ._functions import Function
     from ._nodes import Node
-    from ._retry import RetryPolicy
 
 T = TypeVar("T")
 U = TypeVar("U")
@@ -101,7 +101,7 @@ class Call(Builder[T]):
         Raises:
             InvalidId: it has characters other than A-Z a-z 0-9 _ -, or too many.
         """
-        self._configure()._part = check_name(name)
+        self._part = self._checked(check_name, name)
         return self
 
     async def _run(self) -> T:
@@ -134,7 +134,7 @@ class SpawnableCall(Call[T]):
         Raises:
             InvalidArgument: it is negative or no duration.
         """
-        self._configure()._timeout_ms = to_ms(timeout)
+        self._timeout_ms = self._checked(to_ms, timeout)
         return self
 
     async def spawn(self) -> DurableFuture[T]:
@@ -156,17 +156,31 @@ class RunCall(SpawnableCall[T]):
         self._retry = function.retry
         self._timeout_ms = None if function.timeout is None else to_ms(function.timeout)
 
+    @overload
+    def returns(self, type_: type[U]) -> RunCall[U]: ...
+    @overload
+    def returns(self, type_: Any) -> RunCall[Any]: ...
+    def returns(self, type_: Any) -> Any:
+        """Say which type the result is rebuilt as, live and on a replay. Default: the function's annotation."""
+        return self._typed(type_)
+
     def retry(self, policy: RetryPolicy | None) -> Self:
         """Try again when the function raises, as `policy` says; None: do not. Only leaves are retried.
 
         Raises:
             InvalidArgument: the function is a workflow.
         """
+        self._retry = self._checked(self._check_retry, policy)
+        return self
+
+    def _check_retry(self, policy: RetryPolicy | None) -> RetryPolicy | None:
+        if policy is not None and not isinstance(policy, RetryPolicy):
+            msg = f"a retry policy is expected, e.g. Retry(attempts=5), not {policy!r}"
+            raise InvalidArgument(msg)
         if policy is not None and self._function.kind is Kind.WORKFLOW:
             msg = f"{self._function.name!r} is a workflow; retries belong to the leaves that it calls"
             raise InvalidArgument(msg)
-        self._configure()._retry = policy
-        return self
+        return policy
 
     async def spawn(self) -> DurableFuture[T]:
         self._use()
@@ -217,12 +231,12 @@ class _TargetedCall(SpawnableCall[T]):
 
     def target(self, target: str) -> Self:
         """Say who runs it: a group's name, or an address such as `poll://any@group`. Default: the own group."""
-        self._configure()._target = address(target)
+        self._target = self._checked(address, target)
         return self
 
     def version(self, version: int) -> Self:
         """Say which version of the function runs. Default: that of the function given; for a name, 1."""
-        self._configure()._version = version
+        self._version = self._checked(check_version, version)
         return self
 
     def _param(self) -> Value:
@@ -236,6 +250,14 @@ class RpcCall(_TargetedCall[T]):
     """`ctx.rpc(...)`: a call that a worker of its target runs, as an execution of its own."""
 
     __slots__ = ()
+
+    @overload
+    def returns(self, type_: type[U]) -> RpcCall[U]: ...
+    @overload
+    def returns(self, type_: Any) -> RpcCall[Any]: ...
+    def returns(self, type_: Any) -> Any:
+        """Say which type the result is rebuilt as, live and on a replay. Default: the function's annotation."""
+        return self._typed(type_)
 
     async def _open(self) -> Node:
         self._check()
@@ -263,22 +285,22 @@ class DetachedCall(Builder[str]):
 
     def timeout(self, timeout: float | timedelta) -> Self:
         """Give the call a deadline: so many seconds from its start. Default: one year."""
-        self._configure()._call._timeout_ms = to_ms(timeout)
+        self._call._timeout_ms = self._checked(to_ms, timeout)
         return self
 
     def target(self, target: str) -> Self:
         """Say who runs it: a group's name, or an address such as `poll://any@group`. Default: the own group."""
-        self._configure()._call._target = address(target)
+        self._call._target = self._checked(address, target)
         return self
 
     def version(self, version: int) -> Self:
         """Say which version of the function runs. Default: that of the function given; for a name, 1."""
-        self._configure()._call._version = version
+        self._call._version = self._checked(check_version, version)
         return self
 
     def named(self, name: str) -> Self:
         """Make the id depend on this name instead of on a count."""
-        self._configure()._call._part = check_name(name)
+        self._call._part = self._checked(check_name, name)
         return self
 
     async def _run(self) -> str:
@@ -314,12 +336,16 @@ class PromiseCall(SpawnableCall[T]):
     __slots__ = ("_param",)
 
     def __init__(self, frame: Frame, param: object) -> None:
-        super().__init__(frame, "ctx.promise()", "promise", Any)
         self._param = frame.execution.codec.encode(param)
+        super().__init__(frame, "ctx.promise()", "promise", Any)
 
-    def returns(self, type_: type[U]) -> PromiseCall[U]:
-        """Say which type the promise is settled with: what is sent from outside is checked and rebuilt as that."""
-        return cast("PromiseCall[U]", super().returns(type_))
+    @overload
+    def returns(self, type_: type[U]) -> PromiseCall[U]: ...
+    @overload
+    def returns(self, type_: Any) -> PromiseCall[Any]: ...
+    def returns(self, type_: Any) -> Any:
+        """Say which type the promise is settled with: what comes from outside is checked and rebuilt as that."""
+        return self._typed(type_)
 
     async def _open(self) -> Node:
         self._check()

@@ -74,7 +74,7 @@ class Execution:
         history: what was recorded before this run.
         dropped: why it was put away, or None.
         error: what went wrong, if that is why.
-        ended: set once no code of it runs any more.
+        ended: set once no code of it runs any more and, if it was halted, that is on record.
     """
 
     worker: Worker
@@ -93,11 +93,8 @@ class Execution:
 
     async def run(self) -> None:
         """Run the root function to its end, or until the execution is dropped."""
-        try:
-            with self._scope:
-                await self.root.run()
-        finally:
-            self.ended.set()
+        with self._scope:
+            await self.root.run()
 
     # What frames need from around them
 
@@ -272,15 +269,23 @@ class Execution:
 
     async def listen(self, node: Node) -> None:
         """Hear of the settling of a promise that is not run here."""
-        self.worker.subscribe(node.id, node.settle)
-        record = await self.worker.register_listener(node.id, self)
+        self.worker.waiting.subscribe(node.id, node.settle)
+        try:
+            record = await self.worker.register_listener(node.id, self)
+        except BaseException:
+            self.worker.waiting.unsubscribe(node.id, node.settle)
+            raise
         if not record.pending:
-            self.worker.unsubscribe(node.id, node.settle)
+            self.worker.waiting.unsubscribe(node.id, node.settle)
             node.settle(record)
 
-    async def sweep(self, id: str) -> None:
-        """Cancel every pending descendant of a promise that was cancelled."""
-        await self.worker.sweep(id)
+    async def end_elsewhere(self, id: str) -> None:
+        """End what still runs or waits below a remote call that was cancelled."""
+        try:
+            await self.worker.end(id)
+        except ResonateError as exc:
+            self.drop(Drop.CRASHED, exc)
+        await self.check()
 
     async def _lose(self) -> NoReturn:
         self.drop(Drop.LOST)

@@ -15,23 +15,23 @@ a child does raises into the task group: outcomes travel by record, cancellation
 from __future__ import annotations
 
 from contextvars import ContextVar
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 from anyio import CancelScope, create_task_group, current_time, get_cancelled_exc_class
 from attrs import define, evolve, field
 
 from .._errors import EncodeError, WrongWorld
 from .._graph import Namer
-from .._protocol import PromiseState, Value
+from .._protocol import Promise, PromiseState, Value
 from ._cancellation import raise_cancelled
 from ._execution import Drop
 from ._functions import Kind
 from ._leaf import run_leaf
 from ._nodes import External, Node
-from ._outcomes import Ending, Raised, Returned, Stopped, TimedOut
+from ._outcomes import Ending, Raised, Returned, Stopped, TimedOut, raised, without_cancellations
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Awaitable, Mapping
 
     from anyio.abc import TaskGroup
 
@@ -100,7 +100,8 @@ class Frame(Node):
             with self._scope:
                 return await self._call()
         except get_cancelled_exc_class() as exc:
-            return Stopped(self.reason_for_children(), cancellation=exc)
+            by = "scope" if self.parent is None else self.parent.reason_for_children()
+            return Stopped(by, cancellation=exc)
         finally:
             self.ended = True
         return TimedOut() if self._stopped_by is None else Stopped(self._stopped_by)
@@ -116,20 +117,30 @@ class Frame(Node):
             if self.function.kind is Kind.WORKFLOW:
                 return await self._call_workflow()
             return await self._call_leaf()
-        except Exception as exc:  # noqa: BLE001 - whatever a function raises is its outcome
-            return Raised(exc)
-        except get_cancelled_exc_class():
-            raise
-        except BaseException as exc:
-            # KeyboardInterrupt, SystemExit and the like are no outcome: the program is ending, as in a crash.
-            self.execution.drop(Drop.CRASHED, exc)
-            raise
         finally:
             current_frame.reset(token)
 
     async def _call_leaf(self) -> Ending:
-        with self.execution.leaf_running():
-            return Returned(await run_leaf(self))
+        return await self._outcome_of(run_leaf(self))
+
+    async def _outcome_of(self, call: Awaitable[object]) -> Ending:
+        """Await the function's own code. Whatever it returns or raises is its outcome, but for two things."""
+        try:
+            return Returned(await call)
+        except Exception as exc:  # noqa: BLE001 - whatever a function raises is its outcome
+            return raised(exc)
+        except get_cancelled_exc_class():
+            # The first: a cancellation belongs to a scope.
+            raise
+        except BaseException as exc:
+            rest = without_cancellations(exc) if isinstance(exc, BaseExceptionGroup) else exc
+            if isinstance(rest, Exception):
+                return raised(rest)
+            if isinstance(rest, get_cancelled_exc_class()):
+                raise rest from None
+            # The second: KeyboardInterrupt, SystemExit and the like. The program is ending, as in a crash.
+            self.execution.drop(Drop.CRASHED, exc)
+            raise
 
     async def _call_workflow(self) -> Ending:
         context = self.execution.context_for(self)
@@ -149,13 +160,11 @@ class Frame(Node):
         return self._with_unseen_failures(ending)
 
     async def _call_and_join(self, context: Context) -> Ending:
-        try:
-            value = await self.function.func(context, *self.args, **self.kwargs)
-        except Exception as exc:  # noqa: BLE001 - whatever a function raises is its outcome
-            return Raised(exc)
-        for child in list(self.children.values()):
-            await child.wait()
-        return Returned(value)
+        ending = await self._outcome_of(self.function.func(context, *self.args, **self.kwargs))
+        if isinstance(ending, Returned):
+            for child in list(self.children.values()):
+                await child.wait()
+        return ending
 
     # Children
 
@@ -166,7 +175,7 @@ class Frame(Node):
             WrongWorld: it is made from elsewhere, or too late.
         """
         if self.ended:
-            msg = f"{call} was called after {self.function.name!r} ({self.id!r}) had ended; await it inside the function"
+            msg = f"{call} was called after {self.function.name!r} ({self.id!r}) had ended; await it inside of it"
             raise WrongWorld(msg)
         running = current_frame.get()
         if running is not self:
@@ -268,7 +277,7 @@ class Frame(Node):
         if isinstance(ending, Stopped) and ending.cancellation is not None:
             raise ending.cancellation
 
-    async def _record(self, ending: Ending) -> Any:
+    async def _record(self, ending: Ending) -> Promise:
         codec = self.execution.codec
         match ending:
             case TimedOut():
@@ -284,7 +293,7 @@ class Frame(Node):
             case Stopped(by):
                 return await self._save(PromiseState.CANCELED, codec.encode({"by": by}))
 
-    async def _save(self, state: PromiseState, value: Value) -> Any:
+    async def _save(self, state: PromiseState, value: Value) -> Promise:
         if self.parent is None:
             return await self.execution.fulfill(state, value)
         return await self.execution.settle(self.id, state, value)
@@ -292,7 +301,3 @@ class Frame(Node):
     def attempt(self, number: int) -> Info:
         """The info that a leaf is given for its `number`-th attempt."""
         return self.info if number == 1 else evolve(self.info, attempt=number)
-
-
-def cast_frame(node: Node) -> Frame:
-    return cast("Frame", node)

@@ -156,18 +156,18 @@ def _own_name(func: Callable[..., Any]) -> str:
     raise InvalidFunction(msg)
 
 
-def _checked_name(name: str | None) -> str | None:
-    if name is not None and (not isinstance(name, str) or not name):
-        msg = f"the name of a durable function is a string that is not empty, not {name!r}"
-        raise InvalidArgument(msg)
-    return name
+def _checked_name(name: object) -> str | None:
+    if name is None or (isinstance(name, str) and name):
+        return name
+    msg = f"the name of a durable function is a string that is not empty, not {name!r}"
+    raise InvalidArgument(msg)
 
 
-def _checked_version(version: int | None) -> int | None:
-    if version is not None and (isinstance(version, bool) or not isinstance(version, int) or version < 1):
-        msg = f"the version of a durable function is an int of at least 1, not {version!r}"
-        raise InvalidArgument(msg)
-    return version
+def _checked_version(version: object) -> int | None:
+    if version is None or (isinstance(version, int) and not isinstance(version, bool) and version >= 1):
+        return version
+    msg = f"the version of a durable function is an int of at least 1, not {version!r}"
+    raise InvalidArgument(msg)
 
 
 @overload

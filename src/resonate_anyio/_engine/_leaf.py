@@ -28,8 +28,10 @@ async def run_leaf(frame: Frame) -> object:
     """
     number = 1
     while True:
+        await frame.execution.gate()
         try:
-            return await _attempt(frame, number)
+            with frame.execution.leaf_running():
+                return await _attempt(frame, number)
         except Exception as exc:
             delay = None if frame.retry is None else frame.retry.delay(number, exc, frame.execution.random())
             if delay is None:

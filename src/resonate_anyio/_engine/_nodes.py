@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from anyio import CancelScope, Event
 from attrs import define, field
 
-from .._protocol import Promise, PromiseSettle, PromiseState
+from .._protocol import Promise, PromiseState
 from ._outcomes import failure_of, value_of
 
 if TYPE_CHECKING:
@@ -83,8 +83,8 @@ class External(Node):
 
     async def wait(self) -> None:
         if self.pending and not self._listening:
-            self._listening = True
             await self.execution.listen(self)
+            self._listening = True
         await Node.wait(self)
         if self.due is not None and self.record.state is PromiseState.RESOLVED and self.due > self.record.timeout_at:
             # The sleep was cut short by the deadline of a frame above, whose scope ends the wait right now.
@@ -93,9 +93,6 @@ class External(Node):
     async def cancel(self, by: str) -> None:
         with CancelScope(shield=True):
             value = self.execution.codec.encode({"by": by})
-            request = PromiseSettle(id=self.id, state=PromiseState.CANCELED, value=value)
-            response = await self.execution.request(request, settling=True)
-            assert response.promise is not None
-            self.settle(response.promise)
-            if self.has_descendants:
-                await self.execution.sweep(self.id)
+            self.settle(await self.execution.settle(self.id, PromiseState.CANCELED, value))
+            if self.has_descendants and self.record.state is PromiseState.CANCELED:
+                await self.execution.end_elsewhere(self.id)

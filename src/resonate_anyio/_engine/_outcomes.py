@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, TypeAlias
+from pathlib import Path
+from typing import TYPE_CHECKING, Final, TypeAlias
 
+from anyio import get_cancelled_exc_class
 from attrs import frozen
 
 from .._errors import DurableCancelledError, DurableError, DurableTimeoutError
@@ -48,6 +50,36 @@ class Stopped:
 
 
 Ending: TypeAlias = Returned | Raised | TimedOut | Stopped
+
+_PACKAGE: Final = str(Path(__file__).parent.parent)
+
+
+def raised(error: Exception) -> Raised:
+    """The failure of a function, its traceback beginning with the function's own code."""
+    traceback = error.__traceback__
+    while traceback is not None and traceback.tb_frame.f_code.co_filename.startswith(_PACKAGE):
+        traceback = traceback.tb_next
+    # What the engine itself raises at a durable call has no frames of the user's above it.
+    return Raised(error.with_traceback(traceback or error.__traceback__))
+
+
+def without_cancellations(group: BaseExceptionGroup[BaseException]) -> BaseException:
+    """What a group stands for that a nursery made of failures and of the cancellation that came with them.
+
+    The cancellation belongs to the scope that asked for it and has reached everyone already; the failures are the news.
+    A group of nothing but cancellations is one cancellation.
+    """
+    cancelled, failures = group.split(get_cancelled_exc_class())
+    if failures is not None:
+        return failures
+    assert cancelled is not None
+    return _first_leaf(cancelled)
+
+
+def _first_leaf(exc: BaseException) -> BaseException:
+    while isinstance(exc, BaseExceptionGroup):
+        exc = exc.exceptions[0]
+    return exc
 
 
 def failure_of(

@@ -51,25 +51,25 @@ class Never(RetryPolicy):
         return None
 
 
-def _attempts(_instance: object, _attribute: Attribute[int | None], value: int | None) -> None:
+def _attempts(_instance: object, _attribute: Attribute[Any], value: Any) -> None:
     if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 1):
         msg = f"attempts counts all calls, the first included: an int of at least 1 or None for no limit, not {value!r}"
         raise InvalidArgument(msg)
 
 
-def _fraction(_instance: object, _attribute: Attribute[float], value: float) -> None:
+def _fraction(_instance: object, _attribute: Attribute[Any], value: Any) -> None:
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value <= 1:
         msg = f"jitter is a fraction of the delay between 0 and 1, not {value!r}"
         raise InvalidArgument(msg)
 
 
-def _factor(_instance: object, _attribute: Attribute[float], value: float) -> None:
+def _factor(_instance: object, _attribute: Attribute[Any], value: Any) -> None:
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not 1 <= value < math.inf:
         msg = f"factor multiplies the delay from attempt to attempt: a number of at least 1, not {value!r}"
         raise InvalidArgument(msg)
 
 
-def _filter(_instance: object, _attribute: Attribute[Any], value: object) -> None:
+def _filter(_instance: object, _attribute: Attribute[Any], value: Any) -> None:
     kinds = value if isinstance(value, tuple) else (value,)
     if all(isinstance(kind, type) and issubclass(kind, Exception) for kind in kinds):
         return

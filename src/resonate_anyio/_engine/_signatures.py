@@ -205,21 +205,17 @@ def _check_rest(label: str, names: list[str], hints: Mapping[str, object]) -> No
 
 
 def _hints(inner: Callable[..., Any]) -> dict[str, object]:
-    try:
-        return typing.get_type_hints(inner, include_extras=True)
-    except TypeError:
+    if not isinstance(inner, types.FunctionType):
         return {}
-    except Exception:  # noqa: BLE001 - an annotation is any expression; each is looked at on its own below
-        return _hints_one_by_one(inner)
+    local = _local_names(inner)
+    try:
+        return typing.get_type_hints(inner, localns=local, include_extras=True)
+    except Exception:  # noqa: BLE001 - an annotation is any expression; each is looked at on its own now
+        scope = {**inner.__globals__, **local}
+        return {name: _resolve(annotation, scope) for name, annotation in _raw_annotations(inner).items()}
 
 
-def _hints_one_by_one(inner: Callable[..., Any]) -> dict[str, object]:
-    scope = dict(getattr(inner, "__globals__", {}))
-    scope.update(_defining_locals(inner))
-    return {name: _resolve(annotation, scope) for name, annotation in _raw_annotations(inner).items()}
-
-
-def _raw_annotations(inner: Callable[..., Any]) -> Mapping[str, object]:
+def _raw_annotations(inner: types.FunctionType) -> Mapping[str, object]:
     if sys.version_info >= (3, 14):
         import annotationlib  # noqa: PLC0415 - does not exist before
 
@@ -235,15 +231,21 @@ def _resolve(annotation: object, scope: dict[str, Any]) -> object:
         return _Unresolved(annotation if isinstance(annotation, str) else repr(annotation), str(exc))
 
 
-def _defining_locals(inner: Callable[..., Any]) -> Mapping[str, Any]:
-    """Return the local names of the function that is defining `inner`, if it is still running.
+def _local_names(inner: types.FunctionType) -> dict[str, Any]:
+    """Return what the annotations name among the locals of the function that defines `inner`, if it still runs.
 
     Classes that are local to a test or to a `main` are found there; nothing else keeps them for an annotation.
     """
-    code = getattr(inner, "__code__", None)
+    if "<locals>" not in inner.__qualname__:
+        return {}
+    texts = [text for text in _raw_annotations(inner).values() if isinstance(text, str)]
+    names = {name for text in texts for name in re.findall(r"[^\W\d]\w*", text)}
     for frame in _stack():
-        if any(code is constant for constant in frame.f_code.co_consts):
-            return frame.f_locals
+        code = frame.f_code
+        if any(inner.__code__ is constant for constant in code.co_consts):
+            # Asking for the locals of a frame can keep them alive as long as it runs: only if need be.
+            wanted = names.intersection(code.co_varnames + code.co_cellvars)
+            return {name: frame.f_locals[name] for name in wanted if name in frame.f_locals}
     return {}
 
 

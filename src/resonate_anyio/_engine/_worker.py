@@ -25,7 +25,6 @@ from .._errors import (
     NonDeterminismError,
     NotFound,
     NotRegistered,
-    NotRunning,
     RequestError,
     ResonateError,
 )
@@ -35,12 +34,9 @@ from .._protocol import (
     Message,
     Promise,
     PromiseCreate,
-    PromiseGet,
-    PromiseSearch,
     PromiseSettle,
     PromiseState,
     RegisterListener,
-    Request,
     Response,
     TaskAcquire,
     TaskContinue,
@@ -53,29 +49,23 @@ from .._protocol import (
     Value,
 )
 from ..abc import Connection, Identity, Network
-from ._children import DETACHED_TAG, make_info
+from ._children import DETACHED_TAG, PARENT_TAG, make_info
 from ._dependencies import Dependencies
 from ._execution import Drop, Execution, lineage
 from ._frame import Frame
 from ._functions import Function, Registry, bind, encode_arguments
 from ._leaf import Threads
+from ._requests import descendants, get_promise, promise_of
+from ._waiting import Waiting
 
 if TYPE_CHECKING:
     from ._context import Context
 
 logger = logging.getLogger("resonate_anyio")
 
-_PAGE: Final = 1000
 _RELEASE_LIMIT: Final = 5.0
 _FIRST_BACKOFF: Final = 1.0
 _LONGEST_BACKOFF: Final = 60.0
-
-_STOPPED: Final = (
-    "the Resonate object was stopped; what runs under this id is kept and goes on at the next start"
-)
-
-Listener = Callable[[Promise], None]
-
 
 def encode_remote_call(
     codec: Codec, func: Function | str, version: int | None, args: tuple[Any, ...], kwargs: Mapping[str, Any]
@@ -86,22 +76,6 @@ def encode_remote_call(
     known = 1 if function is None else function.version
     json_args, json_kwargs = encode_arguments(function, codec, args, kwargs)
     return codec.encode_call(name, version or known, json_args, json_kwargs)
-
-
-@define(eq=False)
-class _Inbox:
-    """Where one waiter is told that its promise has settled, or (without a record) to look again."""
-
-    changed: Event = field(factory=Event, init=False)
-    _record: Promise | None = field(default=None, init=False)
-
-    def put(self, record: Promise) -> None:
-        self._record = record
-        self.changed.set()
-
-    def take(self) -> Promise | None:
-        self.changed = Event()
-        return self._record
 
 
 @define(eq=False, kw_only=True)
@@ -126,12 +100,10 @@ class Worker:
     random: Callable[[], float] = random_module.random
     executions: dict[str, Execution] = field(factory=dict, init=False)
     draining: bool = field(default=False, init=False)
-    stopping: Event = field(factory=Event, init=False)
+    waiting: Waiting = field(factory=Waiting, init=False)
     stopped: Event = field(factory=Event, init=False)
     _tasks: TaskGroup = field(init=False)
-    _listeners: dict[str, list[Listener]] = field(factory=dict, init=False)
     _halted: dict[str, NonDeterminismError] = field(factory=dict, init=False)
-    _waiters: dict[object, Event] = field(factory=dict, init=False)
     _backoff: dict[str, float] = field(factory=dict, init=False)
     _taking: set[str] = field(factory=set, init=False)
     _leaf_ended: Event = field(factory=Event, init=False)
@@ -169,9 +141,7 @@ class Worker:
             for execution in unloaded:
                 await execution.ended.wait()
             await self._release_all(unloaded)
-            self.stopping.set()
-            for event in self._waiters.values():
-                event.set()
+            self.waiting.stop()
             # Every task of this worker runs under a shield of its own, so that the task group, which is the host's
             # child, has nothing left to wait for when the host leaves it.
             while self._running_tasks:
@@ -230,19 +200,7 @@ class Worker:
                     self._taking.add(task_id)
                     self._spawn(self._take, task_id, version, name=f"resonate take {task_id}")
             case Unblock(promise):
-                for listener in self._listeners.pop(promise.id, []):
-                    listener(promise)
-
-    def subscribe(self, id: str, listener: Listener) -> None:
-        """Call `listener` with the record of `id` once a message says that it has settled."""
-        self._listeners.setdefault(id, []).append(listener)
-
-    def unsubscribe(self, id: str, listener: Listener) -> None:
-        listeners = self._listeners.get(id, [])
-        if listener in listeners:
-            listeners.remove(listener)
-        if not listeners:
-            self._listeners.pop(id, None)
+                self.waiting.notify(promise)
 
     async def register_listener(self, id: str, execution: Execution | None = None) -> Promise:
         """Ask to be told when `id` settles. Its record tells whether it has already.
@@ -252,7 +210,7 @@ class Worker:
         """
         request = RegisterListener(awaited=id, address=self.identity.unicast)
         response = await (self.connection.request(request) if execution is None else execution.request(request))
-        return self.promise_of(request, response, id)
+        return promise_of(request, response, id)
 
     # Tasks
 
@@ -294,14 +252,14 @@ class Worker:
         delay = self._backoff.get(task.id, _FIRST_BACKOFF)
         self._backoff[task.id] = min(delay * 2, _LONGEST_BACKOFF)
         logger.warning("task.declined id=%s retry_in=%.1f reason=%s", task.id, delay, reason)
-        await self._pause(delay)
+        await self.waiting.pause(delay)
         await self._release(task.id, task.version)
 
     async def _history(self, task: TaskRecord, preload: tuple[Promise, ...]) -> History:
         """What is recorded below the root: the local part came with the lease, the rest is one range scan."""
         if task.version <= 1:
             return History.of(preload, complete=True)
-        remote = [record async for record in self.descendants(task.id)]
+        remote = [record async for record in descendants(self.connection, task.id)]
         return History.of([*remote, *preload], complete=True)
 
     def _start(  # noqa: PLR0913, PLR0917
@@ -316,7 +274,7 @@ class Worker:
         execution = Execution(
             worker=self, id=task.id, version=task.version, origin=lineage(promise), history=history
         )
-        parent = promise.tags.get("resonate:parent")
+        parent = promise.tags.get(PARENT_TAG) or promise.tags.get("resonate:parent")
         execution.root = Frame(
             execution=execution,
             record=promise,
@@ -335,52 +293,47 @@ class Worker:
     async def _run(self, execution: Execution) -> None:
         try:
             await execution.run()
+            if execution.dropped is Drop.HALTED:
+                await self._halt(execution)
         finally:
-            self.executions.pop(execution.id, None)
-        if execution.dropped is Drop.HALTED:
-            await self._halt(execution)
-        elif execution.dropped is Drop.CRASHED:
+            del self.executions[execution.id]
+            execution.ended.set()
+        if execution.dropped is Drop.CRASHED:
             await self._recover(execution)
 
     async def _halt(self, execution: Execution) -> None:
         assert isinstance(execution.error, NonDeterminismError)
         logger.error("execution.halted id=%s %s", execution.id, execution.error)
+        try:
+            await self.connection.request(TaskHalt(id=execution.id))
+        except ResonateError:
+            logger.exception("task.halt_failed id=%s", execution.id)
         self._halted[execution.id] = execution.error
-        await self.connection.request(TaskHalt(id=execution.id))
-        for event in self._waiters.values():
-            event.set()
+        self.waiting.wake()
 
     async def _recover(self, execution: Execution) -> None:
         """The engine itself failed under this execution: hand it back after a while, to be tried again."""
         logger.error("execution.crashed id=%s", execution.id, exc_info=execution.error)
-        await self._pause(_FIRST_BACKOFF)
+        await self.waiting.pause(_FIRST_BACKOFF)
         await self._release(execution.id, execution.version)
 
     # For the client
-
-    async def request(self, request: Request) -> Response:
-        return await self.connection.request(request)
 
     async def invoke(self, create: PromiseCreate) -> tuple[Promise, Execution | None]:
         """Start a root here, or join what has its id. Returns its record, and its execution if it runs here."""
         await checkpoint()
         # Not to be cancelled between taking the lease and using it.
         with CancelScope(shield=True):
-            request = TaskCreate(pid=self.identity.holder, ttl=self.ttl_ms, action=create)
-            response = await self.connection.request(request)
-            if response.status in {409, 422}:
-                return await self.get(create.id), self.executions.get(create.id)
-            # The arguments are read back from the record, so that the first run sees what a replay would.
-            return self.promise_of(request, response, create.id), await self._accept(response)
+            started = await self._invoke(create)
+        return started
 
-    async def get(self, id: str) -> Promise:
-        """The record of `id`.
-
-        Raises:
-            NotFound: there is none.
-        """
-        request = PromiseGet(id=id)
-        return self.promise_of(request, await self.connection.request(request), id)
+    async def _invoke(self, create: PromiseCreate) -> tuple[Promise, Execution | None]:
+        request = TaskCreate(pid=self.identity.holder, ttl=self.ttl_ms, action=create)
+        response = await self.connection.request(request)
+        if response.status in {409, 422}:
+            return await get_promise(self.connection, create.id), self.executions.get(create.id)
+        # The arguments are read back from the record, so that the first run sees what a replay would.
+        return promise_of(request, response, create.id), await self._accept(response)
 
     async def settled(self, id: str, execution: Execution | None) -> Promise:
         """Wait until `id` has settled, and return its record.
@@ -390,7 +343,7 @@ class Worker:
             NotRunning: the worker stops before that.
         """
         if execution is not None:
-            await self._wait(execution.ended)
+            await self.waiting.wait(execution.ended)
             self._check_halted(id)
             if not execution.root.pending:
                 return execution.root.record
@@ -399,38 +352,18 @@ class Worker:
         return await self._settled_elsewhere(id)
 
     async def _settled_elsewhere(self, id: str) -> Promise:
-        inbox = _Inbox()
-        self.subscribe(id, inbox.put)
-        try:
+        with self.waiting.inbox(id) as inbox:
             record = await self.register_listener(id)
             while record.pending:
                 self._check_halted(id)
-                await self._wait(inbox.changed)
+                await self.waiting.wait(inbox.changed)
                 record = inbox.take() or record
             return record
-        finally:
-            self.unsubscribe(id, inbox.put)
 
     def _check_halted(self, id: str) -> None:
         error = self._halted.get(id)
         if error is not None:
             raise NonDeterminismError(error.id, error.recorded, error.requested)
-
-    async def _pause(self, delay: float) -> None:
-        """Wait so many seconds, or until the worker stops."""
-        with move_on_after(delay), suppress(NotRunning):
-            await self._wait(Event())
-
-    async def _wait(self, event: Event) -> None:
-        """Wait for `event`, but not beyond the end of this worker."""
-        ticket = object()
-        self._waiters[ticket] = event
-        try:
-            await event.wait()
-        finally:
-            del self._waiters[ticket]
-        if self.stopping.is_set():
-            raise NotRunning(_STOPPED)
 
     async def resume(self, id: str) -> None:
         """Let a halted task run again.
@@ -453,20 +386,23 @@ class Worker:
         Raises:
             NotFound: there is no such promise.
         """
-        request = PromiseSettle(id=id, state=PromiseState.CANCELED)
-        record = self.promise_of(request, await self.connection.request(request), id)
-        execution = self.executions.get(id)
-        if execution is not None:
-            execution.drop(Drop.SETTLED)
-            await execution.ended.wait()
-        if record.state is PromiseState.CANCELED:
-            await self.sweep(id)
+        await checkpoint()
+        # Once the promise is settled the rest has to follow, whoever loses interest.
+        with CancelScope(shield=True):
+            request = PromiseSettle(id=id, state=PromiseState.CANCELED)
+            record = promise_of(request, await self.connection.request(request), id)
+            if record.state is PromiseState.CANCELED:
+                await self.end(id)
         return record
 
-    async def sweep(self, id: str) -> None:
-        """Cancel every pending descendant of `id`, in id order; detached subtrees are left alone."""
+    async def end(self, id: str) -> None:
+        """End the local code of a cancelled promise and cancel every pending descendant, in id order.
+
+        Detached subtrees are left alone.
+        """
+        await self._end_local(id)
         spared: list[str] = []
-        async for record in self.descendants(id):
+        async for record in descendants(self.connection, id):
             if DETACHED_TAG in record.tags:
                 spared.append(f"{record.id}.")
             elif record.pending and not record.id.startswith(tuple(spared)):
@@ -474,34 +410,10 @@ class Worker:
                 await self.connection.request(
                     PromiseSettle(id=record.id, state=PromiseState.CANCELED, value=value)
                 )
+                await self._end_local(record.id)
 
-    async def descendants(self, id: str) -> AsyncIterator[Promise]:
-        """Every record whose id starts with `{id}.`, in id order. One range scan, a page at a time."""
-        start = f"{id}."
-        cursor: str | None = start
-        while cursor is not None:
-            request = PromiseSearch(cursor=cursor, limit=_PAGE)
-            response = await self.connection.request(request)
-            if response.status != 200:
-                raise RequestError(request.kind, response.status, response.error or "")
-            for record in response.promises:
-                if not record.id.startswith(start):
-                    return
-                yield record
-            cursor = response.cursor
-
-    @staticmethod
-    def promise_of(request: Request, response: Response, id: str) -> Promise:
-        """The promise of an answer.
-
-        Raises:
-            NotFound: 404.
-            RequestError: any other refusal.
-        """
-        if response.status == 404:
-            raise NotFound("promise", id)
-        if response.promise is None or response.status != 200:
-            raise RequestError(request.kind, response.status, response.error or "")
-        return response.promise
-
-
+    async def _end_local(self, id: str) -> None:
+        execution = self.executions.get(id)
+        if execution is not None:
+            execution.drop(Drop.SETTLED)
+            await execution.ended.wait()

@@ -1,0 +1,52 @@
+"""Requests about promises that several parts of the engine make, and what their answers mean."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from typing import Final
+
+from .._errors import NotFound, RequestError
+from .._protocol import Promise, PromiseGet, PromiseSearch, Request, Response
+from ..abc import Connection
+
+_PAGE: Final = 1000
+
+
+def promise_of(request: Request, response: Response, id: str) -> Promise:
+    """The promise of an answer.
+
+    Raises:
+        NotFound: 404.
+        RequestError: any other refusal.
+    """
+    if response.status == 404:
+        raise NotFound("promise", id)
+    if response.promise is None or response.status != 200:
+        raise RequestError(request.kind, response.status, response.error or "")
+    return response.promise
+
+
+async def get_promise(connection: Connection, id: str) -> Promise:
+    """The record of `id`.
+
+    Raises:
+        NotFound: there is none.
+    """
+    request = PromiseGet(id=id)
+    return promise_of(request, await connection.request(request), id)
+
+
+async def descendants(connection: Connection, id: str) -> AsyncIterator[Promise]:
+    """Every record whose id starts with `{id}.`, in id order: one range scan, a page at a time."""
+    start = f"{id}."
+    cursor: str | None = start
+    while cursor is not None:
+        request = PromiseSearch(cursor=cursor, limit=_PAGE)
+        response = await connection.request(request)
+        if response.status != 200:
+            raise RequestError(request.kind, response.status, response.error or "")
+        for record in response.promises:
+            if not record.id.startswith(start):
+                return
+            yield record
+        cursor = response.cursor

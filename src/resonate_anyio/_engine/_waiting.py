@@ -1,0 +1,98 @@
+"""Who waits for what in one worker: promises that settle elsewhere, pauses, the end of the worker itself."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from typing import Final, TypeAlias
+
+from anyio import Event, move_on_after
+from attrs import define, field
+
+from .._errors import NotRunning
+from .._protocol import Promise
+
+Listener: TypeAlias = Callable[[Promise], None]
+
+_STOPPED: Final = "the Resonate object was stopped; what runs under this id is kept and goes on at the next start"
+
+
+@define(eq=False)
+class Inbox:
+    """Where one waiter is told that its promise has settled, or (without a record) to look again."""
+
+    changed: Event = field(factory=Event, init=False)
+    _record: Promise | None = field(default=None, init=False)
+
+    def put(self, record: Promise) -> None:
+        self._record = record
+        self.changed.set()
+
+    def take(self) -> Promise | None:
+        self.changed = Event()
+        return self._record
+
+
+@define(eq=False)
+class Waiting:
+    """All waits of one worker, so that messages can end one of them and stopping can end all."""
+
+    stopped: bool = field(default=False, init=False)
+    _listeners: dict[str, list[Listener]] = field(factory=dict, init=False)
+    _events: dict[object, Event] = field(factory=dict, init=False)
+
+    def subscribe(self, id: str, listener: Listener) -> None:
+        """Call `listener` with the record of `id` once a message says that it has settled."""
+        self._listeners.setdefault(id, []).append(listener)
+
+    def unsubscribe(self, id: str, listener: Listener) -> None:
+        listeners = self._listeners.get(id, [])
+        if listener in listeners:
+            listeners.remove(listener)
+        if not listeners:
+            self._listeners.pop(id, None)
+
+    @contextmanager
+    def inbox(self, id: str) -> Iterator[Inbox]:
+        """An inbox that is subscribed to `id` while the block lasts."""
+        inbox = Inbox()
+        self.subscribe(id, inbox.put)
+        try:
+            yield inbox
+        finally:
+            self.unsubscribe(id, inbox.put)
+
+    def notify(self, record: Promise) -> None:
+        """A promise has settled."""
+        for listener in self._listeners.pop(record.id, []):
+            listener(record)
+
+    async def wait(self, event: Event) -> None:
+        """Wait for `event`. It may be set for no other reason than to make the waiter look again.
+
+        Raises:
+            NotRunning: the worker stopped.
+        """
+        ticket = object()
+        self._events[ticket] = event
+        try:
+            await event.wait()
+        finally:
+            del self._events[ticket]
+        if self.stopped:
+            raise NotRunning(_STOPPED)
+
+    async def pause(self, delay: float) -> None:
+        """Wait so many seconds, or until the worker stops."""
+        with move_on_after(delay), suppress(NotRunning):
+            await self.wait(Event())
+
+    def wake(self) -> None:
+        """Make every waiter look again."""
+        for event in self._events.values():
+            event.set()
+
+    def stop(self) -> None:
+        """End every wait."""
+        self.stopped = True
+        self.wake()

@@ -1,0 +1,152 @@
+"""Ids: what they look like, what they may contain, and how they stay short."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+from hypothesis import given, strategies as st
+
+from resonate_anyio import DuplicateId, InvalidArgument, InvalidId
+from resonate_anyio._graph import (
+    History,
+    Namer,
+    check_name,
+    check_prefix,
+    check_root_id,
+    child_id,
+    detached_id,
+    hashed,
+    origin_of,
+    segment,
+)
+from resonate_anyio._protocol import Promise
+
+
+def test_calls_are_counted_by_name() -> None:
+    """The n-th call of a name is `{name}-{n}`, whatever is called in between."""
+    namer = Namer("wf")
+
+    assert ["fetch-1", "parse-1", "fetch-2"] == [namer.number(name) for name in ("fetch", "parse", "fetch")]
+
+
+def test_counting_ignores_case() -> None:
+    """Names that differ in case only share one count, since a database may not tell them apart."""
+    namer = Namer("wf")
+
+    assert ["Fetch-1", "fetch-2"] == [namer.number("Fetch"), namer.number("fetch")]
+
+
+def test_a_segment_is_claimed_once() -> None:
+    """A second claim of a segment, in any case, is refused by name."""
+    namer = Namer("wf")
+    namer.claim("approve")
+
+    with pytest.raises(DuplicateId, match=r"'wf' already has a child 'APPROVE'.*\.named\(\)"):
+        namer.claim("APPROVE")
+
+
+@given(st.text(min_size=1))
+def test_segments_are_safe_and_short(name: str) -> None:
+    """Whatever a function is called, its segment has safe characters only and at most 48 of them."""
+    assert re.fullmatch(r"[A-Za-z0-9_-]{1,48}", segment(name))
+
+
+def test_long_names_stay_apart() -> None:
+    """Two long names with the same beginning get different segments."""
+    assert segment("x" * 60 + "a") != segment("x" * 60 + "b")
+
+
+def test_only_segments_are_names() -> None:
+    """A name given by the user is taken as it is or refused with a proposal."""
+    assert check_name("first-approval") == "first-approval"
+
+    with pytest.raises(InvalidId, match=r"'a\.b' cannot name a call.*'a_b'"):
+        check_name("a.b")
+    with pytest.raises(InvalidId, match="'' cannot name a call"):
+        check_name("")
+
+
+def test_engine_segments_cannot_be_named() -> None:
+    """Segments of the engine's own start with a character that no user's has."""
+    with pytest.raises(InvalidId):
+        check_name("~wake-1")
+
+
+@pytest.mark.parametrize(
+    ("id", "message"),
+    [
+        ("", "must not be empty"),
+        ("a.b", r"contains '\.'.*e\.g\. 'a-b'"),
+        ("a:b", r"contains ':'.*e\.g\. 'a-b'"),
+        ("a\0b", "null character"),
+        ("x" * 129, "has 129 bytes; 128 are allowed"),
+        ("é" * 65, "has 130 bytes"),
+    ],
+)
+def test_bad_root_ids_are_refused(id: str, message: str) -> None:
+    """A root id that would break the call graph is refused with what to write instead."""
+    with pytest.raises(InvalidId, match=message):
+        check_root_id(id)
+
+
+def test_a_root_id_must_be_text() -> None:
+    """A number is no id, even though it could be made one."""
+    with pytest.raises(InvalidId, match="is a string, not int: 7"):
+        check_root_id(7)  # type: ignore[arg-type]
+
+
+def test_the_prefix_is_put_before_once() -> None:
+    """A prefix is verbatim, and an id that has it keeps it as it is."""
+    assert check_root_id("wf", prefix="prod-") == "prod-wf"
+    assert check_root_id("prod-wf", prefix="prod-") == "prod-wf"
+    assert check_root_id("wf", prefix="prod:") == "prod:wf"
+
+
+@pytest.mark.parametrize("prefix", ["a.b", "a.", "a:b", ":a", "a::"])
+def test_separators_in_prefixes_are_refused(prefix: str) -> None:
+    """Only a final colon is let through, for peers that join with one."""
+    with pytest.raises(InvalidArgument, match="use e.g."):
+        check_prefix(prefix)
+
+
+def test_prefixes_with_other_characters_pass() -> None:
+    """No separator of ours is added or demanded."""
+    assert [check_prefix(prefix) for prefix in ("", "prod-", "prod:")] == ["", "prod-", "prod:"]
+
+
+def test_child_ids_name_what_they_run() -> None:
+    """A child's id is its parent's with one more segment."""
+    assert child_id("crawl-1", "fetch-3", base="crawl-1") == "crawl-1.fetch-3"
+
+
+def test_deep_ids_become_hashes_below_their_base() -> None:
+    """Below 180 bytes nothing changes; above, an id is a hash of parent and segment, directly below the base."""
+    parent = "root." + "x" * 166
+
+    assert child_id(parent, "fetch-1", base="root") == f"{parent}.fetch-1"
+    assert child_id(parent, "fetch-100", base="root") == f"root.~{hashed(parent, 'fetch-100')}"
+
+
+def test_hashes_depend_on_where_the_parts_end() -> None:
+    """Moving a character from one part to the next gives another hash."""
+    assert hashed("ab", "c") != hashed("a", "bc")
+    assert len(hashed("a")) == 22
+
+
+def test_detached_calls_are_children_of_the_origin() -> None:
+    """However deep the caller is, a detached call hangs below the origin."""
+    assert re.fullmatch(r"root\.d[A-Za-z0-9_-]{22}", detached_id("root", "root.a-1.b-1", "log-1"))
+
+
+def test_the_origin_is_the_first_segment() -> None:
+    """An id without a dot is its own origin."""
+    assert [origin_of(id) for id in ("a", "a.b.c")] == ["a", "a"]
+
+
+def test_history_is_asked_once_for_each_record() -> None:
+    """A record that a replay has taken is forgotten."""
+    record = Promise(id="a.b", timeout_at=1, created_at=0)
+    history = History.of([record], complete=True)
+
+    assert [history.take("a.b"), history.take("a.b"), len(history)] == [record, None, 0]
