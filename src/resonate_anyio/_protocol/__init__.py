@@ -1,0 +1,110 @@
+"""The Resonate protocol as pure functions: records, messages and the state machine.
+
+No clock, no randomness, no I/O, no logging: the instant is an argument, effects are returned as data.
+"""
+
+from ._addresses import (
+    PollAddress as PollAddress,
+    parse_poll as parse_poll,
+    valid_address as valid_address,
+)
+from ._cron import (
+    Cron as Cron,
+    counts_weekdays as counts_weekdays,
+    next_after as next_after,
+    parse_cron as parse_cron,
+)
+from ._debug import (
+    snapshot as snapshot,
+    tick_time as tick_time,
+)
+from ._machine import apply as apply
+from ._messages import (
+    Execute as Execute,
+    Message as Message,
+    Outgoing as Outgoing,
+    PromiseCreate as PromiseCreate,
+    PromiseGet as PromiseGet,
+    PromiseSearch as PromiseSearch,
+    PromiseSettle as PromiseSettle,
+    RegisterCallback as RegisterCallback,
+    RegisterListener as RegisterListener,
+    Request as Request,
+    Response as Response,
+    ScheduleCreate as ScheduleCreate,
+    ScheduleDelete as ScheduleDelete,
+    ScheduleGet as ScheduleGet,
+    ScheduleSearch as ScheduleSearch,
+    TaskAcquire as TaskAcquire,
+    TaskContinue as TaskContinue,
+    TaskCreate as TaskCreate,
+    TaskFence as TaskFence,
+    TaskFulfill as TaskFulfill,
+    TaskGet as TaskGet,
+    TaskHalt as TaskHalt,
+    TaskHeartbeat as TaskHeartbeat,
+    TaskRef as TaskRef,
+    TaskRelease as TaskRelease,
+    TaskSearch as TaskSearch,
+    TaskSuspend as TaskSuspend,
+    Unblock as Unblock,
+)
+from ._outbox import Outbox as Outbox
+from ._records import (
+    EMPTY as EMPTY,
+    Callback as Callback,
+    Promise as Promise,
+    PromiseState as PromiseState,
+    Schedule as Schedule,
+    Task as Task,
+    TaskRecord as TaskRecord,
+    TaskState as TaskState,
+    Value as Value,
+)
+from ._rules import (
+    EMBEDDED as EMBEDDED,
+    RELEASE as RELEASE,
+    SNAPSHOT as SNAPSHOT,
+    Rules as Rules,
+)
+from ._sweep import (
+    TIMER_PID as TIMER_PID,
+    next_due as next_due,
+    recover as recover,
+    tick as tick,
+)
+from ._view import (
+    Change as Change,
+    DropCallback as DropCallback,
+    DropListener as DropListener,
+    DropSchedule as DropSchedule,
+    Outcome as Outcome,
+    PutCallback as PutCallback,
+    PutListener as PutListener,
+    PutPromise as PutPromise,
+    PutSchedule as PutSchedule,
+    PutTask as PutTask,
+    Step as Step,
+    View as View,
+)
+from ._wire import (
+    DEBUG_KINDS as DEBUG_KINDS,
+    VERSION as VERSION,
+    BadRequest as BadRequest,
+    Envelope as Envelope,
+    NotProtocol as NotProtocol,
+    decode_message as decode_message,
+    decode_request as decode_request,
+    decode_response as decode_response,
+    encode_message as encode_message,
+    encode_refusal as encode_refusal,
+    encode_request as encode_request,
+    encode_response as encode_response,
+    open_envelope as open_envelope,
+    read_envelope as read_envelope,
+    reply as reply,
+)
+from ._wire_records import (
+    decode_promise as decode_promise,
+    encode_promise as encode_promise,
+)

@@ -1,0 +1,63 @@
+"""The debug operations that look into a server's state and move its clock (protocol 13)."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from ._draft import Draft
+from ._json import integer, required
+from ._messages import Outgoing
+from ._outbox import Outbox
+from ._pages import all_promises, all_tasks
+from ._records import Promise, TaskState
+from ._rules import Rules
+from ._settlement import task_record
+from ._view import View
+from ._wire import Envelope, encode_message
+from ._wire_records import encode_promise, encode_task
+
+_TIMER_TYPES: Final = {TaskState.PENDING: 0, TaskState.ACQUIRED: 1}
+
+
+def tick_time(envelope: Envelope, rules: Rules) -> int:
+    """Give the instant that a `debug.tick` names.
+
+    Raises:
+        BadRequest: it names none, or two different ones.
+    """
+    try:
+        time = required(envelope.data, "time", integer)
+    except ValueError:
+        raise envelope.refuse(400, "Missing or invalid 'time' field") from None
+
+    if rules.tick_matches_head and envelope.debug_time not in {None, time}:
+        raise envelope.refuse(400, "resonate:debug_time must equal data.time")
+
+    return time
+
+
+def snapshot(view: View, outbox: Outbox, rules: Rules) -> dict[str, Any]:
+    """Give everything that is stored as JSON, the answer to `debug.snap`. Schedules are not part of it."""
+    draft = Draft(view, 0, rules)
+    promises, tasks = list(all_promises(view)), list(all_tasks(view))
+    return {
+        "promises": [encode_promise(promise) for promise in promises],
+        "promiseTimeouts": [{"id": p.id, "timeout": p.timeout_at} for p in promises if _armed(p, rules)],
+        "callbacks": [{"awaiter": c.awaiter, "awaited": c.awaited} for c in view.all_callbacks() if not c.ready],
+        "listeners": [{"id": id, "address": address} for id, address in view.all_listeners()],
+        "tasks": [encode_task(task_record(draft, task)) for task in tasks],
+        "taskTimeouts": [
+            {"id": task.id, "type": _TIMER_TYPES[task.state], "timeout": task.due_at}
+            for task in tasks
+            if task.due_at is not None
+        ],
+        "messages": [_message(outgoing) for outgoing in outbox.messages()],
+    }
+
+
+def _armed(promise: Promise, rules: Rules) -> bool:
+    return promise.pending and (rules.sweeps_untargeted or promise.target is not None)
+
+
+def _message(outgoing: Outgoing) -> dict[str, Any]:
+    return {"address": outgoing.address, "message": encode_message(outgoing.message)}

@@ -1,0 +1,145 @@
+"""A draft of the next state: what one step has decided so far, laid over the state that it started from.
+
+Handlers read and write the draft and so see their own writes; the view below it is never touched. What lies in the
+draft at the end is what the store is asked to write: each record once, in its last form.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TypeVar, cast
+
+from attrs import define, field
+
+from ._messages import Execute, Message, Outgoing, Response
+from ._records import Callback, Promise, Schedule, Task
+from ._rules import LAST_INSTANT, Rules
+from ._view import (
+    Change,
+    DropCallback,
+    DropListener,
+    DropSchedule,
+    Outcome,
+    PutCallback,
+    PutListener,
+    PutPromise,
+    PutSchedule,
+    PutTask,
+    View,
+)
+
+T = TypeVar("T")
+
+
+@define
+class Draft:
+    """The state as one step sees it, at the instant `now` and under `rules`."""
+
+    view: View
+    now: int
+    rules: Rules
+    _messages: list[Outgoing] = field(init=False, factory=list)
+    _promises: dict[str, Promise] = field(init=False, factory=dict)
+    _tasks: dict[str, Task] = field(init=False, factory=dict)
+    _schedules: dict[str, Schedule | None] = field(init=False, factory=dict)
+    # A callback is filed under both of its ends, so that a sweep over many promises stays linear.
+    _awaiters: dict[str, dict[str, Callback | None]] = field(init=False, factory=dict)
+    _awaited: dict[str, dict[str, Callback | None]] = field(init=False, factory=dict)
+    _listeners: dict[str, dict[str, str | None]] = field(init=False, factory=dict)
+
+    def promise(self, id: str) -> Promise | None:
+        return self._promises.get(id) or self.view.promise(id)
+
+    def owner(self, task_id: str) -> Promise:
+        """Give the promise of a task that exists."""
+        return cast("Promise", self.promise(task_id))
+
+    def task(self, id: str) -> Task | None:
+        return self._tasks.get(id) or self.view.task(id)
+
+    def task_of(self, promise_id: str) -> Task:
+        """Give the task of a promise that has a target: the two are born together."""
+        return cast("Task", self.task(promise_id))
+
+    def schedule(self, id: str) -> Schedule | None:
+        return self._schedules[id] if id in self._schedules else self.view.schedule(id)
+
+    def branch(self, branch: str) -> Sequence[Promise]:
+        written = {id: promise for id, promise in self._promises.items() if promise.branch == branch}
+        return _merge({promise.id: promise for promise in self.view.branch(branch)}, written)
+
+    def awaiters(self, awaited: str) -> Sequence[Callback]:
+        return _merge({c.awaiter: c for c in self.view.awaiters(awaited)}, self._awaiters.get(awaited, {}))
+
+    def awaited(self, awaiter: str) -> Sequence[Callback]:
+        return _merge({c.awaited: c for c in self.view.awaited(awaiter)}, self._awaited.get(awaiter, {}))
+
+    def listeners(self, promise: str) -> Sequence[str]:
+        return _merge({address: address for address in self.view.listeners(promise)}, self._listeners.get(promise, {}))
+
+    def put_promise(self, promise: Promise) -> None:
+        self._promises[promise.id] = promise
+
+    def put_task(self, task: Task) -> None:
+        self._tasks[task.id] = task
+
+    def put_schedule(self, schedule: Schedule) -> None:
+        self._schedules[schedule.id] = schedule
+
+    def drop_schedule(self, id: str) -> None:
+        self._schedules[id] = None
+
+    def put_callback(self, callback: Callback) -> None:
+        self._write_callback(callback, callback)
+
+    def drop_callback(self, callback: Callback) -> None:
+        self._write_callback(callback, None)
+
+    def _write_callback(self, key: Callback, written: Callback | None) -> None:
+        self._awaiters.setdefault(key.awaited, {})[key.awaiter] = written
+        self._awaited.setdefault(key.awaiter, {})[key.awaited] = written
+
+    def put_listener(self, promise: str, address: str) -> None:
+        self._listeners.setdefault(promise, {})[address] = address
+
+    def drop_listener(self, promise: str, address: str) -> None:
+        self._listeners.setdefault(promise, {})[address] = None
+
+    def send(self, address: str, message: Message) -> None:
+        self._messages.append(Outgoing(address, message))
+
+    def send_execute(self, promise: Promise, version: int) -> None:
+        """Queue an `execute` for the task of this targeted promise."""
+        self.send(promise.tags["resonate:target"], Execute(promise.id, version))
+
+    def after(self, duration: int) -> int:
+        """Give the instant `duration` milliseconds from now."""
+        return min(self.now + duration, LAST_INSTANT)
+
+    def outcome(self, response: Response) -> Outcome:
+        """End the step with this answer."""
+        return Outcome(response=response, changes=tuple(self._changes()), messages=tuple(self._messages))
+
+    def _changes(self) -> Iterator[Change]:
+        yield from map(PutPromise, self._promises.values())
+        yield from map(PutTask, self._tasks.values())
+
+        for id, schedule in self._schedules.items():
+            yield DropSchedule(id) if schedule is None else PutSchedule(schedule)
+
+        for awaited, awaiters in self._awaiters.items():
+            for awaiter, callback in awaiters.items():
+                yield DropCallback(awaited, awaiter) if callback is None else PutCallback(callback)
+
+        for promise, addresses in self._listeners.items():
+            for address, written in addresses.items():
+                yield (DropListener if written is None else PutListener)(promise, address)
+
+
+def _merge(stored: dict[str, T], written: Mapping[str, T | None]) -> list[T]:
+    """Lay `written` (None: dropped) over `stored`, in the order of the keys."""
+    if not written:
+        return list(stored.values())
+
+    merged = {**stored, **written}
+    return [value for key in sorted(merged) if (value := merged[key]) is not None]

@@ -1,0 +1,74 @@
+"""The state machine: one request in, the answer and what is to be written out. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Final
+
+from . import _promises, _schedules, _tasks
+from ._draft import Draft
+from ._messages import (
+    PromiseCreate,
+    PromiseGet,
+    PromiseSearch,
+    PromiseSettle,
+    RegisterCallback,
+    RegisterListener,
+    Request,
+    Response,
+    ScheduleCreate,
+    ScheduleDelete,
+    ScheduleGet,
+    ScheduleSearch,
+    TaskAcquire,
+    TaskContinue,
+    TaskCreate,
+    TaskFence,
+    TaskFulfill,
+    TaskGet,
+    TaskHalt,
+    TaskHeartbeat,
+    TaskRelease,
+    TaskSearch,
+    TaskSuspend,
+)
+from ._rules import Rules
+from ._validation import validate
+from ._view import Outcome, View
+
+_HANDLERS: Final[dict[type[Request], Callable[[Draft, Any], Response]]] = {
+    PromiseGet: _promises.get,
+    PromiseCreate: _promises.create,
+    PromiseSettle: _promises.settle,
+    RegisterCallback: _promises.register_callback,
+    RegisterListener: _promises.register_listener,
+    PromiseSearch: _promises.search,
+    TaskGet: _tasks.get,
+    TaskCreate: _tasks.create,
+    TaskAcquire: _tasks.acquire,
+    TaskRelease: _tasks.release,
+    TaskFulfill: _tasks.fulfill,
+    TaskSuspend: _tasks.suspend,
+    TaskFence: _tasks.fence,
+    TaskHeartbeat: _tasks.heartbeat,
+    TaskHalt: _tasks.halt,
+    TaskContinue: _tasks.continue_,
+    TaskSearch: _tasks.search,
+    ScheduleGet: _schedules.get,
+    ScheduleCreate: _schedules.create,
+    ScheduleDelete: _schedules.delete,
+    ScheduleSearch: _schedules.search,
+}
+
+
+def apply(view: View, now: int, request: Request, rules: Rules) -> Outcome:
+    """Decide one request at the instant `now`.
+
+    An invalid request (400) changes nothing. Any other first settles the promises that it names and whose deadline has
+    passed; that is kept even if the request is then refused with 404, 409 or 422.
+    """
+    if wrong := validate(request, rules):
+        return Outcome(response=Response(status=400, error=wrong))
+
+    draft = Draft(view, now, rules)
+    return draft.outcome(_HANDLERS[type(request)](draft, request))

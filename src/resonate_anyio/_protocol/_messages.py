@@ -1,0 +1,262 @@
+"""What can be said: requests, responses, and the messages that go out to workers.
+
+Requests are typed and frozen; `kind` is the wire name of the operation (protocol 8). `_wire` turns JSON into these and
+back; the in-process network never makes JSON of an envelope.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import ClassVar, Literal, TypeAlias
+
+from attrs import field, frozen
+
+from ._records import EMPTY, NO_TAGS, Promise, PromiseState, Schedule, TaskRecord, TaskState, Value
+
+
+@frozen(kw_only=True)
+class PromiseGet:
+    kind: ClassVar = "promise.get"
+    id: str
+
+
+@frozen(kw_only=True)
+class PromiseCreate:
+    kind: ClassVar = "promise.create"
+    id: str
+    timeout_at: int
+    param: Value = EMPTY
+    tags: Mapping[str, str] = field(default=NO_TAGS)
+
+
+@frozen(kw_only=True)
+class PromiseSettle:
+    """`state` is one of resolved, rejected, rejected_canceled."""
+
+    kind: ClassVar = "promise.settle"
+    id: str
+    state: PromiseState
+    value: Value = EMPTY
+
+
+@frozen(kw_only=True)
+class RegisterCallback:
+    kind: ClassVar = "promise.register_callback"
+    awaited: str
+    awaiter: str
+
+
+@frozen(kw_only=True)
+class RegisterListener:
+    kind: ClassVar = "promise.register_listener"
+    awaited: str
+    address: str
+
+
+@frozen(kw_only=True)
+class PromiseSearch:
+    kind: ClassVar = "promise.search"
+    state: PromiseState | None = None
+    tags: Mapping[str, str] = field(default=NO_TAGS)
+    limit: int = 100
+    cursor: str | None = None
+
+
+@frozen(kw_only=True)
+class TaskGet:
+    kind: ClassVar = "task.get"
+    id: str
+
+
+@frozen(kw_only=True)
+class TaskCreate:
+    kind: ClassVar = "task.create"
+    pid: str
+    ttl: int
+    action: PromiseCreate
+
+
+@frozen(kw_only=True)
+class TaskAcquire:
+    kind: ClassVar = "task.acquire"
+    id: str
+    version: int
+    pid: str
+    ttl: int
+
+
+@frozen(kw_only=True)
+class TaskRelease:
+    kind: ClassVar = "task.release"
+    id: str
+    version: int
+
+
+@frozen(kw_only=True)
+class TaskFulfill:
+    kind: ClassVar = "task.fulfill"
+    id: str
+    version: int
+    action: PromiseSettle
+
+
+@frozen(kw_only=True)
+class TaskSuspend:
+    """`awaited` are the promises of its actions; `awaiters` the awaiter named in each (normally all `id`)."""
+
+    kind: ClassVar = "task.suspend"
+    id: str
+    version: int
+    awaited: tuple[str, ...]
+    awaiters: tuple[str, ...]
+
+
+@frozen(kw_only=True)
+class TaskFence:
+    """`action` None stands for an inner operation that does not decode; `action_error` says why (protocol 8.13)."""
+
+    kind: ClassVar = "task.fence"
+    id: str
+    version: int
+    action: PromiseCreate | PromiseSettle | None
+    action_id: str
+    action_error: str | None = None
+
+
+@frozen
+class TaskRef:
+    """One entry of a heartbeat."""
+
+    id: str
+    version: int
+
+
+@frozen(kw_only=True)
+class TaskHeartbeat:
+    kind: ClassVar = "task.heartbeat"
+    pid: str
+    tasks: tuple[TaskRef, ...]
+
+
+@frozen(kw_only=True)
+class TaskHalt:
+    kind: ClassVar = "task.halt"
+    id: str
+
+
+@frozen(kw_only=True)
+class TaskContinue:
+    kind: ClassVar = "task.continue"
+    id: str
+
+
+@frozen(kw_only=True)
+class TaskSearch:
+    kind: ClassVar = "task.search"
+    state: TaskState | None = None
+    limit: int = 100
+    cursor: str | None = None
+
+
+@frozen(kw_only=True)
+class ScheduleGet:
+    kind: ClassVar = "schedule.get"
+    id: str
+
+
+@frozen(kw_only=True)
+class ScheduleCreate:
+    kind: ClassVar = "schedule.create"
+    id: str
+    cron: str
+    promise_id: str
+    promise_timeout: int
+    promise_param: Value = EMPTY
+    promise_tags: Mapping[str, str] = field(default=NO_TAGS)
+
+
+@frozen(kw_only=True)
+class ScheduleDelete:
+    kind: ClassVar = "schedule.delete"
+    id: str
+
+
+@frozen(kw_only=True)
+class ScheduleSearch:
+    kind: ClassVar = "schedule.search"
+    tags: Mapping[str, str] = field(default=NO_TAGS)
+    limit: int = 10
+    cursor: str | None = None
+
+
+Request: TypeAlias = (
+    PromiseGet
+    | PromiseCreate
+    | PromiseSettle
+    | RegisterCallback
+    | RegisterListener
+    | PromiseSearch
+    | TaskGet
+    | TaskCreate
+    | TaskAcquire
+    | TaskRelease
+    | TaskFulfill
+    | TaskSuspend
+    | TaskFence
+    | TaskHeartbeat
+    | TaskHalt
+    | TaskContinue
+    | TaskSearch
+    | ScheduleGet
+    | ScheduleCreate
+    | ScheduleDelete
+    | ScheduleSearch
+)
+
+Status: TypeAlias = Literal[200, 300, 400, 401, 403, 404, 409, 422, 500, 501]
+
+
+@frozen(kw_only=True)
+class Response:
+    """The answer to one request; which members are set depends on the operation (protocol 8).
+
+    `error` is the text of an answer that is neither 200 nor 300. `action` is the inner answer of a fence.
+    """
+
+    status: int
+    promise: Promise | None = None
+    task: TaskRecord | None = None
+    schedule: Schedule | None = None
+    preload: tuple[Promise, ...] = ()
+    promises: tuple[Promise, ...] = ()
+    tasks: tuple[TaskRecord, ...] = ()
+    schedules: tuple[Schedule, ...] = ()
+    cursor: str | None = None
+    action: Response | None = None
+    error: str | None = None
+
+
+@frozen
+class Execute:
+    """A task is ready: acquire it at `version` and run it."""
+
+    task_id: str
+    version: int
+
+
+@frozen
+class Unblock:
+    """A promise that this address listens to has settled."""
+
+    promise: Promise
+
+
+Message: TypeAlias = Execute | Unblock
+
+
+@frozen
+class Outgoing:
+    """A message and the address that it is for."""
+
+    address: str
+    message: Message

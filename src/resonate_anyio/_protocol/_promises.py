@@ -1,0 +1,103 @@
+"""The operations on promises (protocol 8.1 to 8.6)."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from ._draft import Draft
+from ._messages import (
+    PromiseCreate,
+    PromiseGet,
+    PromiseSearch,
+    PromiseSettle,
+    RegisterCallback,
+    RegisterListener,
+    Response,
+)
+from ._records import Callback, Promise, Task, TaskState
+from ._settlement import born, dispatch, resume, settle_by, touch
+
+
+def get(draft: Draft, request: PromiseGet) -> Response:
+    [promise] = touch(draft, request.id)
+    return _found(promise)
+
+
+def _found(promise: Promise | None) -> Response:
+    if promise is None:
+        return Response(status=404, error="Promise not found")
+
+    return Response(status=200, promise=promise)
+
+
+def create(draft: Draft, request: PromiseCreate) -> Response:
+    [promise] = touch(draft, request.id)
+    return Response(status=200, promise=promise or _add(draft, born(draft, request)))
+
+
+def _add(draft: Draft, promise: Promise) -> Promise:
+    draft.put_promise(promise)
+    if promise.target is not None:
+        if promise.pending:
+            dispatch(draft, promise)
+        else:
+            draft.put_task(Task(id=promise.id, state=TaskState.FULFILLED))
+
+    return promise
+
+
+def settle(draft: Draft, request: PromiseSettle) -> Response:
+    [promise] = touch(draft, request.id)
+    if promise is not None and promise.pending:
+        promise = settle_by(draft, promise, request)
+
+    return _found(promise)
+
+
+def register_callback(draft: Draft, request: RegisterCallback) -> Response:
+    awaited, awaiter = touch(draft, request.awaited, request.awaiter)
+    if awaited is None:
+        return Response(status=404, error="Awaited promise not found")
+
+    if awaiter is None:
+        return Response(status=422, error="Awaiter promise not found")
+
+    if awaiter.target is None:
+        return Response(status=422, error="Awaiter promise has no resonate:target tag")
+
+    if not awaited.pending:
+        _callback_to_settled(draft, awaited.id, awaiter.id)
+    elif awaiter.pending:
+        draft.put_callback(Callback(awaited.id, awaiter.id))
+
+    return Response(status=200, promise=awaited)
+
+
+#: Tasks in these states take note of an awaited promise that is already settled.
+_LISTENING: Final = {TaskState.PENDING, TaskState.ACQUIRED, TaskState.SUSPENDED}
+
+
+def _callback_to_settled(draft: Draft, awaited: str, awaiter: str) -> None:
+    task = draft.task_of(awaiter)
+    if task.state in _LISTENING:
+        draft.put_callback(Callback(awaited, awaiter, ready=True))
+        resume(draft, task)
+
+
+def register_listener(draft: Draft, request: RegisterListener) -> Response:
+    [awaited] = touch(draft, request.awaited)
+    if awaited is None:
+        return Response(status=404, error="Awaited promise not found")
+
+    if awaited.pending:
+        draft.put_listener(awaited.id, request.address)
+
+    return Response(status=200, promise=awaited)
+
+
+def search(draft: Draft, request: PromiseSearch) -> Response:
+    found = draft.view.search_promises(
+        state=request.state, tags=request.tags, after=request.cursor, limit=request.limit + 1
+    )
+    page = tuple(found[: request.limit])
+    return Response(status=200, promises=page, cursor=page[-1].id if len(found) > len(page) else None)

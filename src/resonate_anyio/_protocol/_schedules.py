@@ -1,0 +1,104 @@
+"""The operations on schedules (protocol 8.18 to 8.21) and their firing (10.5)."""
+
+from __future__ import annotations
+
+from attrs import evolve
+
+from ._cron import next_after, parse_cron
+from ._draft import Draft
+from ._messages import Response, ScheduleCreate, ScheduleDelete, ScheduleGet, ScheduleSearch
+from ._records import Promise, Schedule, Task, TaskState
+from ._rules import LAST_INSTANT
+from ._settlement import timed_out
+
+_NOT_FOUND = Response(status=404, error="Schedule not found")
+
+
+def get(draft: Draft, request: ScheduleGet) -> Response:
+    schedule = draft.schedule(request.id)
+    return _NOT_FOUND if schedule is None else Response(status=200, schedule=schedule)
+
+
+def create(draft: Draft, request: ScheduleCreate) -> Response:
+    schedule = draft.schedule(request.id)
+    if schedule is None:
+        schedule = Schedule(
+            id=request.id,
+            cron=request.cron,
+            promise_id=request.promise_id,
+            promise_timeout=request.promise_timeout,
+            promise_param=request.promise_param,
+            promise_tags=request.promise_tags,
+            created_at=draft.now,
+            next_run_at=next_after(parse_cron(request.cron), draft.now),
+        )
+        draft.put_schedule(schedule)
+
+    return Response(status=200, schedule=schedule)
+
+
+def delete(draft: Draft, request: ScheduleDelete) -> Response:
+    if draft.schedule(request.id) is None:
+        return _NOT_FOUND
+
+    draft.drop_schedule(request.id)
+    return Response(status=200)
+
+
+def search(draft: Draft, request: ScheduleSearch) -> Response:
+    found = draft.view.search_schedules(tags=request.tags, after=request.cursor, limit=request.limit + 1)
+    page = tuple(found[: request.limit])
+    return Response(status=200, schedules=page, cursor=page[-1].id if len(found) > len(page) else None)
+
+
+def fire(draft: Draft, schedule: Schedule) -> None:
+    """Fire the occurrences that are due, oldest first, as many as the rules let one sweep fire."""
+    cron = parse_cron(schedule.cron)
+    left = draft.rules.firings_per_sweep
+    while schedule.next_run_at <= draft.now and left != 0:
+        left = None if left is None else left - 1
+        _fire_once(draft, schedule)
+        schedule = evolve(
+            schedule,
+            last_run_at=schedule.next_run_at,
+            next_run_at=next_after(cron, schedule.next_run_at),
+        )
+
+    draft.put_schedule(schedule)
+
+
+def _fire_once(draft: Draft, schedule: Schedule) -> None:
+    promise = _occurrence(schedule)
+    if draft.promise(promise.id) is not None:
+        return
+
+    if promise.expired(draft.now):
+        promise = timed_out(promise)
+
+    draft.put_promise(promise)
+    if promise.target is not None:
+        _start(draft, promise)
+
+
+def _occurrence(schedule: Schedule) -> Promise:
+    at = schedule.next_run_at
+    id = schedule.promise_id.replace("{{.id}}", schedule.id).replace("{{.timestamp}}", str(at))
+    lineage = dict.fromkeys(("resonate:origin", "resonate:branch", "resonate:parent", "resonate:prefix"), id)
+    return Promise(
+        id=id,
+        param=schedule.promise_param,
+        tags={**schedule.promise_tags, "resonate:schedule": schedule.id, **lineage},
+        timeout_at=min(at + schedule.promise_timeout, LAST_INSTANT),
+        created_at=at,
+    )
+
+
+def _start(draft: Draft, promise: Promise) -> None:
+    """Give a fired promise its task. A delay in a schedule's tags means nothing, so this is not a `dispatch`."""
+    if not promise.pending:
+        draft.put_task(Task(id=promise.id, state=TaskState.FULFILLED))
+        return
+
+    start = promise.created_at if draft.rules.fired_retry_from_occurrence else draft.now
+    draft.put_task(Task(id=promise.id, state=TaskState.PENDING, due_at=start + draft.rules.retry_timeout))
+    draft.send_execute(promise, 0)

@@ -1,0 +1,264 @@
+"""What a request must satisfy before the state is looked at (protocol 8).
+
+Two rounds: every check on a single field, all violations reported together; then, only if those hold, the checks that
+relate fields to each other, the first violation reported. A request that fails either changes nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, Final, TypeAlias
+
+from attrs import frozen
+
+from ._addresses import valid_address
+from ._cron import parse_cron
+from ._messages import (
+    PromiseCreate,
+    PromiseGet,
+    PromiseSearch,
+    PromiseSettle,
+    RegisterCallback,
+    RegisterListener,
+    Request,
+    ScheduleCreate,
+    ScheduleDelete,
+    ScheduleGet,
+    ScheduleSearch,
+    TaskAcquire,
+    TaskContinue,
+    TaskCreate,
+    TaskFence,
+    TaskFulfill,
+    TaskGet,
+    TaskHalt,
+    TaskHeartbeat,
+    TaskRelease,
+    TaskSearch,
+    TaskSuspend,
+)
+from ._records import PromiseState, parse_delay
+from ._rules import Rules
+
+Verdict: TypeAlias = str | None
+"""What is wrong, or None."""
+
+_SETTLING: Final = {PromiseState.RESOLVED, PromiseState.REJECTED, PromiseState.CANCELED}
+_MAX_LIMIT: Final = 1000
+
+
+@frozen
+class _Check:
+    """One field and what must hold for it; `text` is the servers' wording."""
+
+    field: str
+    holds: Callable[[Any], bool]
+    text: str
+
+
+def _required(field: str, what: str) -> _Check:
+    return _Check(field, bool, f"{what} is required")
+
+
+def _not_negative(field: str, what: str) -> _Check:
+    return _Check(field, lambda number: number >= 0, f"{what} must be a non-negative integer")
+
+
+_TASK_ID: Final = _required("id", "Task ID")
+_PROMISE_ID: Final = _required("id", "Promise ID")
+_SCHEDULE_ID: Final = _required("id", "Schedule ID")
+_PID: Final = _required("pid", "Process ID")
+_VERSION: Final = _not_negative("version", "Version")
+_TTL: Final = _Check("ttl", lambda ttl: ttl > 0, "TTL must be a positive integer")
+_PAGE: Final = _Check("limit", lambda limit: 1 <= limit <= _MAX_LIMIT, "Invalid 'limit' — must be between 1 and 1000")
+
+_FIELDS: Final[Mapping[type[Request], tuple[_Check, ...]]] = {
+    PromiseGet: (_PROMISE_ID,),
+    PromiseCreate: (
+        _PROMISE_ID,
+        _Check("id", lambda text: "\0" not in text, "Promise ID must not contain null bytes"),
+        _not_negative("timeout_at", "TimeoutAt"),
+    ),
+    PromiseSettle: (
+        _PROMISE_ID,
+        _Check("state", _SETTLING.__contains__, "State must be resolved, rejected or rejected_canceled"),
+    ),
+    RegisterCallback: (_required("awaited", "Awaited promise ID"), _required("awaiter", "Awaiter promise ID")),
+    RegisterListener: (_required("awaited", "Awaited promise ID"), _required("address", "Address")),
+    PromiseSearch: (_PAGE,),
+    TaskGet: (_TASK_ID,),
+    TaskCreate: (_PID, _TTL),
+    TaskAcquire: (_TASK_ID, _VERSION, _PID, _TTL),
+    TaskRelease: (_TASK_ID, _VERSION),
+    TaskFulfill: (_TASK_ID, _VERSION),
+    TaskSuspend: (
+        _TASK_ID,
+        _VERSION,
+        _Check("awaited", bool, "Actions array cannot be empty"),
+        _Check("awaited", all, "Awaited promise ID is required"),
+        _Check("awaiters", all, "Awaiter promise ID is required"),
+    ),
+    TaskFence: (_TASK_ID, _VERSION),
+    TaskHeartbeat: (_PID,),
+    TaskHalt: (_TASK_ID,),
+    TaskContinue: (_TASK_ID,),
+    TaskSearch: (_PAGE,),
+    ScheduleGet: (_SCHEDULE_ID,),
+    ScheduleCreate: (
+        _SCHEDULE_ID,
+        _required("cron", "Cron expression"),
+        _required("promise_id", "Promise ID template"),
+        _not_negative("promise_timeout", "Promise timeout"),
+    ),
+    ScheduleDelete: (_SCHEDULE_ID,),
+    ScheduleSearch: (_PAGE,),
+}
+
+
+def validate(request: Request, rules: Rules) -> Verdict:
+    """Say what is wrong with the request, whatever the state."""
+    if wrong := _violations(request):
+        return "; ".join(wrong)
+
+    relate = _RELATIONS.get(type(request))
+    return None if relate is None else relate(request, rules)
+
+
+def _violations(request: Request) -> list[str]:
+    wrong = [check.text for check in _FIELDS[type(request)] if not check.holds(getattr(request, check.field))]
+    if isinstance(request, TaskCreate | TaskFulfill):
+        wrong += _violations(request.action)
+
+    return wrong
+
+
+def _promise_create(request: PromiseCreate, rules: Rules) -> Verdict:
+    return (
+        (_lineage(request) if rules.checks_lineage else None)
+        or (_delay(request) if rules.checks_delay else None)
+        or _target(request)
+    )
+
+
+def _lineage(request: PromiseCreate) -> Verdict:
+    tags = request.tags
+    if "." in tags.get("resonate:origin", ""):
+        return "resonate:origin must not contain '.'"
+
+    for name in ("resonate:origin", "resonate:branch", "resonate:parent"):
+        prefix = tags.get(name)
+        if prefix is not None and request.id != prefix and not request.id.startswith(f"{prefix}."):
+            return f"Promise ID must be prefixed by {name}"
+
+    return "resonate:prefix must not contain '.'" if "." in tags.get("resonate:prefix", "") else None
+
+
+def _delay(request: PromiseCreate) -> Verdict:
+    text = request.tags.get("resonate:delay")
+    if text is None:
+        return None
+
+    delay = parse_delay(text)
+    if delay is None:
+        return "resonate:delay must be a non-negative integer"
+
+    if delay >= request.timeout_at:
+        return "resonate:delay must be less than timeoutAt"
+
+    return None if "resonate:target" in request.tags else "resonate:delay requires a resonate:target tag"
+
+
+def _target(request: PromiseCreate) -> Verdict:
+    target = request.tags.get("resonate:target")
+    return None if target is None or valid_address(target) else "Invalid resonate:target address"
+
+
+def _register_callback(request: RegisterCallback, rules: Rules) -> Verdict:
+    return _await(request.awaited, request.awaiter, rules)
+
+
+def _await(awaited: str, awaiter: str, rules: Rules) -> Verdict:
+    if awaited == awaiter:
+        return "Awaited and awaiter must be different promises"
+
+    if rules.awaits_within_origin and not _one_origin((awaited, awaiter)):
+        return "Awaiter and awaited must belong to the same origin"
+
+    return None
+
+
+def _one_origin(ids: Iterable[str]) -> bool:
+    return len({id.partition(".")[0] for id in ids}) == 1
+
+
+def _register_listener(request: RegisterListener, rules: Rules) -> Verdict:  # noqa: ARG001 - one signature for all
+    return None if valid_address(request.address) else "Invalid listener address"
+
+
+def _task_create(request: TaskCreate, rules: Rules) -> Verdict:
+    tags = request.action.tags
+    if "resonate:target" not in tags:
+        return "Action must have a resonate:target tag"
+
+    if rules.checks_delay and "resonate:delay" in tags:
+        return "Action must not have a resonate:delay tag"
+
+    return _promise_create(request.action, rules)
+
+
+def _task_fulfill(request: TaskFulfill, rules: Rules) -> Verdict:  # noqa: ARG001 - one signature for all
+    return None if request.action.id == request.id else "Action ID must match the task ID"
+
+
+def _task_suspend(request: TaskSuspend, rules: Rules) -> Verdict:
+    for awaited, awaiter in zip(request.awaited, request.awaiters, strict=True):
+        if wrong := _await(awaited, awaiter, rules):
+            return wrong
+
+    if any(awaiter != request.id for awaiter in request.awaiters):
+        return "All action awaiter IDs must match the task ID"
+
+    return None
+
+
+def _task_fence(request: TaskFence, rules: Rules) -> Verdict:  # noqa: ARG001 - one signature for all
+    # The inner operation is judged later, after the touch: see the handler.
+    return "Action ID must not equal the task ID" if request.action_id == request.id else None
+
+
+def _task_heartbeat(request: TaskHeartbeat, rules: Rules) -> Verdict:
+    if not rules.heartbeats_within_origin:
+        return None
+
+    if not request.tasks:
+        return "Tasks array must not be empty"
+
+    return None if _one_origin(task.id for task in request.tasks) else "All tasks must belong to the same origin"
+
+
+def _schedule_create(request: ScheduleCreate, rules: Rules) -> Verdict:
+    if rules.checks_schedules and "." in request.id:
+        return "Schedule ID must not contain '.'"
+
+    if rules.checks_schedules and "resonate:target" not in request.promise_tags:
+        return "promiseTags must include a resonate:target tag"
+
+    try:
+        parse_cron(request.cron)
+    except ValueError:
+        return "Invalid cron expression"
+
+    return None
+
+
+_RELATIONS: Final[dict[type[Request], Callable[[Any, Rules], Verdict]]] = {
+    PromiseCreate: _promise_create,
+    RegisterCallback: _register_callback,
+    RegisterListener: _register_listener,
+    TaskCreate: _task_create,
+    TaskFulfill: _task_fulfill,
+    TaskSuspend: _task_suspend,
+    TaskFence: _task_fence,
+    TaskHeartbeat: _task_heartbeat,
+    ScheduleCreate: _schedule_create,
+}
