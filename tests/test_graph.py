@@ -106,7 +106,7 @@ def test_the_prefix_is_put_before_once() -> None:
 @pytest.mark.parametrize("prefix", ["a.b", "a.", "a:b", ":a", "a::"])
 def test_separators_in_prefixes_are_refused(prefix: str) -> None:
     """Only a final colon is let through, for peers that join with one."""
-    with pytest.raises(InvalidArgument, match="use e.g."):
+    with pytest.raises(InvalidArgument, match=r"use e\.g\."):
         check_prefix(prefix)
 
 

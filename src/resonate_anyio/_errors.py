@@ -73,8 +73,8 @@ class AlreadyRegistered(UsageError):
 
     def __str__(self) -> str:
         return (
-            f"a function is already registered as {self.name!r} version {self.version}; give the new one another name "
-            f"or version: register(func, name=..., version=...)"
+            f"a function is already registered as {self.name!r} version {self.version}; give the new one another "
+            f"name or version: register(func, name=..., version=...)"
         )
 
 
@@ -95,7 +95,7 @@ class BuilderUsed(UsageError):
 
 @final
 class NotRunning(UsageError):
-    """The `Resonate` object is not between the start and the end of its `async with` block, or in another event loop."""
+    """The `Resonate` object is not inside of its `async with` block, was stopped, or runs in another event loop."""
 
 
 @final
@@ -157,7 +157,7 @@ class ApplicationError(DurableError):
 class DurableTimeoutError(DurableError, TimeoutError):
     """The deadline of a durable promise passed before it was settled."""
 
-    def __init__(self, id: str, timeout_at: int | None = None) -> None:  # noqa: A002 - the field's own word
+    def __init__(self, id: str, timeout_at: int | None = None) -> None:
         super().__init__(id, timeout_at)
         self.id = id
         self.timeout_at = timeout_at
@@ -170,7 +170,7 @@ class DurableTimeoutError(DurableError, TimeoutError):
 class DurableCancelledError(DurableError):
     """A durable promise was cancelled. `by` says what did it: `scope`, `parent`, `group` or, from outside, None."""
 
-    def __init__(self, id: str, by: str | None = None) -> None:  # noqa: A002 - the field's own word
+    def __init__(self, id: str, by: str | None = None) -> None:
         super().__init__(id, by)
         self.id = id
         self.by = by
@@ -187,7 +187,7 @@ class NonDeterminismError(ResonateError):
     The promise stays pending and its task is halted: mend the program, then `await resonate.resume(id)`.
     """
 
-    def __init__(self, id: str, recorded: str, requested: str) -> None:  # noqa: A002 - the field's own word
+    def __init__(self, id: str, recorded: str, requested: str) -> None:
         super().__init__(id, recorded, requested)
         self.id = id
         self.recorded = recorded
@@ -206,7 +206,7 @@ class NonDeterminismError(ResonateError):
 class ExecutionMismatch(ResonateError):
     """The id already belongs to a call of another function or another version."""
 
-    def __init__(self, id: str, recorded: str, requested: str) -> None:  # noqa: A002 - the field's own word
+    def __init__(self, id: str, recorded: str, requested: str) -> None:
         super().__init__(id, recorded, requested)
         self.id = id
         self.recorded = recorded
@@ -223,7 +223,7 @@ class ExecutionMismatch(ResonateError):
 class NotFound(ResonateError, LookupError):
     """Nothing is recorded under the id."""
 
-    def __init__(self, what: str, id: str) -> None:  # noqa: A002 - the field's own word
+    def __init__(self, what: str, id: str) -> None:
         super().__init__(what, id)
         self.what = what
         self.id = id
@@ -267,6 +267,6 @@ class StoreInUse(StoreError):
     def __str__(self) -> str:
         owner = "another process" if self.pid is None else f"process {self.pid}"
         return (
-            f"{self.path} is in use by {owner}; one engine owns a file at a time (reading it with SQLite tools is fine). "
+            f"{self.path} is in use by {owner}; one engine owns a file at a time (SQLite tools may read it). "
             f"Stop that process, or give this one a file of its own"
         )

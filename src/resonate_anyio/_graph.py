@@ -145,9 +145,8 @@ def check_name(name: str) -> str:
         InvalidId: it is empty or is not a segment as it stands.
     """
     if not name or segment(name) != name:
-        msg = (
-            f"{name!r} cannot name a call: 1 to {_MAX_SEGMENT} characters of A-Z a-z 0-9 _ - are allowed"
-            + (f", e.g. {segment(name)!r}" if name else "")
+        msg = f"{name!r} cannot name a call: 1 to {_MAX_SEGMENT} characters of A-Z a-z 0-9 _ - are allowed" + (
+            f", e.g. {segment(name)!r}" if name else ""
         )
         raise InvalidId(msg)
     return name

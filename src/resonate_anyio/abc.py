@@ -26,7 +26,7 @@ class Store(ABC):
     """Keeps the state of one embedded engine.
 
     A store is synchronous and knows no rules. It is used by one thread at a time. Between `close()` and the next
-    `open()` nothing but `open()` is called; what was written stays (in memory: with the object; in a file: in the file).
+    `open()` nothing but `open()` is called; what was written stays, in memory with the object, else in the file.
     """
 
     #: Whether `transact` may wait for the disk. If so it is never called on an event loop.
@@ -91,6 +91,10 @@ class Connection(ABC):
 
     #: Messages for this connection. Closing the stream makes the network route elsewhere; requests go on.
     messages: ObjectReceiveStream[Message]
+
+    #: How often, in seconds, to look whether the server's clock and the event loop's have parted (a suspended computer,
+    #: a clock that was set). `math.inf`: never.
+    clock_check: float = 60.0
 
     @abstractmethod
     def now(self) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from abc import ABC
 from collections.abc import Mapping
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, TypeVar, overload
@@ -18,7 +19,7 @@ from .._time import to_ms
 from ._handle import Handle
 
 if TYPE_CHECKING:
-    from typing_extensions import Self
+    from typing import Self
 
     from .._engine._execution import Execution
     from .._engine._functions import Function
@@ -28,12 +29,13 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 U = TypeVar("U")
 
-class RootCall(Builder[T]):
+
+class RootCall(Builder[T], ABC):
     """What calls from outside have in common: options, and what goes on record."""
 
     __slots__ = ("_args", "_func", "_kwargs", "_resonate", "_tags", "_target", "_timeout_ms", "_version")
 
-    def __init__(  # noqa: PLR0913, PLR0917
+    def __init__(
         self,
         resonate: Resonate,
         label: str,
@@ -62,7 +64,11 @@ class RootCall(Builder[T]):
         return self
 
     def version(self, version: int) -> Self:
-        """Say which version of the function runs. Default: that of the function given; for a name, the latest known."""
+        """Say which version of the function runs.
+
+        Default: that of the function given. For a name, `run` takes the latest that is registered here and `rpc`
+        leaves it to the worker.
+        """
         self._version = self._checked(check_version, version)
         return self
 
@@ -140,7 +146,9 @@ class StartCall(RootCall[T]):
             found = codec.decode_call(promise.param)
         except DecodeError:
             raise ExecutionMismatch(self._id, "no function: a bare promise", requested) from None
-        if (found.func, found.version or 1) != (wanted.func, wanted.version):
+        # A name alone means whatever version runs.
+        any_version = isinstance(self._func, str) and self._version is None
+        if found.func != wanted.func or not (any_version or (found.version or 1) == wanted.version):
             raise ExecutionMismatch(self._id, f"{found.func!r} (version {found.version or 1})", requested)
         if (found.args, found.kwargs) != (wanted.args, wanted.kwargs):
             message = f"{self._label} joins an execution with other arguments; those of the first call stand"
@@ -193,5 +201,3 @@ class RpcCall(StartCall[T]):
         promise = promise_of(request, await worker.connection.request(request), self._id)
         self._check_same(promise, param)
         return self._handle()
-
-

@@ -159,7 +159,9 @@ class Promises:
         wanted = None if state is None else PromiseState(state)
         cursor: str | None = None
         while True:
-            response = await worker.connection.request(PromiseSearch(state=wanted, tags=dict(tags or {}), cursor=cursor))
+            response = await worker.connection.request(
+                PromiseSearch(state=wanted, tags=dict(tags or {}), cursor=cursor)
+            )
             for record in response.promises:
                 yield self._public(record)
             cursor = response.cursor

@@ -24,7 +24,7 @@ from .._engine._info import Info
 from .._engine._leaf import Threads
 from .._engine._requests import get_promise
 from .._engine._worker import Worker
-from .._errors import InvalidArgument, NotRegistered, NotRunning, UsageError, WrongWorld
+from .._errors import InvalidArgument, InvalidFunction, NotRegistered, NotRunning, UsageError, WrongWorld
 from .._graph import check_root_id
 from ..abc import Network, Store
 from ..networks import LocalNetwork
@@ -37,9 +37,9 @@ from ._settings import DEFAULT_GRACE, DEFAULT_THREADS, DEFAULT_TTL, resolve, res
 
 if TYPE_CHECKING:
     from types import TracebackType
+    from typing import Self
 
     from cattrs import Converter
-    from typing_extensions import Self
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -78,7 +78,9 @@ class Resonate:
         grace: float | timedelta = DEFAULT_GRACE,
         threads: int = DEFAULT_THREADS,
     ) -> None:
-        """Where promises are kept is taken from the first of these that is given: `url`, `store` or `network`;
+        """Take settings; nothing is opened yet.
+
+        Where promises are kept is taken from the first of these that is given: `url`, `store` or `network`;
         `RESONATE_URL`; `RESONATE_HOST` and `RESONATE_PORT`; else they are kept in memory.
 
         Args:
@@ -154,6 +156,9 @@ class Resonate:
         """
         if func is None:
             return lambda f: self.register(f, name=name, version=version)
+        if isinstance(func, str):
+            msg = f"register takes the name as a keyword: @resonate.register(name={func!r})"
+            raise InvalidFunction(msg)
         self._registry.add(func, name, version)
         return func
 
@@ -222,7 +227,8 @@ class Resonate:
         """Stop in order, as leaving the block does, and wait until that is done. What waits here gets `NotRunning`."""
         self._check_world("resonate.stop()", None)
         if self._running is not None:
-            await self._worker().stop()
+            self._check_loop(self._running)
+            await self._running.worker.stop()
 
     async def serve(self) -> None:
         """Keep a worker going until it is stopped: by `stop()`, by being cancelled, or by SIGINT or SIGTERM.
@@ -382,9 +388,7 @@ class Resonate:
             raise NotRegistered(Function.of(func).name, known=self._registry.names)
         return function
 
-    def _callee(
-        self, func: Callable[..., Any] | str, args: tuple[Any, ...], kwargs: dict[str, Any]
-    ) -> Function | str:
+    def _callee(self, func: Callable[..., Any] | str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Function | str:
         if isinstance(func, str):
             if not func:
                 msg = "the name of a function must not be empty"
@@ -405,13 +409,17 @@ class Resonate:
         if self._running is None:
             msg = "this Resonate object is not running; calls are made inside its block: async with resonate: ..."
             raise NotRunning(msg)
-        if current_token() != self._running.token:
-            msg = "this Resonate object runs in another event loop; make one for each loop"
-            raise NotRunning(msg)
+        self._check_loop(self._running)
         if self._running.worker.draining:
             msg = "this Resonate object has been stopped; leave its block and enter it again"
             raise NotRunning(msg)
         return self._running.worker
+
+    @staticmethod
+    def _check_loop(running: _Running) -> None:
+        if current_token() != running.token:
+            msg = "this Resonate object runs in another event loop; make one for each loop"
+            raise NotRunning(msg)
 
     @staticmethod
     def _check_world(call: str, instead: str | None) -> None:

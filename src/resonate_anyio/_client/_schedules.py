@@ -60,7 +60,7 @@ class Schedule:
     created_at: datetime
     next_run_at: datetime
     last_run_at: datetime | None
-    _schedules: Schedules = field(repr=False, eq=False)
+    _schedules: Schedules = field(alias="schedules", repr=False, eq=False)
 
     async def delete(self) -> None:
         """Delete the schedule. What it has fired runs on.
@@ -78,7 +78,7 @@ class Schedules:
     _codec: Codec
     _worker: Callable[[str], Worker]
 
-    async def create(  # noqa: PLR0913
+    async def create(
         self,
         id: str,
         cron: str,
@@ -162,7 +162,7 @@ class Schedules:
     @staticmethod
     def _checked(request: Request, response: Response, id: str) -> ScheduleRecord:
         if response.status == 404:
-            raise NotFound("schedule", id)
+            raise NotFound("schedule", id)  # noqa: EM101 - the kind of thing, not a message
         if response.status != 200 or response.schedule is None:
             raise RequestError(request.kind, response.status, response.error or "")
         return response.schedule

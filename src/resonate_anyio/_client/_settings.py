@@ -65,9 +65,10 @@ def resolve_network(
         return LocalNetwork(store)
     remote, source = (url, "url=") if url else _url_of(environ)
     if remote is not None:
+        instead = "leave it out" if url else f"unset {source}"
         msg = (
             f"{source} asks for the Resonate Server at {remote!r}, and this version of resonate-anyio has no HTTP "
-            f"network yet; use Resonate.local() or Resonate.local('file.db'), or unset the variable"
+            f"network yet; {instead}, or use Resonate.local() or Resonate.local('file.db')"
         )
         raise UsageError(msg)
     return LocalNetwork(MemoryStore())

@@ -16,8 +16,7 @@ from .._errors import BuilderUsed
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Generator
-
-    from typing_extensions import Self
+    from typing import Self
 
 T = TypeVar("T")
 U = TypeVar("U")
@@ -84,7 +83,7 @@ class Builder(ABC, Generic[T]):
 
 def _caller() -> tuple[str, int]:
     """File and line of the nearest frame outside of this package."""
-    frame = sys._getframe(2)  # noqa: SLF001 - what warnings and logging do, without their cost
+    frame = sys._getframe(2)
     while frame.f_back is not None and frame.f_code.co_filename.startswith(_PACKAGE):
         frame = frame.f_back
     return frame.f_code.co_filename, frame.f_lineno

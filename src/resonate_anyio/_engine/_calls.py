@@ -21,8 +21,7 @@ from ._worker import encode_remote_call
 
 if TYPE_CHECKING:
     from collections.abc import Generator
-
-    from typing_extensions import Self
+    from typing import Self
 
     from ._frame import Frame
     from ._functions import Function
@@ -212,7 +211,7 @@ class _TargetedCall(SpawnableCall[T]):
 
     __slots__ = ("_args", "_func", "_kwargs", "_target", "_version")
 
-    def __init__(  # noqa: PLR0913
+    def __init__(
         self,
         frame: Frame,
         verb: str,
@@ -276,9 +275,7 @@ class DetachedCall(Builder[str]):
 
     __slots__ = ("_call",)
 
-    def __init__(
-        self, frame: Frame, func: Function | str, args: tuple[Any, ...], kwargs: Mapping[str, Any]
-    ) -> None:
+    def __init__(self, frame: Frame, func: Function | str, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
         self._call: _TargetedCall[Any] = _TargetedCall(frame, "detached", func, args, kwargs, None)
         super().__init__(self._call._label, str)
         self._call._use()
@@ -352,5 +349,3 @@ class PromiseCall(SpawnableCall[T]):
         return await open_promise(
             self._frame, self._part, param=self._param, timeout_ms=self._timeout_ms, type_=self._type
         )
-
-

@@ -117,7 +117,9 @@ class Opening:
             return
         codec = self.execution.codec
         recorded = recorded_as(record, codec)
-        asked = recorded_as(Promise(id=record.id, timeout_at=0, created_at=0, param=self.param, tags=request.tags), codec)
+        asked = recorded_as(
+            Promise(id=record.id, timeout_at=0, created_at=0, param=self.param, tags=request.tags), codec
+        )
         if recorded != asked:
             await self.execution.halt(NonDeterminismError(record.id, str(recorded), str(asked)))
 
@@ -235,9 +237,7 @@ async def _claim(frame: Frame, part: str) -> Execution:
 def _external(
     frame: Frame, record: Promise, *, type_: Any, due: int | None = None, has_descendants: bool = False
 ) -> External:
-    node = External(
-        execution=frame.execution, record=record, type=type_, due=due, has_descendants=has_descendants
-    )
+    node = External(execution=frame.execution, record=record, type=type_, due=due, has_descendants=has_descendants)
     frame.adopt(node)
     return node
 

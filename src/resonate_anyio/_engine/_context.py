@@ -177,9 +177,7 @@ class Context:
         self._frame.check_current("ctx.detached()")
         return DetachedCall(self._frame, self._callee(func, args, kwargs), args, kwargs)
 
-    def _callee(
-        self, func: Callable[..., Any] | str, args: tuple[Any, ...], kwargs: dict[str, Any]
-    ) -> Function | str:
+    def _callee(self, func: Callable[..., Any] | str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Function | str:
         if isinstance(func, str):
             return func
         # What it is registered as here names it better than the callable alone: register(func, name=..., version=...).

@@ -29,17 +29,25 @@ class Dependencies:
         self._objects[kind] = value
 
     def get(self, kind: type[T]) -> T:
-        """The object for `kind`.
+        """The object for `kind`, or the only one that is an instance of it.
 
         Raises:
-            UsageError: there is none.
+            UsageError: there is none, or more than one.
         """
-        try:
+        if kind in self._objects:
             return cast("T", self._objects[kind])
-        except KeyError:
-            known = ", ".join(sorted(t.__qualname__ for t in self._objects)) or "none"
-            msg = (
-                f"no dependency of type {kind.__qualname__}; give it with resonate.with_dependency(value) before "
-                f"entering the Resonate object. Known: {known}"
-            )
-            raise UsageError(msg) from None
+        # An object is often of a private subclass of what its users know it as.
+        fitting = [value for value in self._objects.values() if isinstance(value, kind)]
+        if len(fitting) == 1:
+            return fitting[0]
+        known = ", ".join(sorted(_full_name(t) for t in self._objects)) or "none"
+        problem = "no dependency is" if not fitting else f"{len(fitting)} dependencies are"
+        msg = (
+            f"{problem} of type {_full_name(kind)}; give one for it with resonate.with_dependency(value, "
+            f"{kind.__qualname__}). Known: {known}"
+        )
+        raise UsageError(msg)
+
+
+def _full_name(kind: type) -> str:
+    return f"{kind.__module__}.{kind.__qualname__}"

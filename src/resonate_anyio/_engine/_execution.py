@@ -1,13 +1,14 @@
 """`Execution`: a root promise whose task this worker holds, with everything that runs locally below it.
 
-An execution is hot (its coroutines are in memory and its task is leased) or not here at all. It is put away by *dropping*
-it: the reason is written down, its scope is cancelled, every durable wait is woken and every durable call from then on
-raises the backend's own cancellation. Nothing is sent for it any more and what its code still returns or raises is
-ignored, so that dropping looks like a crash to everybody else: whoever acquires the task next replays it.
+An execution is hot (its coroutines are in memory and its task is leased) or not here at all. It is put away by
+*dropping* it: the reason is written down, its scope is cancelled, every durable wait is woken and every durable call
+from then on raises the backend's own cancellation. Nothing is sent for it any more and what its code still returns or
+raises is ignored, so that dropping looks like a crash to everybody else: whoever acquires the task next replays it.
 """
 
 from __future__ import annotations
 
+import logging
 from contextlib import contextmanager
 from enum import Enum
 from typing import TYPE_CHECKING
@@ -16,7 +17,7 @@ from anyio import CancelScope, Event, sleep
 from attrs import define, field
 
 from .._errors import NonDeterminismError, RequestError, ResonateError
-from .._graph import History, origin_of
+from .._graph import SEPARATOR, History, origin_of
 from .._protocol import (
     Promise,
     PromiseCreate,
@@ -44,8 +45,11 @@ if TYPE_CHECKING:
     from ._nodes import Node
     from ._worker import Worker
 
+logger = logging.getLogger("resonate_anyio")
+
 _TIMER_HOLDER = "timer"  # the pid that holds the tasks of timers and external promises (distribution 3)
 _TIMER_LEASE_MARGIN_MS = 3_600_000
+_LARGE_BRANCH = 10_000  # 3.5 MB and a third of a second of a real server, at each recovery
 _FENCED_BRANCH_LIMIT = 100  # above it, a fenced create costs more bytes than the orphan that it may prevent
 
 
@@ -72,6 +76,7 @@ class Execution:
         id: the id of the root; also of its task, and the branch of everything local.
         version: the version that the task was acquired at.
         history: what was recorded before this run.
+        local_records: how many promises share the branch.
         dropped: why it was put away, or None.
         error: what went wrong, if that is why.
         ended: set once no code of it runs any more and, if it was halted, that is on record.
@@ -86,7 +91,8 @@ class Execution:
     dropped: Drop | None = field(default=None, init=False)
     error: BaseException | None = field(default=None, init=False)
     ended: Event = field(factory=Event, init=False)
-    local_records: int = field(default=0, init=False)
+    local_records: int = 0
+    _deadlines: set[Frame] = field(factory=set, init=False)
     _scope: CancelScope = field(factory=lambda: CancelScope(shield=True), init=False)
     _running_leaves: int = field(default=0, init=False)
     _waits: dict[object, Event] = field(factory=dict, init=False)
@@ -140,6 +146,21 @@ class Execution:
             self._running_leaves -= 1
             self.worker.leaf_ended()
 
+    @contextmanager
+    def deadline(self, frame: Frame) -> Iterator[None]:
+        """Keep the deadline of a running frame where the server has it, although the loop's clock may part from it."""
+        self._deadlines.add(frame)
+        frame.map_deadline()
+        try:
+            yield
+        finally:
+            self._deadlines.remove(frame)
+
+    def map_deadlines(self) -> None:
+        """Map all deadlines to the loop's clock anew."""
+        for frame in self._deadlines:
+            frame.map_deadline()
+
     # Putting away
 
     def drop(self, reason: Drop, error: BaseException | None = None) -> None:
@@ -192,6 +213,7 @@ class Execution:
             response = await self.worker.connection.request(request)
         except ResonateError as exc:
             self.drop(Drop.CRASHED, exc)
+            await raise_cancelled()
         await self.check()
         if response.status not in {200, 300, 404, 409}:
             raise RequestError(request.kind, response.status, response.error or "")
@@ -204,6 +226,13 @@ class Execution:
     async def create_local(self, request: PromiseCreate) -> Promise:
         """Record a call that runs in this execution."""
         self.local_records += 1
+        if self.local_records == _LARGE_BRANCH:
+            logger.warning(
+                "execution.large id=%s local_records=%d: each recovery reads them all; give parts of the work to "
+                "workflows of their own with ctx.rpc",
+                self.id,
+                self.local_records,
+            )
         response = await self.request(request)
         assert response.promise is not None
         return response.promise
@@ -237,7 +266,10 @@ class Execution:
         """`record` as it is now: the rows of a history may be past their deadline and still say pending."""
         if not record.expired(self.now()):
             return record
-        return await self.confirm_timeout(record)
+        # Its outcome is history, which a cancelled scope does not hide.
+        with CancelScope(shield=True):
+            record = await self.confirm_timeout(record)
+        return record
 
     async def confirm_timeout(self, record: Promise) -> Promise:
         """Ask for a promise whose deadline has passed here until it has passed there as well."""
@@ -294,5 +326,5 @@ class Execution:
 
 def lineage(record: Promise) -> str:
     """The origin of a root that was handed to this worker: from its tag; else, from the shape of its id."""
-    origin = record.tags.get("resonate:origin") or record.id
-    return origin_of(origin)
+    origin = record.tags.get("resonate:origin") or ""
+    return origin if origin and SEPARATOR not in origin else origin_of(record.id)

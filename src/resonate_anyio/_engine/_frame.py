@@ -15,7 +15,7 @@ a child does raises into the task group: outcomes travel by record, cancellation
 from __future__ import annotations
 
 from contextvars import ContextVar
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from anyio import CancelScope, create_task_group, current_time, get_cancelled_exc_class
 from attrs import define, evolve, field
@@ -42,6 +42,10 @@ if TYPE_CHECKING:
 
 current_frame: ContextVar[Frame | None] = ContextVar("resonate_anyio.current_frame", default=None)
 """The frame whose code is running, or None in the ephemeral world."""
+
+
+_MOST_NOTES: Final = 10
+"""A thousand children may fail for one reason; their errors are on record each."""
 
 
 @define(eq=False, kw_only=True)
@@ -95,9 +99,8 @@ class Frame(Node):
         if self._stopped_by is not None:
             return Stopped(self._stopped_by)
 
-        self._set_deadline()
         try:
-            with self._scope:
+            with self.execution.deadline(self), self._scope:
                 return await self._call()
         except get_cancelled_exc_class() as exc:
             by = "scope" if self.parent is None else self.parent.reason_for_children()
@@ -106,7 +109,8 @@ class Frame(Node):
             self.ended = True
         return TimedOut() if self._stopped_by is None else Stopped(self._stopped_by)
 
-    def _set_deadline(self) -> None:
+    def map_deadline(self) -> None:
+        """Map the deadline of the promise, an instant of the server's, to the loop's clock."""
         # A deadline that is the caller's too needs no timer of its own: the caller's scope fires for both.
         if self.parent is None or self.record.timeout_at < self.parent.record.timeout_at:
             self._scope.deadline = current_time() + (self.record.timeout_at - self.execution.now()) / 1000
@@ -247,8 +251,10 @@ class Frame(Node):
         if not unseen:
             return ending
         if isinstance(ending, Raised):
-            for id, error in unseen:
+            for id, error in unseen[:_MOST_NOTES]:
                 ending.error.add_note(f"its child {id!r} failed as well: {type(error).__name__}: {error}")
+            if len(unseen) > _MOST_NOTES:
+                ending.error.add_note(f"... and {len(unseen) - _MOST_NOTES} more of its children failed")
             return ending
         msg = f"{len(unseen)} of the children of {self.id!r} failed, and nobody awaited them"
         return Raised(ExceptionGroup(msg, [error for _, error in unseen]))

@@ -26,7 +26,18 @@ from .._errors import (
 )
 from .._time import seconds
 from ._retry import RetryPolicy
-from ._signatures import Details, Kind as Kind, inspect_callable, is_given_by_engine
+from ._signatures import Details, Kind, inspect_callable, is_given_by_engine
+
+__all__ = [
+    "Function",
+    "Kind",
+    "Registry",
+    "bind",
+    "check_call",
+    "check_callable",
+    "durable",
+    "encode_arguments",
+]
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -216,8 +227,7 @@ def durable(
 
 
 def _mark(settings: _Settings, func: F) -> F:
-    # The class keeps the descriptor but hands out the function inside it.
-    target = func.__func__ if isinstance(func, (staticmethod, classmethod)) else func
+    target = _inside_descriptor(func)
     check_callable(target)
     try:
         setattr(target, _SETTINGS, settings)
@@ -229,6 +239,11 @@ def _mark(settings: _Settings, func: F) -> F:
         with suppress(InvalidFunction):
             inspect_callable(target)
     return func
+
+
+def _inside_descriptor(func: Any) -> Any:
+    # A class keeps the static method but hands out the function inside it.
+    return func.__func__ if isinstance(func, (staticmethod, classmethod)) else func
 
 
 def check_call(function: Function, args: Sequence[object], kwargs: Mapping[str, object]) -> None:

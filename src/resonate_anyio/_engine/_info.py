@@ -38,7 +38,7 @@ class Info:
     timeout_at: datetime
     tags: Mapping[str, str]
     attempt: int = 1
-    _dependencies: Dependencies = field(repr=False, eq=False)
+    _dependencies: Dependencies = field(alias="dependencies", repr=False, eq=False)
 
     def get_dependency(self, kind: type[T]) -> T:
         """The object that was given to `Resonate.with_dependency` for this type.

@@ -82,9 +82,7 @@ def _first_leaf(exc: BaseException) -> BaseException:
     return exc
 
 
-def failure_of(
-    record: Promise, codec: Codec, *, live: TracebackType | None = None
-) -> Exception | None:
+def failure_of(record: Promise, codec: Codec, *, live: TracebackType | None = None) -> Exception | None:
     """The exception that a settled promise stands for, or None if it was resolved. `live` is the traceback to show."""
     error: Exception
     match record.state:

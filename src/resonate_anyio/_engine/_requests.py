@@ -20,7 +20,7 @@ def promise_of(request: Request, response: Response, id: str) -> Promise:
         RequestError: any other refusal.
     """
     if response.status == 404:
-        raise NotFound("promise", id)
+        raise NotFound("promise", id)  # noqa: EM101 - the kind of thing, not a message
     if response.promise is None or response.status != 200:
         raise RequestError(request.kind, response.status, response.error or "")
     return response.promise

@@ -79,7 +79,7 @@ def _filter(_instance: object, _attribute: Attribute[Any], value: Any) -> None:
 
 
 @frozen(kw_only=True)
-class _Backoff(RetryPolicy):
+class _Backoff(RetryPolicy, ABC):
     """What the policies that do retry have in common."""
 
     attempts: int | None = field(default=None, validator=_attempts)

@@ -250,7 +250,7 @@ def _local_names(inner: types.FunctionType) -> dict[str, Any]:
 
 
 def _stack() -> Iterator[types.FrameType]:
-    frame: types.FrameType | None = sys._getframe(1)  # noqa: SLF001 - the documented way to the caller
+    frame: types.FrameType | None = sys._getframe(1)
     while frame is not None:
         yield frame
         frame = frame.f_back

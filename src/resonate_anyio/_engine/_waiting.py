@@ -73,12 +73,16 @@ class Waiting:
         Raises:
             NotRunning: the worker stopped.
         """
+        self._check()
         ticket = object()
         self._events[ticket] = event
         try:
             await event.wait()
         finally:
             del self._events[ticket]
+        self._check()
+
+    def _check(self) -> None:
         if self.stopped:
             raise NotRunning(_STOPPED)
 

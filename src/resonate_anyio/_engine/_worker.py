@@ -13,7 +13,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager, suppress
 from typing import TYPE_CHECKING, Any, Final
 
-from anyio import CancelScope, ClosedResourceError, EndOfStream, Event, create_task_group, move_on_after
+from anyio import CancelScope, ClosedResourceError, EndOfStream, Event, create_task_group, current_time, move_on_after
 from anyio.abc import TaskGroup
 from anyio.lowlevel import checkpoint
 from attrs import define, field
@@ -65,7 +65,9 @@ logger = logging.getLogger("resonate_anyio")
 
 _RELEASE_LIMIT: Final = 5.0
 _FIRST_BACKOFF: Final = 1.0
+_CLOCKS_PARTED: Final = 1.0
 _LONGEST_BACKOFF: Final = 60.0
+
 
 def encode_remote_call(
     codec: Codec, func: Function | str, version: int | None, args: tuple[Any, ...], kwargs: Mapping[str, Any]
@@ -120,6 +122,7 @@ class Worker:
             worker = cls(identity=identity, connection=connection, **settings)
             worker._tasks = tasks
             worker._spawn(worker._receive, name=f"resonate {identity.pid} messages")
+            worker._spawn(worker._watch_clocks, name=f"resonate {identity.pid} clocks")
             try:
                 yield worker
             finally:
@@ -186,6 +189,19 @@ class Worker:
         except ResonateError as exc:
             logger.warning("task.release_failed id=%s error=%r", id, exc)
 
+    async def _watch_clocks(self) -> None:
+        """Deadlines are instants of the server's; when its clock and the loop's part, they are mapped anew."""
+        offset = self._clock_offset()
+        while not self.waiting.stopped:
+            await self.waiting.pause(self.connection.clock_check)
+            if abs(self._clock_offset() - offset) > _CLOCKS_PARTED:
+                offset = self._clock_offset()
+                for execution in self.executions.values():
+                    execution.map_deadlines()
+
+    def _clock_offset(self) -> float:
+        return self.connection.now() / 1000 - current_time()
+
     # Messages
 
     async def _receive(self) -> None:
@@ -235,7 +251,7 @@ class Worker:
             return None
         try:
             call = self.codec.decode_call(promise.param)
-            function = self.registry.get(call.func, call.version)
+            function = self.registry.get(call.func, 1 if call.version is None else call.version)
             args, kwargs = bind(function, self.codec, call)
         except (NotRegistered, DecodeError, InvalidArgument) as exc:
             self._spawn(self._decline, task, exc, name=f"resonate decline {task.id}")
@@ -245,7 +261,7 @@ class Worker:
         if self.draining:
             await self._release(task.id, task.version)
             return None
-        return self._start(task, promise, function, tuple(args), kwargs, history)
+        return self._start(task, promise, function, tuple(args), kwargs, history, len(response.preload))
 
     async def _decline(self, task: TaskRecord, reason: Exception) -> None:
         """Give a task back that this program cannot run, but not at once: it would be sent here again immediately."""
@@ -262,7 +278,7 @@ class Worker:
         remote = [record async for record in descendants(self.connection, task.id)]
         return History.of([*remote, *preload], complete=True)
 
-    def _start(  # noqa: PLR0913, PLR0917
+    def _start(
         self,
         task: TaskRecord,
         promise: Promise,
@@ -270,9 +286,15 @@ class Worker:
         args: tuple[Any, ...],
         kwargs: Mapping[str, Any],
         history: History,
+        local_records: int,
     ) -> Execution:
         execution = Execution(
-            worker=self, id=task.id, version=task.version, origin=lineage(promise), history=history
+            worker=self,
+            id=task.id,
+            version=task.version,
+            origin=lineage(promise),
+            history=history,
+            local_records=local_records,
         )
         parent = promise.tags.get(PARENT_TAG) or promise.tags.get("resonate:parent")
         execution.root = Frame(
@@ -325,7 +347,7 @@ class Worker:
         # Not to be cancelled between taking the lease and using it.
         with CancelScope(shield=True):
             started = await self._invoke(create)
-        return started
+        return started  # noqa: RET504 - to a type checker, a scope may swallow the return
 
     async def _invoke(self, create: PromiseCreate) -> tuple[Promise, Execution | None]:
         request = TaskCreate(pid=self.identity.holder, ttl=self.ttl_ms, action=create)
@@ -375,7 +397,7 @@ class Worker:
         request = TaskContinue(id=id)
         response = await self.connection.request(request)
         if response.status == 404:
-            raise NotFound("task", id)
+            raise NotFound("task", id)  # noqa: EM101 - the kind of thing, not a message
         if response.status != 200:
             raise RequestError(request.kind, response.status, response.error or "")
         self._halted.pop(id, None)
@@ -407,9 +429,7 @@ class Worker:
                 spared.append(f"{record.id}.")
             elif record.pending and not record.id.startswith(tuple(spared)):
                 value = self.codec.encode({"by": "parent"})
-                await self.connection.request(
-                    PromiseSettle(id=record.id, state=PromiseState.CANCELED, value=value)
-                )
+                await self.connection.request(PromiseSettle(id=record.id, state=PromiseState.CANCELED, value=value))
                 await self._end_local(record.id)
 
     async def _end_local(self, id: str) -> None:

@@ -1,0 +1,192 @@
+"""`Codec`: everything that is recorded goes through it."""
+
+from __future__ import annotations
+
+from base64 import urlsafe_b64encode
+from collections.abc import Iterable, Mapping, Sequence
+from hashlib import blake2b
+from typing import Any, Final
+
+from attrs import Factory, frozen
+from cattrs import Converter
+
+from .._errors import ApplicationError, DecodeError, EncodeError
+from .._protocol import Value
+from ._converter import make_converter
+from ._exceptions import error_from_json, error_to_json
+from ._faults import locate
+from ._json import JSON, TOO_DEEP, canonical, dumps, loads, pack, unpack
+from ._mismatch import explained, type_name
+
+_NOTHING: Final[Mapping[str, JSON]] = {}
+
+
+@frozen
+class Call:
+    """A recorded call of a function, its arguments still JSON.
+
+    Attributes:
+        func: the name of the function.
+        version: its version; None if the caller's SDK knows none.
+        args: the positional arguments.
+        kwargs: the keyword arguments; only Python and Java send any.
+    """
+
+    func: str
+    version: int | None = None
+    args: tuple[JSON, ...] = ()
+    kwargs: Mapping[str, JSON] = _NOTHING
+
+
+@frozen
+class Codec:
+    """Turns values, calls and errors into recorded payloads and back.
+
+    Attributes:
+        converter: the cattrs converter that knows how; see `make_converter`.
+    """
+
+    converter: Converter = Factory(make_converter)
+
+    def encode(self, value: object, type_: Any = Any) -> Value:
+        """Return a value as a payload.
+
+        Args:
+            value: the value.
+            type_: the annotation it belongs to; with `Any` its own type decides.
+
+        Raises:
+            EncodeError: it has no JSON form; the message names the place, the type found, and what to do.
+        """
+        return pack(dumps(self.to_json(value, type_)))
+
+    def decode(self, value: Value, type_: Any = Any) -> Any:
+        """Return a payload as a value of a type; with `Any` as plain JSON. A missing payload is None.
+
+        Raises:
+            DecodeError: it does not fit the type; the message names the place, what was expected and what was found.
+        """
+        return self.from_json(unpack(value), type_)
+
+    def encode_result(self, value: object, type_: Any, *, function: str) -> Value:
+        """Return the result of a function as a payload that is known to fit the function's annotation.
+
+        Raises:
+            EncodeError: it has no JSON form, or would not come back as `type_`.
+        """
+        try:
+            text = dumps(self.to_json(value, type_))
+            self.from_json(loads(text), type_)
+        except EncodeError as exc:
+            msg = f"the result of function {function!r} cannot be recorded: {exc}"
+            raise EncodeError(msg) from exc
+        except DecodeError as exc:
+            reason = explained(exc.__cause__, type_) if isinstance(exc.__cause__, Exception) else str(exc)
+            msg = f"the result of function {function!r} does not fit its annotation {type_name(type_)}: {reason}"
+            raise EncodeError(msg) from exc
+        return pack(text)
+
+    def to_json(self, value: object, type_: Any = Any) -> JSON:
+        """Return a value as plain data, as `encode` does. Whether it is JSON throughout shows when it is written.
+
+        Raises:
+            EncodeError: it does not fit `type_`.
+        """
+        try:
+            return self.converter.unstructure(value, None if type_ is Any else type_)
+        except RecursionError:
+            raise EncodeError(TOO_DEEP) from None
+        except Exception as exc:
+            # Hooks raise what they like, and do not say where.
+            raise EncodeError(locate(self.converter, value, type_, exc)) from exc
+
+    def from_json(self, raw: JSON, type_: Any = Any) -> Any:
+        """Return plain data as a value of a type, as `decode` does.
+
+        Raises:
+            DecodeError: it does not fit `type_`.
+        """
+        if type_ is Any:
+            return raw
+        try:
+            return self.converter.structure(raw, type(None) if type_ is None else type_)
+        except Exception as exc:
+            msg = f"the recorded value does not fit {type_name(type_)}: {explained(exc, type_)}"
+            raise DecodeError(msg) from exc
+
+    def encode_call(
+        self, func: str, version: int = 1, args: Sequence[JSON] = (), kwargs: Mapping[str, JSON] = _NOTHING
+    ) -> Value:
+        """Return a call as a payload. The arguments are JSON already: see `to_json`.
+
+        Raises:
+            EncodeError: an argument is not JSON throughout.
+        """
+        call: dict[str, JSON] = {"func": func, "args": list(args), "version": version}
+        if kwargs:
+            call["kwargs"] = dict(kwargs)
+        try:
+            return pack(dumps(call))
+        except EncodeError as exc:
+            msg = f"the call of {func!r} cannot be recorded: {exc}"
+            raise EncodeError(msg) from exc
+
+    def decode_call(self, value: Value) -> Call:
+        """Return the call in a payload, whichever SDK recorded it.
+
+        Raises:
+            DecodeError: it is none.
+        """
+        raw = unpack(value)
+        if not isinstance(raw, dict) or not isinstance(raw.get("func"), str):
+            msg = "the recorded parameter is not the call of a function: an object with a string member 'func'"
+            raise DecodeError(msg)
+        return Call(raw["func"], _version(raw.get("version")), _args(raw.get("args")), _kwargs(raw.get("kwargs")))
+
+    def encode_error(self, exc: Exception) -> Value:
+        """Return an error as a payload that every SDK can show and this one can rebuild.
+
+        Raises:
+            TypeError: it is not an `Exception`.
+        """
+        return pack(dumps(error_to_json(exc, self.to_json)))
+
+    def decode_error(self, value: Value) -> Exception:
+        """Return the error in a payload: as its own type if that is known here, else as `ApplicationError`."""
+        try:
+            return error_from_json(unpack(value), self.to_json)
+        except DecodeError as exc:
+            return ApplicationError("Error", str(exc), None, value.data)
+
+    def digest(self, args: Iterable[object], kwargs: Mapping[str, object]) -> str | None:
+        """Return 22 characters that equal arguments share, or None if they cannot be recorded."""
+        try:
+            text = canonical([self.to_json(list(args)), self.to_json(dict(kwargs))])
+        except EncodeError:
+            return None
+        return urlsafe_b64encode(blake2b(text, digest_size=16).digest()).rstrip(b"=").decode("ascii")
+
+
+def _version(raw: JSON) -> int | None:
+    if raw is None:
+        return None
+    if isinstance(raw, bool) or not isinstance(raw, int) or raw < 0:
+        msg = f"the version of a recorded call is an integer from 0, not {raw!r}"
+        raise DecodeError(msg)
+    return raw
+
+
+def _args(raw: JSON) -> tuple[JSON, ...]:
+    if raw is None:
+        return ()
+    # Rust and Go send the argument of a function with one parameter bare.
+    return tuple(raw) if isinstance(raw, list) else (raw,)
+
+
+def _kwargs(raw: JSON) -> Mapping[str, JSON]:
+    if raw is None:
+        return _NOTHING
+    if not isinstance(raw, dict):
+        msg = f"the keyword arguments of a recorded call are an object, not {type(raw).__name__}"
+        raise DecodeError(msg)
+    return raw

@@ -1,0 +1,49 @@
+"""The cattrs converter that turns values into JSON and back."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from cattrs import Converter
+
+from ._containers import configure_containers
+from ._scalars import configure_scalars
+from ._types import is_open, is_union
+from ._unions import configure_unions
+
+
+class WireConverter(Converter):
+    """A converter on which hooks that users register for a union come before our own rules for unions."""
+
+    def register_structure_hook(self, cl: Any, func: Any = None) -> Any:
+        """Register a function that makes `cl` from JSON."""
+        if func is None:
+            return super().register_structure_hook(cl)
+        if is_union(cl):
+            # cattrs keeps these in a table that it asks last.
+            self.register_structure_hook_func(lambda type_: type_ == cl, func)
+            return None
+        return super().register_structure_hook(cl, func)
+
+
+def make_converter() -> Converter:
+    """Return a converter with the rules of this package, to register hooks on and to pass to `Resonate`.
+
+    Hooks that are registered later win:
+
+        converter = make_converter()
+        converter.register_unstructure_hook(Money, str)
+        converter.register_structure_hook(Money, lambda raw, _: Money.parse(raw))
+    """
+    converter = WireConverter(detailed_validation=True)
+    configure_scalars(converter)
+    configure_containers(converter)
+    configure_unions(converter)
+    converter.register_structure_hook_func(is_open, lambda raw, _: raw)
+    converter.register_unstructure_hook_factory(is_open, _unstructure_open)
+    return converter
+
+
+def _unstructure_open(_: Any, converter: Converter) -> Any:
+    # A bare object() is of the type that says nothing: asking for its type's rule again would never end.
+    return lambda value: value if type(value) is object else converter.unstructure(value)

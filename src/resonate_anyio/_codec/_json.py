@@ -1,0 +1,150 @@
+"""Strict JSON in base64: what a payload is made of, below all types."""
+
+from __future__ import annotations
+
+import json
+from base64 import b64decode, b64encode
+from collections.abc import Iterator
+from math import isfinite
+from typing import Any, Final, NoReturn, TypeAlias
+
+from .._errors import DecodeError, EncodeError
+from .._protocol import Value
+from ._mismatch import child, described
+
+JSON: TypeAlias = Any
+"""What the `json` module reads and writes: None, bool, int, float, str, list, and dict with str keys."""
+
+TOO_DEEP: Final = "the value contains itself or is nested too deeply for JSON"
+
+_STRICT: Final[dict[str, Any]] = {"ensure_ascii": False, "allow_nan": False, "separators": (",", ":")}
+_encoder: Final = json.JSONEncoder(**_STRICT)
+_canonical: Final = json.JSONEncoder(**_STRICT, sort_keys=True)
+
+
+def dumps(plain: JSON) -> bytes:
+    """Return compact JSON in UTF-8.
+
+    Raises:
+        EncodeError: something in it is not JSON; the message says where and what.
+    """
+    return _dumped(_encoder, plain)
+
+
+def canonical(plain: JSON) -> bytes:
+    """Return the one text that equal values share: `dumps` with sorted keys.
+
+    Raises:
+        EncodeError: as `dumps`.
+    """
+    return _dumped(_canonical, plain)
+
+
+def _dumped(encoder: json.JSONEncoder, plain: JSON) -> bytes:
+    try:
+        return encoder.encode(plain).encode()
+    except (TypeError, ValueError, RecursionError) as exc:
+        # The encoder does not say where; finding out is worth a second walk.
+        raise EncodeError(_located(plain, exc)) from None
+
+
+def _located(plain: JSON, exc: Exception) -> str:
+    try:
+        path, reason = next(_faults(plain, "$"), ("$", str(exc)))
+    except RecursionError:
+        return TOO_DEEP
+    return f"{reason} at {path}"
+
+
+def loads(text: bytes) -> JSON:
+    """Read strict JSON.
+
+    Raises:
+        DecodeError: it is not JSON in UTF-8.
+    """
+    try:
+        return json.loads(text.decode(), parse_constant=_refuse_constant)
+    except (ValueError, RecursionError) as exc:
+        msg = f"the recorded payload is not JSON: {exc}"
+        raise DecodeError(msg) from exc
+
+
+def pack(text: bytes) -> Value:
+    """Put JSON into a payload."""
+    return Value(b64encode(text).decode("ascii"))
+
+
+def unpack(value: Value) -> JSON:
+    """Read the JSON of a payload; a missing or empty one is None.
+
+    Raises:
+        DecodeError: it is not base64 of JSON in UTF-8.
+    """
+    if not value.data:
+        return None
+    try:
+        text = b64decode(value.data, validate=True)
+    except ValueError as exc:
+        msg = f"the recorded payload is not base64: {exc}"
+        raise DecodeError(msg) from exc
+    return loads(text)
+
+
+def _refuse_constant(name: str) -> NoReturn:
+    msg = f"{name} is not JSON"
+    raise ValueError(msg)
+
+
+def _faults(plain: object, path: str) -> Iterator[tuple[str, str]]:
+    match plain:
+        case dict():
+            for key, item in plain.items():
+                yield from _faults(key, child(path, key))
+                yield from _faults(item, child(path, key))
+        case list() | tuple():
+            for index, item in enumerate(plain):
+                yield from _faults(item, child(path, index))
+        case _:
+            fault = _fault(plain)
+            if fault is not None:
+                yield path, fault
+
+
+def _fault(scalar: object) -> str | None:
+    match scalar:
+        case None | bool():
+            return None
+        case str():
+            hint = "text with a lone surrogate is not UTF-8: decode the bytes it came from properly"
+            return None if _is_utf8(scalar) else hint
+        case int():
+            hint = "an integer has more digits than Python writes (sys.set_int_max_str_digits)"
+            return None if _is_printable(scalar) else hint
+        case float():
+            return None if isfinite(scalar) else f"JSON has no {scalar}: use None, or a string"
+        case _:
+            return foreign(scalar)
+
+
+def foreign(value: object) -> str:
+    """Say that a value has no JSON form, and what to do."""
+    return (
+        f"{described(value)} cannot be turned into JSON: pass an attrs class, a dataclass or plain data, "
+        f"or register an unstructure hook for {type(value).__qualname__} on the converter"
+    )
+
+
+def _is_utf8(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _is_printable(number: int) -> bool:
+    try:
+        str(number)
+    except ValueError:
+        return False
+    return True

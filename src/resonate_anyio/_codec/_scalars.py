@@ -1,0 +1,203 @@
+"""Rules for values that are one JSON scalar: numbers, text, instants, identifiers, enumerations.
+
+Nothing is guessed: "5" is no int, 1 is no bool, and only an int passes for a float.
+"""
+
+from __future__ import annotations
+
+import binascii
+from base64 import b64decode, b64encode
+from collections.abc import Callable
+from datetime import UTC, date, datetime, time, timedelta
+from decimal import Decimal, InvalidOperation
+from enum import Enum
+from pathlib import Path, PurePath
+from typing import Any, Final, Literal, get_args, get_origin
+from uuid import UUID
+
+from cattrs import Converter
+
+from ._mismatch import Mismatch
+
+SCALARS: Final = (str, int, float, bool, type(None))
+
+
+def configure_scalars(converter: Converter) -> None:
+    """Register the rules.
+
+    * str, int, float, bool, None: exact; subclasses are made from the exact one.
+    * bytes: base64. Path, UUID, Decimal: text.
+    * datetime, date, time: ISO 8601; aware datetimes become UTC, naive ones stay naive. timedelta: seconds.
+    * Enum members: their value if all values of the class are scalars, else their name.
+    """
+    for exact in (str, int, float, bool):
+        converter.register_structure_hook(exact, _primitive(exact))
+    # Not for None itself: to cattrs that is an attribute without an annotation.
+    converter.register_structure_hook_func(lambda t: t is type(None), _structure_none)
+    converter.register_structure_hook_func(is_enum, structure_enum)
+    converter.register_structure_hook_func(is_literal, _structure_literal)
+    converter.register_unstructure_hook_func(is_enum, _unstructure_enum)
+    converter.register_unstructure_hook_factory(is_literal, lambda _, converter: converter.unstructure)
+    for type_, (write, parse) in _TEXTS.items():
+        converter.register_unstructure_hook(type_, _written(type_, write))
+        converter.register_structure_hook(type_, _text(parse))
+    converter.register_unstructure_hook(Decimal, _written(Decimal, Decimal.__str__))
+    converter.register_structure_hook(Decimal, _structure_decimal)
+    converter.register_unstructure_hook(timedelta, _written(timedelta, timedelta.total_seconds))
+    converter.register_structure_hook(timedelta, _structure_timedelta)
+
+
+def is_enum(type_: Any) -> bool:
+    """Whether a type is an enumeration."""
+    return isinstance(type_, type) and issubclass(type_, Enum)
+
+
+def is_literal(type_: Any) -> bool:
+    """Whether a type is a `Literal`."""
+    return get_origin(type_) is Literal
+
+
+def by_value(cls: type[Enum]) -> bool:
+    """Whether members of the enumeration are recorded by their value; by name otherwise."""
+    return all(isinstance(member.value, SCALARS) for member in cls)
+
+
+def _primitive(exact: type) -> Callable[[Any, Any], Any]:
+    accepted = (int, float) if exact is float else (exact,)
+
+    def structure(raw: Any, type_: Any) -> Any:
+        # A JSON reader gives the exact types, so no subclass of int slips in as bool.
+        if type_ is not exact and is_enum(type_):
+            return structure_enum(raw, type_)
+        if type(raw) not in accepted:
+            raise Mismatch(type_, raw)
+        if type_ is exact and exact is not float:
+            return raw
+        return _called(exact if type_ is exact else type_, raw)
+
+    return structure
+
+
+def _called(type_: Any, raw: Any) -> Any:
+    try:
+        return type_(raw)
+    except (ValueError, OverflowError, TypeError) as exc:
+        raise Mismatch(type_, raw, str(exc)) from exc
+
+
+def _structure_none(raw: Any, _: Any) -> None:
+    if raw is not None:
+        raise Mismatch(type(None), raw)
+
+
+def structure_enum(raw: Any, cls: Any) -> Any:
+    """Return the member of the enumeration that was recorded."""
+    try:
+        member = cls(raw) if by_value(cls) else cls[raw]
+    except (ValueError, KeyError, TypeError) as exc:
+        known = ", ".join(repr(m.value if by_value(cls) else m.name) for m in list(cls)[:8])
+        raise Mismatch(cls, raw, f"known: {known}") from exc
+    # True == 1, but it is not what was recorded.
+    if by_value(cls) and isinstance(raw, bool) != isinstance(member.value, bool):
+        raise Mismatch(cls, raw)
+    return member
+
+
+def _unstructure_enum(member: Any) -> Any:
+    if not isinstance(member, Enum):
+        return member
+    return member.value if by_value(type(member)) else member.name
+
+
+def _structure_literal(raw: Any, type_: Any) -> Any:
+    for literal in get_args(type_):
+        plain = _unstructure_enum(literal)
+        if type(plain) is type(raw) and plain == raw:
+            return literal
+    raise Mismatch(type_, raw)
+
+
+def _written(type_: type, write: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    def unstructure(value: Any) -> Any:
+        if not isinstance(value, type_):
+            raise Mismatch(type_, value)
+        return write(value)
+
+    return unstructure
+
+
+def _text(parse: Callable[[str, Any], Any]) -> Callable[[Any, Any], Any]:
+    def structure(raw: Any, type_: Any) -> Any:
+        if not isinstance(raw, str):
+            raise Mismatch(type_, raw)
+        try:
+            return parse(raw, type_)
+        except (ValueError, OverflowError) as exc:
+            raise Mismatch(type_, raw, str(exc)) from exc
+
+    return structure
+
+
+def _structure_decimal(raw: Any, type_: Any) -> Any:
+    if isinstance(raw, bool) or not isinstance(raw, (str, int)):
+        raise Mismatch(type_, raw, "a float has lost what a Decimal keeps: send text")
+    try:
+        return type_(raw)
+    except InvalidOperation as exc:
+        raise Mismatch(type_, raw) from exc
+
+
+def _structure_timedelta(raw: Any, type_: Any) -> Any:
+    if isinstance(raw, bool) or not isinstance(raw, (int, float)):
+        raise Mismatch(type_, raw, "a duration is a number of seconds")
+    try:
+        return type_(seconds=raw)
+    except (OverflowError, ValueError) as exc:
+        raise Mismatch(type_, raw, str(exc)) from exc
+
+
+def _in_utc(value: datetime) -> datetime:
+    return value if value.utcoffset() is None else value.astimezone(UTC)
+
+
+def _unstructure_datetime(value: datetime) -> str:
+    return _in_utc(value).isoformat()
+
+
+def _parse_datetime(raw: str, type_: Any) -> Any:
+    return _in_utc(type_.fromisoformat(raw))
+
+
+def _unstructure_bytes(value: bytes) -> str:
+    return b64encode(value).decode("ascii")
+
+
+def _parse_bytes(raw: str, type_: Any) -> Any:
+    try:
+        return type_(b64decode(raw, validate=True))
+    except binascii.Error as exc:
+        msg = f"not base64: {exc}"
+        raise ValueError(msg) from exc
+
+
+def _parse_by_calling(raw: str, type_: Any) -> Any:
+    return type_(raw)
+
+
+def _parse_iso(raw: str, type_: Any) -> Any:
+    return type_.fromisoformat(raw)
+
+
+_TEXTS: Final[dict[type, tuple[Callable[[Any], str], Callable[[str, Any], Any]]]] = {
+    bytes: (_unstructure_bytes, _parse_bytes),
+    bytearray: (_unstructure_bytes, _parse_bytes),
+    datetime: (_unstructure_datetime, _parse_datetime),
+    date: (date.isoformat, _parse_iso),
+    time: (time.isoformat, _parse_iso),
+    UUID: (UUID.__str__, _parse_by_calling),
+    PurePath: (PurePath.__str__, _parse_by_calling),
+    # cattrs has a lenient rule of its own for this one.
+    Path: (PurePath.__str__, _parse_by_calling),
+}
+TEXT_TYPES: Final = (*_TEXTS, Decimal)
+"""Types that are recorded as text; so are their subclasses."""

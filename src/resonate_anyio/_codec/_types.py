@@ -1,0 +1,145 @@
+"""Reading type annotations: what is inside the wrappers, and which JSON a type is recorded as."""
+
+from __future__ import annotations
+
+import types
+import typing
+from collections import deque
+from collections.abc import Collection, Iterable, Mapping, MutableSequence, MutableSet, Sequence, Set as AbstractSet
+from dataclasses import is_dataclass
+from datetime import timedelta
+from enum import Enum, StrEnum
+from typing import Annotated, Any, Final, Literal, NewType, TypeVar, Union, get_args, get_origin
+
+import attrs
+
+from ._scalars import TEXT_TYPES, by_value, is_enum
+
+ARRAYS: Final[Mapping[Any, Any]] = {
+    list: list,
+    Sequence: list,
+    MutableSequence: list,
+    Collection: list,
+    Iterable: list,
+    deque: deque,
+    set: set,
+    MutableSet: set,
+    frozenset: frozenset,
+    AbstractSet: frozenset,
+}
+"""Annotations of uniform arrays, each with what it is read as."""
+
+
+class Shape(StrEnum):
+    """The forms that JSON has."""
+
+    NULL = "null"
+    BOOL = "bool"
+    INT = "int"
+    FLOAT = "float"
+    STRING = "str"
+    ARRAY = "array"
+    OBJECT = "object"
+
+
+_PLAIN: Final[Mapping[Any, Shape]] = {
+    type(None): Shape.NULL,
+    bool: Shape.BOOL,
+    int: Shape.INT,
+    float: Shape.FLOAT,
+    str: Shape.STRING,
+    list: Shape.ARRAY,
+    tuple: Shape.ARRAY,
+    dict: Shape.OBJECT,
+}
+ANY_SHAPE: Final = frozenset(Shape)
+
+
+def shape_of(plain: object) -> Shape:
+    """Return the form of a piece of JSON."""
+    exact = _PLAIN.get(type(plain))
+    if exact is not None:
+        return exact
+    return next((shape for type_, shape in _PLAIN.items() if isinstance(plain, type_)), Shape.OBJECT)
+
+
+def unwrapped(type_: Any) -> Any:
+    """Return what is inside `Annotated`, `Final`, `NewType` and type aliases."""
+    while True:
+        if isinstance(type_, NewType):
+            type_ = type_.__supertype__
+        elif get_origin(type_) in (Annotated, typing.Final, typing.Required, typing.NotRequired):
+            type_ = get_args(type_)[0]
+        elif type(type_).__name__ == "TypeAliasType":
+            type_ = type_.__value__
+        else:
+            return type_
+
+
+def is_open(type_: Any) -> bool:
+    """Whether an annotation says nothing about the value, so that its own type decides."""
+    return type_ in (Any, object, typing.NoReturn, typing.Never) or isinstance(type_, TypeVar)
+
+
+def is_union(type_: Any) -> bool:
+    """Whether a type is `A | B` or `Optional[A]`."""
+    return get_origin(type_) in (Union, types.UnionType)
+
+
+def is_class(type_: Any) -> bool:
+    """Whether a type is an attrs class or a dataclass."""
+    origin = get_origin(type_) or type_
+    return isinstance(origin, type) and (attrs.has(origin) or is_dataclass(origin))
+
+
+def is_mapping(type_: Any) -> bool:
+    """Whether a type is a dict or one of its relatives, but no TypedDict."""
+    origin = get_origin(type_) or type_
+    return isinstance(origin, type) and issubclass(origin, Mapping) and not typing.is_typeddict(origin)
+
+
+def is_array(type_: Any) -> bool:
+    """Whether a type is a uniform array: a list, a set, or what they are called in `collections.abc`."""
+    return (get_origin(type_) or type_) in ARRAYS
+
+
+def is_tuple(type_: Any) -> bool:
+    """Whether a type is a tuple without field names."""
+    return (get_origin(type_) or type_) is tuple
+
+
+def is_namedtuple(type_: Any) -> bool:
+    """Whether a type is a NamedTuple."""
+    return isinstance(type_, type) and issubclass(type_, tuple) and hasattr(type_, "_fields")
+
+
+def shapes(type_: Any) -> frozenset[Shape]:
+    """Return the forms that values of a type can be recorded in; all of them if that is unknown."""
+    type_ = unwrapped(type_)
+    if type_ is None or type_ in _PLAIN:
+        return frozenset({_PLAIN[type_ if type_ is not None else type(None)]})
+    if is_union(type_):
+        return frozenset().union(*(shapes(member) for member in get_args(type_)))
+    if get_origin(type_) is Literal or is_enum(type_):
+        return frozenset(_shape_of_literal(literal) for literal in get_args(type_) or type_)
+    if is_array(type_) or is_tuple(type_) or is_namedtuple(type_):
+        return frozenset({Shape.ARRAY})
+    if is_class(type_) or is_mapping(type_) or typing.is_typeddict(type_):
+        return frozenset({Shape.OBJECT})
+    return _shapes_of_scalar(type_)
+
+
+def _shapes_of_scalar(type_: Any) -> frozenset[Shape]:
+    if not isinstance(type_, type):
+        return ANY_SHAPE
+    if issubclass(type_, TEXT_TYPES):
+        return frozenset({Shape.STRING})
+    if issubclass(type_, timedelta):
+        return frozenset({Shape.FLOAT})
+    return next((frozenset({shape}) for plain, shape in _PLAIN.items() if issubclass(type_, plain)), ANY_SHAPE)
+
+
+def _shape_of_literal(literal: object) -> Shape:
+    if isinstance(literal, Enum):
+        return shape_of(literal.value) if by_value(type(literal)) else Shape.STRING
+    return shape_of(literal)

@@ -1,0 +1,83 @@
+"""Durations and instants as users write them, turned into what the engine counts in.
+
+A duration is a number of seconds or a `timedelta`; an instant is an aware `datetime` or an integer of milliseconds
+since the Unix epoch. Nothing here reads a clock.
+"""
+
+from __future__ import annotations
+
+import math
+from datetime import UTC, datetime, timedelta
+from typing import Final
+
+from ._errors import InvalidArgument
+
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+_MILLISECOND: Final = timedelta(milliseconds=1)
+
+
+def seconds(value: float | timedelta) -> float:
+    """Return a duration in seconds.
+
+    Raises:
+        InvalidArgument: it is negative, infinite, NaN, or neither a number nor a `timedelta`.
+    """
+    if isinstance(value, timedelta):
+        number = value.total_seconds()
+    elif isinstance(value, bool) or not isinstance(value, (int, float)):
+        msg = f"a duration is a number of seconds or a timedelta, not {type(value).__name__} {value!r}"
+        raise InvalidArgument(msg)
+    else:
+        number = _as_float(value)
+    if not 0 <= number < math.inf:
+        msg = f"a duration is finite and not negative, not {value!r}"
+        raise InvalidArgument(msg)
+    return number
+
+
+def to_ms(value: float | timedelta) -> int:
+    """Return a duration in whole milliseconds, rounded up: whoever asks to wait is never woken early.
+
+    Raises:
+        InvalidArgument: as `seconds`.
+    """
+    number = seconds(value) * 1000
+    # 0.07 * 1000 is 70.00000000000001 in binary; what the user wrote is 70.
+    nearest = round(number)
+    return nearest if math.isclose(number, nearest, rel_tol=1e-12) else math.ceil(number)
+
+
+def instant_ms(value: datetime | int) -> int:
+    """Return an instant in milliseconds since the Unix epoch, rounded down.
+
+    Raises:
+        InvalidArgument: a `datetime` without a time zone, or neither a `datetime` nor an integer.
+    """
+    if isinstance(value, datetime):
+        if value.utcoffset() is None:
+            msg = (
+                f"{value!r} has no time zone, so it names no instant; use an aware datetime, "
+                f"e.g. datetime.now(timezone.utc)"
+            )
+            raise InvalidArgument(msg)
+        return (value - _EPOCH) // _MILLISECOND
+    if isinstance(value, bool) or not isinstance(value, int):
+        msg = f"an instant is an aware datetime or an int of epoch milliseconds, not {type(value).__name__} {value!r}"
+        raise InvalidArgument(msg)
+    return value
+
+
+def from_ms(ms: int) -> datetime:
+    """Return the instant as an aware `datetime` in UTC. Those beyond the year 9999 come back as its last moment."""
+    # Servers accept deadlines up to the largest 64-bit integer, which no datetime can hold.
+    try:
+        return _EPOCH + ms * _MILLISECOND
+    except OverflowError:
+        return datetime.max.replace(tzinfo=UTC)
+
+
+def _as_float(value: float) -> float:
+    try:
+        return float(value)
+    except OverflowError:
+        return math.inf

@@ -1,0 +1,179 @@
+"""The network that needs no server: the engine runs in this process."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+from typing import final
+
+from anyio import CancelScope, Lock, create_task_group, lowlevel
+from anyio.lowlevel import EventLoopToken, current_token
+from attrs import define, field
+
+from .._errors import UsageError
+from .._protocol import EMBEDDED, Request, Response, Rules
+from ..abc import Clock, Connection, Identity, Network, Store
+from ._clock import MonotoneClock, system_clock
+from ._embedded import Engine, close_store, open_engine
+
+
+@final
+class LocalNetwork(Network):
+    """An engine in this process, shared by all who connect to this object.
+
+    The first connection opens the store and takes up what earlier processes left: it frees their leases and sends for
+    everything that can run. The last one closes it. All connections live in one event loop.
+
+    Args:
+        store: where the state is kept.
+        clock: the wall clock in milliseconds. It may jump: the engine's time stands still while the clock goes back.
+        rules: the server's rules to follow.
+        safety_sweep: how often to look for what is due although no timer says so, in seconds: clocks jump, computers
+            sleep. `math.inf` for never.
+        keep_leases: leave the leases that are found in the store to those who hold them, because they are other
+            processes that may live. For servers.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        *,
+        clock: Clock = system_clock,
+        rules: Rules = EMBEDDED,
+        safety_sweep: float = 60.0,
+        keep_leases: bool = False,
+    ) -> None:
+        self._store = store
+        self._clock = MonotoneClock(clock)
+        self._rules = rules
+        self._safety_sweep = safety_sweep
+        self._keep_leases = keep_leases
+        self._session: _Session | None = None
+
+    @property
+    def store(self) -> Store:
+        """Where the state is kept."""
+        return self._store
+
+    def __repr__(self) -> str:
+        return f"<LocalNetwork on {self._store!r}>"
+
+    @asynccontextmanager
+    async def connect(self, identity: Identity) -> AsyncGenerator[Connection, None]:
+        """Open a connection; see `abc.Network.connect`.
+
+        Raises:
+            StoreError: the store cannot be opened or written.
+            UsageError: connections of another event loop are open.
+        """
+        async with self._running() as engine, self._timekeeping(engine):
+            connection = _LocalConnection(engine, identity)
+            connection.clock_check = self._safety_sweep
+            try:
+                yield connection
+            finally:
+                connection.close()
+
+    @asynccontextmanager
+    async def _running(self) -> AsyncGenerator[Engine, None]:
+        """Give the engine: the first who comes opens it, the last who goes closes it."""
+        session = self._join()
+        try:
+            async with session.gate:
+                if session.engine is None:
+                    session.engine = await open_engine(
+                        self._store, self._rules, self._clock, keep_leases=self._keep_leases
+                    )
+
+            yield session.engine
+        finally:
+            await self._leave(session)
+
+    def _join(self) -> _Session:
+        loop = current_token()
+        session = self._session = self._session or _Session(loop)
+        if session.loop != loop:
+            msg = (
+                "this LocalNetwork is in use in another event loop; one engine lives in one loop, so give this one a "
+                "network and a store of its own, or share the engine with `resonate-anyio dev`"
+            )
+            raise UsageError(msg)
+
+        session.users += 1
+        return session
+
+    async def _leave(self, session: _Session) -> None:
+        with CancelScope(shield=True):
+            async with session.gate:
+                session.users -= 1
+                if session.users == 0 and session.engine is not None:
+                    session.engine = None
+                    await close_store(self._store)
+
+        # Whoever came while the store was being closed has the session on, and opens it again.
+        if session.users == 0:
+            self._session = None
+
+    @asynccontextmanager
+    async def _timekeeping(self, engine: Engine) -> AsyncGenerator[None, None]:
+        failure: Exception | None = None
+        # A shield of its own: cancelling the host must not stop the timers before the host has left.
+        scope = CancelScope(shield=True)
+        async with create_task_group() as tasks:
+            tasks.start_soon(_keep_time, engine, self._safety_sweep, scope, name="resonate timers")
+            try:
+                yield
+            except Exception as error:  # noqa: BLE001 - raised again below, without a group around it
+                failure = error
+            finally:
+                scope.cancel()
+
+        if failure is not None:
+            raise failure
+
+
+@define
+class _Session:
+    """The time between the first connection and the last, in one event loop."""
+
+    loop: EventLoopToken
+    #: Held while the store is being opened or closed.
+    gate: Lock = field(init=False, factory=Lock)
+    users: int = field(init=False, default=0)
+    engine: Engine | None = field(init=False, default=None)
+
+
+@final
+class _LocalConnection(Connection):
+    """A participant in this process."""
+
+    def __init__(self, engine: Engine, identity: Identity) -> None:
+        self._engine: Engine | None = engine
+        self._holder = identity.holder
+        self._now = engine.now
+        self._mailbox = engine.router.join(identity)
+        self.messages = self._mailbox
+        engine.holders.append(identity.holder)
+
+    def now(self) -> int:
+        return self._now()
+
+    async def request(self, request: Request) -> Response:
+        await lowlevel.checkpoint()
+        if self._engine is None:
+            msg = "this connection is closed; send requests inside `async with network.connect(...)`"
+            raise UsageError(msg)
+
+        return await self._engine.request(request)
+
+    def close(self) -> None:
+        """Leave the engine: what was not read is for others, and leases are no longer renewed."""
+        if self._engine is not None:
+            self._engine.holders.remove(self._holder)
+            self._engine = None
+            self._mailbox.close()
+
+
+async def _keep_time(engine: Engine, safety_sweep: float, scope: CancelScope) -> None:
+    with scope:
+        await engine.keep_time(safety_sweep)

@@ -1,0 +1,98 @@
+"""Which connection of this process receives which message (protocol 11.2).
+
+An `execute` that nobody here can receive waits for a connection that can. An `unblock` in that case is dropped: it is a
+hint, and whoever waits for a promise asks for it once more when it connects.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable
+from functools import lru_cache
+from typing import Final, final
+
+from anyio import create_memory_object_stream, lowlevel
+from anyio.abc import ObjectReceiveStream
+from attrs import define, field
+
+from .._protocol import Execute, Message, Outbox, Outgoing, PollAddress, parse_poll
+from ..abc import Identity
+
+# There are few different addresses, and every message has one.
+_parse: Final = lru_cache(maxsize=1024)(parse_poll)
+
+
+@final
+class Mailbox(ObjectReceiveStream[Message]):
+    """The messages for one connection. Closing it takes the connection out of routing."""
+
+    def __init__(self, identity: Identity, on_close: Callable[[Mailbox], None]) -> None:
+        self.identity = identity
+        self._on_close = on_close
+        self._send, self._receive = create_memory_object_stream[Outgoing](math.inf)
+
+    def put(self, outgoing: Outgoing) -> None:
+        self._send.send_nowait(outgoing)
+
+    async def receive(self) -> Message:
+        """Wait for the next message."""
+        return (await self._receive.receive()).message
+
+    async def aclose(self) -> None:
+        """Receive nothing more. What was not read is sent to others."""
+        self.close()
+        await lowlevel.checkpoint()
+
+    def close(self) -> None:
+        """Receive nothing more, now."""
+        self._send.close()
+        self._on_close(self)
+        self._receive.close()
+
+    def unread(self) -> list[Outgoing]:
+        """Take out what was not read."""
+        return [self._receive.receive_nowait() for _ in range(self._receive.statistics().current_buffer_used)]
+
+
+@define
+class Router:
+    """The mailboxes of this process by group, and the messages that wait for one."""
+
+    # In the order of arrival: of several with one name the oldest is meant.
+    _groups: dict[str, list[Mailbox]] = field(init=False, factory=dict)
+    _turns: dict[str, int] = field(init=False, factory=dict)
+    _waiting: Outbox = field(init=False, factory=Outbox)
+
+    def join(self, identity: Identity) -> Mailbox:
+        """Open a mailbox, and put into it what waited for it."""
+        mailbox = Mailbox(identity, self._leave)
+        self._groups.setdefault(identity.group, []).append(mailbox)
+        self.deliver(self._waiting.take())
+        return mailbox
+
+    def _leave(self, mailbox: Mailbox) -> None:
+        members = self._groups.get(mailbox.identity.group, [])
+        # Closing twice is fine.
+        if mailbox in members:
+            members.remove(mailbox)
+            self.deliver(mailbox.unread())
+
+    def deliver(self, messages: Iterable[Outgoing]) -> None:
+        """Put each message into the mailbox that its address means at this moment."""
+        for outgoing in messages:
+            address = _parse(outgoing.address)
+            mailbox = None if address is None else self._choose(address)
+            if mailbox is not None:
+                mailbox.put(outgoing)
+            elif address is not None and isinstance(outgoing.message, Execute):
+                self._waiting.add([outgoing])
+
+    def _choose(self, address: PollAddress) -> Mailbox | None:
+        members = self._groups.get(address.group, [])
+        named = next((mailbox for mailbox in members if mailbox.identity.pid == address.id), None)
+        if named is not None or address.cast == "uni" or not members:
+            return named
+
+        turn = self._turns.get(address.group, 0) % len(members)
+        self._turns[address.group] = turn + 1
+        return members[turn]

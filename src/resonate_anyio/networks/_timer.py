@@ -1,0 +1,40 @@
+"""When the next sweep is due."""
+
+from __future__ import annotations
+
+import math
+
+from anyio import Event, move_on_after
+from attrs import define, field
+
+from ..abc import Clock
+
+
+@define
+class Timer:
+    """The earliest instant at which something is due, and the waiting for it."""
+
+    _clock: Clock
+    _due: int | None = field(init=False, default=None)
+    _moved: Event = field(init=False, factory=Event)
+
+    def clear(self) -> None:
+        """Forget what was due."""
+        self._due = None
+
+    def earlier(self, due: int | None) -> None:
+        """Take note that something is due at this instant, if it is earlier than what is known."""
+        if due is not None and (self._due is None or due < self._due):
+            self._due = due
+            self._moved.set()
+
+    async def wait(self, at_most: float) -> None:
+        """Wait until something is due, but no longer than so many seconds."""
+        with move_on_after(at_most):
+            while (delay := self._delay()) > 0:
+                self._moved = Event()
+                with move_on_after(delay):
+                    await self._moved.wait()
+
+    def _delay(self) -> float:
+        return math.inf if self._due is None else (self._due - self._clock()) / 1000

@@ -1,0 +1,6 @@
+"""Where an embedded engine keeps its state: in memory, or in one SQLite file."""
+
+from ._memory import MemoryStore as MemoryStore
+from ._sqlite import SQLiteStore as SQLiteStore
+
+__all__ = ("MemoryStore", "SQLiteStore")

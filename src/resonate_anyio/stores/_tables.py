@@ -1,0 +1,213 @@
+"""The state in the SQLite file: what a step reads (a `View`) and the one way to change it (`write`)."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import closing
+from itertools import islice
+from typing import Final, TypeVar
+
+from attrs import frozen
+
+from .._protocol import (
+    Callback,
+    Change,
+    DropCallback,
+    DropListener,
+    DropSchedule,
+    Promise,
+    PromiseState,
+    PutCallback,
+    PutListener,
+    PutPromise,
+    PutSchedule,
+    PutTask,
+    Schedule,
+    Task,
+    TaskState,
+)
+from ._schema import (
+    CALLBACK,
+    PROMISE,
+    SCHEDULE,
+    TASK,
+    Row,
+    dump_promise,
+    dump_schedule,
+    dump_task,
+    load_callback,
+    load_promise,
+    load_schedule,
+    load_task,
+)
+
+R = TypeVar("R")
+
+
+def _put(table: str, key: Sequence[str], columns: Sequence[str]) -> str:
+    marks = ", ".join("?" * (len(key) + len(columns)))
+    updates = ", ".join(f"{column} = excluded.{column}" for column in columns)
+    # An upsert, not INSERT OR REPLACE: that would delete and insert again, in every index.
+    return (
+        f"INSERT INTO {table} ({', '.join((*key, *columns))}) VALUES ({marks}) "  # noqa: S608 - our own names
+        f"ON CONFLICT ({', '.join(key)}) DO " + (f"UPDATE SET {updates}" if columns else "NOTHING")
+    )
+
+
+_PUT_PROMISE: Final = _put(
+    "promises",
+    ["id"],
+    [
+        "state",
+        "param_data",
+        "param_headers",
+        "value_data",
+        "value_headers",
+        "tags",
+        "timeout_at",
+        "created_at",
+        "settled_at",
+        "target",
+        "branch",
+    ],
+)
+_PUT_TASK: Final = _put("tasks", ["id"], ["state", "version", "ttl", "pid", "due_at"])
+_PUT_SCHEDULE: Final = _put(
+    "schedules",
+    ["id"],
+    [
+        "cron",
+        "promise_id",
+        "promise_timeout",
+        "promise_param_data",
+        "promise_param_headers",
+        "promise_tags",
+        "created_at",
+        "next_run_at",
+        "last_run_at",
+    ],
+)
+_PUT_CALLBACK: Final = _put("callbacks", ["awaited", "awaiter"], ["ready"])
+_PUT_LISTENER: Final = _put("listeners", ["promise", "address"], [])
+
+_TARGETED: Final = " AND target IS NOT NULL"
+_TIMED: Final = " AND state IN ('pending', 'acquired')"
+
+
+@frozen
+class Tables:
+    """The tables of one database, through one connection."""
+
+    _connection: sqlite3.Connection
+
+    def promise(self, id: str) -> Promise | None:
+        return self._one(load_promise, f"{PROMISE} WHERE id = ?", id)
+
+    def task(self, id: str) -> Task | None:
+        return self._one(load_task, f"{TASK} WHERE id = ?", id)
+
+    def schedule(self, id: str) -> Schedule | None:
+        return self._one(load_schedule, f"{SCHEDULE} WHERE id = ?", id)
+
+    def branch(self, branch: str) -> Sequence[Promise]:
+        return self._all(load_promise, f"{PROMISE} WHERE branch = ? ORDER BY id", branch)
+
+    def awaiters(self, awaited: str) -> Sequence[Callback]:
+        return self._all(load_callback, f"{CALLBACK} WHERE awaited = ? ORDER BY awaiter", awaited)
+
+    def awaited(self, awaiter: str) -> Sequence[Callback]:
+        return self._all(load_callback, f"{CALLBACK} WHERE awaiter = ? ORDER BY awaited", awaiter)
+
+    def listeners(self, promise: str) -> Sequence[str]:
+        sql = "SELECT address FROM listeners WHERE promise = ? ORDER BY address"
+        return [address for (address,) in self._connection.execute(sql, (promise,))]
+
+    def search_promises(
+        self, *, state: PromiseState | None, tags: Mapping[str, str], after: str | None, limit: int
+    ) -> Sequence[Promise]:
+        return self._search(
+            load_promise, PROMISE, state, after, limit, lambda promise: tags.items() <= promise.tags.items()
+        )
+
+    def search_tasks(self, *, state: TaskState | None, after: str | None, limit: int) -> Sequence[Task]:
+        return self._search(load_task, TASK, state, after, limit)
+
+    def search_schedules(self, *, tags: Mapping[str, str], after: str | None, limit: int) -> Sequence[Schedule]:
+        return self._search(
+            load_schedule, SCHEDULE, None, after, limit, lambda found: tags.items() <= found.promise_tags.items()
+        )
+
+    def due_promises(self, now: int, *, targeted_only: bool) -> Sequence[Promise]:
+        targeted = _TARGETED if targeted_only else ""
+        sql = f"{PROMISE} WHERE state = 'pending' AND timeout_at <= ?{targeted} ORDER BY id"
+        return self._all(load_promise, sql, now)
+
+    def due_tasks(self, now: int) -> Sequence[Task]:
+        return self._all(load_task, f"{TASK} WHERE due_at <= ?{_TIMED} ORDER BY id", now)
+
+    def due_schedules(self, now: int) -> Sequence[Schedule]:
+        return self._all(load_schedule, f"{SCHEDULE} WHERE next_run_at <= ? ORDER BY id", now)
+
+    def next_due(self, *, targeted_only: bool) -> int | None:
+        targeted = _TARGETED if targeted_only else ""
+        queries = (
+            f"SELECT timeout_at FROM promises WHERE state = 'pending'{targeted} ORDER BY timeout_at LIMIT 1",  # noqa: S608
+            f"SELECT due_at FROM tasks WHERE due_at IS NOT NULL{_TIMED} ORDER BY due_at LIMIT 1",  # noqa: S608
+            "SELECT next_run_at FROM schedules ORDER BY next_run_at LIMIT 1",
+        )
+        return min((instant for sql in queries for (instant,) in self._connection.execute(sql)), default=None)
+
+    def all_callbacks(self) -> Sequence[Callback]:
+        return self._all(load_callback, f"{CALLBACK} ORDER BY awaiter, awaited")
+
+    def all_listeners(self) -> Sequence[tuple[str, str]]:
+        return list(self._connection.execute("SELECT promise, address FROM listeners ORDER BY promise, address"))
+
+    def write(self, change: Change) -> None:
+        """Make one change."""
+        execute = self._connection.execute
+        match change:
+            case PutPromise(promise):
+                execute(_PUT_PROMISE, dump_promise(promise))
+            case PutTask(task):
+                execute(_PUT_TASK, dump_task(task))
+            case PutSchedule(schedule):
+                execute(_PUT_SCHEDULE, dump_schedule(schedule))
+            case DropSchedule(id):
+                execute("DELETE FROM schedules WHERE id = ?", (id,))
+            case PutCallback(callback):
+                execute(_PUT_CALLBACK, (callback.awaited, callback.awaiter, callback.ready))
+            case DropCallback(awaited, awaiter):
+                execute("DELETE FROM callbacks WHERE awaited = ? AND awaiter = ?", (awaited, awaiter))
+            case PutListener(promise_id, address):
+                execute(_PUT_LISTENER, (promise_id, address))
+            case DropListener(promise_id, address):
+                execute("DELETE FROM listeners WHERE promise = ? AND address = ?", (promise_id, address))
+
+    def _one(self, load: Callable[[Row], R], sql: str, *parameters: str) -> R | None:
+        row = self._connection.execute(sql, parameters).fetchone()
+        return None if row is None else load(row)
+
+    def _all(self, load: Callable[[Row], R], sql: str, *parameters: str | int) -> list[R]:
+        return [load(row) for row in self._connection.execute(sql, parameters)]
+
+    def _search(
+        self,
+        load: Callable[[Row], R],
+        select: str,
+        state: str | None,
+        after: str | None,
+        limit: int,
+        wanted: Callable[[R], bool] = lambda _: True,
+    ) -> list[R]:
+        clauses = {"id > ?": after, "state = ?": state}
+        given = {clause: value for clause, value in clauses.items() if value is not None}
+        where = f" WHERE {' AND '.join(given)}" if given else ""
+        with closing(self._connection.execute(f"{select}{where} ORDER BY id", tuple(given.values()))) as rows:
+            # Filtered here and not in SQL: the cursor stops as soon as the page is full.
+            return list(islice(filter(wanted, _loaded(load, rows)), limit))
+
+
+def _loaded(load: Callable[[Row], R], rows: sqlite3.Cursor) -> Iterator[R]:
+    return map(load, rows)
