@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from base64 import urlsafe_b64encode
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from hashlib import blake2b
 from typing import Final
 
@@ -154,18 +154,19 @@ def check_name(name: str) -> str:
 
 @define
 class History:
-    """The records below one root, as far as they are known.
+    """The records below one root. A promise that is not in here does not exist.
 
     Attributes:
-        complete: whether a promise that is not in here does not exist. Otherwise only local ones are all here.
+        local: how many of them came with the lease, because they share the branch.
     """
 
-    complete: bool
+    local: int
     _records: dict[str, Promise] = Factory(dict)
 
     @classmethod
-    def of(cls, records: Iterable[Promise], *, complete: bool) -> History:
-        return cls(complete, {record.id: record for record in records})
+    def of(cls, local: Sequence[Promise], remote: Iterable[Promise] = ()) -> History:
+        """What came with the lease, and what was found below the root besides."""
+        return cls(len(local), {record.id: record for record in (*remote, *local)})
 
     def __len__(self) -> int:
         return len(self._records)

@@ -13,9 +13,10 @@ from .._engine._children import ONE_YEAR_MS
 from .._engine._requests import promise_of
 from .._engine._targets import address, check_version
 from .._engine._worker import encode_remote_call
-from .._errors import DecodeError, ExecutionMismatch, InvalidArgument
+from .._errors import DecodeError, ExecutionMismatch
 from .._protocol import Promise, PromiseCreate, Value
 from .._time import to_ms
+from ._checks import check_tags
 from ._handle import Handle
 
 if TYPE_CHECKING:
@@ -78,7 +79,7 @@ class RootCall(Builder[T], ABC):
         Raises:
             InvalidArgument: a name or value is no string.
         """
-        self._tags.update(self._checked(_check_tags, tags))
+        self._tags.update(self._checked(check_tags, tags))
         return self
 
     def target(self, target: str) -> Self:
@@ -88,13 +89,6 @@ class RootCall(Builder[T], ABC):
 
     def _param(self, func: Function | str) -> Value:
         return encode_remote_call(self._resonate._codec, func, self._version, self._args, self._kwargs)
-
-
-def _check_tags(tags: Mapping[str, str]) -> Mapping[str, str]:
-    if not isinstance(tags, Mapping) or not all(isinstance(part, str) for item in tags.items() for part in item):
-        msg = f"tags are strings by name, not {tags!r}"
-        raise InvalidArgument(msg)
-    return tags
 
 
 class StartCall(RootCall[T]):

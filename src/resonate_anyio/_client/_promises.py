@@ -11,16 +11,15 @@ from attrs import define, frozen
 from .._codec import Codec
 from .._engine._requests import get_promise, promise_of
 from .._errors import DecodeError, InvalidArgument
-from .._protocol import Promise, PromiseCreate, PromiseSearch, PromiseSettle, PromiseState, Value
-from .._time import from_ms, instant_ms
+from .._protocol import EMPTY, Promise, PromiseCreate, PromiseSearch, PromiseState, Value
+from .._time import from_ms
+from ._checks import check_deadline, check_settlement, check_state, check_tags
 
 if TYPE_CHECKING:
     from .._engine._worker import Worker
 
 State: TypeAlias = Literal["pending", "resolved", "rejected", "rejected_canceled", "rejected_timedout"]
 Settlement: TypeAlias = Literal["resolved", "rejected", "rejected_canceled"]
-
-_SETTLEMENTS = ("resolved", "rejected", "rejected_canceled")
 
 
 @frozen(kw_only=True)
@@ -101,7 +100,7 @@ class Promises:
             raise InvalidArgument(msg)
         worker = self._worker("create")
         request = PromiseCreate(
-            id=id, timeout_at=instant_ms(timeout_at), param=self._encode(param), tags=dict(tags or {})
+            id=id, timeout_at=check_deadline(timeout_at), param=self._encode(param), tags=check_tags(tags)
         )
         response = await worker.connection.request(request)
         return self._public(promise_of(request, response, id))
@@ -117,6 +116,8 @@ class Promises:
     async def settle(self, id: str, state: Settlement, value: object = None) -> DurablePromise:
         """Settle a promise, or return it as it was settled before: the first one wins.
 
+        If it is an execution's, its code in this process ends, and what is pending below it is cancelled.
+
         Args:
             id: the promise's id.
             state: `resolved`, `rejected` or `rejected_canceled`.
@@ -127,14 +128,9 @@ class Promises:
             InvalidArgument: the state is none of the three.
             EncodeError: the value cannot be turned into JSON.
         """
-        if state not in _SETTLEMENTS:
-            msg = f"a promise is settled as one of {', '.join(_SETTLEMENTS)}, not {state!r}"
-            raise InvalidArgument(msg)
-        worker = self._worker("settle")
-        if state == "rejected_canceled" and value is None:
-            return self._public(await worker.cancel(id))
-        request = PromiseSettle(id=id, state=PromiseState(state), value=self._encode(value))
-        return self._public(promise_of(request, await worker.connection.request(request), id))
+        settlement = check_settlement(state)
+        encoded = EMPTY if settlement is PromiseState.CANCELED and value is None else self._encode(value)
+        return self._public(await self._worker("settle").settle(id, settlement, encoded))
 
     async def resolve(self, id: str, value: object = None) -> DurablePromise:
         """Settle a promise with a value; see `settle`."""
@@ -156,12 +152,11 @@ class Promises:
         Rows are as stored: one whose deadline has just passed may still say `pending`.
         """
         worker = self._worker("search")
-        wanted = None if state is None else PromiseState(state)
+        wanted = None if state is None else check_state(state)
+        tags = check_tags(tags)
         cursor: str | None = None
         while True:
-            response = await worker.connection.request(
-                PromiseSearch(state=wanted, tags=dict(tags or {}), cursor=cursor)
-            )
+            response = await worker.connection.request(PromiseSearch(state=wanted, tags=tags, cursor=cursor))
             for record in response.promises:
                 yield self._public(record)
             cursor = response.cursor

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 from attrs import define, field, frozen
 
 from .._codec import Codec
+from .._engine._builder import caller
 from .._errors import InvalidArgument, NotFound, RequestError
 from .._protocol import (
     Request,
@@ -24,6 +25,7 @@ from .._protocol import (
 )
 from .._time import from_ms, to_ms
 from ._calls import RootCall
+from ._checks import check_tags
 from ._promises import _readable
 
 if TYPE_CHECKING:
@@ -110,8 +112,9 @@ class Schedules:
                 promise_id=promise_id,
                 promise_timeout=to_ms(promise_timeout),
                 promise_param=self._codec.encode(promise_param),
-                promise_tags=dict(promise_tags or {}),
-            )
+                promise_tags=check_tags(promise_tags),
+            ),
+            caller(),
         )
 
     async def get(self, id: str) -> Schedule:
@@ -137,26 +140,27 @@ class Schedules:
     async def search(self, *, tags: Mapping[str, str] | None = None) -> AsyncIterator[Schedule]:
         """Iterate over all schedules in the order of their ids, or those whose promises have all of these tags."""
         worker = self._worker("search")
+        tags = check_tags(tags)
         cursor: str | None = None
         while True:
-            response = await worker.connection.request(ScheduleSearch(tags=dict(tags or {}), cursor=cursor))
+            response = await worker.connection.request(ScheduleSearch(tags=tags, cursor=cursor))
             for record in response.schedules:
                 yield self._public(record)
             cursor = response.cursor
             if cursor is None:
                 return
 
-    async def _create(self, request: ScheduleCreate) -> Schedule:
+    async def _create(self, request: ScheduleCreate, made_at: tuple[str, int]) -> Schedule:
         response = await self._worker("create").connection.request(request)
         record = self._checked(request, response, request.id)
-        wanted = (request.cron, request.promise_id, request.promise_param, dict(request.promise_tags))
-        found = (record.cron, record.promise_id, record.promise_param, dict(record.promise_tags))
+        wanted = _content(request)
+        found = _content(record)
         if wanted != found:
             message = (
                 f"the schedule {record.id!r} exists already and says something else ({record.cron!r}); it stays as it "
                 f"is. To change it: await resonate.schedules.delete({record.id!r}), then create it again"
             )
-            warnings.warn(message, UserWarning, stacklevel=3)
+            _warn(message, made_at)
         return self._public(record)
 
     @staticmethod
@@ -212,8 +216,19 @@ class ScheduleCall(RootCall[Schedule]):
                 promise_timeout=self._timeout_ms,
                 promise_param=self._param(self._func),
                 promise_tags={**self._tags, "resonate:target": target, "resonate:scope": "global"},
-            )
+            ),
+            self._made_at,
         )
+
+
+def _warn(message: str, made_at: tuple[str, int]) -> None:
+    filename, line = made_at
+    warnings.warn_explicit(message, UserWarning, filename, line)
+
+
+def _content(schedule: ScheduleCreate | ScheduleRecord) -> tuple[object, ...]:
+    tags = dict(schedule.promise_tags)
+    return schedule.cron, schedule.promise_id, schedule.promise_timeout, schedule.promise_param, tags
 
 
 def check_schedule_id(id: str) -> str:
@@ -235,6 +250,9 @@ def checked_cron(cron: str) -> str:
         InvalidArgument: it is not valid.
     """
     try:
+        if not isinstance(cron, str):
+            reason = f"it is {type(cron).__name__}, not a string"
+            raise ValueError(reason)  # noqa: TRY004, TRY301 - told like any other fault of the expression
         parse_cron(cron)
     except ValueError as exc:
         msg = (
@@ -247,5 +265,5 @@ def checked_cron(cron: str) -> str:
             f"{cron!r} has numbers in its weekday field, which counts from 1 = Sunday to 7 = Saturday here, unlike "
             f"most crons; spell the days instead: sun, mon, tue, ..."
         )
-        warnings.warn(message, UserWarning, stacklevel=3)
+        _warn(message, caller())
     return cron

@@ -34,7 +34,7 @@ class Builder(ABC, Generic[T]):
         self._used = False
         self._label = label
         self._type = type_
-        self._made_at = _caller()
+        self._made_at = caller()
 
     def __await__(self) -> Generator[Any, Any, T]:
         self._use()
@@ -81,9 +81,9 @@ class Builder(ABC, Generic[T]):
         warnings.warn_explicit(message, RuntimeWarning, filename, line, source=self)
 
 
-def _caller() -> tuple[str, int]:
+def caller() -> tuple[str, int]:
     """File and line of the nearest frame outside of this package."""
-    frame = sys._getframe(2)
+    frame = sys._getframe(1)
     while frame.f_back is not None and frame.f_code.co_filename.startswith(_PACKAGE):
         frame = frame.f_back
     return frame.f_code.co_filename, frame.f_lineno

@@ -268,8 +268,8 @@ class Execution:
             return record
         # Its outcome is history, which a cancelled scope does not hide.
         with CancelScope(shield=True):
-            record = await self.confirm_timeout(record)
-        return record
+            confirmed = await self.confirm_timeout(record)
+        return confirmed  # noqa: RET504 - to a type checker, a scope may swallow the return
 
     async def confirm_timeout(self, record: Promise) -> Promise:
         """Ask for a promise whose deadline has passed here until it has passed there as well."""

@@ -30,6 +30,7 @@ from .._errors import (
 )
 from .._graph import History
 from .._protocol import (
+    EMPTY,
     Execute,
     Message,
     Promise,
@@ -261,7 +262,7 @@ class Worker:
         if self.draining:
             await self._release(task.id, task.version)
             return None
-        return self._start(task, promise, function, tuple(args), kwargs, history, len(response.preload))
+        return self._start(task, promise, function, tuple(args), kwargs, history)
 
     async def _decline(self, task: TaskRecord, reason: Exception) -> None:
         """Give a task back that this program cannot run, but not at once: it would be sent here again immediately."""
@@ -274,9 +275,9 @@ class Worker:
     async def _history(self, task: TaskRecord, preload: tuple[Promise, ...]) -> History:
         """What is recorded below the root: the local part came with the lease, the rest is one range scan."""
         if task.version <= 1:
-            return History.of(preload, complete=True)
+            return History.of(preload)
         remote = [record async for record in descendants(self.connection, task.id)]
-        return History.of([*remote, *preload], complete=True)
+        return History.of(preload, remote)
 
     def _start(
         self,
@@ -286,7 +287,6 @@ class Worker:
         args: tuple[Any, ...],
         kwargs: Mapping[str, Any],
         history: History,
-        local_records: int,
     ) -> Execution:
         execution = Execution(
             worker=self,
@@ -294,7 +294,7 @@ class Worker:
             version=task.version,
             origin=lineage(promise),
             history=history,
-            local_records=local_records,
+            local_records=history.local,
         )
         parent = promise.tags.get(PARENT_TAG) or promise.tags.get("resonate:parent")
         execution.root = Frame(
@@ -403,7 +403,11 @@ class Worker:
         self._halted.pop(id, None)
 
     async def cancel(self, id: str) -> Promise:
-        """Settle `id` as cancelled, end its local code, and cancel what is pending below it. The record that stands.
+        """Settle `id` as cancelled; see `settle`."""
+        return await self.settle(id, PromiseState.CANCELED, EMPTY)
+
+    async def settle(self, id: str, state: PromiseState, value: Value) -> Promise:
+        """Settle `id` from outside, end its local code, cancel what is pending below it; give the record.
 
         Raises:
             NotFound: there is no such promise.
@@ -411,16 +415,16 @@ class Worker:
         await checkpoint()
         # Once the promise is settled the rest has to follow, whoever loses interest.
         with CancelScope(shield=True):
-            request = PromiseSettle(id=id, state=PromiseState.CANCELED)
+            request = PromiseSettle(id=id, state=state, value=value)
             record = promise_of(request, await self.connection.request(request), id)
-            if record.state is PromiseState.CANCELED:
+            if state is PromiseState.CANCELED or id in self.executions:
                 await self.end(id)
         return record
 
     async def end(self, id: str) -> None:
-        """End the local code of a cancelled promise and cancel every pending descendant, in id order.
+        """End the local code of a promise that was settled from outside, and cancel every pending descendant.
 
-        Detached subtrees are left alone.
+        In id order; detached subtrees are left alone.
         """
         await self._end_local(id)
         spared: list[str] = []

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
-from typing import final
+from typing import Final, final
 
 from anyio import CancelScope, Lock, create_task_group, lowlevel
 from anyio.lowlevel import EventLoopToken, current_token
@@ -15,6 +16,8 @@ from .._protocol import EMBEDDED, Request, Response, Rules
 from ..abc import Clock, Connection, Identity, Network, Store
 from ._clock import MonotoneClock, system_clock
 from ._embedded import Engine, close_store, open_engine
+
+_SAFETY_SWEEP: Final = 60.0
 
 
 @final
@@ -29,7 +32,7 @@ class LocalNetwork(Network):
         clock: the wall clock in milliseconds. It may jump: the engine's time stands still while the clock goes back.
         rules: the server's rules to follow.
         safety_sweep: how often to look for what is due although no timer says so, in seconds: clocks jump, computers
-            sleep. `math.inf` for never.
+            sleep. `math.inf` for never, which is the default with a clock that is not the system's; else 60 seconds.
         keep_leases: leave the leases that are found in the store to those who hold them, because they are other
             processes that may live. For servers.
     """
@@ -40,20 +43,18 @@ class LocalNetwork(Network):
         *,
         clock: Clock = system_clock,
         rules: Rules = EMBEDDED,
-        safety_sweep: float = 60.0,
+        safety_sweep: float | None = None,
         keep_leases: bool = False,
     ) -> None:
         self._store = store
         self._clock = MonotoneClock(clock)
         self._rules = rules
-        self._safety_sweep = safety_sweep
+        # A clock that was injected moves with the event loop; looking for its jumps would take a minute of real time
+        # for each year of a virtual one.
+        default = _SAFETY_SWEEP if clock is system_clock else math.inf
+        self._safety_sweep = default if safety_sweep is None else safety_sweep
         self._keep_leases = keep_leases
         self._session: _Session | None = None
-
-    @property
-    def store(self) -> Store:
-        """Where the state is kept."""
-        return self._store
 
     def __repr__(self) -> str:
         return f"<LocalNetwork on {self._store!r}>"

@@ -1,0 +1,64 @@
+"""Arguments of several client calls, checked before anything is sent."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Final
+
+from .._errors import InvalidArgument
+from .._protocol import PromiseState
+from .._time import instant_ms
+
+_SETTLEMENTS: Final = (PromiseState.RESOLVED, PromiseState.REJECTED, PromiseState.CANCELED)
+
+
+def check_tags(tags: Mapping[str, str] | None) -> dict[str, str]:
+    """Tags, or none.
+
+    Raises:
+        InvalidArgument: a name or a value is no string.
+    """
+    if tags is None:
+        return {}
+    if not isinstance(tags, Mapping) or not all(isinstance(part, str) for item in tags.items() for part in item):
+        msg = f"tags are strings by name, not {tags!r}"
+        raise InvalidArgument(msg)
+    return dict(tags)
+
+
+def check_state(state: str) -> PromiseState:
+    """A state to search for.
+
+    Raises:
+        InvalidArgument: there is no such state.
+    """
+    if state not in set(PromiseState):
+        msg = f"a promise is in one of the states {', '.join(PromiseState)}, not {state!r}"
+        raise InvalidArgument(msg)
+    return PromiseState(state)
+
+
+def check_settlement(state: str) -> PromiseState:
+    """A state to settle a promise in.
+
+    Raises:
+        InvalidArgument: nobody can settle a promise so.
+    """
+    if state not in _SETTLEMENTS:
+        msg = f"a promise is settled as one of {', '.join(_SETTLEMENTS)}, not {state!r}"
+        raise InvalidArgument(msg)
+    return PromiseState(state)
+
+
+def check_deadline(timeout_at: datetime | int) -> int:
+    """An instant to which a promise may stay pending.
+
+    Raises:
+        InvalidArgument: it is no instant, or one before 1970.
+    """
+    instant = instant_ms(timeout_at)
+    if instant < 0:
+        msg = f"timeout_at is an instant after 1970, in epoch milliseconds or as a datetime, not {timeout_at!r}"
+        raise InvalidArgument(msg)
+    return instant
