@@ -1,4 +1,4 @@
-"""Raising the backend's own cancellation by hand.
+"""The backend's own cancellation: raising it by hand, and telling whether anybody asked for it.
 
 An execution that is put away is ended by cancelling its scope. A durable call that is made after that, or inside a
 shield of the user's, has to end as well, and nothing but the backend's own cancellation may go through user code
@@ -9,10 +9,26 @@ nearest enclosing scope that is cancelled, which is the execution's.
 
 from __future__ import annotations
 
+import asyncio
+import math
 from typing import NoReturn
 
-from anyio import CancelScope, get_cancelled_exc_class
+from anyio import CancelScope, current_effective_deadline, get_cancelled_exc_class
 from anyio.lowlevel import checkpoint
+
+
+def is_requested() -> bool:
+    """Whether a cancellation that has just been caught was asked for: by a scope around here, or (in asyncio) a caller.
+
+    Otherwise it has escaped from some other task or future that was cancelled, and is a failure like any other.
+    """
+    if current_effective_deadline() == -math.inf:
+        return True
+    # anyio has no word for this: `asyncio.timeout` and `Task.cancel` leave a count, which trio's scopes do not need.
+    if get_cancelled_exc_class() is not asyncio.CancelledError:
+        return False
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0
 
 
 async def raise_cancelled() -> NoReturn:

@@ -20,10 +20,10 @@ from typing import TYPE_CHECKING, Any, Final
 from anyio import CancelScope, create_task_group, current_time, get_cancelled_exc_class
 from attrs import define, evolve, field
 
-from .._errors import EncodeError, WrongWorld
+from .._errors import ApplicationError, EncodeError, WrongWorld
 from .._graph import Namer
 from .._protocol import Promise, PromiseState, Value
-from ._cancellation import raise_cancelled
+from ._cancellation import is_requested, raise_cancelled
 from ._execution import Drop
 from ._functions import Kind
 from ._leaf import run_leaf
@@ -133,9 +133,11 @@ class Frame(Node):
             return Returned(await call)
         except Exception as exc:  # noqa: BLE001 - whatever a function raises is its outcome
             return raised(exc)
-        except get_cancelled_exc_class():
-            # The first: a cancellation belongs to a scope.
-            raise
+        except get_cancelled_exc_class() as exc:
+            # The first: a cancellation belongs to the scope that asked for it, if there is one.
+            if self.execution.dropped is not None or is_requested():
+                raise
+            return Raised(_stray(exc))
         except BaseException as exc:
             rest = without_cancellations(exc) if isinstance(exc, BaseExceptionGroup) else exc
             if isinstance(rest, Exception):
@@ -307,3 +309,12 @@ class Frame(Node):
     def attempt(self, number: int) -> Info:
         """The info that a leaf is given for its `number`-th attempt."""
         return self.info if number == 1 else evolve(self.info, attempt=number)
+
+
+def _stray(cancellation: BaseException) -> ApplicationError:
+    message = (
+        "a cancellation that nobody asked for escaped, probably from an await of a task or future that was cancelled"
+    )
+    error = ApplicationError(type(cancellation).__name__, message)
+    error.__cause__ = cancellation
+    return error.with_traceback(cancellation.__traceback__)

@@ -42,6 +42,7 @@ from .._protocol import (
     TaskAcquire,
     TaskContinue,
     TaskCreate,
+    TaskGet,
     TaskHalt,
     TaskRecord,
     TaskRelease,
@@ -184,11 +185,36 @@ class Worker:
         if scope.cancelled_caught:  # pragma: no cover - in process, releases are immediate
             logger.warning("worker.release_timeout pid=%s", self.identity.pid)
 
-    async def _release(self, id: str, version: int) -> None:
+    async def _release(self, id: str, version: int) -> bool:
+        """Give a task back; whether there was an answer."""
         try:
             await self.connection.request(TaskRelease(id=id, version=version))
         except ResonateError as exc:
             logger.warning("task.release_failed id=%s error=%r", id, exc)
+            return False
+        return True
+
+    async def _hand_back(self, id: str, version: int, delay: float = _FIRST_BACKOFF) -> None:
+        """Give a task back after a while. Its lease is renewed for us, so it is tried until there is an answer."""
+        await self.waiting.pause(delay)
+        while not await self._release(id, version) and not self.waiting.stopped:
+            delay = min(delay * 2, _LONGEST_BACKOFF)
+            await self.waiting.pause(delay)
+
+    async def _look_for_lease(self, id: str) -> None:
+        """The answer to a request for a lease was lost: if the lease was granted, nobody runs what it is for."""
+        task: TaskRecord | None = None
+        delay = _FIRST_BACKOFF
+        while task is None and not self.waiting.stopped:
+            await self.waiting.pause(delay)
+            delay = min(delay * 2, _LONGEST_BACKOFF)
+            with suppress(ResonateError):
+                response = await self.connection.request(TaskGet(id=id))
+                if response.task is None:
+                    return
+                task = response.task
+        if task is not None and task.pid == self.identity.holder and id not in self.executions:
+            await self._hand_back(id, task.version, 0)
 
     async def _watch_clocks(self) -> None:
         """Deadlines are instants of the server's; when its clock and the loop's part, they are mapped anew."""
@@ -217,7 +243,9 @@ class Worker:
                     self._taking.add(task_id)
                     self._spawn(self._take, task_id, version, name=f"resonate take {task_id}")
             case Unblock(promise):
-                self.waiting.notify(promise)
+                # One that says "pending" is not what it claims to be; what it is about stays subscribed to.
+                if not promise.pending:
+                    self.waiting.notify(promise)
 
     async def register_listener(self, id: str, execution: Execution | None = None) -> Promise:
         """Ask to be told when `id` settles. Its record tells whether it has already.
@@ -240,6 +268,7 @@ class Worker:
                 await self._accept(response)
         except ResonateError:
             logger.exception("task.take_failed id=%s", id)
+            await self._look_for_lease(id)
         finally:
             self._taking.discard(id)
 
@@ -269,8 +298,7 @@ class Worker:
         delay = self._backoff.get(task.id, _FIRST_BACKOFF)
         self._backoff[task.id] = min(delay * 2, _LONGEST_BACKOFF)
         logger.warning("task.declined id=%s retry_in=%.1f reason=%s", task.id, delay, reason)
-        await self.waiting.pause(delay)
-        await self._release(task.id, task.version)
+        await self._hand_back(task.id, task.version, delay)
 
     async def _history(self, task: TaskRecord, preload: tuple[Promise, ...]) -> History:
         """What is recorded below the root: the local part came with the lease, the rest is one range scan."""
@@ -336,8 +364,7 @@ class Worker:
     async def _recover(self, execution: Execution) -> None:
         """The engine itself failed under this execution: hand it back after a while, to be tried again."""
         logger.error("execution.crashed id=%s", execution.id, exc_info=execution.error)
-        await self.waiting.pause(_FIRST_BACKOFF)
-        await self._release(execution.id, execution.version)
+        await self._hand_back(execution.id, execution.version)
 
     # For the client
 
@@ -351,7 +378,11 @@ class Worker:
 
     async def _invoke(self, create: PromiseCreate) -> tuple[Promise, Execution | None]:
         request = TaskCreate(pid=self.identity.holder, ttl=self.ttl_ms, action=create)
-        response = await self.connection.request(request)
+        try:
+            response = await self.connection.request(request)
+        except ResonateError:
+            self._spawn(self._look_for_lease, create.id, name=f"resonate look for {create.id}")
+            raise
         if response.status in {409, 422}:
             return await get_promise(self.connection, create.id), self.executions.get(create.id)
         # The arguments are read back from the record, so that the first run sees what a replay would.

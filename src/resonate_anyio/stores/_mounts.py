@@ -17,7 +17,6 @@ _MOUNTS: Final = Path("/proc/self/mounts")
 
 _NETWORKED: Final = frozenset(
     {
-        "9p",
         "afs",
         "beegfs",
         "ceph",

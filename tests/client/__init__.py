@@ -1,0 +1,1 @@
+"""What users meet first: the client, and everything that can be done wrong with it."""

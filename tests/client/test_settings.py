@@ -1,0 +1,204 @@
+"""Where a client's settings come from, and which are refused."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from resonate_anyio import InvalidArgument, Resonate, UsageError
+from resonate_anyio._client._settings import resolve
+from resonate_anyio.networks import LocalNetwork
+from resonate_anyio.stores import MemoryStore
+
+
+def refusal(*args: Any, **settings: Any) -> str:
+    """What is said to a user who asks for a server, which this version cannot talk to."""
+    with pytest.raises(UsageError) as caught:
+        Resonate(*args, **settings)
+
+    return str(caught.value)
+
+
+def test_a_url_is_refused_until_there_is_an_http_network() -> None:
+    """Whoever asks for a server is told that there is none yet, and what to use instead."""
+    text = refusal("http://argument:1")
+
+    assert "http://argument:1" in text
+    assert "no HTTP network yet" in text
+    assert "Resonate.local(" in text
+
+
+def test_the_argument_goes_before_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A url that is given wins over RESONATE_URL and RESONATE_HOST."""
+    monkeypatch.setenv("RESONATE_URL", "http://from-url:2")
+    monkeypatch.setenv("RESONATE_HOST", "from-host")
+
+    assert "http://argument:1" in refusal("http://argument:1")
+
+
+def test_resonate_url_goes_before_resonate_host(monkeypatch: pytest.MonkeyPatch) -> None:
+    """RESONATE_URL wins over RESONATE_HOST, and the error says which variable it was."""
+    monkeypatch.setenv("RESONATE_URL", "http://from-url:2")
+    monkeypatch.setenv("RESONATE_HOST", "from-host")
+
+    text = refusal()
+
+    assert "RESONATE_URL" in text
+    assert "http://from-url:2" in text
+
+
+@pytest.mark.parametrize(("port", "expected"), [(None, "http://from-host:8001"), ("9", "http://from-host:9")])
+def test_resonate_host_and_port_make_a_url(monkeypatch: pytest.MonkeyPatch, port: str | None, expected: str) -> None:
+    """RESONATE_HOST asks for a server at RESONATE_PORT, or at 8001; the error names the variable."""
+    monkeypatch.setenv("RESONATE_HOST", "from-host")
+    if port is not None:
+        monkeypatch.setenv("RESONATE_PORT", port)
+
+    text = refusal()
+
+    assert "RESONATE_HOST" in text
+    assert repr(expected) in text
+
+
+@pytest.mark.parametrize("name", ["RESONATE_URL", "RESONATE_HOST", "RESONATE_PORT"])
+def test_empty_variables_count_as_unset(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    """A variable that is set to nothing asks for no server."""
+    monkeypatch.setenv(name, "")
+
+    Resonate()
+
+
+def test_a_port_alone_asks_for_no_server(monkeypatch: pytest.MonkeyPatch) -> None:
+    """RESONATE_PORT says nothing without RESONATE_HOST."""
+    monkeypatch.setenv("RESONATE_PORT", "8001")
+
+    Resonate()
+
+
+def test_a_url_that_was_an_argument_is_not_blamed_on_the_environment() -> None:
+    """The advice to unset a variable is given only if there is one."""
+    assert "unset" not in refusal("http://argument:1")
+
+
+@pytest.mark.parametrize("setting", ["store", "network", "local"])
+def test_an_explicit_engine_goes_before_the_environment(monkeypatch: pytest.MonkeyPatch, setting: str) -> None:
+    """A store, a network and `Resonate.local()` are used whatever the environment says."""
+    monkeypatch.setenv("RESONATE_URL", "http://from-url:2")
+
+    match setting:
+        case "store":
+            Resonate(store=MemoryStore())
+        case "network":
+            Resonate(network=LocalNetwork(MemoryStore()))
+        case _:
+            Resonate.local()
+
+
+@pytest.mark.parametrize(
+    "names", [("url", "store"), ("url", "network"), ("store", "network"), ("url", "store", "network")]
+)
+def test_places_that_contradict_each_other_are_refused(names: tuple[str, ...]) -> None:
+    """url, store and network all say where promises are kept: two of them are an error that names them."""
+    places = {"url": "http://argument:1", "store": MemoryStore(), "network": LocalNetwork(MemoryStore())}
+
+    text = refusal(**{name: places[name] for name in names})
+
+    assert all(name in text for name in names)
+    assert "give one" in text
+
+
+def test_the_token_is_never_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither the client nor anything that it holds prints the token."""
+    monkeypatch.setenv("RESONATE_TOKEN", "secret-of-the-environment")
+    clients = [Resonate.local(token="secret-argument"), Resonate.local()]
+
+    texts = [text for client in clients for text in (repr(client), str(client), repr(vars(client)))]
+
+    assert not any("secret" in text for text in texts)
+
+
+@pytest.mark.parametrize(
+    ("argument", "variable", "expected"),
+    [("a", "b", "a"), (None, "b", "b"), (None, "", None), (None, None, None), ("a", None, "a")],
+)
+def test_the_token_comes_from_the_argument_or_the_environment(
+    argument: str | None, variable: str | None, expected: str | None
+) -> None:
+    """An argument wins over RESONATE_TOKEN; without both there is none."""
+    environ = {} if variable is None else {"RESONATE_TOKEN": variable}
+
+    settings = resolve(
+        network=LocalNetwork(MemoryStore()),
+        group=None,
+        pid=None,
+        ttl=60,
+        grace=10,
+        threads=1,
+        token=argument,
+        prefix=None,
+        environ=environ,
+    )
+
+    assert expected == settings.token
+
+
+@pytest.mark.parametrize(
+    ("settings", "hint"),
+    [
+        ({"ttl": 0}, "ttl"),
+        ({"ttl": -1}, "-1"),
+        ({"ttl": "60"}, "'60'"),
+        ({"grace": -1}, "-1"),
+        ({"grace": timedelta(seconds=-1)}, "negative"),
+        ({"threads": 0}, "threads"),
+        ({"threads": True}, "True"),
+        ({"threads": 1.5}, "1.5"),
+        ({"group": "a b"}, "group"),
+        ({"group": "a/b"}, "'a/b'"),
+        ({"pid": "é"}, "pid"),
+        ({"pid": 7}, "pid"),
+    ],
+)
+def test_unusable_settings_are_refused_by_name(settings: dict[str, Any], hint: str) -> None:
+    """Each unusable setting is refused when the client is made, with its name or its value in the error."""
+    with pytest.raises(InvalidArgument) as caught:
+        Resonate.local(**settings)
+
+    assert hint in str(caught.value)
+
+
+def test_durations_may_be_timedeltas() -> None:
+    """Ttl and grace are seconds or a timedelta."""
+    Resonate.local(ttl=timedelta(minutes=5), grace=timedelta(0))
+
+
+def test_a_client_says_who_it_is() -> None:
+    """The repr shows group, pid and whether it runs."""
+    client = Resonate.local(group="workers", pid="me")
+
+    assert repr(client) == "<Resonate workers/me not running>"
+
+
+def test_two_clients_have_two_pids() -> None:
+    """Processes without a pid get different ones: they are routed by it."""
+    assert repr(Resonate.local()) != repr(Resonate.local())
+
+
+@pytest.mark.parametrize("prefix", ["prod.", "prod:x", "a.b-", ":prod-", "a:b:"])
+def test_a_prefix_with_a_separator_is_refused_with_a_proposal(prefix: str) -> None:
+    """`.` and `:` separate ids, so a prefix must not contain them; the error proposes `-`."""
+    with pytest.raises(InvalidArgument) as caught:
+        Resonate.local(prefix=prefix)
+
+    assert repr(prefix) in str(caught.value)
+    assert repr(prefix.replace(".", "-").replace(":", "-")) in str(caught.value)
+
+
+def test_a_refused_prefix_may_come_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """RESONATE_PREFIX is held to the same rules."""
+    monkeypatch.setenv("RESONATE_PREFIX", "prod.")
+
+    with pytest.raises(InvalidArgument, match="'prod-'"):
+        Resonate()

@@ -1,0 +1,321 @@
+"""What the engine's tests stand on: a network that is seen through, and processes that can be killed.
+
+A `World` is what outlives a process: the store and the clock. A `Process` is one life of a program on it. `kill` ends
+that life as `kill -9` would, as far as anybody else can tell: from that instant no request has an effect, and its leases
+stay as they are until the next process opens the store. (Its code is then cancelled, so `finally` blocks of a killed
+process do run here; nothing that they do can be recorded.)
+"""
+
+from __future__ import annotations
+
+from collections import Counter, deque
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from contextlib import asynccontextmanager
+from types import TracebackType
+from typing import Any, Final, TypeAlias
+
+import anyio
+from anyio import CancelScope, Event
+from anyio.abc import ObjectReceiveStream
+from anyio.lowlevel import checkpoint
+from attrs import define, field, frozen
+
+from resonate_anyio import Resonate, ResonateError
+from resonate_anyio._protocol import (
+    EMBEDDED,
+    Message,
+    Promise,
+    PromiseCreate,
+    PromiseGet,
+    PromiseSearch,
+    PromiseSettle,
+    PromiseState,
+    Request,
+    Response,
+    Rules,
+    TaskCreate,
+    TaskFence,
+    TaskFulfill,
+    TaskGet,
+    TaskRecord,
+)
+from resonate_anyio.abc import Clock, Connection, Identity, Network, Store
+from resonate_anyio.networks import LocalNetwork
+
+Before: TypeAlias = Callable[[Request], Awaitable[None]]
+After: TypeAlias = Callable[[Request, Response], Awaitable[None]]
+Wanted: TypeAlias = Callable[[Request], bool]
+
+_PATIENCE: Final = 24 * 3600
+"""Seconds after which what a test waits for will not come any more."""
+
+
+class Oops(Exception):
+    """What durable functions of the tests fail with."""
+
+
+class Unreachable(ResonateError):
+    """There is no answer: the network is down, or the process that asks is dead."""
+
+
+@frozen
+class Exchange:
+    """A request and its answer."""
+
+    request: Request
+    response: Response
+
+
+async def nothing(*_: object) -> None:
+    """A hook that lets everything pass."""
+
+
+@define(eq=False)
+class Wire(Network):
+    """Another network, seen through: it records what passes, and lets a test hold, fail or cut it off.
+
+    Attributes:
+        exchanges: every request that was answered, in the order of the answers.
+        before: is awaited with each request before it takes effect; what it raises is raised instead of an answer.
+        after: is awaited with each answer before it is handed on; what it raises loses the answer.
+        closed: how many requests had been answered when the message stream was closed, or None.
+    """
+
+    _inner: Network
+    exchanges: list[Exchange] = field(factory=list)
+    before: Before = nothing
+    after: After = nothing
+    closed: int | None = None
+    _down: bool = False
+    _messages: list[_Messages] = field(factory=list)
+
+    @asynccontextmanager
+    async def connect(self, identity: Identity) -> AsyncIterator[Connection]:
+        async with self._inner.connect(identity) as connection:
+            messages = _Messages(self, connection.messages)
+            self._messages.append(messages)
+            yield _WiredConnection(self, connection, messages)
+
+    def cut(self) -> None:
+        """From now on no request has an effect, and none is answered."""
+        self._down = True
+
+    def mend(self) -> None:
+        """Undo `cut`."""
+        self._down = False
+
+    def inject(self, message: Message) -> None:
+        """Hand a message to the (last) connection, as a server that repeats itself would."""
+        self._messages[-1].inject(message)
+
+    async def request(self, connection: Connection, request: Request) -> Response:
+        self._check()
+        await self.before(request)
+        self._check()
+        response = await connection.request(request)
+        self.exchanges.append(Exchange(request, response))
+        await self.after(request, response)
+        self._check()
+        return response
+
+    def _check(self) -> None:
+        if self._down:
+            msg = "the network does not answer"
+            raise Unreachable(msg)
+
+    # What was said
+
+    @property
+    def kinds(self) -> list[str]:
+        """The operations that were asked for, in order."""
+        return [exchange.request.kind for exchange in self.exchanges]
+
+    def counts(self) -> dict[str, int]:
+        """How often each operation was asked for."""
+        return dict(Counter(self.kinds))
+
+    def forget(self) -> None:
+        """Begin to record anew."""
+        self.exchanges.clear()
+
+    def created(self) -> list[str]:
+        """The ids that creates were sent for, in order."""
+        return [request.id for request in map(_create_in, self._requests()) if request is not None]
+
+    def settled(self) -> list[tuple[str, str]]:
+        """The (id, state) that settles were sent for, in order."""
+        settles = [request for request in map(_settle_in, self._requests()) if request is not None]
+        return [(request.id, request.state.value) for request in settles]
+
+    def _requests(self) -> Iterable[Request]:
+        return (exchange.request for exchange in self.exchanges)
+
+
+def _create_in(request: Request) -> PromiseCreate | None:
+    match request:
+        case PromiseCreate() | TaskFence(action=PromiseCreate()) | TaskCreate():
+            return request if isinstance(request, PromiseCreate) else request.action  # type: ignore[return-value]
+    return None
+
+
+def _settle_in(request: Request) -> PromiseSettle | None:
+    match request:
+        case PromiseSettle() | TaskFence(action=PromiseSettle()) | TaskFulfill():
+            return request if isinstance(request, PromiseSettle) else request.action  # type: ignore[return-value]
+    return None
+
+
+def creates(id: str) -> Wanted:
+    """Whether a request creates the promise `id`."""
+    return lambda request: (create := _create_in(request)) is not None and create.id == id
+
+
+def settles(id: str) -> Wanted:
+    """Whether a request settles the promise `id`."""
+    return lambda request: (settle := _settle_in(request)) is not None and settle.id == id
+
+
+@define(eq=False)
+class _WiredConnection(Connection):
+    _wire: Wire
+    _inner: Connection
+    messages: _Messages
+
+    def now(self) -> int:
+        return self._inner.now()
+
+    async def request(self, request: Request) -> Response:
+        return await self._wire.request(self._inner, request)
+
+
+@define(eq=False)
+class _Messages(ObjectReceiveStream[Message]):
+    _wire: Wire
+    _inner: ObjectReceiveStream[Message]
+    _injected: deque[Message] = field(factory=deque)
+    _waiting: CancelScope = field(factory=CancelScope)
+
+    async def receive(self) -> Message:
+        while True:
+            if self._injected:
+                return self._injected.popleft()
+            with CancelScope() as self._waiting:
+                return await self._inner.receive()
+
+    def inject(self, message: Message) -> None:
+        self._injected.append(message)
+        self._waiting.cancel()
+
+    async def aclose(self) -> None:
+        if self._wire.closed is None:
+            self._wire.closed = len(self._wire.exchanges)
+        await self._inner.aclose()
+
+
+@define(eq=False)
+class Process:
+    """One life of a program, on the store of a world. Leaving the block stops it in order, unless it was killed.
+
+    Attributes:
+        resonate: what the program works with.
+        wire: what it says.
+        killed: set once it is dead.
+    """
+
+    resonate: Resonate
+    wire: Wire
+    killed: Event = field(factory=Event)
+
+    def kill(self) -> None:
+        """Nothing that the process does from now on is seen by anybody."""
+        self.wire.cut()
+        self.killed.set()
+
+    def kill_at(self, wanted: Wanted, *, answered: bool) -> None:
+        """Die over the first request that is `wanted`: before it has had its effect, or (`answered`) just after it."""
+
+        async def before(request: Request) -> None:
+            if not answered and wanted(request):
+                self.kill()
+
+        async def after(request: Request, _: Response) -> None:
+            if answered and wanted(request):
+                self.kill()
+
+        self.wire.before, self.wire.after = before, after
+
+    async def __aenter__(self) -> Process:
+        await self.resonate.__aenter__()
+        return self
+
+    async def __aexit__(
+        self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        await self.resonate.__aexit__(exc_type, exc, traceback)
+
+
+@define(eq=False)
+class World:
+    """What outlives a process: the store and the clock (and the rules of the engine between them)."""
+
+    store: Store
+    clock: Clock
+    rules: Rules = EMBEDDED
+
+    def process(self, *functions: Callable[..., Any], **settings: Any) -> Process:
+        """Start the program anew, with these functions registered. One process uses the store at a time."""
+        wire = Wire(LocalNetwork(self.store, clock=self.clock, rules=self.rules))
+        # No grace: a killed process has none.
+        resonate = Resonate(network=wire, **{"pid": "p", "grace": 0, **settings})
+        for function in functions:
+            resonate.register(function)
+        return Process(resonate, wire)
+
+    async def run_until_killed(self, process: Process, id: str, func: Callable[..., Any], *args: Any) -> None:
+        """Start `func` in the process and wait until that is dead."""
+        async with process:
+            try:
+                await process.resonate.run(id, func, *args).spawn()
+            except Unreachable:
+                assert process.killed.is_set()
+            with anyio.fail_after(_PATIENCE):
+                await process.killed.wait()
+
+
+class Look:
+    """Looks at the records themselves, past the client."""
+
+    def __init__(self, resonate: Resonate) -> None:
+        running = resonate._running
+        assert running is not None
+        self._connection = running.worker.connection
+
+    async def promise(self, id: str) -> Promise:
+        """The record of `id`."""
+        response = await self._connection.request(PromiseGet(id=id))
+        assert response.promise is not None
+        return response.promise
+
+    async def task(self, id: str) -> TaskRecord:
+        """The task of `id`."""
+        response = await self._connection.request(TaskGet(id=id))
+        assert response.task is not None
+        return response.task
+
+    async def states(self) -> dict[str, str]:
+        """Every promise and its state."""
+        response = await self._connection.request(PromiseSearch(limit=1000))
+        return {promise.id: promise.state.value for promise in response.promises}
+
+    async def settle(self, id: str, value: object, resonate: Resonate, state: str = "resolved") -> None:
+        """Settle a promise as somebody outside would, past the client."""
+        request = PromiseSettle(id=id, state=PromiseState(state), value=resonate._codec.encode(value))
+        await self._connection.request(request)
+
+
+async def first_state(resonate: Resonate, id: str) -> str:
+    """Wait until the promise `id` exists, and return its state."""
+    look = Look(resonate)
+    while (state := (await look.states()).get(id)) is None:
+        await checkpoint()
+    return state

@@ -1,0 +1,242 @@
+"""A replay that asks for something else than what is recorded is halted, and goes on once it is mended."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from resonate_anyio import Context, NonDeterminismError, NotFound, RequestError, durable
+
+from .harness import Look, Process, World, creates
+
+Step = Callable[[Context], Any]
+
+
+async def double(x: int) -> int:
+    return x * 2
+
+
+async def triple(x: int) -> int:
+    return x * 3
+
+
+@durable(name="double", version=2)
+async def double_again(x: int) -> int:
+    return x * 2
+
+
+def program(step: Step) -> Callable[..., Any]:
+    """A workflow that makes one call, which is in question, and then sleeps."""
+
+    async def workflow(ctx: Context) -> object:
+        result = await step(ctx)
+        await ctx.sleep(10).named("end")
+        return result
+
+    return workflow
+
+
+async def record(world: World, step: Step) -> None:
+    """Run the program up to its sleep, then die."""
+    workflow = program(step)
+    process = world.process(workflow, double)
+    process.kill_at(creates("w.end"), answered=True)
+    await world.run_until_killed(process, "w", workflow)
+
+
+def restart(world: World, step: Step) -> Process:
+    return world.process(program(step), double)
+
+
+CHANGES: dict[str, tuple[Step, Step, str, str]] = {
+    "function": (
+        lambda ctx: ctx.run(double, 1).named("step"),
+        lambda ctx: ctx.run(triple, 1).named("step"),
+        "ctx.run(double, version 1)",
+        "ctx.run(triple, version 1)",
+    ),
+    "version": (
+        lambda ctx: ctx.run(double, 1),
+        lambda ctx: ctx.run(double_again, 1),
+        "ctx.run(double, version 1)",
+        "ctx.run(double, version 2)",
+    ),
+    "remote function": (
+        lambda ctx: ctx.rpc("double", 1).named("step"),
+        lambda ctx: ctx.rpc("triple", 1).named("step"),
+        "ctx.rpc(double, version 1)",
+        "ctx.rpc(triple, version 1)",
+    ),
+    "remote version": (
+        lambda ctx: ctx.rpc("double", 1),
+        lambda ctx: ctx.rpc("double", 1).version(2),
+        "ctx.rpc(double, version 1)",
+        "ctx.rpc(double, version 2)",
+    ),
+    "remote arguments": (
+        lambda ctx: ctx.rpc("double", 1),
+        lambda ctx: ctx.rpc("double", 2),
+        "ctx.rpc(double, version 1) with (1)",
+        "ctx.rpc(double, version 1) with (2)",
+    ),
+    "local to remote": (
+        lambda ctx: ctx.run(double, 1),
+        lambda ctx: ctx.rpc("double", 1),
+        "ctx.run(double, version 1)",
+        "ctx.rpc(double, version 1) with (1)",
+    ),
+    "call to sleep": (
+        lambda ctx: ctx.run(double, 1).named("step"),
+        lambda ctx: ctx.sleep(1).named("step"),
+        "ctx.run(double, version 1)",
+        "ctx.sleep()",
+    ),
+    "sleep to promise": (
+        lambda ctx: ctx.sleep(1).named("step"),
+        lambda ctx: ctx.promise().named("step"),
+        "ctx.sleep()",
+        "ctx.promise()",
+    ),
+}
+
+
+@pytest.mark.parametrize(("before", "after", "recorded", "requested"), CHANGES.values(), ids=CHANGES)
+async def test_changed_program(world: World, before: Step, after: Step, recorded: str, requested: str) -> None:
+    """Whoever awaits the execution is shown both sides; its task is halted and its promise stays pending."""
+    await record(world, before)
+    async with restart(world, after) as process:
+        with pytest.raises(NonDeterminismError) as caught:
+            await (await process.resonate.get("w"))
+        look = Look(process.resonate)
+        assert ("pending", "halted") == ((await look.promise("w")).state, (await look.task("w")).state)
+    assert recorded in caught.value.recorded
+    assert requested in caught.value.requested
+    assert recorded in str(caught.value)
+    assert requested in str(caught.value)
+    assert "resonate.resume('w')" in str(caught.value)
+
+
+async def test_joining_a_halted_execution(world: World) -> None:
+    """Joining by id gets the same error, again and again."""
+    await record(world, lambda ctx: ctx.run(double, 1).named("step"))
+    workflow = program(lambda ctx: ctx.run(triple, 1).named("step"))
+    async with world.process(workflow) as process:
+        for _ in range(2):
+            with pytest.raises(NonDeterminismError):
+                await process.resonate.run("w", workflow)
+
+
+async def test_mended_in_the_next_process(world: World) -> None:
+    """A mended program continues after `resume`: what was recorded is not lost."""
+    await record(world, lambda ctx: ctx.run(double, 1).named("step"))
+    async with restart(world, lambda ctx: ctx.run(triple, 1).named("step")) as process:
+        with pytest.raises(NonDeterminismError):
+            await (await process.resonate.get("w"))
+    async with restart(world, lambda ctx: ctx.run(double, 1).named("step")) as process:
+        handle = await process.resonate.get("w", int)
+        await process.resonate.resume("w")
+        assert 2 == await handle
+
+
+async def test_resumed_without_being_mended(world: World) -> None:
+    """A program that is resumed as it is halts again, and its waiters hear of it again."""
+    await record(world, lambda ctx: ctx.run(double, 1).named("step"))
+    async with restart(world, lambda ctx: ctx.run(triple, 1).named("step")) as process:
+        handle = await process.resonate.get("w")
+        with pytest.raises(NonDeterminismError):
+            await handle
+        await process.resonate.resume("w")
+        with pytest.raises(NonDeterminismError):
+            await handle
+        assert "halted" == (await Look(process.resonate).task("w")).state
+
+
+async def test_mended_in_the_same_process(world: World) -> None:
+    """A program whose wandering has an outside cause can be resumed where it halted."""
+    wandering = True
+    await record(world, lambda ctx: ctx.run(double, 1).named("step"))
+
+    def step(ctx: Context) -> Any:
+        return ctx.run(triple if wandering else double, 1).named("step")
+
+    async with restart(world, step) as process:
+        handle = await process.resonate.get("w", int)
+        with pytest.raises(NonDeterminismError):
+            await handle
+        wandering = False
+        await process.resonate.resume("w")
+        assert 2 == await handle
+
+
+async def test_resume_of_what_is_not_halted(world: World) -> None:
+    """Only a halted execution can be resumed, and only one that exists."""
+    async with world.process(double) as process:
+        with pytest.raises(NotFound):
+            await process.resonate.resume("w")
+        await process.resonate.run("w", double, 1)
+        with pytest.raises(RequestError):
+            await process.resonate.resume("w")
+
+
+async def test_halting_runs_no_further_code(world: World) -> None:
+    """A halted execution does not run on behind the caller's back, not even through `except Exception`."""
+    reached: list[str] = []
+    await record(world, lambda ctx: ctx.run(double, 1).named("step"))
+
+    async def step(ctx: Context) -> None:
+        try:
+            await ctx.run(triple, 1).named("step")
+        except Exception:  # noqa: BLE001 - the careless program in question
+            reached.append("except")
+        reached.append("after")
+
+    async with restart(world, step) as process:
+        with pytest.raises(NonDeterminismError):
+            await (await process.resonate.get("w"))
+    assert [] == reached
+
+
+async def test_changed_local_arguments(world: World) -> None:
+    """Other arguments of a local call are no difference: what was recorded stands."""
+    await record(world, lambda ctx: ctx.run(double, 1))
+    async with restart(world, lambda ctx: ctx.run(double, 50)) as process:
+        assert 2 == await (await process.resonate.get("w", int))
+
+
+async def test_changed_local_arguments_of_what_did_not_finish(world: World) -> None:
+    """A step that had begun is run again with what the program passes now."""
+
+    async def slow(x: int) -> int:
+        return x * 2
+
+    async def before(ctx: Context) -> int:
+        return await ctx.run(slow, 1)
+
+    async def after(ctx: Context) -> int:
+        return await ctx.run(slow, 50)
+
+    process = world.process()
+    process.resonate.register(before, name="workflow")
+    process.kill_at(creates("w.slow-1"), answered=True)
+    await world.run_until_killed(process, "w", before)
+    process = world.process()
+    process.resonate.register(after, name="workflow")
+    async with process:
+        assert 100 == await (await process.resonate.get("w", int))
+
+
+async def test_changed_sleep(world: World) -> None:
+    """A sleep of another length is the same sleep: the recorded instant stands."""
+    await record(world, lambda ctx: ctx.run(double, 1))
+
+    async def workflow(ctx: Context) -> int:
+        result = await ctx.run(double, 1)
+        await ctx.sleep(1_000_000).named("end")
+        return result
+
+    start = world.clock()
+    async with world.process(workflow) as process:
+        assert 2 == await (await process.resonate.get("w", int))
+    assert 11_000 > world.clock() - start

@@ -1,0 +1,148 @@
+"""What things cost: requests are counted, because each is a commit here and a round trip elsewhere."""
+
+from __future__ import annotations
+
+import anyio
+import pytest
+
+from resonate_anyio import Context, Resonate
+from resonate_anyio.networks import LocalNetwork
+
+from .harness import Wire
+
+
+async def double(x: int) -> int:
+    return x * 2
+
+
+async def test_workflow_that_does_nothing(resonate: Resonate, wire: Wire) -> None:
+    """A workflow without calls costs two requests, its result included."""
+
+    async def workflow(ctx: Context) -> str:
+        return "done"
+
+    resonate.register(workflow)
+    async with resonate:
+        await resonate.run("w", workflow)
+        assert ["task.create", "task.fulfill"] == wire.kinds
+
+
+async def test_leaf_as_root(resonate: Resonate, wire: Wire) -> None:
+    """So does a leaf that is run as a root."""
+    resonate.register(double)
+    async with resonate:
+        await resonate.run("r", double, 1)
+        assert ["task.create", "task.fulfill"] == wire.kinds
+
+
+@pytest.mark.parametrize("steps", [1, 10, 150])
+async def test_local_steps(resonate: Resonate, wire: Wire, steps: int) -> None:
+    """Each local step costs two requests, however many there are."""
+
+    async def workflow(ctx: Context) -> None:
+        for n in range(steps):
+            await ctx.run(double, n)
+
+    resonate.register(workflow)
+    async with resonate:
+        await resonate.run("w", workflow)
+        assert {
+            "task.create": 1, "promise.create": steps, "promise.settle": steps, "task.fulfill": 1
+        } == wire.counts()  # fmt: skip
+
+
+async def test_nested_and_spawned_steps(resonate: Resonate, wire: Wire) -> None:
+    """Neither nesting nor spawning costs more."""
+
+    async def child(ctx: Context) -> None:
+        await ctx.run(double, 1)
+
+    async def workflow(ctx: Context) -> None:
+        futures = [await ctx.run(child).spawn() for _ in range(5)]
+        for future in futures:
+            await future
+
+    resonate.register(workflow)
+    async with resonate:
+        await resonate.run("w", workflow)
+        assert {"task.create": 1, "promise.create": 10, "promise.settle": 10, "task.fulfill": 1} == wire.counts()
+
+
+async def test_remote_children(network: LocalNetwork) -> None:
+    """Each remote child costs its caller two requests while hot (create, listener), and its worker two (acquire, end)."""
+    near, far = Wire(network), Wire(network)
+    caller = Resonate(network=near, group="near", pid="n")
+    worker = Resonate(network=far, group="far", pid="f")
+
+    async def workflow(ctx: Context) -> int:
+        futures = [await ctx.rpc("double", n).target("far").spawn() for n in range(10)]
+        return sum([await future for future in futures])
+
+    caller.register(workflow)
+    worker.register(double)
+    async with caller, worker:
+        assert 90 == await caller.run("w", workflow)
+        assert {
+            "task.create": 1, "task.fence": 10, "promise.register_listener": 10, "task.fulfill": 1
+        } == near.counts()  # fmt: skip
+        assert {"task.acquire": 10, "task.fulfill": 10} == far.counts()
+
+
+async def test_remote_child_that_was_recorded(network: LocalNetwork) -> None:
+    """A remote child whose outcome is known when it is awaited again costs nothing more."""
+    near, far = Wire(network), Wire(network)
+    caller = Resonate(network=near, group="near", pid="n")
+    worker = Resonate(network=far, group="far", pid="f")
+
+    async def workflow(ctx: Context) -> int:
+        future = await ctx.rpc("double", 1).target("far").spawn()
+        return await future + await future
+
+    caller.register(workflow)
+    worker.register(double)
+    async with caller, worker:
+        assert 4 == await caller.run("w", workflow)
+        assert 4 == len(near.kinds)
+
+
+async def test_sleep(resonate: Resonate, wire: Wire) -> None:
+    """A sleep costs two requests (the timer, its listener), however long it is."""
+
+    async def workflow(ctx: Context) -> None:
+        await ctx.sleep(3600)
+
+    resonate.register(workflow)
+    async with resonate:
+        await resonate.run("w", workflow)
+        assert ["task.create", "task.create", "promise.register_listener", "task.fulfill"] == wire.kinds
+
+
+async def test_waiting_costs_nothing(resonate: Resonate, wire: Wire) -> None:
+    """In process nothing is polled: an hour of waiting makes no request."""
+
+    async def workflow(ctx: Context) -> None:
+        await ctx.promise()
+
+    resonate.register(workflow)
+    async with resonate:
+        handle = await resonate.run("w", workflow).spawn()
+        await anyio.sleep(1)
+        wire.forget()
+        await anyio.sleep(3600)
+        assert [] == wire.kinds
+        await resonate.promises.resolve("w.promise-1")
+        await handle
+
+
+async def test_handle_of_what_runs_here(resonate: Resonate, wire: Wire) -> None:
+    """A handle's result is taken from the local execution, not from a message."""
+
+    async def workflow(ctx: Context) -> None:
+        await anyio.sleep(10)
+
+    resonate.register(workflow)
+    async with resonate:
+        handle = await resonate.run("w", workflow).spawn()
+        await handle
+        await handle
+        assert ["task.create", "task.fulfill"] == wire.kinds

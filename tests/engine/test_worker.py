@@ -1,0 +1,386 @@
+"""The worker: tasks that it cannot run, answers that do not come, messages that come twice, programs that end."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import anyio
+import pytest
+
+from resonate_anyio import Context, NotRegistered, Resonate, StoreError
+from resonate_anyio._protocol import Execute, PromiseState, Unblock
+from resonate_anyio.networks import LocalNetwork
+
+from .harness import Look, Unreachable, Wanted, Wire, creates, settles
+
+
+async def double(x: int) -> int:
+    return x * 2
+
+
+async def slow(seconds: float) -> str:
+    await anyio.sleep(seconds)
+    return "done"
+
+
+async def test_unknown_function_is_given_back(resonate: Resonate, wire: Wire) -> None:
+    """A task whose function nobody here knows is released after a pause that grows: no hot loop."""
+    async with resonate:
+        await resonate.rpc("r", "unknown").spawn()
+        await anyio.sleep(600)
+        counts = wire.counts()
+    # The last one is being kept for a while.
+    assert 1 == counts["task.acquire"] - counts["task.release"]
+    # 1, 2, 4, ... 60, 60, ... seconds: about 5 in the first minute, one in each that follows.
+    assert 10 <= counts["task.acquire"] <= 20
+
+
+async def test_function_that_is_registered_later(resonate: Resonate) -> None:
+    """A task that could not be run runs soon after its function has been registered."""
+    async with resonate:
+        handle = await resonate.rpc("r", "double", 4).spawn()
+        await anyio.sleep(10)
+        resonate.register(double)
+        with anyio.fail_after(61):
+            assert 8 == await handle
+
+
+async def test_unknown_version(resonate: Resonate) -> None:
+    """A version that is not registered waits for a worker that has it."""
+    resonate.register(double)
+
+    async def triple(x: int) -> int:
+        return x * 3
+
+    async with resonate:
+        handle = await resonate.rpc("r", "double", 4).version(7).spawn()
+        await anyio.sleep(10)
+        assert not await handle.done()
+        resonate.register(triple, name="double", version=7)
+        with anyio.fail_after(61):
+            assert 12 == await handle
+
+
+async def test_another_worker_has_it(network: LocalNetwork) -> None:
+    """What one worker of a group cannot run, another can."""
+    ignorant = Resonate(network=network, pid="a")
+    able = Resonate(network=network, pid="b")
+    able.register(double)
+    async with ignorant, able:
+        for n in range(4):
+            with anyio.fail_after(61):
+                assert 2 * n == await ignorant.rpc(f"r{n}", "double", n)
+
+
+@pytest.mark.parametrize("args", [["four"], [], [1, 2]], ids=["of another type", "too few", "too many"])
+async def test_arguments_that_do_not_fit(resonate: Resonate, wire: Wire, args: list[Any]) -> None:
+    """A task whose recorded arguments the function cannot take is given back, with pauses, and stays pending."""
+    resonate.register(double)
+    async with resonate:
+        handle = await resonate.rpc("r", "double", *args).spawn()
+        await anyio.sleep(600)
+        assert not await handle.done()
+        assert 10 <= wire.counts()["task.release"] <= 20
+
+
+async def test_promise_that_is_no_call(resonate: Resonate, wire: Wire) -> None:
+    """A task without a call in it, as another program may make, is given back in the same manner."""
+    async with resonate:
+        await resonate.promises.create("p", 4_000_000_000_000, ["?"], {"resonate:target": "poll://any@default"})
+        await anyio.sleep(600)
+        assert "pending" == (await resonate.promises.get("p")).state
+        assert 10 <= wire.counts()["task.release"] <= 20
+
+
+async def test_giving_back_ends_with_the_block(resonate: Resonate) -> None:
+    """A pause before giving back does not hold up the end of the block, and the task is free afterwards."""
+    async with resonate:
+        await resonate.rpc("r", "double", 4).spawn()
+        await anyio.sleep(100)
+        start = anyio.current_time()
+    assert 1 > anyio.current_time() - start
+    resonate.register(double)
+    async with resonate:
+        with anyio.fail_after(1):
+            assert 8 == await (await resonate.get("r"))
+
+
+async def test_unregistered_function(resonate: Resonate, wire: Wire) -> None:
+    """Outside, a function or name that is not registered is refused before any request."""
+    async with resonate:
+        with pytest.raises(NotRegistered, match="'double' is not registered"):
+            resonate.run("r", double, 1)
+        with pytest.raises(NotRegistered, match="'nobody' is not registered"):
+            resonate.run("r", "nobody")
+        with pytest.raises(NotRegistered, match="'double' is not registered"):
+            resonate.rpc("r", double, 1)
+    assert [] == wire.kinds
+
+
+def break_once(wire: Wire, wanted: Wanted, error: Exception, *, answered: bool) -> list[str]:
+    """Raise `error` over the first wanted request, before or after it has had its effect."""
+    broken: list[str] = []
+
+    async def hook(request: Any, *_: object) -> None:
+        if wanted(request) and not broken:
+            broken.append(request.kind)
+            raise error
+
+    if answered:
+        wire.after = hook
+    else:
+        wire.before = hook
+    return broken
+
+
+@pytest.mark.parametrize("answered", [False, True], ids=["before its effect", "after its effect"])
+@pytest.mark.parametrize("error", [StoreError("disk full"), Unreachable("no route")], ids=["store", "network"])
+@pytest.mark.parametrize(
+    "wanted",
+    [creates("w.double-1"), settles("w.double-1"), creates("w.sleep-1"), creates("w.far"), settles("w")],
+    ids=["create", "settle", "timer", "fence", "end"],
+)
+async def test_request_without_an_answer(
+    resonate: Resonate, wire: Wire, wanted: Wanted, error: Exception, *, answered: bool
+) -> None:
+    """A platform failure is no outcome: the execution is dropped, and soon tried again from its records."""
+    # Making it the value of an `except Exception` would let user code take it for an answer.
+    caught: list[Exception] = []
+
+    async def workflow(ctx: Context) -> int:
+        try:
+            first = await ctx.run(double, 1)
+            await ctx.sleep(1)
+            return first + await ctx.rpc(double, 2).named("far")
+        except Exception as exc:
+            caught.append(exc)
+            raise
+
+    broken = break_once(wire, wanted, error, answered=answered)
+    resonate.register(workflow)
+    resonate.register(double)
+    async with resonate:
+        try:
+            handle = await resonate.run("w", workflow).spawn()
+            await handle
+        except type(error):
+            # Whoever waits here may be told; the execution goes on all the same.
+            handle = await resonate.get("w", int)
+        with anyio.fail_after(100):
+            assert 6 == await handle
+    assert 1 == len(broken)
+    assert [] == caught
+
+
+async def test_listener_without_an_answer(resonate: Resonate, wire: Wire) -> None:
+    """So it is when only the listener of a remote call could not be registered."""
+
+    async def workflow(ctx: Context) -> int:
+        return await ctx.rpc(double, 2)
+
+    broken = break_once(
+        wire, lambda request: request.kind == "promise.register_listener", Unreachable("no"), answered=False
+    )
+    resonate.register(workflow)
+    resonate.register(double)
+    async with resonate:
+        await resonate.run("w", workflow).spawn()
+        await anyio.sleep(100)
+        assert 4 == (await resonate.promises.get("w")).value
+    assert 1 == len(broken)
+
+
+async def test_acquire_without_an_answer(resonate: Resonate, wire: Wire) -> None:
+    """A task whose acquire failed is sent for again by the engine, and runs then."""
+    broken = break_once(wire, lambda request: request.kind == "task.acquire", Unreachable("no"), answered=False)
+    resonate.register(double)
+    async with resonate:
+        with anyio.fail_after(100):
+            assert 4 == await resonate.rpc("r", "double", 2)
+    assert 1 == len(broken)
+
+
+async def test_lost_answer_of_an_acquire(resonate: Resonate, wire: Wire) -> None:
+    """A lease that was taken without the worker knowing is found out about, and does not keep the task for ever."""
+    broken = break_once(wire, lambda request: request.kind == "task.acquire", Unreachable("no"), answered=True)
+    resonate.register(double)
+    async with resonate:
+        with anyio.fail_after(600):
+            assert 4 == await resonate.rpc("r", "double", 2)
+    assert 1 == len(broken)
+
+
+async def test_lost_answer_of_a_start(resonate: Resonate, wire: Wire) -> None:
+    """A root whose start was answered to nobody runs all the same; starting it again joins it."""
+    broken = break_once(wire, creates("r"), Unreachable("no"), answered=True)
+    resonate.register(double)
+    async with resonate:
+        with pytest.raises(Unreachable):
+            await resonate.run("r", double, 2)
+        with anyio.fail_after(600):
+            assert 4 == await resonate.run("r", double, 2)
+    assert 1 == len(broken)
+
+
+async def test_network_that_is_down_for_a_while(resonate: Resonate, wire: Wire) -> None:
+    """After an outage everything goes on by itself."""
+
+    async def workflow(ctx: Context) -> str:
+        await ctx.run(slow, 10)
+        return await ctx.run(slow, 10)
+
+    resonate.register(workflow)
+    async with resonate:
+        await resonate.run("w", workflow).spawn()
+        await anyio.sleep(5)
+        wire.cut()
+        await anyio.sleep(60)
+        wire.mend()
+        with anyio.fail_after(600):
+            assert "done" == await (await resonate.get("w"))
+
+
+async def test_duplicate_execute_messages(resonate: Resonate, wire: Wire) -> None:
+    """A message that repeats itself does not start a task twice, at any moment of it."""
+    runs: list[int] = []
+
+    async def step() -> None:
+        runs.append(1)
+        await anyio.sleep(10)
+
+    resonate.register(step)
+    async with resonate:
+        handle = await resonate.rpc("r", step).spawn()
+        for _ in range(3):
+            wire.inject(Execute("r", 0))
+            wire.inject(Execute("r", 1))
+        await anyio.sleep(1)
+        for version in range(4):
+            wire.inject(Execute("r", version))
+        await handle
+        for version in range(4):
+            wire.inject(Execute("r", version))
+        await anyio.sleep(1)
+    assert [1] == runs
+
+
+async def test_stale_messages(resonate: Resonate, wire: Wire) -> None:
+    """Messages about what is not known, or of another version, are of no effect."""
+    resonate.register(slow)
+    async with resonate:
+        wire.inject(Execute("never", 3))
+        handle = await resonate.run("r", slow, 10).spawn()
+        record = await Look(resonate).promise("r")
+        wire.inject(Execute("r", 17))
+        wire.inject(Unblock(record))
+        await anyio.sleep(1)
+        assert not await handle.done()
+        assert "done" == await handle
+
+
+async def test_unblock_that_comes_twice(resonate: Resonate, wire: Wire) -> None:
+    """A settlement that is told twice is handed over once."""
+
+    async def workflow(ctx: Context) -> list[str]:
+        first = await ctx.promise().named("a").returns(str)
+        wire.inject(Unblock(await Look(resonate).promise("w.a")))
+        return [first, await ctx.promise().named("b").returns(str)]
+
+    resonate.register(workflow)
+    async with resonate:
+        handle = await resonate.run("w", workflow).spawn()
+        await anyio.sleep(1)
+        await resonate.promises.resolve("w.a", "A")
+        await anyio.sleep(1)
+        await resonate.promises.resolve("w.b", "B")
+        assert ["A", "B"] == await handle
+
+
+async def test_unblock_that_says_pending(resonate: Resonate, wire: Wire) -> None:
+    """A message about a promise that is still pending wakes nobody."""
+
+    async def workflow(ctx: Context) -> str:
+        return await ctx.promise().returns(str)
+
+    resonate.register(workflow)
+    async with resonate:
+        handle = await resonate.run("w", workflow).spawn()
+        await anyio.sleep(1)
+        record = await Look(resonate).promise("w.promise-1")
+        assert record.state is PromiseState.PENDING
+        wire.inject(Unblock(record))
+        await anyio.sleep(1)
+        assert not await handle.done()
+        await resonate.promises.resolve("w.promise-1", "A")
+        assert "A" == await handle
+
+
+async def test_keyboard_interrupt_is_not_recorded(wire: Wire) -> None:
+    """A program that is ending is no outcome: nothing is recorded, and the step runs again at the next start."""
+    runs: list[int] = []
+
+    async def step() -> str:
+        runs.append(1)
+        if runs == [1]:
+            raise KeyboardInterrupt
+        return "done"
+
+    async def workflow(ctx: Context) -> str:
+        return await ctx.run(step)
+
+    resonate = Resonate(network=wire, pid="p")
+    resonate.register(workflow)
+    with pytest.raises((KeyboardInterrupt, BaseExceptionGroup)):
+        async with resonate:
+            await resonate.run("w", workflow)
+    assert [] == wire.settled()
+    async with resonate:
+        assert "done" == await (await resonate.get("w"))
+    assert [1, 1] == runs
+
+
+async def test_cancellation_that_nobody_asked_for(resonate: Resonate) -> None:
+    """A cancellation that escapes from a helper, and comes from no scope of the engine's, is a failure on record."""
+    if anyio.get_cancelled_exc_class().__module__ != "asyncio.exceptions":
+        pytest.skip("trio has no cancellations that nobody asked for")
+    import asyncio  # noqa: PLC0415 - only there
+
+    async def helper() -> None:
+        await asyncio.sleep(100)
+
+    async def step() -> None:
+        task = asyncio.ensure_future(helper())
+        await asyncio.sleep(1)
+        task.cancel()
+        await task
+
+    async def workflow(ctx: Context) -> str:
+        try:
+            await ctx.run(step)
+        except Exception as exc:  # noqa: BLE001 - which one is the question
+            return type(exc).__name__
+        return "nothing"
+
+    resonate.register(workflow)
+    async with resonate:
+        with anyio.fail_after(100):
+            result = await resonate.run("w", workflow)
+        assert "rejected" == (await resonate.promises.get("w.step-1")).state
+    assert "nothing" != result
+
+
+async def test_lease_outlives_its_ttl(network: LocalNetwork) -> None:
+    """A lease is kept up for as long as the process lives: nobody else runs what runs here."""
+    runs: list[str] = []
+
+    async def step() -> None:
+        runs.append("run")
+        await anyio.sleep(1000)
+
+    first = Resonate(network=network, pid="a", ttl=60)
+    second = Resonate(network=network, pid="b", ttl=60)
+    first.register(step)
+    second.register(step)
+    async with first, second:
+        await first.run("r", step)
+    assert ["run"] == runs
