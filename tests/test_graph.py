@@ -147,6 +147,13 @@ def test_the_origin_is_the_first_segment() -> None:
 def test_history_is_asked_once_for_each_record() -> None:
     """A record that a replay has taken is forgotten."""
     record = Promise(id="a.b", timeout_at=1, created_at=0)
-    history = History.of([record], complete=True)
+    history = History.of([record])
 
     assert [history.take("a.b"), history.take("a.b"), len(history)] == [record, None, 0]
+
+
+def test_history_counts_what_shares_the_branch() -> None:
+    """Remote records are no part of what each lease brings along."""
+    local, remote = (Promise(id=id, timeout_at=1, created_at=0) for id in ("a.b", "a.c"))
+
+    assert History.of([local], [local, remote]).local == 1
