@@ -19,7 +19,7 @@
     * DurableCancelledError: it was cancelled
   * NonDeterminismError: a replay asked for something else than what is recorded
   * ExecutionMismatch: the id belongs to a call of another function or version
-  * NotFound: nothing is recorded under the id
+  * NotFound (also LookupError): nothing is recorded under the id
   * RequestError: the engine refused or failed a request (`status`, `kind`)
   * StoreError: the database file cannot be used
     * StoreInUse: another process owns the file (`pid`)

@@ -56,7 +56,9 @@ def check_root_id(id: str, *, prefix: str = "") -> str:
         InvalidId: it is empty, too long, or has a character that separates ids.
     """
     if not isinstance(id, str):
-        msg = f"an id is a string, not {type(id).__name__}: {id!r}"
+        found = f"{type(id).__name__}: {id!r}"
+        hint = "; the id comes first, then the function: run('some-id', func, ...)" if callable(id) else ""
+        msg = f"an id is a string, not {found}{hint}"
         raise InvalidId(msg)
     if not id:
         msg = "an id must not be empty"

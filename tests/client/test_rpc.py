@@ -149,7 +149,7 @@ async def test_a_worker_that_does_not_know_the_function_leaves_it(
         async with knowing:
             assert await handle == "done"
 
-    assert "'special' is not registered" in caplog.text
+    assert "'special (version 1)' is not registered" in caplog.text
 
 
 async def test_arguments_that_do_not_fit_are_left_for_another_worker(

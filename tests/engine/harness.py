@@ -307,6 +307,10 @@ class Look:
         response = await self._connection.request(PromiseSearch(limit=1000))
         return {promise.id: promise.state.value for promise in response.promises}
 
+    async def request(self, request: Request) -> Response:
+        """Send any request, as another program would."""
+        return await self._connection.request(request)
+
     async def settle(self, id: str, value: object, resonate: Resonate, state: str = "resolved") -> None:
         """Settle a promise as somebody outside would, past the client."""
         request = PromiseSettle(id=id, state=PromiseState(state), value=resonate._codec.encode(value))

@@ -11,7 +11,7 @@ from anyio import CancelScope
 
 from resonate_anyio import Context, DurableFuture, Resonate
 
-from .harness import Look, Oops, Wire
+from .harness import Look, Oops, Wire, World, settles
 
 
 async def double(x: int) -> int:
@@ -395,3 +395,23 @@ async def test_root_cancelled_from_outside(resonate: Resonate) -> None:
         assert {"w", "w.child-1", "w.child-1.slow-1"} == {
             id for id, state in (await Look(resonate).states()).items() if state == "rejected_canceled"
         }
+
+
+async def test_crash_while_failing(world: World) -> None:
+    """A process that dies between the cancelling of children and its own end fails in the same way after it."""
+
+    async def workflow(ctx: Context) -> None:
+        await ctx.promise().spawn()
+        await ctx.run(slow).spawn()
+        await ctx.run(fail, "unseen").spawn()
+        await ctx.sleep(1)
+        raise Oops
+
+    process = world.process(workflow)
+    process.kill_at(settles("w"), answered=False)
+    await world.run_until_killed(process, "w", workflow)
+    async with world.process(workflow) as process:
+        with pytest.raises(Oops) as caught:
+            await (await process.resonate.get("w"))
+        assert [("w", "rejected")] == process.wire.settled()
+    assert ["its child 'w.fail-1' failed as well: ValueError: unseen"] == caught.value.__notes__

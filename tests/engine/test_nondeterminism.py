@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import anyio
 import pytest
 
 from resonate_anyio import Context, NonDeterminismError, NotFound, RequestError, durable
@@ -240,3 +241,37 @@ async def test_changed_sleep(world: World) -> None:
     async with world.process(workflow) as process:
         assert 2 == await (await process.resonate.get("w", int))
     assert 11_000 > world.clock() - start
+
+
+async def test_difference_in_a_spawned_child(world: World) -> None:
+    """A difference anywhere halts the whole execution: leaves that run beside it are cut, and nothing is recorded."""
+    changed = False
+    cut: list[str] = []
+
+    async def slow() -> None:
+        try:
+            await anyio.sleep(1000)
+        finally:
+            cut.append("slow")
+
+    async def child(ctx: Context) -> None:
+        await ctx.run(triple if changed else double, 1).named("step")
+        await ctx.sleep(100)
+
+    async def workflow(ctx: Context) -> None:
+        await ctx.run(slow).spawn()
+        await ctx.run(child).spawn()
+        await ctx.sleep(100)
+
+    async with world.process(workflow) as process:
+        await process.resonate.run("w", workflow).spawn()
+        await anyio.sleep(1)
+        process.kill()
+    changed = True
+    async with world.process(workflow) as process:
+        start = anyio.current_time()
+        with pytest.raises(NonDeterminismError, match="'w.child-1.step'"):
+            await (await process.resonate.get("w"))
+        assert 1 > anyio.current_time() - start
+        assert [] == process.wire.settled()
+    assert ["slow", "slow"] == cut

@@ -12,7 +12,7 @@ from anyio import CancelScope
 from resonate_anyio import Context, NotRunning, Resonate, UsageError
 from resonate_anyio.networks import LocalNetwork
 
-from .harness import Look, Oops, Wire
+from .harness import Look, Oops, Wire, nothing
 
 
 async def double(x: int) -> int:
@@ -477,3 +477,61 @@ async def test_code_that_does_not_stop(resonate: Resonate) -> None:
         assert isinstance(wire, Wire)
         wire.before = watch
     assert ["code", "release"] == order
+
+
+async def test_acquire_during_the_stop(resonate: Resonate, wire: Wire) -> None:
+    """A task that is acquired while the block ends is given back at once, without being run."""
+    runs: list[int] = []
+
+    async def step() -> str:
+        runs.append(1)
+        return "done"
+
+    async def stall(request: Any) -> None:
+        if request.kind == "task.acquire":
+            await anyio.sleep(5)
+
+    wire.before = stall
+    resonate.register(step)
+    async with resonate:
+        await resonate.rpc("r", step).spawn()
+        await anyio.sleep(1)
+    assert [] == runs
+    assert ["task.acquire", "task.release"] == wire.kinds[-2:]
+    async with resonate:
+        assert "done" == await (await resonate.get("r"))
+
+
+async def test_start_during_the_stop(resonate: Resonate, wire: Wire) -> None:
+    """A root whose start is under way when the block ends is on record, and runs at the next start."""
+    told: list[str] = []
+
+    async def stall(request: Any) -> None:
+        if request.kind == "task.create":
+            await anyio.sleep(5)
+
+    async def call() -> None:
+        with pytest.raises(NotRunning):
+            await resonate.run("r", double, 1)
+        told.append("caller")
+
+    wire.before = stall
+    resonate.register(double)
+    async with anyio.create_task_group() as tasks:
+        async with resonate:
+            tasks.start_soon(call)
+            await anyio.sleep(1)
+        await anyio.sleep(10)
+        assert ["caller"] == told
+    wire.before = nothing
+    async with resonate:
+        assert 2 == await resonate.run("r", double, 1)
+
+
+async def test_stopped_twice(resonate: Resonate) -> None:
+    """Stopping twice, and leaving the block after stopping, is fine."""
+    async with resonate, anyio.create_task_group() as tasks:
+        tasks.start_soon(resonate.stop)
+        tasks.start_soon(resonate.stop)
+    async with resonate:
+        pass

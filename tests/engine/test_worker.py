@@ -8,7 +8,7 @@ import anyio
 import pytest
 
 from resonate_anyio import Context, NotRegistered, Resonate, StoreError
-from resonate_anyio._protocol import Execute, PromiseState, Unblock
+from resonate_anyio._protocol import Execute, PromiseState, TaskRelease, Unblock
 from resonate_anyio.networks import LocalNetwork
 
 from .harness import Look, Unreachable, Wanted, Wire, creates, settles
@@ -367,6 +367,51 @@ async def test_cancellation_that_nobody_asked_for(resonate: Resonate) -> None:
             result = await resonate.run("w", workflow)
         assert "rejected" == (await resonate.promises.get("w.step-1")).state
     assert "nothing" != result
+
+
+async def test_lost_lease(resonate: Resonate) -> None:
+    """An execution whose lease somebody else has ended is dropped with nothing written, and runs again from its records."""
+    runs: list[str] = []
+
+    async def step(name: str) -> str:
+        runs.append(name)
+        return name
+
+    async def workflow(ctx: Context) -> str:
+        await ctx.run(step, "first")
+        await anyio.sleep(10)
+        return await ctx.rpc(step, "remote")
+
+    resonate.register(workflow)
+    resonate.register(step)
+    async with resonate:
+        handle = await resonate.run("w", workflow).spawn()
+        await anyio.sleep(5)
+        look = Look(resonate)
+        await look.request(TaskRelease(id="w", version=(await look.task("w")).version))
+        with anyio.fail_after(200):
+            assert "remote" == await handle
+        assert 1 < (await look.task("w")).version
+    assert ["first", "remote"] == runs
+
+
+async def test_lost_lease_at_the_end(resonate: Resonate, wire: Wire) -> None:
+    """An execution that finds at its end that its task is not its own any more records nothing."""
+    runs: list[int] = []
+
+    async def step() -> str:
+        runs.append(1)
+        await anyio.sleep(10)
+        return f"run {len(runs)}"
+
+    resonate.register(step)
+    async with resonate:
+        handle = await resonate.run("r", step).spawn()
+        await anyio.sleep(5)
+        look = Look(resonate)
+        await look.request(TaskRelease(id="r", version=(await look.task("r")).version))
+        with anyio.fail_after(200):
+            assert "run 2" == await handle
 
 
 async def test_lease_outlives_its_ttl(network: LocalNetwork) -> None:

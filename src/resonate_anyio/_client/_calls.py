@@ -127,7 +127,7 @@ class StartCall(RootCall[T]):
         )
 
     def _handle(self, execution: Execution | None = None) -> Handle[T]:
-        return Handle(self._id, self._type, self._resonate._worker, execution)
+        return Handle(self._id, self._type, self._resonate._worker_for, execution)
 
     def _check_same(self, promise: Promise, asked: Value) -> None:
         """Whoever uses an id a second time means the same call."""

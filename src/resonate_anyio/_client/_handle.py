@@ -30,7 +30,7 @@ class Handle(Generic[T]):
 
     id: str
     _type: Any
-    _worker: Callable[[], Worker]
+    _worker: Callable[[str, str | None], Worker]
     _execution: Execution | None = None
 
     def __await__(self) -> Generator[Any, Any, T]:
@@ -47,21 +47,21 @@ class Handle(Generic[T]):
             DecodeError: what is recorded does not fit the type that was asked for.
             NotRunning: the `Resonate` object was stopped first.
         """
-        worker = self._worker()
+        worker = self._worker(f"the result of {self!r}", "ctx.rpc()")
         record = await worker.settled(self.id, self._execution)
         live = None if self._execution is None else self._execution.root.live
         return cast("T", value_of(record, self._type, worker.codec, live=live))
 
     async def done(self) -> bool:
         """Ask whether the execution has ended, without waiting for it."""
-        return not (await get_promise(self._worker().connection, self.id)).pending
+        return not (await get_promise(self._worker(f"done() of {self!r}", None).connection, self.id)).pending
 
     async def cancel(self) -> None:
         """Cancel the execution: its promise is settled, its local code ended, what is pending below it cancelled.
 
         An execution that has already ended stays as it is.
         """
-        await self._worker().cancel(self.id)
+        await self._worker(f"cancel() of {self!r}", None).cancel(self.id)
 
     def __repr__(self) -> str:
         return f"<Handle {self.id}>"

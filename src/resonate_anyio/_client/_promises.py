@@ -74,7 +74,7 @@ class Promises:
     """Durable promises by hand. Ids are taken as they are: `RESONATE_PREFIX` is not applied."""
 
     _codec: Codec
-    _worker: Callable[[str], Worker]
+    _worker: Callable[[str, str | None], Worker]
 
     async def create(
         self,
@@ -98,7 +98,7 @@ class Promises:
         if not isinstance(id, str) or not id:
             msg = f"the id of a promise is a string that is not empty, not {id!r}"
             raise InvalidArgument(msg)
-        worker = self._worker("create")
+        worker = self._worker("resonate.promises.create()", "ctx.promise()")
         request = PromiseCreate(
             id=id, timeout_at=check_deadline(timeout_at), param=self._encode(param), tags=check_tags(tags)
         )
@@ -111,7 +111,7 @@ class Promises:
         Raises:
             NotFound: there is none.
         """
-        return self._public(await get_promise(self._worker("get").connection, id))
+        return self._public(await get_promise(self._worker("resonate.promises.get()", "ctx.promise()").connection, id))
 
     async def settle(self, id: str, state: Settlement, value: object = None) -> DurablePromise:
         """Settle a promise, or return it as it was settled before: the first one wins.
@@ -128,21 +128,23 @@ class Promises:
             InvalidArgument: the state is none of the three.
             EncodeError: the value cannot be turned into JSON.
         """
-        settlement = check_settlement(state)
-        encoded = EMPTY if settlement is PromiseState.CANCELED and value is None else self._encode(value)
-        return self._public(await self._worker("settle").settle(id, settlement, encoded))
+        return await self._settle("resonate.promises.settle()", id, check_settlement(state), value)
 
     async def resolve(self, id: str, value: object = None) -> DurablePromise:
         """Settle a promise with a value; see `settle`."""
-        return await self.settle(id, "resolved", value)
+        return await self._settle("resonate.promises.resolve()", id, PromiseState.RESOLVED, value)
 
     async def reject(self, id: str, error: object = None) -> DurablePromise:
         """Settle a promise with an error: an exception, or any JSON value; see `settle`."""
-        return await self.settle(id, "rejected", error)
+        return await self._settle("resonate.promises.reject()", id, PromiseState.REJECTED, error)
 
     async def cancel(self, id: str) -> DurablePromise:
         """Cancel a promise: whoever waits gets `DurableCancelledError`. A running execution of that id is ended."""
-        return await self.settle(id, "rejected_canceled")
+        return await self._settle("resonate.promises.cancel()", id, PromiseState.CANCELED, None)
+
+    async def _settle(self, call: str, id: str, state: PromiseState, value: object) -> DurablePromise:
+        encoded = EMPTY if state is PromiseState.CANCELED and value is None else self._encode(value)
+        return self._public(await self._worker(call, "ctx.promise()").settle(id, state, encoded))
 
     async def search(
         self, *, state: State | None = None, tags: Mapping[str, str] | None = None
@@ -151,7 +153,7 @@ class Promises:
 
         Rows are as stored: one whose deadline has just passed may still say `pending`.
         """
-        worker = self._worker("search")
+        worker = self._worker("resonate.promises.search()", "ctx.promise()")
         wanted = None if state is None else check_state(state)
         tags = check_tags(tags)
         cursor: str | None = None

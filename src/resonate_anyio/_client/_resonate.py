@@ -19,7 +19,7 @@ from .._codec import Codec
 from .._engine._context import Context
 from .._engine._dependencies import Dependencies
 from .._engine._frame import current_frame
-from .._engine._functions import Function, Registry, check_call
+from .._engine._functions import Function, Kind, Registry, check_call
 from .._engine._info import Info
 from .._engine._leaf import Threads
 from .._engine._requests import get_promise
@@ -116,9 +116,9 @@ class Resonate:
         self._codec = Codec() if converter is None else Codec(converter)
         self._running: _Running | None = None
         self._entered = False
-        self.promises = Promises(self._codec, lambda verb: self._worker_for(f"resonate.promises.{verb}"))
+        self.promises = Promises(self._codec, self._worker_for)
         """Durable promises by hand."""
-        self.schedules = Schedules(self._codec, lambda verb: self._worker_for(f"resonate.schedules.{verb}"))
+        self.schedules = Schedules(self._codec, self._worker_for)
         """Schedules by hand."""
 
     @classmethod
@@ -273,9 +273,10 @@ class Resonate:
             InvalidArgument: it cannot be called with these arguments.
         """
         self._check_world("resonate.run()", "ctx.run()")
+        full = self._full_id(id)
         function = self._registered(func)
         check_call(function, args, kwargs)
-        return RunCall(self, "run", self._full_id(id), function, args, kwargs, function.returns)
+        return RunCall(self, "run", full, function, args, kwargs, function.returns)
 
     @overload
     def rpc(
@@ -306,9 +307,10 @@ class Resonate:
             InvalidArgument: it cannot be called with these arguments.
         """
         self._check_world("resonate.rpc()", "ctx.rpc()")
+        full = self._full_id(id)
         callee = self._callee(func, args, kwargs)
         returns = Any if isinstance(callee, str) else callee.returns
-        return RpcCall(self, "rpc", self._full_id(id), callee, args, kwargs, returns)
+        return RpcCall(self, "rpc", full, callee, args, kwargs, returns)
 
     @overload
     def schedule(
@@ -357,7 +359,7 @@ class Resonate:
         worker = self._worker()
         full = id if "." in id else self._full_id(id)
         await get_promise(worker.connection, full)
-        return Handle(full, type_, self._worker, worker.executions.get(full))
+        return Handle(full, type_, self._worker_for, worker.executions.get(full))
 
     async def cancel(self, id: str) -> None:
         """Cancel an execution: its promise is settled, its local code ended, what is pending below it cancelled.
@@ -401,8 +403,9 @@ class Resonate:
     def _full_id(self, id: str) -> str:
         return check_root_id(id, prefix=self._settings.prefix)
 
-    def _worker_for(self, call: str) -> Worker:
-        self._check_world(call, "ctx.promise()")
+    def _worker_for(self, call: str, instead: str | None) -> Worker:
+        """The worker for a call that belongs outside of durable functions."""
+        self._check_world(call, instead)
         return self._worker()
 
     def _worker(self) -> Worker:
@@ -426,7 +429,11 @@ class Resonate:
         frame = current_frame.get()
         if frame is None:
             return
-        advice = f"use {instead} of its own context instead" if instead else "that belongs outside of durable functions"
+        advice = "that belongs outside of durable functions"
+        if instead is not None and frame.function.kind is Kind.WORKFLOW:
+            advice = f"use {instead} of its own context instead"
+        elif instead is not None:
+            advice = "a leaf makes no durable calls; annotate its first parameter with Context to make it a workflow"
         msg = (
             f"{call} was called inside the durable function {frame.function.name!r} ({frame.id!r}), where it would not "
             f"be part of its history; {advice}"

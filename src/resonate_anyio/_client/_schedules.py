@@ -78,7 +78,7 @@ class Schedules:
     """Schedules by hand. `resonate.schedule(...)` makes one that calls a function."""
 
     _codec: Codec
-    _worker: Callable[[str], Worker]
+    _worker: Callable[[str, str | None], Worker]
 
     async def create(
         self,
@@ -124,7 +124,9 @@ class Schedules:
             NotFound: there is none.
         """
         request = ScheduleGet(id=id)
-        return self._public(self._checked(request, await self._worker("get").connection.request(request), id))
+        return self._public(
+            self._checked(request, await self._worker("resonate.schedules.get()", None).connection.request(request), id)
+        )
 
     async def delete(self, id: str) -> None:
         """Delete the schedule. What it has fired runs on.
@@ -133,13 +135,13 @@ class Schedules:
             NotFound: there is none.
         """
         request = ScheduleDelete(id=id)
-        response = await self._worker("delete").connection.request(request)
+        response = await self._worker("resonate.schedules.delete()", None).connection.request(request)
         if response.status != 200:
             self._checked(request, response, id)
 
     async def search(self, *, tags: Mapping[str, str] | None = None) -> AsyncIterator[Schedule]:
         """Iterate over all schedules in the order of their ids, or those whose promises have all of these tags."""
-        worker = self._worker("search")
+        worker = self._worker("resonate.schedules.search()", None)
         tags = check_tags(tags)
         cursor: str | None = None
         while True:
@@ -151,7 +153,7 @@ class Schedules:
                 return
 
     async def _create(self, request: ScheduleCreate, made_at: tuple[str, int]) -> Schedule:
-        response = await self._worker("create").connection.request(request)
+        response = await self._worker("resonate.schedules.create()", None).connection.request(request)
         record = self._checked(request, response, request.id)
         wanted = _content(request)
         found = _content(record)

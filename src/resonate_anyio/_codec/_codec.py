@@ -74,17 +74,28 @@ class Codec:
         Raises:
             EncodeError: it has no JSON form, or would not come back as `type_`.
         """
+        return pack(self._checked(value, type_, f"the result of function {function!r}"))
+
+    def checked_json(self, value: object, type_: Any, *, what: str) -> JSON:
+        """Return a value as plain data that is JSON throughout and known to come back as `type_`.
+
+        Raises:
+            EncodeError: it has no JSON form, or would not come back; the message begins with `what`.
+        """
+        return loads(self._checked(value, type_, what))
+
+    def _checked(self, value: object, type_: Any, what: str) -> bytes:
         try:
             text = dumps(self.to_json(value, type_))
             self.from_json(loads(text), type_)
         except EncodeError as exc:
-            msg = f"the result of function {function!r} cannot be recorded: {exc}"
+            msg = f"{what} cannot be recorded: {exc}"
             raise EncodeError(msg) from exc
         except DecodeError as exc:
             reason = explained(exc.__cause__, type_) if isinstance(exc.__cause__, Exception) else str(exc)
-            msg = f"the result of function {function!r} does not fit its annotation {type_name(type_)}: {reason}"
+            msg = f"{what} does not fit its annotation {type_name(type_)}: {reason}"
             raise EncodeError(msg) from exc
-        return pack(text)
+        return text
 
     def to_json(self, value: object, type_: Any = Any) -> JSON:
         """Return a value as plain data, as `encode` does. Whether it is JSON throughout shows when it is written.

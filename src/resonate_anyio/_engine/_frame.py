@@ -63,6 +63,7 @@ class Frame(Node):
     ended: bool = field(default=False, init=False)
     namer: Namer = field(init=False)
     _scope: CancelScope = field(factory=CancelScope, init=False)
+    _spawned: bool = field(default=False, init=False)
     _stopped_by: str | None = field(default=None, init=False)
     _tasks: TaskGroup | None = field(default=None, init=False)
 
@@ -87,6 +88,7 @@ class Frame(Node):
         self._tasks.start_soon(child._run_spawned, name=child.id)
 
     async def _run_spawned(self) -> None:
+        self._spawned = True
         # Its outcome is on record: a cancellation that ended it has nothing to say to the task group.
         try:
             await self.run()
@@ -103,8 +105,7 @@ class Frame(Node):
             with self.execution.deadline(self), self._scope:
                 return await self._call()
         except get_cancelled_exc_class() as exc:
-            by = "scope" if self.parent is None else self.parent.reason_for_children()
-            return Stopped(by, cancellation=exc)
+            return Stopped(self._enclosing_reason(), cancellation=exc)
         finally:
             self.ended = True
         return TimedOut() if self._stopped_by is None else Stopped(self._stopped_by)
@@ -223,6 +224,12 @@ class Frame(Node):
                 return "parent"
             frame = frame.parent
         return "scope"
+
+    def _enclosing_reason(self) -> str:
+        """Why a scope around this frame was cancelled. What was spawned has only its caller's frame around it."""
+        if self._spawned:
+            return "parent"
+        return "scope" if self.parent is None else self.parent.reason_for_children()
 
     async def cancel(self, by: str) -> None:
         self.request_cancel(by)

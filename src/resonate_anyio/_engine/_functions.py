@@ -19,7 +19,6 @@ from .._codec import JSON, Call, Codec
 from .._errors import (
     AlreadyRegistered,
     DecodeError,
-    EncodeError,
     InvalidArgument,
     InvalidFunction,
     NotRegistered,
@@ -270,11 +269,8 @@ def encode_arguments(
         return [codec.to_json(value) for value in args], {k: codec.to_json(v) for k, v in kwargs.items()}
 
     def convert(value: object, hint: object, where: str) -> object:
-        try:
-            return codec.to_json(value, hint)
-        except EncodeError as exc:
-            msg = f"argument {where} of {function.name!r}: {exc}"
-            raise EncodeError(msg) from exc
+        # As the worker will read it: what does not fit is told to the caller, not to a log elsewhere.
+        return codec.checked_json(value, hint, what=f"argument {where} of {function.name!r}")
 
     return _converted(function, _bound(function, args, kwargs), convert)
 

@@ -14,7 +14,7 @@ from .._protocol import Promise
 
 Listener: TypeAlias = Callable[[Promise], None]
 
-_STOPPED: Final = "the Resonate object was stopped; what runs under this id is kept and goes on at the next start"
+STOPPED: Final = "the Resonate object was stopped; what runs under this id is kept and goes on at the next start"
 
 
 @define(eq=False)
@@ -84,7 +84,7 @@ class Waiting:
 
     def _check(self) -> None:
         if self.stopped:
-            raise NotRunning(_STOPPED)
+            raise NotRunning(STOPPED)
 
     async def pause(self, delay: float) -> None:
         """Wait so many seconds, or until the worker stops."""

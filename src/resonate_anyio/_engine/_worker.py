@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import logging
 import random as random_module
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from contextlib import asynccontextmanager, suppress
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager, suppress
 from typing import TYPE_CHECKING, Any, Final
 
 from anyio import CancelScope, ClosedResourceError, EndOfStream, Event, create_task_group, current_time, move_on_after
@@ -25,6 +25,7 @@ from .._errors import (
     NonDeterminismError,
     NotFound,
     NotRegistered,
+    NotRunning,
     RequestError,
     ResonateError,
 )
@@ -58,7 +59,7 @@ from ._frame import Frame
 from ._functions import Function, Registry, bind, encode_arguments
 from ._leaf import Threads
 from ._requests import descendants, get_promise, promise_of
-from ._waiting import Waiting
+from ._waiting import STOPPED, Waiting
 
 if TYPE_CHECKING:
     from ._context import Context
@@ -160,12 +161,26 @@ class Worker:
         self._tasks.start_soon(self._shielded, func, args, name=name)
 
     async def _shielded(self, func: Callable[..., Awaitable[None]], args: tuple[object, ...]) -> None:
+        with self._counted(), CancelScope(shield=True):
+            await func(*args)
+
+    @contextmanager
+    def _counted(self) -> Iterator[None]:
+        """End the count of a task that `stop` waits for."""
         try:
-            with CancelScope(shield=True):
-                await func(*args)
+            yield
         finally:
             self._running_tasks -= 1
             self._task_ended.set()
+
+    @contextmanager
+    def _under_way(self) -> Iterator[None]:
+        """Make `stop` wait for what is done in the block, in whatever task."""
+        if self.waiting.stopped:
+            raise NotRunning(STOPPED)
+        self._running_tasks += 1
+        with self._counted():
+            yield
 
     async def _grace(self) -> None:
         """Give running leaves time to end: what they have done is recorded then, and not done again."""
@@ -371,8 +386,8 @@ class Worker:
     async def invoke(self, create: PromiseCreate) -> tuple[Promise, Execution | None]:
         """Start a root here, or join what has its id. Returns its record, and its execution if it runs here."""
         await checkpoint()
-        # Not to be cancelled between taking the lease and using it.
-        with CancelScope(shield=True):
+        # Not to be cancelled between taking the lease and using it; and a worker that stops waits for that.
+        with self._under_way(), CancelScope(shield=True):
             started = await self._invoke(create)
         return started  # noqa: RET504 - to a type checker, a scope may swallow the return
 
