@@ -169,8 +169,10 @@ class Frame(Node):
     async def _call_and_join(self, context: Context) -> Ending:
         ending = await self._outcome_of(self.function.func(context, *self.args, **self.kwargs))
         if isinstance(ending, Returned):
-            for child in list(self.children.values()):
-                await child.wait()
+            # A task of the user's that outlives the function may call on meanwhile.
+            while pending := [child for child in self.children.values() if child.pending]:
+                for child in pending:
+                    await child.wait()
         return ending
 
     # Children

@@ -1,0 +1,114 @@
+"""What every test gets: both backends, time that it need not wait for, and a check that it leaves nothing behind.
+
+An async test runs once on asyncio and once on trio, each time on a fresh loop with virtual time. A test marked `wall`
+runs by the wall clock, for what virtual time does not see, and has a limit of its own.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import threading
+from collections.abc import Awaitable, Callable, Generator, Iterator
+from functools import wraps
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, settings
+
+from resonate_anyio.abc import Clock
+from resonate_anyio.networks import system_clock
+from resonate_anyio.testing import VirtualClock, virtual_backend
+
+WALL_LIMIT = 20.0
+"""Seconds that a test marked `wall` may take if it does not say otherwise."""
+
+SPARE_THREADS = ("AnyIO worker thread", "Trio thread")
+"""Names of threads that the backends keep for the next call."""
+
+settings.register_profile(
+    "resonate-anyio",
+    settings.get_profile(settings.get_current_profile_name()),
+    # Examples of one test share its fixtures here. Those that keep state are made inside the test.
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+    # A machine that is busy with something else must not fail a test.
+    deadline=None,
+)
+settings.load_profile("resonate-anyio")
+
+
+@pytest.fixture(params=["asyncio", "trio"])
+def anyio_backend(request: pytest.FixtureRequest) -> tuple[str, dict[str, Any]]:
+    """The backend of an async test and of its async fixtures, in virtual time unless the test is marked `wall`."""
+    name: str = request.param
+    return (name, {}) if _by_the_wall(request) else virtual_backend(name)
+
+
+@pytest.fixture
+def clock(request: pytest.FixtureRequest) -> Clock:
+    """The wall clock that goes with `anyio_backend`: it follows virtual time, or is the machine's own."""
+    return system_clock if _by_the_wall(request) else VirtualClock()
+
+
+@pytest.fixture(autouse=True)
+def no_threads_left(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Fail the test if a thread that it started outlives it."""
+    del request
+    before = set(threading.enumerate())
+    yield
+    started = [thread for thread in set(threading.enumerate()) - before if not thread.name.startswith(SPARE_THREADS)]
+    for thread in started:
+        # whoever has just been told to stop may take a moment
+        thread.join(timeout=1)
+    left = [thread.name for thread in started if thread.is_alive()]
+    assert [] == left
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> Generator[None, object, object]:
+    """Fail an async test that leaves a task without an owner."""
+    if inspect.iscoroutinefunction(pyfuncitem.obj):
+        pyfuncitem.obj = leaving_no_tasks(pyfuncitem.obj)
+    return (yield)
+
+
+def leaving_no_tasks(test: Callable[..., Awaitable[None]]) -> Callable[..., Awaitable[None]]:
+    """Return `test` with a check after it."""
+
+    @wraps(test)
+    async def checked(*args: object, **kwargs: object) -> None:
+        await test(*args, **kwargs)
+        assert set() == _tasks_without_owner()
+
+    return checked
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Hold tests to their form: each states its claim in a docstring, and those by the wall clock have a limit."""
+    tests = [item for item in items if isinstance(item, pytest.Function)]
+    if silent := [test.nodeid for test in tests if not inspect.getdoc(test.function)]:
+        msg = "a test states its claim in a docstring of one sentence: " + ", ".join(silent)
+        raise pytest.UsageError(msg)
+    for test in tests:
+        marker = test.get_closest_marker("wall")
+        if marker is not None and test.get_closest_marker("timeout") is None:
+            test.add_marker(pytest.mark.timeout(marker.kwargs.get("limit", WALL_LIMIT)))
+
+
+def _by_the_wall(request: pytest.FixtureRequest) -> bool:
+    return request.node.get_closest_marker("wall") is not None
+
+
+def _tasks_without_owner() -> set[asyncio.Task[Any]]:
+    try:
+        tasks = asyncio.all_tasks() - {asyncio.current_task()}
+    except RuntimeError:
+        # no asyncio loop here; in trio no task is without a parent
+        return set()
+    return {task for task in tasks if not _is_anyios(task)}
+
+
+def _is_anyios(task: asyncio.Task[Any]) -> bool:
+    # Tasks of a task group belong to whoever opened it (a fixture, say), and those of the test runner to itself.
+    frame = getattr(task.get_coro(), "cr_frame", None)
+    return frame is not None and frame.f_globals["__name__"].startswith("anyio.")
