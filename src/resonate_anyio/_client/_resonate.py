@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
 from datetime import timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar, Unpack, overload
 
 import anyio
 from anyio import CancelScope, CapacityLimiter
@@ -33,7 +33,7 @@ from ._calls import RpcCall, RunCall
 from ._handle import Handle
 from ._promises import Promises
 from ._schedules import ScheduleCall, Schedules
-from ._settings import DEFAULT_GRACE, DEFAULT_THREADS, DEFAULT_TTL, resolve, resolve_network
+from ._settings import DEFAULT_GRACE, DEFAULT_THREADS, DEFAULT_TTL, LocalSettings, resolve, resolve_network
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -122,12 +122,12 @@ class Resonate:
         """Schedules by hand."""
 
     @classmethod
-    def local(cls, path: str | os.PathLike[str] | None = None, **settings: Any) -> Resonate:
+    def local(cls, path: str | os.PathLike[str] | None = None, **settings: Unpack[LocalSettings]) -> Resonate:
         """Make one with an embedded engine, whatever the environment says.
 
         Args:
             path: the SQLite file that keeps the promises; None keeps them in memory, with this object.
-            settings: as for `Resonate`, without `url`, `store` and `network`.
+            settings: as for `Resonate`, without `url`, `token`, `store` and `network`.
         """
         store: Store = MemoryStore() if path is None else SQLiteStore(Path(path))
         return cls(network=LocalNetwork(store), **settings)

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from datetime import timedelta
 from secrets import token_hex
-from typing import Final
+from typing import Final, TypedDict
 
 from attrs import field, frozen
+from cattrs import Converter
 
 from .._engine._targets import any_of
 from .._errors import InvalidArgument, UsageError
@@ -22,6 +23,18 @@ DEFAULT_PORT: Final = "8001"
 DEFAULT_TTL: Final = 60.0
 DEFAULT_GRACE: Final = 10.0
 DEFAULT_THREADS: Final = 40
+
+
+class LocalSettings(TypedDict, total=False):
+    """The settings that `Resonate.local` takes besides its path; see `Resonate`."""
+
+    group: str | None
+    pid: str | None
+    ttl: float | timedelta
+    prefix: str | None
+    converter: Converter | None
+    grace: float | timedelta
+    threads: int
 
 
 @frozen(kw_only=True)
