@@ -530,8 +530,12 @@ async def test_start_during_the_stop(resonate: Resonate, wire: Wire) -> None:
 
 async def test_stopped_twice(resonate: Resonate) -> None:
     """Stopping twice, and leaving the block after stopping, is fine."""
-    async with resonate, anyio.create_task_group() as tasks:
-        tasks.start_soon(resonate.stop)
-        tasks.start_soon(resonate.stop)
+    resonate.register(double)
     async with resonate:
-        pass
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(resonate.stop)
+            tasks.start_soon(resonate.stop)
+        with pytest.raises(NotRunning):
+            await resonate.run("r", double, 1)
+    async with resonate:
+        assert 2 == await resonate.run("r", double, 1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 import anyio
@@ -339,11 +340,9 @@ async def test_keyboard_interrupt_is_not_recorded(wire: Wire) -> None:
     assert [1, 1] == runs
 
 
+@pytest.mark.parametrize("anyio_backend", ["asyncio"], indirect=True)
 async def test_cancellation_that_nobody_asked_for(resonate: Resonate) -> None:
     """A cancellation that escapes from a helper, and comes from no scope of the engine's, is a failure on record."""
-    if anyio.get_cancelled_exc_class().__module__ != "asyncio.exceptions":
-        pytest.skip("trio has no cancellations that nobody asked for")
-    import asyncio  # noqa: PLC0415 - only there
 
     async def helper() -> None:
         await asyncio.sleep(100)

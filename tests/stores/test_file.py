@@ -274,3 +274,13 @@ def test_local_disks_are_taken(path: str, tmp_path: Path) -> None:
     mounts.write_text(MOUNTS)
     refuse_network(path, mounts)
     refuse_network(path, tmp_path / "absent")
+
+
+def test_a_directory_is_refused(tmp_path: Path) -> None:
+    """A directory is no file; the error says so and proposes one in it, and nothing is put beside it."""
+    place = tmp_path / "place"
+    place.mkdir()
+    with pytest.raises(StoreError, match=r"place is a directory; name a file in it, e\.g\. .*resonate\.db"):
+        SQLiteStore(place).open()
+
+    assert [place] == list(tmp_path.iterdir())

@@ -96,7 +96,7 @@ class LocalNetwork(Network):
         if session.loop != loop:
             msg = (
                 "this LocalNetwork is in use in another event loop; one engine lives in one loop, so give this one a "
-                "network and a store of its own, or share the engine with `resonate-anyio dev`"
+                "network and a store of its own"
             )
             raise UsageError(msg)
 

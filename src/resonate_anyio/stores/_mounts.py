@@ -53,8 +53,8 @@ def refuse_network(path: str, mounts: Path = _MOUNTS) -> None:
     filesystem = _filesystem(path, mounts)
     if filesystem in _NETWORKED:
         msg = (
-            f"{path} lies on a network file system ({filesystem}), where SQLite's locks cannot be trusted; put the "
-            f"file on a local disk, or share one engine between machines with `resonate-anyio dev`"
+            f"{path} lies on a network file system ({filesystem}), where SQLite's locks cannot be trusted; "
+            f"put the file on a local disk"
         )
         raise StoreError(msg)
 

@@ -76,6 +76,10 @@ class SQLiteStore(Store):
             msg = f"{self._path} is open already; one engine uses a store at a time, so share its LocalNetwork"
             raise StoreError(msg)
 
+        if os.path.isdir(self._path):  # noqa: PTH112 - a path is a str here, as SQLite wants it
+            msg = f"{self._path} is a directory; name a file in it, e.g. {os.path.join(self._path, 'resonate.db')!r}"  # noqa: PTH118
+            raise StoreError(msg)
+
         refuse_network(self._path)
         with _errors_named(self._path), ExitStack() as stack:
             _look_before(self._path)
@@ -132,8 +136,8 @@ class SQLiteStore(Store):
         if use.pid != os.getpid():
             msg = (
                 f"{self._path} was opened by process {use.pid}, and this is its forked child {os.getpid()}; a SQLite "
-                f"connection must not be carried over a fork. Fork before opening the store, start the child with "
-                f"multiprocessing's 'spawn', or share the engine between processes with `resonate-anyio dev`"
+                f"connection must not be carried over a fork. Fork before opening the store, or start the child with "
+                f"multiprocessing's 'spawn' and give it a file of its own"
             )
             raise StoreError(msg)
 
