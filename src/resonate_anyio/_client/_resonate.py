@@ -18,13 +18,12 @@ from attrs import define
 from .._codec import Codec
 from .._engine._context import Context
 from .._engine._dependencies import Dependencies
-from .._engine._frame import current_frame
-from .._engine._functions import Function, Kind, Registry, check_call
+from .._engine._functions import Function, Registry, check_call
 from .._engine._info import Info
 from .._engine._leaf import Threads
 from .._engine._requests import get_promise
 from .._engine._worker import Worker
-from .._errors import InvalidArgument, InvalidFunction, NotRegistered, NotRunning, UsageError, WrongWorld
+from .._errors import InvalidArgument, InvalidFunction, NotRegistered, NotRunning, UsageError
 from .._graph import check_root_id
 from ..abc import Network, Store
 from ..networks import LocalNetwork
@@ -34,6 +33,7 @@ from ._handle import Handle
 from ._promises import Promises
 from ._schedules import ScheduleCall, Schedules
 from ._settings import DEFAULT_GRACE, DEFAULT_THREADS, DEFAULT_TTL, LocalSettings, resolve, resolve_network
+from ._worlds import check_world
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -183,7 +183,7 @@ class Resonate:
         if self._entered:
             msg = "this Resonate object is running already; an object is entered once at a time: make another one"
             raise UsageError(msg)
-        self._check_world("async with resonate", None)
+        check_world("async with resonate", None)
         self._entered = True
         try:
             async with AsyncExitStack() as stack:
@@ -225,7 +225,7 @@ class Resonate:
 
     async def stop(self) -> None:
         """Stop in order, as leaving the block does, and wait until that is done. What waits here gets `NotRunning`."""
-        self._check_world("resonate.stop()", None)
+        check_world("resonate.stop()", None)
         if self._running is not None:
             self._check_loop(self._running)
             await self._running.worker.stop()
@@ -235,7 +235,7 @@ class Resonate:
 
         Nothing else in this package installs signal handlers.
         """
-        self._check_world("resonate.serve()", None)
+        check_world("resonate.serve()", None)
         worker = self._worker()
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(_stop_on_signal, worker)
@@ -272,7 +272,7 @@ class Resonate:
             NotRegistered: the function is not registered.
             InvalidArgument: it cannot be called with these arguments.
         """
-        self._check_world("resonate.run()", "ctx.run()")
+        check_world("resonate.run()", "ctx.run()")
         full = self._full_id(id)
         function = self._registered(func)
         check_call(function, args, kwargs)
@@ -306,7 +306,7 @@ class Resonate:
             NotRegistered: a function was given that is not registered.
             InvalidArgument: it cannot be called with these arguments.
         """
-        self._check_world("resonate.rpc()", "ctx.rpc()")
+        check_world("resonate.rpc()", "ctx.rpc()")
         full = self._full_id(id)
         callee = self._callee(func, args, kwargs)
         returns = Any if isinstance(callee, str) else callee.returns
@@ -338,7 +338,7 @@ class Resonate:
             InvalidArgument: the name or the cron expression is not valid, or the arguments do not fit.
             NotRegistered: a function was given that is not registered.
         """
-        self._check_world("resonate.schedule()", "ctx.detached()")
+        check_world("resonate.schedule()", "ctx.detached()")
         return ScheduleCall(self, name, cron, self._callee(func, args, kwargs), args, kwargs)
 
     @overload
@@ -355,7 +355,7 @@ class Resonate:
         Raises:
             NotFound: there is none.
         """
-        self._check_world("resonate.get()", "ctx.rpc() or ctx.promise()")
+        check_world("resonate.get()", "ctx.rpc() or ctx.promise()")
         worker = self._worker()
         full = id if "." in id else self._full_id(id)
         await get_promise(worker.connection, full)
@@ -367,7 +367,7 @@ class Resonate:
         Raises:
             NotFound: there is none.
         """
-        self._check_world("resonate.cancel()", None)
+        check_world("resonate.cancel()", None)
         await self._worker().cancel(id if "." in id else self._full_id(id))
 
     async def resume(self, id: str) -> None:
@@ -377,7 +377,7 @@ class Resonate:
             NotFound: there is none.
             RequestError: it is not halted.
         """
-        self._check_world("resonate.resume()", None)
+        check_world("resonate.resume()", None)
         await self._worker().resume(id if "." in id else self._full_id(id))
 
     # Inside
@@ -405,7 +405,7 @@ class Resonate:
 
     def _worker_for(self, call: str, instead: str | None) -> Worker:
         """The worker for a call that belongs outside of durable functions."""
-        self._check_world(call, instead)
+        check_world(call, instead)
         return self._worker()
 
     def _worker(self) -> Worker:
@@ -423,22 +423,6 @@ class Resonate:
         if current_token() != running.token:
             msg = "this Resonate object runs in another event loop; make one for each loop"
             raise NotRunning(msg)
-
-    @staticmethod
-    def _check_world(call: str, instead: str | None) -> None:
-        frame = current_frame.get()
-        if frame is None:
-            return
-        advice = "that belongs outside of durable functions"
-        if instead is not None and frame.function.kind is Kind.WORKFLOW:
-            advice = f"use {instead} of its own context instead"
-        elif instead is not None:
-            advice = "a leaf makes no durable calls; annotate its first parameter with Context to make it a workflow"
-        msg = (
-            f"{call} was called inside the durable function {frame.function.name!r} ({frame.id!r}), where it would not "
-            f"be part of its history; {advice}"
-        )
-        raise WrongWorld(msg)
 
     def __repr__(self) -> str:
         state = "running" if self._running is not None else "not running"

@@ -173,6 +173,8 @@ class Frame(Node):
             while pending := [child for child in self.children.values() if child.pending]:
                 for child in pending:
                     await child.wait()
+        # From here on such a call would come too late to be waited for.
+        self.ended = True
         return ending
 
     # Children

@@ -23,6 +23,7 @@ from .._errors import (
     InvalidFunction,
     NotRegistered,
 )
+from .._protocol import Value
 from .._time import seconds
 from ._retry import RetryPolicy
 from ._signatures import Details, Kind, inspect_callable, is_given_by_engine
@@ -273,6 +274,17 @@ def encode_arguments(
         return codec.checked_json(value, hint, what=f"argument {where} of {function.name!r}")
 
     return _converted(function, _bound(function, args, kwargs), convert)
+
+
+def encode_remote_call(
+    codec: Codec, func: Function | str, version: int | None, args: Sequence[object], kwargs: Mapping[str, object]
+) -> Value:
+    """What is recorded with a call that any worker may run."""
+    function = None if isinstance(func, str) else func
+    name = func if isinstance(func, str) else func.name
+    known = 1 if function is None else function.version
+    json_args, json_kwargs = encode_arguments(function, codec, args, kwargs)
+    return codec.encode_call(name, version or known, json_args, json_kwargs)
 
 
 def bind(function: Function, codec: Codec, call: Call) -> tuple[list[Any], dict[str, Any]]:

@@ -14,7 +14,7 @@ from .._protocol import Promise
 
 Listener: TypeAlias = Callable[[Promise], None]
 
-STOPPED: Final = "the Resonate object was stopped; what runs under this id is kept and goes on at the next start"
+_STOPPED: Final = "the Resonate object was stopped; what runs under this id is kept and goes on at the next start"
 
 
 @define(eq=False)
@@ -73,18 +73,23 @@ class Waiting:
         Raises:
             NotRunning: the worker stopped.
         """
-        self._check()
+        self.check()
         ticket = object()
         self._events[ticket] = event
         try:
             await event.wait()
         finally:
             del self._events[ticket]
-        self._check()
+        self.check()
 
-    def _check(self) -> None:
+    def check(self) -> None:
+        """See that the worker has not stopped.
+
+        Raises:
+            NotRunning: it has.
+        """
         if self.stopped:
-            raise NotRunning(STOPPED)
+            raise NotRunning(_STOPPED)
 
     async def pause(self, delay: float) -> None:
         """Wait so many seconds, or until the worker stops."""

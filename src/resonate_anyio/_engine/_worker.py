@@ -9,12 +9,11 @@ from __future__ import annotations
 
 import logging
 import random as random_module
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
-from contextlib import asynccontextmanager, contextmanager, suppress
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager, suppress
 from typing import TYPE_CHECKING, Any, Final
 
 from anyio import CancelScope, ClosedResourceError, EndOfStream, Event, create_task_group, current_time, move_on_after
-from anyio.abc import TaskGroup
 from anyio.lowlevel import checkpoint
 from attrs import define, field
 
@@ -25,7 +24,6 @@ from .._errors import (
     NonDeterminismError,
     NotFound,
     NotRegistered,
-    NotRunning,
     RequestError,
     ResonateError,
 )
@@ -53,13 +51,14 @@ from .._protocol import (
 )
 from ..abc import Connection, Identity, Network
 from ._children import DETACHED_TAG, PARENT_TAG, make_info
+from ._crew import Crew
 from ._dependencies import Dependencies
 from ._execution import Drop, Execution, lineage
 from ._frame import Frame
-from ._functions import Function, Registry, bind, encode_arguments
+from ._functions import Function, Registry, bind
 from ._leaf import Threads
 from ._requests import descendants, get_promise, promise_of
-from ._waiting import STOPPED, Waiting
+from ._waiting import Waiting
 
 if TYPE_CHECKING:
     from ._context import Context
@@ -70,17 +69,6 @@ _RELEASE_LIMIT: Final = 5.0
 _FIRST_BACKOFF: Final = 1.0
 _CLOCKS_PARTED: Final = 1.0
 _LONGEST_BACKOFF: Final = 60.0
-
-
-def encode_remote_call(
-    codec: Codec, func: Function | str, version: int | None, args: tuple[Any, ...], kwargs: Mapping[str, Any]
-) -> Value:
-    """What is recorded with a call that any worker may run."""
-    function = None if isinstance(func, str) else func
-    name = func if isinstance(func, str) else func.name
-    known = 1 if function is None else function.version
-    json_args, json_kwargs = encode_arguments(function, codec, args, kwargs)
-    return codec.encode_call(name, version or known, json_args, json_kwargs)
 
 
 @define(eq=False, kw_only=True)
@@ -107,13 +95,11 @@ class Worker:
     draining: bool = field(default=False, init=False)
     waiting: Waiting = field(factory=Waiting, init=False)
     stopped: Event = field(factory=Event, init=False)
-    _tasks: TaskGroup = field(init=False)
+    _crew: Crew = field(init=False)
     _halted: dict[str, NonDeterminismError] = field(factory=dict, init=False)
     _backoff: dict[str, float] = field(factory=dict, init=False)
     _taking: set[str] = field(factory=set, init=False)
     _leaf_ended: Event = field(factory=Event, init=False)
-    _task_ended: Event = field(factory=Event, init=False)
-    _running_tasks: int = field(default=0, init=False)
 
     # Life
 
@@ -123,9 +109,9 @@ class Worker:
         """A worker that runs while the block does. Leaving the block stops it (see `stop`)."""
         async with network.connect(identity) as connection, create_task_group() as tasks:
             worker = cls(identity=identity, connection=connection, **settings)
-            worker._tasks = tasks
-            worker._spawn(worker._receive, name=f"resonate {identity.pid} messages")
-            worker._spawn(worker._watch_clocks, name=f"resonate {identity.pid} clocks")
+            worker._crew = Crew(tasks)
+            worker._crew.spawn(worker._receive, name=f"resonate {identity.pid} messages")
+            worker._crew.spawn(worker._watch_clocks, name=f"resonate {identity.pid} clocks")
             try:
                 yield worker
             finally:
@@ -148,39 +134,8 @@ class Worker:
                 await execution.ended.wait()
             await self._release_all(unloaded)
             self.waiting.stop()
-            # Every task of this worker runs under a shield of its own, so that the task group, which is the host's
-            # child, has nothing left to wait for when the host leaves it.
-            while self._running_tasks:
-                self._task_ended = Event()
-                await self._task_ended.wait()
+            await self._crew.dismissed()
             self.stopped.set()
-
-    def _spawn(self, func: Callable[..., Awaitable[None]], *args: object, name: str) -> None:
-        """Run `func` in a task of this worker, which the host's cancellation does not reach."""
-        self._running_tasks += 1
-        self._tasks.start_soon(self._shielded, func, args, name=name)
-
-    async def _shielded(self, func: Callable[..., Awaitable[None]], args: tuple[object, ...]) -> None:
-        with self._counted(), CancelScope(shield=True):
-            await func(*args)
-
-    @contextmanager
-    def _counted(self) -> Iterator[None]:
-        """End the count of a task that `stop` waits for."""
-        try:
-            yield
-        finally:
-            self._running_tasks -= 1
-            self._task_ended.set()
-
-    @contextmanager
-    def _under_way(self) -> Iterator[None]:
-        """Make `stop` wait for what is done in the block, in whatever task."""
-        if self.waiting.stopped:
-            raise NotRunning(STOPPED)
-        self._running_tasks += 1
-        with self._counted():
-            yield
 
     async def _grace(self) -> None:
         """Give running leaves time to end: what they have done is recorded then, and not done again."""
@@ -256,7 +211,7 @@ class Worker:
             case Execute(task_id, version):
                 if task_id not in self.executions and task_id not in self._taking:
                     self._taking.add(task_id)
-                    self._spawn(self._take, task_id, version, name=f"resonate take {task_id}")
+                    self._crew.spawn(self._take, task_id, version, name=f"resonate take {task_id}")
             case Unblock(promise):
                 # One that says "pending" is not what it claims to be; what it is about stays subscribed to.
                 if not promise.pending:
@@ -299,7 +254,7 @@ class Worker:
             function = self.registry.get(call.func, 1 if call.version is None else call.version)
             args, kwargs = bind(function, self.codec, call)
         except (NotRegistered, DecodeError, InvalidArgument) as exc:
-            self._spawn(self._decline, task, exc, name=f"resonate decline {task.id}")
+            self._crew.spawn(self._decline, task, exc, name=f"resonate decline {task.id}")
             return None
         self._backoff.pop(task.id, None)
         history = await self._history(task, response.preload)
@@ -352,7 +307,7 @@ class Worker:
             info=make_info(execution, promise, parent=None if parent == promise.id else parent, function=function),
         )
         self.executions[task.id] = execution
-        self._spawn(self._run, execution, name=f"resonate {task.id}")
+        self._crew.spawn(self._run, execution, name=f"resonate {task.id}")
         return execution
 
     async def _run(self, execution: Execution) -> None:
@@ -387,7 +342,8 @@ class Worker:
         """Start a root here, or join what has its id. Returns its record, and its execution if it runs here."""
         await checkpoint()
         # Not to be cancelled between taking the lease and using it; and a worker that stops waits for that.
-        with self._under_way(), CancelScope(shield=True):
+        self.waiting.check()
+        with self._crew.joined(), CancelScope(shield=True):
             started = await self._invoke(create)
         return started  # noqa: RET504 - to a type checker, a scope may swallow the return
 
@@ -396,7 +352,7 @@ class Worker:
         try:
             response = await self.connection.request(request)
         except ResonateError:
-            self._spawn(self._look_for_lease, create.id, name=f"resonate look for {create.id}")
+            self._crew.spawn(self._look_for_lease, create.id, name=f"resonate look for {create.id}")
             raise
         if response.status in {409, 422}:
             return await get_promise(self.connection, create.id), self.executions.get(create.id)

@@ -1,0 +1,32 @@
+"""The border between the two worlds: what may not be called inside durable functions."""
+
+from __future__ import annotations
+
+from .._engine._frame import current_frame
+from .._engine._functions import Kind
+from .._errors import WrongWorld
+
+
+def check_world(call: str, instead: str | None) -> None:
+    """Refuse a call of the ephemeral world inside a durable function.
+
+    Args:
+        call: what was called, for the message.
+        instead: the call of `Context` that does the like of it, if there is one.
+
+    Raises:
+        WrongWorld: a durable function is running.
+    """
+    frame = current_frame.get()
+    if frame is None:
+        return
+    advice = "that belongs outside of durable functions"
+    if instead is not None and frame.function.kind is Kind.WORKFLOW:
+        advice = f"use {instead} of its own context instead"
+    elif instead is not None:
+        advice = "a leaf makes no durable calls; annotate its first parameter with Context to make it a workflow"
+    msg = (
+        f"{call} was called inside the durable function {frame.function.name!r} ({frame.id!r}), where it would not "
+        f"be part of its history; {advice}"
+    )
+    raise WrongWorld(msg)

@@ -1,0 +1,53 @@
+"""The tasks of one worker: children of the host's task, out of reach of its cancellation, and all waited for."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
+
+from anyio import CancelScope, Event
+from anyio.abc import TaskGroup
+from attrs import define, field
+
+
+@define(eq=False)
+class Crew:
+    """Runs tasks, and knows when none is left.
+
+    Each runs under a shield of its own, entered before its first checkpoint. So when the host leaves the task group,
+    after `dismissed`, there is nothing left in it to wait for.
+    """
+
+    _group: TaskGroup
+    _busy: int = field(default=0, init=False)
+    _changed: Event = field(factory=Event, init=False)
+
+    def spawn(self, func: Callable[..., Awaitable[None]], *args: object, name: str) -> None:
+        """Run `func` in a task of its own."""
+        self._busy += 1
+        self._group.start_soon(self._run, func, args, name=name)
+
+    @contextmanager
+    def joined(self) -> Iterator[None]:
+        """Count what another task does in the block as work of this crew."""
+        self._busy += 1
+        with self._leaving():
+            yield
+
+    async def dismissed(self) -> None:
+        """Wait until no task is left."""
+        while self._busy:
+            self._changed = Event()
+            await self._changed.wait()
+
+    async def _run(self, func: Callable[..., Awaitable[None]], args: tuple[object, ...]) -> None:
+        with self._leaving(), CancelScope(shield=True):
+            await func(*args)
+
+    @contextmanager
+    def _leaving(self) -> Iterator[None]:
+        try:
+            yield
+        finally:
+            self._busy -= 1
+            self._changed.set()
