@@ -1,0 +1,52 @@
+"""A function that is called by cron. Every run is an execution of its own, with an id that tells when it was due."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+import anyio
+from anyio.streams.memory import MemoryObjectSendStream
+
+from resonate_anyio import Context, Info, Resonate
+from resonate_anyio.abc import Network
+
+
+async def write_report(due: datetime, title: str) -> str:
+    """A leaf."""
+    return f"{title} of {due:%H:%M:%S}"
+
+
+async def report(ctx: Context, title: str) -> None:
+    """A workflow: write the report, hand it over."""
+    due = datetime.fromtimestamp(int(ctx.id.rpartition("-")[2]) / 1000, tz=UTC)
+    text = await ctx.run(write_report, due, title)
+    await ctx.run(deliver, text)
+
+
+async def deliver(info: Info, text: str) -> None:
+    """Give the report to whoever listens in this process: a dependency, since a stream cannot be recorded."""
+    await info.get_dependency(MemoryObjectSendStream).send(text)
+
+
+async def main(network: Network | None = None, cron: str = "*/2 * * * * *", reports: int = 3) -> list[str]:
+    """Let the schedule fire a few times. Six fields begin with the seconds; the usual five fields work as well."""
+    send, receive = anyio.create_memory_object_stream[str](1)
+    resonate = Resonate(network=network)
+    resonate.register(report)
+    resonate.with_dependency(send)
+
+    received: list[str] = []
+    async with resonate, send, receive:
+        schedule = await resonate.schedule("status", cron, report, "status report").timeout(60)
+        print(f"scheduled; it fires for the first time at {schedule.next_run_at:%H:%M:%S}")
+        async for text in receive:
+            print(text)
+            received.append(text)
+            if len(received) == reports:
+                break
+        await schedule.delete()
+    return received
+
+
+if __name__ == "__main__":
+    anyio.run(main)

@@ -1,0 +1,42 @@
+"""The program of quickstart_countdown.py on trio: the same durable functions, and everything else is trio."""
+
+from __future__ import annotations
+
+import trio
+
+from resonate_anyio import Context, Resonate
+from resonate_anyio.abc import Network
+
+
+async def say(text: str) -> None:
+    """A leaf. It could just as well use trio itself."""
+    print(text)
+
+
+async def countdown(ctx: Context, start: int, pause: float) -> str:
+    """A workflow is written once for both backends."""
+    for number in range(start, 0, -1):
+        await ctx.run(say, f"{number} ...")
+        await ctx.sleep(pause)
+    await ctx.run(say, "Lift-off!")
+    return f"counted down from {start}"
+
+
+async def main(network: Network | None = None) -> list[str]:
+    """A plain trio function with a plain nursery: two countdowns side by side."""
+    resonate = Resonate(network=network)
+    resonate.register(countdown)
+    results: list[str] = []
+
+    async def launch(start: int) -> None:
+        results.append(await resonate.run(f"countdown-from-{start}", countdown, start, pause=0.5))
+
+    async with resonate, trio.open_nursery() as nursery:
+        nursery.start_soon(launch, 3)
+        nursery.start_soon(launch, 2)
+    print(*results, sep="\n")
+    return results
+
+
+if __name__ == "__main__":
+    trio.run(main)
