@@ -77,6 +77,7 @@ class Wire(Network):
     Attributes:
         exchanges: every request that was answered, in the order of the answers.
         before: is awaited with each request before it takes effect; what it raises is raised instead of an answer.
+        answer: what it returns for a request is the answer, unless it is None; the request has no effect then.
         after: is awaited with each answer before it is handed on; what it raises loses the answer.
         closed: how many requests had been answered when the message stream was closed, or None.
     """
@@ -84,6 +85,7 @@ class Wire(Network):
     _inner: Network
     exchanges: list[Exchange] = field(factory=list)
     before: Before = nothing
+    answer: Callable[[Request], Response | None] = lambda _: None  # noqa: E731 - a default
     after: After = nothing
     closed: int | None = None
     _down: bool = False
@@ -112,7 +114,7 @@ class Wire(Network):
         self._check()
         await self.before(request)
         self._check()
-        response = await connection.request(request)
+        response = self.answer(request) or await connection.request(request)
         self.exchanges.append(Exchange(request, response))
         await self.after(request, response)
         self._check()

@@ -9,8 +9,9 @@ import pytest
 from anyio import CancelScope
 
 from resonate_anyio import Context, DurableTimeoutError, Info, Resonate, durable
+from resonate_anyio._protocol import Request
 
-from .harness import Look, World, creates
+from .harness import Look, Wire, World, creates
 
 
 async def double(x: int) -> int:
@@ -302,6 +303,25 @@ async def test_due_at_the_start(resonate: Resonate, *, spawned: bool) -> None:
     async with resonate:
         assert "went on" == await resonate.run("w", workflow)
         assert "rejected_timedout" == (await resonate.promises.get("w.step-1")).state
+    assert [] == called
+
+
+async def test_root_that_is_due_at_the_start(resonate: Resonate, wire: Wire) -> None:
+    """A root whose lease comes after its deadline times out without its function being called."""
+    called: list[int] = []
+
+    async def step() -> None:
+        called.append(1)
+
+    async def delay(request: Request, _: object) -> None:
+        if request.kind == "task.create":
+            await anyio.sleep(10)
+
+    wire.after = delay
+    resonate.register(step)
+    async with resonate:
+        with pytest.raises(DurableTimeoutError):
+            await resonate.run("r", step).timeout(5)
     assert [] == called
 
 

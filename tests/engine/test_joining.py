@@ -349,6 +349,30 @@ async def test_cleanup_of_a_cancelled_child(resonate: Resonate, wire: Wire) -> N
     assert ["w.careful-1.slow-1", "w.careful-1", "w"] == [id for id, _ in wire.settled()]
 
 
+async def test_siblings_clean_up_side_by_side(resonate: Resonate) -> None:
+    """All unfinished children are cancelled first and waited for then: their cleanups overlap."""
+
+    async def careful() -> None:
+        try:
+            await anyio.sleep(1000)
+        finally:
+            with CancelScope(shield=True):
+                await anyio.sleep(3)
+
+    async def workflow(ctx: Context) -> None:
+        for _ in range(4):
+            await ctx.run(careful).spawn()
+        await ctx.sleep(1)
+        raise Oops
+
+    resonate.register(workflow)
+    async with resonate:
+        start = anyio.current_time()
+        with pytest.raises(Oops):
+            await resonate.run("w", workflow)
+        assert 4 == pytest.approx(anyio.current_time() - start, abs=0.1)
+
+
 async def test_durable_compensation(resonate: Resonate) -> None:
     """A function that is being cancelled can still make calls under a shield: its promise is pending."""
 

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
 from typing import Any
 
 import anyio
 import pytest
 
-from resonate_anyio import Context, NotRegistered, Resonate, StoreError
-from resonate_anyio._protocol import Execute, PromiseState, TaskRelease, Unblock
+from resonate_anyio import Context, NotRegistered, RequestError, Resonate, StoreError
+from resonate_anyio._protocol import Execute, PromiseState, Request, Response, Status, TaskRelease, Unblock
 from resonate_anyio.networks import LocalNetwork
 
-from .harness import Look, Unreachable, Wanted, Wire, creates, settles
+from .harness import Look, Unreachable, Wanted, Wire, creates, nothing, settles
 
 
 async def double(x: int) -> int:
@@ -173,6 +174,70 @@ async def test_request_without_an_answer(
     assert [] == caught
 
 
+@pytest.mark.parametrize("status", [401, 500])
+@pytest.mark.parametrize(
+    "kind", ["promise.create", "promise.settle", "task.fence", "promise.register_listener", "task.fulfill"]
+)
+async def test_answer_that_is_an_error(resonate: Resonate, wire: Wire, kind: str, status: Status) -> None:
+    """A server that fails, or refuses everything for a moment, is no outcome of any call either."""
+    caught: list[Exception] = []
+
+    async def workflow(ctx: Context) -> int:
+        try:
+            return await ctx.run(double, 1) + await ctx.rpc(double, 2)
+        except Exception as exc:
+            caught.append(exc)
+            raise
+
+    failed: list[str] = []
+
+    def fail_once(request: Request) -> Response | None:
+        if request.kind != kind or failed:
+            return None
+        failed.append(kind)
+        return Response(status=status, error="not now")
+
+    wire.answer = fail_once
+    resonate.register(workflow)
+    resonate.register(double)
+    with anyio.fail_after(1000):
+        async with resonate:
+            with suppress(RequestError):
+                # Whoever waits here may be told; the execution goes on all the same.
+                await resonate.run("w", workflow)
+            assert 6 == await (await resonate.get("w", int))
+    assert [kind] == failed
+    assert [] == caught
+
+
+@pytest.mark.parametrize("kind", ["promise.create", "promise.settle", "task.fulfill", "task.acquire"])
+async def test_fault_in_the_network(resonate: Resonate, wire: Wire, kind: str) -> None:
+    """An error that a network must not raise ends the execution like a crash, or the block, but hangs nothing."""
+    caught: list[Exception] = []
+
+    async def workflow(ctx: Context) -> int:
+        try:
+            return await ctx.run(double, 1)
+        except Exception as exc:
+            caught.append(exc)
+            raise
+
+    async def fault(request: Request) -> None:
+        if request.kind == kind:
+            raise ZeroDivisionError
+
+    wire.before = fault
+    resonate.register(workflow)
+    with anyio.move_on_after(1000) as scope, suppress(ZeroDivisionError, ExceptionGroup):
+        async with resonate:
+            await resonate.rpc("w", workflow)
+    wire.before = nothing
+    async with resonate:
+        assert 2 == await (await resonate.get("w", int))
+    assert not scope.cancelled_caught or kind == "task.acquire"
+    assert [] == caught
+
+
 async def test_listener_without_an_answer(resonate: Resonate, wire: Wire) -> None:
     """So it is when only the listener of a remote call could not be registered."""
 
@@ -239,6 +304,36 @@ async def test_network_that_is_down_for_a_while(resonate: Resonate, wire: Wire) 
         wire.mend()
         with anyio.fail_after(600):
             assert "done" == await (await resonate.get("w"))
+
+
+async def test_release_that_fails(resonate: Resonate, wire: Wire) -> None:
+    """A task that cannot be given back is tried again, with growing pauses, until there is an answer."""
+    refused: list[float] = []
+
+    async def refuse(request: Request) -> None:
+        if request.kind == "task.release" and len(refused) < 10:
+            refused.append(anyio.current_time())
+            msg = "disk full"
+            raise StoreError(msg)
+
+    broken = break_once(wire, settles("r"), StoreError("disk full"), answered=False)
+    once = wire.before
+
+    async def before(request: Request) -> None:
+        await once(request)
+        await refuse(request)
+
+    wire.before = before
+    resonate.register(double)
+    async with resonate:
+        with pytest.raises(StoreError):
+            await resonate.run("r", double, 2)
+        with anyio.fail_after(3600):
+            assert 4 == await (await resonate.get("r"))
+    assert 1 == len(broken)
+    pauses = [later - earlier for earlier, later in zip(refused, refused[1:], strict=False)]
+    assert sorted(pauses) == pauses
+    assert 60 == pytest.approx(pauses[-1], abs=0.1)
 
 
 async def test_duplicate_execute_messages(resonate: Resonate, wire: Wire) -> None:

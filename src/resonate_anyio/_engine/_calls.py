@@ -70,7 +70,7 @@ class DurableFuture(Generic[T]):
     async def _wait(self) -> T:
         self._frame.check_current(f"await of {self.id!r}")
         await self._frame.outcome(self._node)
-        return cast("T", self._frame.deliver(self._node))
+        return cast("T", await self._frame.deliver(self._node))
 
     def _check_seen(self, what: str) -> None:
         if not self._node.seen:
@@ -105,7 +105,7 @@ class Call(Builder[T]):
     async def _run(self) -> T:
         node = await self._open()
         await self._complete(node)
-        return cast("T", self._frame.deliver(node))
+        return cast("T", await self._frame.deliver(node))
 
     async def _open(self) -> Node:
         raise NotImplementedError

@@ -95,14 +95,15 @@ class Opening:
 
     async def open(
         self, id: str, *, branch: str, scope: str, create: Callable[[PromiseCreate], Awaitable[Promise]]
-    ) -> Promise:
-        """The record of the call: from the history, or created now."""
+    ) -> tuple[Promise, bool]:
+        """The record of the call, from the history or created now, and whether it is history."""
         request = PromiseCreate(
             id=id, timeout_at=self.timeout_at, param=self.param, tags=self._tags(id, branch=branch, scope=scope)
         )
-        record = self.execution.recorded(id) or await create(request)
+        recorded = self.execution.recorded(id)
+        record = recorded or await create(request)
         await self._check(record, request)
-        return await self.execution.fresh(record)
+        return await self.execution.fresh(record), recorded is not None and not recorded.pending
 
     def _tags(self, id: str, *, branch: str, scope: str) -> dict[str, str]:
         execution, parent = self.execution, self.frame.id
@@ -153,10 +154,11 @@ async def open_local(  # noqa: PLR0913 - one value each, all by name
         timeout_at=clamp(frame, timeout_ms),
     )
     id = child_id(frame.id, part, base=execution.id)
-    record = await opening.open(id, branch=execution.id, scope="local", create=execution.create_local)
+    record, replayed = await opening.open(id, branch=execution.id, scope="local", create=execution.create_local)
     child = Frame(
         execution=execution,
         record=record,
+        replayed=replayed,
         type=type_,
         parent=frame,
         function=function,
@@ -181,8 +183,8 @@ async def open_remote(
         timeout_at=clamp(frame, timeout_ms),
         tags={"resonate:target": target},
     )
-    record = await opening.open(id, branch=id, scope="global", create=execution.create_remote)
-    return _external(frame, record, type_=type_, has_descendants=True)
+    found = await opening.open(id, branch=id, scope="global", create=execution.create_remote)
+    return _external(frame, *found, type_=type_, has_descendants=True)
 
 
 async def open_sleep(frame: Frame, part: str, *, duration_ms: int) -> External:
@@ -196,8 +198,8 @@ async def open_sleep(frame: Frame, part: str, *, duration_ms: int) -> External:
         tags={"resonate:timer": "true", "resonate:target": execution.nowhere},
     )
     id = child_id(frame.id, part, base=execution.origin)
-    record = await opening.open(id, branch=id, scope="global", create=execution.create_timer)
-    return _external(frame, record, type_=type(None), due=_due(record, execution.codec))
+    found = await opening.open(id, branch=id, scope="global", create=execution.create_timer)
+    return _external(frame, *found, type_=type(None), due=_due(found[0], execution.codec))
 
 
 async def open_promise(frame: Frame, part: str, *, param: Value, timeout_ms: int | None, type_: Any) -> External:
@@ -210,8 +212,8 @@ async def open_promise(frame: Frame, part: str, *, param: Value, timeout_ms: int
         tags={"resonate:external": "true", "resonate:target": execution.nowhere},
     )
     id = child_id(frame.id, part, base=execution.origin)
-    record = await opening.open(id, branch=id, scope="global", create=execution.create_timer)
-    return _external(frame, record, type_=type_)
+    found = await opening.open(id, branch=id, scope="global", create=execution.create_timer)
+    return _external(frame, *found, type_=type_)
 
 
 async def start_detached(frame: Frame, part: str, *, param: Value, target: str, timeout_ms: int | None) -> str:
@@ -224,7 +226,7 @@ async def start_detached(frame: Frame, part: str, *, param: Value, target: str, 
         timeout_at=execution.now() + (ONE_YEAR_MS if timeout_ms is None else timeout_ms),
         tags={"resonate:target": target, DETACHED_TAG: "true"},
     )
-    record = await opening.open(id, branch=id, scope="global", create=execution.create_remote)
+    record, _ = await opening.open(id, branch=id, scope="global", create=execution.create_remote)
     return record.id
 
 
@@ -235,9 +237,22 @@ async def _claim(frame: Frame, part: str) -> Execution:
 
 
 def _external(
-    frame: Frame, record: Promise, *, type_: Any, due: int | None = None, has_descendants: bool = False
+    frame: Frame,
+    record: Promise,
+    replayed: bool,  # noqa: FBT001 - the second half of what `Opening.open` gives
+    *,
+    type_: Any,
+    due: int | None = None,
+    has_descendants: bool = False,
 ) -> External:
-    node = External(execution=frame.execution, record=record, type=type_, due=due, has_descendants=has_descendants)
+    node = External(
+        execution=frame.execution,
+        record=record,
+        replayed=replayed,
+        type=type_,
+        due=due,
+        has_descendants=has_descendants,
+    )
     frame.adopt(node)
     return node
 

@@ -17,10 +17,10 @@ from __future__ import annotations
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, Final
 
-from anyio import CancelScope, create_task_group, current_time, get_cancelled_exc_class
+from anyio import CancelScope, Event, create_task_group, current_time, get_cancelled_exc_class, move_on_after
 from attrs import define, evolve, field
 
-from .._errors import ApplicationError, EncodeError, WrongWorld
+from .._errors import ApplicationError, EncodeError, NonDeterminismError, WrongWorld
 from .._graph import Namer
 from .._protocol import Promise, PromiseState, Value
 from ._cancellation import is_requested, raise_cancelled
@@ -28,7 +28,7 @@ from ._execution import Drop
 from ._functions import Kind
 from ._leaf import run_leaf
 from ._nodes import External, Node
-from ._outcomes import Ending, Raised, Returned, Stopped, TimedOut, raised, without_cancellations
+from ._outcomes import Ending, Raised, Returned, Stopped, TimedOut, cancelled_by, raised, without_cancellations
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Mapping
@@ -43,6 +43,9 @@ if TYPE_CHECKING:
 current_frame: ContextVar[Frame | None] = ContextVar("resonate_anyio.current_frame", default=None)
 """The frame whose code is running, or None in the ephemeral world."""
 
+
+_SCOPE_PATIENCE: Final = 30.0
+"""Seconds that a scope which had cancelled an await may take longer to do so again."""
 
 _MOST_NOTES: Final = 10
 """A thousand children may fail for one reason; their errors are on record each."""
@@ -211,10 +214,27 @@ class Frame(Node):
                     await child.cancel(self.reason_for_children())
                 raise
 
-    def deliver(self, child: Node) -> object:
+    async def deliver(self, child: Node) -> object:
         """Hand the outcome of a settled child to the code of this frame: its value is returned, its failure raised."""
+        if child.replayed and self._was_cancelled_by_scope(child):
+            child.replayed = False
+            await self._wait_for_scope(child)
         self.mark_seen(child)
         return child.value()
+
+    def _was_cancelled_by_scope(self, child: Node) -> bool:
+        record = child.record
+        return record.state is PromiseState.CANCELED and cancelled_by(record, self.execution.codec) == "scope"
+
+    async def _wait_for_scope(self, child: Node) -> None:
+        """Live, a plain scope around this await was cancelled. It has begun anew, and is to be cancelled again."""
+        record = child.record
+        lived_ms = (record.settled_at or record.created_at) - record.created_at
+        with move_on_after(lived_ms / 1000 + _SCOPE_PATIENCE):
+            await self.execution.wait(Event())
+        await self.execution.halt(
+            NonDeterminismError(child.id, "an await that a scope around it had cancelled", "one that none cancels")
+        )
 
     def mark_seen(self, child: Node) -> None:
         child.seen = True

@@ -27,12 +27,14 @@ class Node:
     Attributes:
         record: what is known of the promise. The record decides what the outcome is, never a value in memory.
         type: what its value is decoded as.
+        replayed: whether it had an outcome on record before this run of its frame.
         seen: whether its outcome was handed to the code of its frame.
     """
 
     execution: Execution
     record: Promise
     type: Any = Any
+    replayed: bool = False
     seen: bool = False
     live: TracebackType | None = None
     _settled: Event = field(factory=Event, init=False)
