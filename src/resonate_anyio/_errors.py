@@ -257,14 +257,26 @@ class StoreError(ResonateError):
 
 @final
 class StoreInUse(StoreError):
-    """Another engine owns the database file. `pid` is the owner's process id, where it is known."""
+    """Another engine owns the database file.
 
-    def __init__(self, path: str, pid: int | None) -> None:
-        super().__init__(path, pid)
+    Attributes:
+        path: the file.
+        pid: the owner's process id, where it is known.
+        here: whether that is this very process.
+    """
+
+    def __init__(self, path: str, pid: int | None, here: bool = False) -> None:  # noqa: FBT001, FBT002 - kept in args
+        super().__init__(path, pid, here)
         self.path = path
         self.pid = pid
+        self.here = here
 
     def __str__(self) -> str:
+        if self.here:
+            return (
+                f"{self.path} is in use by process {self.pid}, this process; one engine owns a file at a time. "
+                f"Make one network = LocalNetwork(SQLiteStore(path)) and give it to both: Resonate(network=network)"
+            )
         owner = "another process" if self.pid is None else f"process {self.pid}"
         return (
             f"{self.path} is in use by {owner}; one engine owns a file at a time (SQLite tools may read it). "

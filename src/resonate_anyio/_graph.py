@@ -63,6 +63,11 @@ def check_root_id(id: str, *, prefix: str = "") -> str:
     if not id:
         msg = "an id must not be empty"
         raise InvalidId(msg)
+    try:
+        id.encode()
+    except UnicodeEncodeError:
+        msg = f"the id {id!r} is not Unicode: it has half of a surrogate pair in it"
+        raise InvalidId(msg) from None
 
     full = id if id.startswith(prefix) else prefix + id
     for separator in (".", ":"):

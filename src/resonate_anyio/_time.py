@@ -13,6 +13,9 @@ from typing import Final
 from ._errors import InvalidArgument
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+# Sums of instants and durations have to fit where they are kept: 64 bits in files, 53 in the JSON of others.
+_LONGEST_MS: Final = 10_000 * 365 * 24 * 3600 * 1000
+_LAST_INSTANT: Final = 2**53
 _MILLISECOND: Final = timedelta(milliseconds=1)
 
 
@@ -20,7 +23,7 @@ def seconds(value: float | timedelta) -> float:
     """Return a duration in seconds.
 
     Raises:
-        InvalidArgument: it is negative, infinite, NaN, or neither a number nor a `timedelta`.
+        InvalidArgument: it is negative, infinite, NaN, longer than 10,000 years, or neither a number nor a `timedelta`.
     """
     if isinstance(value, timedelta):
         number = value.total_seconds()
@@ -31,6 +34,9 @@ def seconds(value: float | timedelta) -> float:
         number = _as_float(value)
     if not 0 <= number < math.inf:
         msg = f"a duration is finite and not negative, not {value!r}"
+        raise InvalidArgument(msg)
+    if number > _LONGEST_MS / 1000:
+        msg = f"a duration is at most {_LONGEST_MS // 1000} seconds, which is 10,000 years, not {value!r}"
         raise InvalidArgument(msg)
     return number
 
@@ -51,7 +57,7 @@ def instant_ms(value: datetime | int) -> int:
     """Return an instant in milliseconds since the Unix epoch, rounded down.
 
     Raises:
-        InvalidArgument: a `datetime` without a time zone, or neither a `datetime` nor an integer.
+        InvalidArgument: a `datetime` without a time zone, neither a `datetime` nor an integer, or too far away.
     """
     if isinstance(value, datetime):
         if value.utcoffset() is None:
@@ -63,6 +69,9 @@ def instant_ms(value: datetime | int) -> int:
         return (value - _EPOCH) // _MILLISECOND
     if isinstance(value, bool) or not isinstance(value, int):
         msg = f"an instant is an aware datetime or an int of epoch milliseconds, not {type(value).__name__} {value!r}"
+        raise InvalidArgument(msg)
+    if value > _LAST_INSTANT:
+        msg = f"an instant is at most 2**53 milliseconds after 1970, the year 287396, not {value!r}"
         raise InvalidArgument(msg)
     return value
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Any
 
 import anyio
@@ -60,6 +61,22 @@ async def test_leaving_and_entering_again_goes_on(resonate: Resonate, clock: Clo
         assert await (await resonate.get("a")) == "rested"
 
     assert clock() - began == 60_000
+
+
+async def test_what_became_due_meanwhile_ends_at_once(resonate: Resonate, clock: Clock) -> None:
+    """A sleep whose end fell into a pause is over at the next entry, and not begun anew."""
+    resonate.register(nap)
+    async with resonate:
+        await resonate.run("a", nap).spawn()
+        await anyio.sleep(1)
+    await anyio.sleep(3600)
+    entered = clock()
+    async with resonate:
+        assert await (await resonate.get("a")) == "rested"
+        sleep = await resonate.promises.get("a.sleep-1")
+
+    assert clock() == entered
+    assert sleep.settled_at == sleep.timeout_at
 
 
 async def test_entering_twice_is_refused(resonate: Resonate) -> None:
@@ -142,7 +159,7 @@ async def test_another_loop_is_refused(resonate: Resonate, call: str) -> None:
 
     async with resonate:
         for backend in ("asyncio", "trio"):
-            await to_thread.run_sync(lambda backend=backend: anyio.run(use, backend=backend))
+            await to_thread.run_sync(partial(anyio.run, use, backend=backend))
 
 
 async def test_stopping_from_another_loop_is_refused(resonate: Resonate) -> None:
@@ -153,7 +170,7 @@ async def test_stopping_from_another_loop_is_refused(resonate: Resonate) -> None
             await resonate.stop()
 
     async with resonate:
-        await to_thread.run_sync(lambda: anyio.run(use))
+        await to_thread.run_sync(partial(anyio.run, use))
 
 
 async def test_stop_ends_what_waits(resonate: Resonate, make: Make) -> None:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import gc
+import os
 import sys
 import warnings
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 from typing import Any
 
 import anyio
@@ -23,6 +25,7 @@ from resonate_anyio import (
     NotRegistered,
     NotRunning,
     Resonate,
+    StoreInUse,
     WrongWorld,
 )
 
@@ -134,7 +137,7 @@ COROUTINES: dict[str, Callable[[Resonate], Any]] = {
     "run": lambda r: r.run("a", double(1)),  # type: ignore[call-overload]
     "rpc": lambda r: r.rpc("a", double(1)),  # type: ignore[call-overload]
     "schedule": lambda r: r.schedule("a", "@daily", double(1)),  # type: ignore[call-overload]
-    "register": lambda r: r.register(double(1)),  # type: ignore[type-var]
+    "register": lambda r: r.register(double(1)),  # type: ignore[call-overload]
 }
 
 
@@ -204,6 +207,74 @@ def test_an_id_is_text(resonate: Resonate, verb: str, id: Any) -> None:
         getattr(resonate, verb)(id, double, 1)
 
 
+LOOKUPS: dict[str, Callable[[Resonate, Any], Awaitable[Any]]] = {
+    "get": lambda r, id: r.get(id),
+    "cancel": lambda r, id: r.cancel(id),
+    "resume": lambda r, id: r.resume(id),
+    "promises.get": lambda r, id: r.promises.get(id),
+    "promises.resolve": lambda r, id: r.promises.resolve(id),
+    "promises.cancel": lambda r, id: r.promises.cancel(id),
+    "schedules.get": lambda r, id: r.schedules.get(id),
+    "schedules.delete": lambda r, id: r.schedules.delete(id),
+}
+
+
+@pytest.mark.parametrize("call", LOOKUPS)
+async def test_ids_of_lookups_are_text(resonate: Resonate, call: str) -> None:
+    """What cannot be an id is refused as such, by its value, and not looked for."""
+    async with resonate:
+        for id in (7, None, b"a", ""):
+            with pytest.raises(InvalidArgument) as caught:
+                await LOOKUPS[call](resonate, id)
+
+            assert repr(id) in str(caught.value) or "empty" in str(caught.value)
+
+
+@pytest.mark.parametrize("verb", ["run", "rpc"])
+async def test_ids_are_unicode(resonate: Resonate, verb: str) -> None:
+    """Half a character, as broken input gives it, is no part of an id."""
+    with pytest.raises(InvalidId):
+        getattr(resonate, verb)("a\ud800", double, 1)
+    async with resonate:
+        with pytest.raises(InvalidArgument):
+            await resonate.promises.create("a\ud800", 2_000_000_000_000)
+
+
+TIMES: dict[str, Callable[[Resonate], Any]] = {
+    "run": lambda r: r.run("a", double, 1).timeout(1e18),
+    "rpc": lambda r: r.rpc("a", double, 1).timeout(1e18),
+    "schedule": lambda r: r.schedule("a", "@daily", double, 1).timeout(1e18),
+    "promises.create": lambda r: r.promises.create("a", 2**70),
+    "sleep": lambda r: r.run("a", doze).timeout(5),
+}
+
+
+async def doze(ctx: Context) -> None:
+    """Sleep for longer than there will be clocks."""
+    await ctx.sleep(1e18)
+
+
+@pytest.mark.parametrize("call", TIMES)
+async def test_times_beyond_all_records_are_refused(resonate: Resonate, call: str) -> None:
+    """A deadline that no record can hold is refused as an argument, whatever keeps the records."""
+    resonate.register(doze)
+    async with resonate:
+        with pytest.raises(InvalidArgument):
+            await TIMES[call](resonate)
+
+
+async def test_one_file_twice_in_one_process(tmp_path: Path) -> None:
+    """Two clients that were meant to share a file are told how."""
+    file = tmp_path / "engine.db"
+    async with Resonate.local(file):
+        with pytest.raises(StoreInUse) as caught:
+            await Resonate.local(file).__aenter__()
+
+    assert caught.value.pid == os.getpid()
+    assert "this process" in str(caught.value)
+    assert "LocalNetwork" in str(caught.value)
+
+
 @pytest.mark.parametrize("verb", ["run", "rpc"])
 def test_a_forgotten_id_is_named(resonate: Resonate, verb: str) -> None:
     """`run(func, x)` without an id says that the id comes first."""
@@ -238,7 +309,7 @@ async def test_a_context_passed_by_hand_is_refused(resonate: Resonate) -> None:
 
     @resonate.register
     async def wrong(ctx: Context) -> None:
-        await ctx.run(flow, ctx, 1)  # type: ignore[call-overload]
+        await ctx.run(flow, ctx, 1)
 
     async with resonate:
         with pytest.raises(InvalidArgument, match="the engine passes the Context itself"):
@@ -267,7 +338,7 @@ async def test_an_argument_of_another_type_is_refused(resonate: Resonate) -> Non
     """An argument that its annotation does not allow is named, and nothing is recorded."""
     async with resonate:
         with pytest.raises(EncodeError) as caught, anyio.fail_after(3600):
-            await resonate.run("a", double, "two")  # type: ignore[arg-type]
+            await resonate.run("a", double, "two")  # type: ignore[call-overload]
         assert [] == [promise async for promise in resonate.promises.search()]
 
     assert "argument 'number' of 'double'" in str(caught.value)
@@ -340,7 +411,8 @@ async def test_the_client_is_not_for_durable_functions(resonate: Resonate, kind:
     async def info(info: Info) -> None:
         await make(resonate)
 
-    wrong: Callable[..., Any] = {"workflow": workflow, "leaf": leaf, "info": info}[kind]
+    kinds: dict[str, Callable[..., Any]] = {"workflow": workflow, "leaf": leaf, "info": info}
+    wrong = kinds[kind]
     resonate.register(wrong)
     async with resonate:
         with pytest.raises(WrongWorld) as caught:
@@ -351,6 +423,32 @@ async def test_the_client_is_not_for_durable_functions(resonate: Resonate, kind:
     assert f"'{kind}' ('a')" in str(caught.value)
     # a leaf has no ctx to use
     assert (instead if kind == "workflow" or instead == "outside" else "Context") in str(caught.value)
+
+
+KEPT: dict[str, Callable[[Resonate], Any]] = {
+    "run": lambda r: r.run("b", double, 1),
+    "rpc": lambda r: r.rpc("b", double, 1),
+    "schedule": lambda r: r.schedule("b", "@daily", double, 1),
+}
+
+
+@pytest.mark.parametrize("how", ["await", "spawn"])
+@pytest.mark.parametrize("call", KEPT)
+async def test_a_call_kept_from_outside_is_refused_inside(resonate: Resonate, call: str, how: str) -> None:
+    """A call that was built outside and is started by a workflow is refused as well, before anything is sent."""
+    kept: list[Any] = []
+
+    @resonate.register
+    async def wrong(ctx: Context) -> None:
+        await (kept[0].spawn() if how == "spawn" and call != "schedule" else kept[0])
+
+    async with resonate:
+        kept.append(KEPT[call](resonate))
+        with pytest.raises(WrongWorld, match="inside the durable function 'wrong'"):
+            await resonate.run("a", wrong)
+
+        assert ["a"] == [promise.id async for promise in resonate.promises.search()]
+        assert [] == [schedule async for schedule in resonate.schedules.search()]
 
 
 async def test_a_client_is_not_entered_in_a_durable_function(resonate: Resonate) -> None:

@@ -206,7 +206,7 @@ def test_unusable_names_and_versions_are_refused(resonate: Resonate, settings: d
 def test_the_name_given_as_a_string_is_refused(resonate: Resonate) -> None:
     """`@resonate.register("name")` is told to use the keyword."""
     with pytest.raises((InvalidArgument, InvalidFunction), match="name="):
-        resonate.register("name")  # type: ignore[type-var]
+        resonate.register("name")  # type: ignore[call-overload]
 
 
 class Pool:

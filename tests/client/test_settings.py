@@ -112,7 +112,7 @@ def test_places_that_contradict_each_other_are_refused(names: tuple[str, ...]) -
 def test_the_token_is_never_shown(monkeypatch: pytest.MonkeyPatch) -> None:
     """Neither the client nor anything that it holds prints the token."""
     monkeypatch.setenv("RESONATE_TOKEN", "secret-of-the-environment")
-    clients = [Resonate.local(token="secret-argument"), Resonate.local()]
+    clients = [Resonate(token="secret-argument"), Resonate()]
 
     texts = [text for client in clients for text in (repr(client), str(client), repr(vars(client)))]
 

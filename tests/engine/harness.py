@@ -1,9 +1,9 @@
 """What the engine's tests stand on: a network that is seen through, and processes that can be killed.
 
 A `World` is what outlives a process: the store and the clock. A `Process` is one life of a program on it. `kill` ends
-that life as `kill -9` would, as far as anybody else can tell: from that instant no request has an effect, and its leases
-stay as they are until the next process opens the store. (Its code is then cancelled, so `finally` blocks of a killed
-process do run here; nothing that they do can be recorded.)
+that life as `kill -9` would, as far as anybody else can tell: from that instant no request has an effect, and leases
+stay as they are until the next process opens the store. (The code of a killed process is cancelled, so its `finally`
+blocks do run here; nothing that they do can be recorded.)
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from collections import Counter, deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import asynccontextmanager
 from types import TracebackType
-from typing import Any, Final, TypeAlias
+from typing import Any, Final, Self, TypeAlias
 
 import anyio
 from anyio import CancelScope, Event
@@ -85,7 +85,7 @@ class Wire(Network):
     _inner: Network
     exchanges: list[Exchange] = field(factory=list)
     before: Before = nothing
-    answer: Callable[[Request], Response | None] = lambda _: None  # noqa: E731 - a default
+    answer: Callable[[Request], Response | None] = lambda _: None
     after: After = nothing
     closed: int | None = None
     _down: bool = False
@@ -246,7 +246,7 @@ class Process:
 
         self.wire.before, self.wire.after = before, after
 
-    async def __aenter__(self) -> Process:
+    async def __aenter__(self) -> Self:
         await self.resonate.__aenter__()
         return self
 

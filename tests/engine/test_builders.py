@@ -145,7 +145,7 @@ async def test_in_gather(resonate: Resonate) -> None:
     """asyncio.gather takes calls as they are and runs them beside each other."""
 
     async def workflow(ctx: Context) -> list[str]:
-        return await asyncio.gather(ctx.run(later, 10, "a"), ctx.run(later, 10, "b"))
+        return list(await asyncio.gather(ctx.run(later, 10, "a"), ctx.run(later, 10, "b")))
 
     start = asyncio.get_running_loop().time()
     assert ["a", "b"] == await run_workflow(resonate, workflow)

@@ -85,7 +85,7 @@ async def test_timeout_of_a_workflow(resonate: Resonate) -> None:
         await ctx.promise()
 
     async def workflow(ctx: Context) -> str:
-        with pytest.raises(DurableTimeoutError, match="'w.child-1'"):
+        with pytest.raises(DurableTimeoutError, match=r"'w\.child-1'"):
             await ctx.run(child).timeout(5)
         return "went on"
 
@@ -131,7 +131,7 @@ async def test_timeout_of_a_remote_call(resonate: Resonate) -> None:
     resonate.register(workflow)
     async with resonate:
         start = anyio.current_time()
-        with pytest.raises(DurableTimeoutError, match="'w.nobody-1'"):
+        with pytest.raises(DurableTimeoutError, match=r"'w\.nobody-1'"):
             await resonate.run("w", workflow)
         assert 5 == passed(start)
 
@@ -145,7 +145,7 @@ async def test_timeout_of_a_promise(resonate: Resonate) -> None:
     resonate.register(workflow)
     async with resonate:
         start = anyio.current_time()
-        with pytest.raises(DurableTimeoutError, match="'w.promise-1'"):
+        with pytest.raises(DurableTimeoutError, match=r"'w\.promise-1'"):
             await resonate.run("w", workflow)
         assert 5 == passed(start)
 
@@ -489,7 +489,7 @@ async def test_plain_scope_inside_of_a_deadline(resonate: Resonate) -> None:
     resonate.register(workflow)
     async with resonate:
         start = anyio.current_time()
-        with pytest.raises(DurableTimeoutError, match="'w.child-1'"):
+        with pytest.raises(DurableTimeoutError, match=r"'w\.child-1'"):
             await resonate.run("w", workflow)
         assert 5 == passed(start)
 

@@ -9,7 +9,7 @@ import anyio
 import pytest
 from anyio import CancelScope
 
-from resonate_anyio import Context, DurableFuture, Resonate
+from resonate_anyio import Context, DurableFuture, DurableTimeoutError, Resonate
 
 from .harness import Look, Oops, Wire, World, settles
 
@@ -243,7 +243,7 @@ async def test_unseen_timeout_of_a_child(resonate: Resonate) -> None:
     async with resonate:
         with pytest.raises(ExceptionGroup) as caught:
             await resonate.run("w", workflow)
-    assert [TimeoutError] == [kind for error in caught.value.exceptions for kind in [TimeoutError] if isinstance(error, kind)]
+    assert [DurableTimeoutError] == [type(error) for error in caught.value.exceptions]
 
 
 async def test_child_cancelled_from_outside(resonate: Resonate) -> None:

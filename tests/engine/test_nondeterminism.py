@@ -271,7 +271,7 @@ async def test_difference_in_a_spawned_child(world: World) -> None:
     changed = True
     async with world.process(workflow) as process:
         start = anyio.current_time()
-        with pytest.raises(NonDeterminismError, match="'w.child-1.step'"):
+        with pytest.raises(NonDeterminismError, match=r"'w\.child-1\.step'"):
             await (await process.resonate.get("w"))
         assert 1 == pytest.approx(anyio.current_time() - start, abs=0.1)
         assert [] == process.wire.settled()

@@ -80,7 +80,7 @@ async def test_error_live_and_replayed(world: World) -> None:
     async def workflow(ctx: Context) -> None:
         try:
             await ctx.run(step)
-        except Exception as exc:
+        except Exception as exc:  # noqa: BLE001 - what it is, is the question
             seen.append(_described(exc))
         await ctx.run(double, 1)
 
@@ -89,7 +89,7 @@ async def test_error_live_and_replayed(world: World) -> None:
     await world.run_until_killed(process, "w", workflow)
     async with world.process(workflow) as process:
         await (await process.resonate.get("w")).result()
-    members = [(KeyError, "'a'", [], [], None), (ValueError, "b", [], ["of the member"], None)]
+    members: list[Any] = [(KeyError, "'a'", [], [], None), (ValueError, "b", [], ["of the member"], None)]
     expected = (ExceptionGroup, "many (2 sub-exceptions)", members, ["of the group"], "OSError(5, 'disk')")
     assert [expected, expected] == seen
 

@@ -10,7 +10,7 @@ from typing import Any
 import anyio
 import pytest
 
-from resonate_anyio import Context, Resonate
+from resonate_anyio import Context, Resonate, UsageError
 
 from .harness import Look, Oops, Wire, World, creates
 
@@ -45,7 +45,7 @@ def start(group: Any, func: Callable[[], Awaitable[None]]) -> None:
 
 
 async def test_failure_in_a_native_group(resonate: Resonate) -> None:
-    """A failing call in a native group cancels its siblings' calls, durably; the group's error is the user's to catch."""
+    """A failing call in a native group cancels its siblings' calls, durably; the error is the user's to catch."""
 
     async def workflow(ctx: Context) -> str:
         async def failing() -> None:
@@ -250,6 +250,23 @@ async def test_recursion(resonate: Resonate) -> None:
     resonate.register(down)
     async with resonate:
         assert 40 == await resonate.run("w", down, 40)
+
+
+async def test_recursion_without_end(resonate: Resonate) -> None:
+    """A recursion that does not end is a failure on record: it neither hangs nor is tried again."""
+    runs: list[str] = []
+
+    async def down(ctx: Context) -> None:
+        if ctx.parent_id is None:
+            runs.append(ctx.id)
+        await ctx.run(down).named("n")
+
+    resonate.register(down)
+    async with resonate:
+        with anyio.fail_after(100), pytest.raises((RecursionError, UsageError)):
+            await resonate.run("w", down)
+        assert "rejected" == (await resonate.promises.get("w")).state
+    assert ["w"] == runs
 
 
 async def test_recursive_fan_out(resonate: Resonate) -> None:

@@ -236,6 +236,7 @@ async def test_failures_are_recovered(any_world: World) -> None:
         raise LookupError(msg)
 
     async def workflow(ctx: Context) -> str:
+        error = ""
         try:
             await ctx.run(broken)
         except LookupError as exc:

@@ -69,7 +69,7 @@ async def test_nested_and_spawned_steps(resonate: Resonate, wire: Wire) -> None:
 
 
 async def test_remote_children(network: LocalNetwork) -> None:
-    """Each remote child costs its caller two requests while hot (create, listener), and its worker two (acquire, end)."""
+    """While hot, a remote child costs its caller two requests (create, listener), and its worker two (acquire, end)."""
     near, far = Wire(network), Wire(network)
     caller = Resonate(network=near, group="near", pid="n")
     worker = Resonate(network=far, group="far", pid="f")
@@ -96,7 +96,9 @@ async def test_remote_child_that_was_recorded(network: LocalNetwork) -> None:
 
     async def workflow(ctx: Context) -> int:
         future = await ctx.rpc("double", 1).target("far").spawn()
-        return await future + await future
+        first: int = await future
+        second: int = await future
+        return first + second
 
     caller.register(workflow)
     worker.register(double)

@@ -2,10 +2,22 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import anyio
 import pytest
 
-from resonate_anyio import Constant, Context, DurableTimeoutError, Exponential, Info, InvalidArgument, Linear, Resonate, durable
+from resonate_anyio import (
+    Constant,
+    Context,
+    DurableTimeoutError,
+    Exponential,
+    Info,
+    InvalidArgument,
+    Linear,
+    Resonate,
+    durable,
+)
 
 from .harness import Oops, Wire, World
 
@@ -223,6 +235,6 @@ async def test_jitter_shortens(resonate: Resonate) -> None:
     resonate.register(step)
     async with resonate:
         await resonate.run("r", step)
-    delays = [after - before for before, after in zip(flaky.times, flaky.times[1:], strict=False)]
+    delays = [after - before for before, after in pairwise(flaky.times)]
     assert all(4.9 <= delay <= 10.1 for delay in delays)
     assert 1 < len(set(delays))

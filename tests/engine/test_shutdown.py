@@ -293,7 +293,7 @@ async def test_exception_in_the_body(resonate: Resonate) -> None:
 
     resonate.register(workflow)
     error = Oops("body")
-    with pytest.raises(Oops) as caught:
+    with pytest.raises(Oops) as caught:  # noqa: PT012 - the block is what is tested
         async with resonate:
             await resonate.run("w", workflow).spawn()
             await anyio.sleep(1)

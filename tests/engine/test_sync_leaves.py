@@ -13,6 +13,7 @@ import pytest
 from anyio import to_thread
 
 from resonate_anyio import Constant, Context, DurableTimeoutError, Info, Resonate, durable
+from resonate_anyio._engine._leaf import Threads
 
 from .harness import Look, Oops, Wire
 
@@ -178,6 +179,26 @@ async def test_abandoned_threads_are_counted(wire: Wire, go: threading.Event) ->
         go.set()
         assert "after" == await handle
     assert ["blocked", "after"] == ended
+
+
+async def test_place_is_given_back(go: threading.Event) -> None:
+    """At whatever moment a call is cancelled, its place below the limit is given back."""
+    threads = Threads(anyio.CapacityLimiter(1))
+    go.set()
+
+    async def call(scope: anyio.CancelScope) -> None:
+        with scope:
+            await threads.run(lambda: go.wait(LIMIT))
+
+    for steps in range(12):
+        scope = anyio.CancelScope()
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(call, scope)
+            for _ in range(steps):
+                await anyio.lowlevel.checkpoint()
+            scope.cancel()
+    with anyio.fail_after(LIMIT):
+        assert 7 == await threads.run(lambda: 7)
 
 
 async def test_no_more_than_the_limit(wire: Wire) -> None:

@@ -16,7 +16,7 @@ from .._engine._targets import address, check_version
 from .._errors import DecodeError, ExecutionMismatch
 from .._protocol import Promise, PromiseCreate, Value
 from .._time import to_ms
-from ._checks import check_tags
+from ._checks import check_own_tags
 from ._handle import Handle
 
 if TYPE_CHECKING:
@@ -77,9 +77,9 @@ class RootCall(Builder[T], ABC):
         """Tag the promise, e.g. for `resonate.promises.search(tags=...)`. Tags of the protocol's own are added to them.
 
         Raises:
-            InvalidArgument: a name or value is no string.
+            InvalidArgument: a name or value is no string, or a name is the protocol's.
         """
-        self._tags.update(self._checked(check_tags, tags))
+        self._tags.update(self._checked(check_own_tags, tags))
         return self
 
     def target(self, target: str) -> Self:
@@ -165,7 +165,7 @@ class RunCall(StartCall[T]):
 
     async def _start(self) -> Handle[T]:
         resonate = self._resonate
-        worker = resonate._worker()
+        worker = resonate._worker_for(self._label, "ctx.run()")
         assert not isinstance(self._func, str)
         function = self._func if self._version is None else resonate._registry.get(self._func.name, self._version)
         param = self._param(function)
@@ -189,7 +189,7 @@ class RpcCall(StartCall[T]):
         return self._typed(type_)
 
     async def _start(self) -> Handle[T]:
-        worker = self._resonate._worker()
+        worker = self._resonate._worker_for(self._label, "ctx.rpc()")
         param = self._param(self._func)
         request = self._create(worker, param, self._resonate._settings.own_group)
         promise = promise_of(request, await worker.connection.request(request), self._id)

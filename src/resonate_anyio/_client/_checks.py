@@ -6,10 +6,12 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Final
 
-from .._errors import InvalidArgument
+from .._errors import InvalidArgument, InvalidId
 from .._protocol import PromiseState
 from .._time import instant_ms
 
+_PROTOCOL: Final = "resonate:"
+_OPTIONAL: Final = ("resonate:delay",)
 _SETTLEMENTS: Final = (PromiseState.RESOLVED, PromiseState.REJECTED, PromiseState.CANCELED)
 
 
@@ -25,6 +27,40 @@ def check_tags(tags: Mapping[str, str] | None) -> dict[str, str]:
         msg = f"tags are strings by name, not {tags!r}"
         raise InvalidArgument(msg)
     return dict(tags)
+
+
+def check_own_tags(tags: Mapping[str, str]) -> dict[str, str]:
+    """Tags for a call. Those of the protocol say what the promise is, which is not the caller's to say.
+
+    Raises:
+        InvalidArgument: a name or a value is no string, or a name is the protocol's.
+    """
+    checked = check_tags(tags)
+    taken = sorted(name for name in checked if name.startswith(_PROTOCOL) and name not in _OPTIONAL)
+    if taken:
+        msg = f"tags that begin with {_PROTOCOL!r} belong to the protocol; choose another name than {taken[0]!r}"
+        raise InvalidArgument(msg)
+    return checked
+
+
+def check_id(id: str, what: str) -> str:
+    """The id of something that exists, as it is.
+
+    Raises:
+        InvalidId: it is no text, or empty.
+    """
+    if not isinstance(id, str) or not id or not _is_unicode(id):
+        msg = f"the id of a {what} is a string that is not empty, not {id!r}"
+        raise InvalidId(msg)
+    return id
+
+
+def _is_unicode(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def check_state(state: str) -> PromiseState:

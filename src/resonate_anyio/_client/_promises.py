@@ -10,10 +10,10 @@ from attrs import define, frozen
 
 from .._codec import Codec
 from .._engine._requests import get_promise, promise_of
-from .._errors import DecodeError, InvalidArgument
+from .._errors import DecodeError
 from .._protocol import EMPTY, Promise, PromiseCreate, PromiseSearch, PromiseState, Value
 from .._time import from_ms
-from ._checks import check_deadline, check_settlement, check_state, check_tags
+from ._checks import check_deadline, check_id, check_settlement, check_state, check_tags
 
 if TYPE_CHECKING:
     from .._engine._worker import Worker
@@ -95,9 +95,7 @@ class Promises:
             InvalidArgument: an argument is unusable.
             EncodeError: `param` cannot be turned into JSON.
         """
-        if not isinstance(id, str) or not id:
-            msg = f"the id of a promise is a string that is not empty, not {id!r}"
-            raise InvalidArgument(msg)
+        check_id(id, "promise")
         worker = self._worker("resonate.promises.create()", "ctx.promise()")
         request = PromiseCreate(
             id=id, timeout_at=check_deadline(timeout_at), param=self._encode(param), tags=check_tags(tags)
@@ -111,6 +109,7 @@ class Promises:
         Raises:
             NotFound: there is none.
         """
+        check_id(id, "promise")
         return self._public(await get_promise(self._worker("resonate.promises.get()", "ctx.promise()").connection, id))
 
     async def settle(self, id: str, state: Settlement, value: object = None) -> DurablePromise:
@@ -143,6 +142,7 @@ class Promises:
         return await self._settle("resonate.promises.cancel()", id, PromiseState.CANCELED, None)
 
     async def _settle(self, call: str, id: str, state: PromiseState, value: object) -> DurablePromise:
+        check_id(id, "promise")
         encoded = EMPTY if state is PromiseState.CANCELED and value is None else self._encode(value)
         return self._public(await self._worker(call, "ctx.promise()").settle(id, state, encoded))
 

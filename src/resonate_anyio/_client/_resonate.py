@@ -29,6 +29,7 @@ from ..abc import Network, Store
 from ..networks import LocalNetwork
 from ..stores import MemoryStore, SQLiteStore
 from ._calls import RpcCall, RunCall
+from ._checks import check_id
 from ._handle import Handle
 from ._promises import Promises
 from ._schedules import ScheduleCall, Schedules
@@ -357,7 +358,7 @@ class Resonate:
         """
         check_world("resonate.get()", "ctx.rpc() or ctx.promise()")
         worker = self._worker()
-        full = id if "." in id else self._full_id(id)
+        full = self._existing_id(id)
         await get_promise(worker.connection, full)
         return Handle(full, type_, self._worker_for, worker.executions.get(full))
 
@@ -368,7 +369,7 @@ class Resonate:
             NotFound: there is none.
         """
         check_world("resonate.cancel()", None)
-        await self._worker().cancel(id if "." in id else self._full_id(id))
+        await self._worker().cancel(self._existing_id(id))
 
     async def resume(self, id: str) -> None:
         """Let an execution continue that was halted because its replay differed from its history.
@@ -378,7 +379,7 @@ class Resonate:
             RequestError: it is not halted.
         """
         check_world("resonate.resume()", None)
-        await self._worker().resume(id if "." in id else self._full_id(id))
+        await self._worker().resume(self._existing_id(id))
 
     # Inside
 
@@ -402,6 +403,11 @@ class Resonate:
 
     def _full_id(self, id: str) -> str:
         return check_root_id(id, prefix=self._settings.prefix)
+
+    def _existing_id(self, id: str) -> str:
+        # Those of children have separators in them, each SDK its own, and the prefix already.
+        check_id(id, "promise")
+        return id if "." in id or ":" in id else self._full_id(id)
 
     def _worker_for(self, call: str, instead: str | None) -> Worker:
         """The worker for a call that belongs outside of durable functions."""

@@ -25,7 +25,7 @@ from .._protocol import (
 )
 from .._time import from_ms, to_ms
 from ._calls import RootCall
-from ._checks import check_tags
+from ._checks import check_id, check_tags
 from ._promises import _readable
 
 if TYPE_CHECKING:
@@ -123,7 +123,7 @@ class Schedules:
         Raises:
             NotFound: there is none.
         """
-        request = ScheduleGet(id=id)
+        request = ScheduleGet(id=check_id(id, "schedule"))
         return self._public(
             self._checked(request, await self._worker("resonate.schedules.get()", None).connection.request(request), id)
         )
@@ -134,7 +134,7 @@ class Schedules:
         Raises:
             NotFound: there is none.
         """
-        request = ScheduleDelete(id=id)
+        request = ScheduleDelete(id=check_id(id, "schedule"))
         response = await self._worker("resonate.schedules.delete()", None).connection.request(request)
         if response.status != 200:
             self._checked(request, response, id)
@@ -208,6 +208,7 @@ class ScheduleCall(RootCall[Schedule]):
         super().__init__(resonate, f"resonate.schedule({name!r}, {cron!r}, {label}, ...)", func, args, kwargs, None)
 
     async def _run(self) -> Schedule:
+        self._resonate._worker_for(self._label, "ctx.detached()")
         settings = self._resonate._settings
         target = self._target or settings.own_group
         return await self._resonate.schedules._create(

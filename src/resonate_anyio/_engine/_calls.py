@@ -187,6 +187,10 @@ class RunCall(SpawnableCall[T]):
             self._frame.start(child)
         return DurableFuture(self._frame, child)
 
+    async def _run(self) -> T:
+        self._frame.check_depth(self._label)
+        return await super()._run()
+
     async def _open(self) -> Frame:
         self._check()
         return await open_local(
@@ -201,8 +205,7 @@ class RunCall(SpawnableCall[T]):
         )
 
     async def _complete(self, node: Node) -> None:
-        # In place: in the caller's task, below the caller's scopes.
-        await cast("Frame", node).run()
+        await self._frame.run_in_place(cast("Frame", node))
 
 
 class _TargetedCall(SpawnableCall[T]):

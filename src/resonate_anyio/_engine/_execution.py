@@ -45,6 +45,9 @@ if TYPE_CHECKING:
     from ._nodes import Node
     from ._worker import Worker
 
+_ANSWERS = frozenset({200, 300, 404, 409})
+_REFUSALS = frozenset({400, 422})  # these speak of the request; all others, of a platform that cannot take it now
+
 logger = logging.getLogger("resonate_anyio")
 
 _TIMER_HOLDER = "timer"  # the pid that holds the tasks of timers and external promises (distribution 3)
@@ -211,12 +214,16 @@ class Execution:
         await (self.check() if settling else self.gate())
         try:
             response = await self.worker.connection.request(request)
-        except ResonateError as exc:
+        except Exception as exc:  # noqa: BLE001 - whatever a network raises, it is no outcome of a call
             self.drop(Drop.CRASHED, exc)
             await raise_cancelled()
         await self.check()
-        if response.status not in {200, 300, 404, 409}:
-            raise RequestError(request.kind, response.status, response.error or "")
+        if response.status not in _ANSWERS:
+            error = RequestError(request.kind, response.status, response.error or "")
+            if not settling and response.status in _REFUSALS:
+                raise error
+            self.drop(Drop.CRASHED, error)
+            await raise_cancelled()
         return response
 
     def recorded(self, id: str) -> Promise | None:

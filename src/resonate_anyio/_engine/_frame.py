@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, Final
 from anyio import CancelScope, Event, create_task_group, current_time, get_cancelled_exc_class, move_on_after
 from attrs import define, evolve, field
 
-from .._errors import ApplicationError, EncodeError, NonDeterminismError, WrongWorld
+from .._errors import ApplicationError, EncodeError, NonDeterminismError, UsageError, WrongWorld
 from .._graph import Namer
 from .._protocol import Promise, PromiseState, Value
 from ._cancellation import is_requested, raise_cancelled
@@ -47,6 +47,9 @@ current_frame: ContextVar[Frame | None] = ContextVar("resonate_anyio.current_fra
 _SCOPE_PATIENCE: Final = 30.0
 """Seconds that a scope which had cancelled an await may take longer to do so again."""
 
+_DEEPEST: Final = 50
+"""How many calls may run in place below each other; a task of its own begins anew."""
+
 _MOST_NOTES: Final = 10
 """A thousand children may fail for one reason; their errors are on record each."""
 
@@ -62,6 +65,7 @@ class Frame(Node):
     info: Info
     retry: RetryPolicy | None = None
 
+    depth: int = field(default=0, init=False)
     children: dict[str, Node] = field(factory=dict, init=False)
     ended: bool = field(default=False, init=False)
     namer: Namer = field(init=False)
@@ -74,6 +78,24 @@ class Frame(Node):
         self.namer = Namer(self.id)
 
     # Running
+
+    async def run_in_place(self, child: Frame) -> None:
+        """Run `child` in the current task, below the scopes of whoever calls."""
+        child.depth = self.depth + 1
+        await child.run()
+
+    def check_depth(self, call: str) -> None:
+        """Refuse to nest calls until the interpreter's stack is used up, which would strike in the engine's own code.
+
+        Raises:
+            UsageError: there are too many already.
+        """
+        if self.depth >= _DEEPEST:
+            msg = (
+                f"{call} is nested {_DEEPEST} calls deep; if that is meant, start it in a task of its own: "
+                f"await (await {call}.spawn()), or as an execution of its own: await ctx.rpc(...)"
+            )
+            raise UsageError(msg)
 
     async def run(self) -> None:
         """Run the function in the current task and record what came of it, unless there is an outcome already.

@@ -164,7 +164,7 @@ class Worker:
             return False
         return True
 
-    async def _hand_back(self, id: str, version: int, delay: float = _FIRST_BACKOFF) -> None:
+    async def _hand_back(self, id: str, version: int, delay: float) -> None:
         """Give a task back after a while. Its lease is renewed for us, so it is tried until there is an answer."""
         await self.waiting.pause(delay)
         while not await self._release(id, version) and not self.waiting.stopped:
@@ -256,7 +256,6 @@ class Worker:
         except (NotRegistered, DecodeError, InvalidArgument) as exc:
             self._crew.spawn(self._decline, task, exc, name=f"resonate decline {task.id}")
             return None
-        self._backoff.pop(task.id, None)
         history = await self._history(task, response.preload)
         if self.draining:
             await self._release(task.id, task.version)
@@ -265,10 +264,15 @@ class Worker:
 
     async def _decline(self, task: TaskRecord, reason: Exception) -> None:
         """Give a task back that this program cannot run, but not at once: it would be sent here again immediately."""
-        delay = self._backoff.get(task.id, _FIRST_BACKOFF)
-        self._backoff[task.id] = min(delay * 2, _LONGEST_BACKOFF)
+        delay = self._next_backoff(task.id)
         logger.warning("task.declined id=%s retry_in=%.1f reason=%s", task.id, delay, reason)
         await self._hand_back(task.id, task.version, delay)
+
+    def _next_backoff(self, id: str) -> float:
+        """How long to wait before this task is given back, longer each time until it has ended here."""
+        delay = self._backoff.get(id, _FIRST_BACKOFF)
+        self._backoff[id] = min(delay * 2, _LONGEST_BACKOFF)
+        return delay
 
     async def _history(self, task: TaskRecord, preload: tuple[Promise, ...]) -> History:
         """What is recorded below the root: the local part came with the lease, the rest is one range scan."""
@@ -320,6 +324,8 @@ class Worker:
             execution.ended.set()
         if execution.dropped is Drop.CRASHED:
             await self._recover(execution)
+        else:
+            self._backoff.pop(execution.id, None)
 
     async def _halt(self, execution: Execution) -> None:
         assert isinstance(execution.error, NonDeterminismError)
@@ -333,8 +339,9 @@ class Worker:
 
     async def _recover(self, execution: Execution) -> None:
         """The engine itself failed under this execution: hand it back after a while, to be tried again."""
-        logger.error("execution.crashed id=%s", execution.id, exc_info=execution.error)
-        await self._hand_back(execution.id, execution.version)
+        delay = self._next_backoff(execution.id)
+        logger.error("execution.crashed id=%s retry_in=%.1f", execution.id, delay, exc_info=execution.error)
+        await self._hand_back(execution.id, execution.version, delay)
 
     # For the client
 
@@ -371,7 +378,7 @@ class Worker:
             self._check_halted(id)
             if not execution.root.pending:
                 return execution.root.record
-            if execution.dropped is Drop.CRASHED and isinstance(execution.error, ResonateError):
+            if execution.dropped is Drop.CRASHED and isinstance(execution.error, Exception):
                 raise execution.error
         return await self._settled_elsewhere(id)
 

@@ -10,6 +10,7 @@ that the process holds on it.
 
 from __future__ import annotations
 
+import os
 import sqlite3
 from contextlib import closing
 from pathlib import Path
@@ -41,7 +42,8 @@ def lock(path: str) -> sqlite3.Connection:
     except sqlite3.Error as error:
         connection.close()
         if code_of(error) == sqlite3.SQLITE_BUSY:
-            raise StoreInUse(path, _owner(path)) from None
+            pid = _owner(path)
+            raise StoreInUse(path, pid, here=pid == os.getpid()) from None
 
         raise named(path + _SUFFIX, error) from error
 
