@@ -103,9 +103,13 @@ class Call(Builder[T]):
         return self
 
     async def _run(self) -> T:
-        node = await self._open()
+        node = await self._opened()
         await self._complete(node)
         return cast("T", await self._frame.deliver(node))
+
+    async def _opened(self) -> Node:
+        with self._frame.opening():
+            return await self._open()
 
     async def _open(self) -> Node:
         raise NotImplementedError
@@ -138,7 +142,7 @@ class SpawnableCall(Call[T]):
     async def spawn(self) -> DurableFuture[T]:
         """Start the call and return at once: it is on record then, and runs beside its caller."""
         self._use()
-        return DurableFuture(self._frame, await self._open())
+        return DurableFuture(self._frame, await self._opened())
 
 
 class RunCall(SpawnableCall[T]):
@@ -182,7 +186,7 @@ class RunCall(SpawnableCall[T]):
 
     async def spawn(self) -> DurableFuture[T]:
         self._use()
-        child = await self._open()
+        child = cast("Frame", await self._opened())
         if child.pending:
             self._frame.start(child)
         return DurableFuture(self._frame, child)
@@ -322,7 +326,7 @@ class SleepCall(Call[None]):
     async def spawn(self) -> DurableFuture[None]:
         """Start the timer and return at once."""
         self._use()
-        return DurableFuture(self._frame, await self._open())
+        return DurableFuture(self._frame, await self._opened())
 
     async def _open(self) -> Node:
         self._check()

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from attrs import field, frozen
 
-from .._errors import NonDeterminismError
+from .._errors import DecodeError, NonDeterminismError
 from .._graph import child_id, detached_id
 from .._protocol import Promise, PromiseCreate, Value
 from .._time import from_ms
@@ -65,13 +65,21 @@ def recorded_as(record: Promise, codec: Codec) -> Asked:
         return Asked("ctx.sleep")
     if record.tags.get("resonate:external") == "true":
         return Asked("ctx.promise")
-    param = codec.decode(record.param)
-    content = param if isinstance(param, dict) else {}
+    content = _content(record, codec)
     func, version = content.get("func"), content.get("version")
     if record.tags.get("resonate:scope") == "local":
         return Asked("ctx.run", func, version)
     operation = "ctx.detached" if DETACHED_TAG in record.tags else "ctx.rpc"
     return Asked(operation, func, version, (content.get("args") or [], content.get("kwargs") or {}))
+
+
+def _content(record: Promise, codec: Codec) -> dict[str, Any]:
+    """What was recorded with a call; nothing, if somebody else has recorded something else under its id."""
+    try:
+        param = codec.decode(record.param)
+    except DecodeError:
+        return {}
+    return param if isinstance(param, dict) else {}
 
 
 @frozen(kw_only=True)
@@ -247,6 +255,7 @@ def _external(
 ) -> External:
     node = External(
         execution=frame.execution,
+        caller=frame,
         record=record,
         replayed=replayed,
         type=type_,
@@ -258,8 +267,7 @@ def _external(
 
 
 def _due(record: Promise, codec: Codec) -> int:
-    param = codec.decode(record.param)
-    due = param.get("due") if isinstance(param, dict) else None
+    due = _content(record, codec).get("due")
     return due if isinstance(due, int) else record.timeout_at
 
 

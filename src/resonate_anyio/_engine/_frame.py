@@ -14,6 +14,7 @@ a child does raises into the task group: outcomes travel by record, cancellation
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, Final
 
@@ -31,7 +32,8 @@ from ._nodes import External, Node
 from ._outcomes import Ending, Raised, Returned, Stopped, TimedOut, cancelled_by, raised, without_cancellations
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Mapping
+    from collections.abc import Awaitable, Iterator, Mapping
+    from typing import NoReturn
 
     from anyio.abc import TaskGroup
 
@@ -69,6 +71,8 @@ class Frame(Node):
     children: dict[str, Node] = field(factory=dict, init=False)
     ended: bool = field(default=False, init=False)
     namer: Namer = field(init=False)
+    _openings: int = field(default=0, init=False)
+    _opened: Event = field(factory=Event, init=False)
     _scope: CancelScope = field(factory=CancelScope, init=False)
     _spawned: bool = field(default=False, init=False)
     _stopped_by: str | None = field(default=None, init=False)
@@ -137,9 +141,7 @@ class Frame(Node):
 
     def map_deadline(self) -> None:
         """Map the deadline of the promise, an instant of the server's, to the loop's clock."""
-        # A deadline that is the caller's too needs no timer of its own: the caller's scope fires for both.
-        if self.parent is None or self.record.timeout_at < self.parent.record.timeout_at:
-            self._scope.deadline = current_time() + (self.record.timeout_at - self.execution.now()) / 1000
+        self._scope.deadline = current_time() + (self.record.timeout_at - self.execution.now()) / 1000
 
     async def _call(self) -> Ending:
         token = current_frame.set(self)
@@ -184,6 +186,7 @@ class Frame(Node):
             except get_cancelled_exc_class() as exc:
                 interrupted = exc
             if not isinstance(ending, Returned):
+                self.ended = True
                 await self._cancel_children()
         # Raised outside of the task group, which would wrap it.
         if interrupted is not None:
@@ -194,15 +197,43 @@ class Frame(Node):
     async def _call_and_join(self, context: Context) -> Ending:
         ending = await self._outcome_of(self.function.func(context, *self.args, **self.kwargs))
         if isinstance(ending, Returned):
-            # A task of the user's that outlives the function may call on meanwhile.
-            while pending := [child for child in self.children.values() if child.pending]:
-                for child in pending:
-                    await child.wait()
+            await self._join()
         # From here on such a call would come too late to be waited for.
         self.ended = True
         return ending
 
+    async def time_out(self, instant: int) -> NoReturn:
+        """A deadline of this frame or of some above has passed at the server: end them, through any shield."""
+        frame: Frame | None = self
+        while frame is not None and frame.record.timeout_at <= instant:
+            frame._scope.cancel()
+            frame = frame.parent
+        await raise_cancelled()
+
     # Children
+
+    @contextmanager
+    def opening(self) -> Iterator[None]:
+        """Keep this frame from ending while a call is being put on record: it is no child yet."""
+        self._openings += 1
+        try:
+            yield
+        finally:
+            self._openings -= 1
+            self._opened.set()
+
+    async def _all_opened(self) -> None:
+        while self._openings:
+            self._opened = Event()
+            await self.execution.wait(self._opened)
+
+    async def _join(self) -> None:
+        """Wait for all children. A task of the user's that outlives the function may call on meanwhile."""
+        await self._all_opened()
+        while pending := [child for child in self.children.values() if child.pending]:
+            for child in pending:
+                await child.wait()
+            await self._all_opened()
 
     def check_current(self, call: str) -> None:
         """Refuse a durable call that is not made by this frame's own running code: a replay would skip it.
@@ -292,6 +323,8 @@ class Frame(Node):
         """Cancel what is unfinished, depth first: local functions record their own end before this one's is."""
         if self.execution.dropped is not None:
             return
+        with CancelScope(shield=True):
+            await self._all_opened()
         unfinished = [child for child in self.children.values() if child.pending]
         for child in unfinished:
             if isinstance(child, Frame):

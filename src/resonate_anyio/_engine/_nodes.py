@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from ._execution import Execution
+    from ._frame import Frame
 
 
 @define(eq=False, kw_only=True)
@@ -75,10 +76,12 @@ class External(Node):
     """A promise that is settled elsewhere: by another execution, by its deadline, or by somebody outside.
 
     Attributes:
+        caller: the frame that waits for it.
         due: for a sleep, the instant that was asked for. A promise cannot outlive its parent, so it may end before.
         has_descendants: whether something runs below it that has to end with it.
     """
 
+    caller: Frame
     due: int | None = None
     has_descendants: bool = False
     _listening: bool = field(default=False, init=False)
@@ -89,8 +92,8 @@ class External(Node):
             self._listening = True
         await Node.wait(self)
         if self.due is not None and self.record.state is PromiseState.RESOLVED and self.due > self.record.timeout_at:
-            # The sleep was cut short by the deadline of a frame above, whose scope ends the wait right now.
-            await self.execution.wait(Event())
+            # The sleep was cut short by the deadline of a frame above, which ends now, whatever shields this wait.
+            await self.caller.time_out(self.record.timeout_at)
 
     async def cancel(self, by: str) -> None:
         with CancelScope(shield=True):

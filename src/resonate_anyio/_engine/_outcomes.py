@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final, TypeAlias
 from anyio import get_cancelled_exc_class
 from attrs import frozen
 
-from .._errors import DurableCancelledError, DurableError, DurableTimeoutError
+from .._errors import DecodeError, DurableCancelledError, DurableError, DurableTimeoutError
 from .._protocol import Promise, PromiseState
 
 if TYPE_CHECKING:
@@ -117,6 +117,10 @@ def value_of(record: Promise, type_: object, codec: Codec, *, live: TracebackTyp
 
 def cancelled_by(record: Promise, codec: Codec) -> str | None:
     """Who cancelled it, as recorded by this SDK, or None for anyone else."""
-    value = codec.decode(record.value)
+    try:
+        value = codec.decode(record.value)
+    except DecodeError:
+        # Whoever else cancelled it has recorded what he likes.
+        return None
     by = value.get("by") if isinstance(value, dict) else None
     return by if isinstance(by, str) else None

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from typing import Final, TypeAlias
 
-from anyio import Event, move_on_after
+from anyio import CancelScope, Event, move_on_after
 from attrs import define, field
 
 from .._errors import NotRunning
@@ -39,7 +39,7 @@ class Waiting:
 
     stopped: bool = field(default=False, init=False)
     _listeners: dict[str, list[Listener]] = field(factory=dict, init=False)
-    _events: dict[object, Event] = field(factory=dict, init=False)
+    _scopes: set[CancelScope] = field(factory=set, init=False)
 
     def subscribe(self, id: str, listener: Listener) -> None:
         """Call `listener` with the record of `id` once a message says that it has settled."""
@@ -68,18 +68,19 @@ class Waiting:
             listener(record)
 
     async def wait(self, event: Event) -> None:
-        """Wait for `event`. It may be set for no other reason than to make the waiter look again.
+        """Wait for `event`, or until everybody is to look again.
 
         Raises:
             NotRunning: the worker stopped.
         """
         self.check()
-        ticket = object()
-        self._events[ticket] = event
-        try:
-            await event.wait()
-        finally:
-            del self._events[ticket]
+        # The event is somebody else's and means something to others: it is not set to wake who waits for it.
+        with CancelScope() as scope:
+            self._scopes.add(scope)
+            try:
+                await event.wait()
+            finally:
+                self._scopes.remove(scope)
         self.check()
 
     def check(self) -> None:
@@ -94,12 +95,13 @@ class Waiting:
     async def pause(self, delay: float) -> None:
         """Wait so many seconds, or until the worker stops."""
         with move_on_after(delay), suppress(NotRunning):
-            await self.wait(Event())
+            while True:
+                await self.wait(Event())
 
     def wake(self) -> None:
         """Make every waiter look again."""
-        for event in self._events.values():
-            event.set()
+        for scope in self._scopes:
+            scope.cancel()
 
     def stop(self) -> None:
         """End every wait."""

@@ -37,6 +37,7 @@ from .._protocol import (
     PromiseSettle,
     PromiseState,
     RegisterListener,
+    Request,
     Response,
     TaskAcquire,
     TaskContinue,
@@ -155,36 +156,37 @@ class Worker:
         if scope.cancelled_caught:  # pragma: no cover - in process, releases are immediate
             logger.warning("worker.release_timeout pid=%s", self.identity.pid)
 
-    async def _release(self, id: str, version: int) -> bool:
-        """Give a task back; whether there was an answer."""
+    async def _release(self, id: str, version: int) -> None:
         try:
             await self.connection.request(TaskRelease(id=id, version=version))
         except ResonateError as exc:
             logger.warning("task.release_failed id=%s error=%r", id, exc)
-            return False
-        return True
+
+    async def _insist(self, request: Request) -> Response | None:
+        """Send a request until it is answered, or the worker stops. Our leases are renewed, so nobody else would do it."""
+        delay = _FIRST_BACKOFF
+        while True:
+            try:
+                return await self.connection.request(request)
+            except ResonateError:
+                if self.waiting.stopped:
+                    logger.exception("worker.unanswered kind=%s", request.kind)
+                    return None
+                logger.warning("worker.unanswered kind=%s retry_in=%.1f", request.kind, delay, exc_info=True)
+            await self.waiting.pause(delay)
+            delay = min(delay * 2, _LONGEST_BACKOFF)
 
     async def _hand_back(self, id: str, version: int, delay: float) -> None:
-        """Give a task back after a while. Its lease is renewed for us, so it is tried until there is an answer."""
+        """Give a task back after a while."""
         await self.waiting.pause(delay)
-        while not await self._release(id, version) and not self.waiting.stopped:
-            delay = min(delay * 2, _LONGEST_BACKOFF)
-            await self.waiting.pause(delay)
+        await self._insist(TaskRelease(id=id, version=version))
 
     async def _look_for_lease(self, id: str) -> None:
         """The answer to a request for a lease was lost: if the lease was granted, nobody runs what it is for."""
-        task: TaskRecord | None = None
-        delay = _FIRST_BACKOFF
-        while task is None and not self.waiting.stopped:
-            await self.waiting.pause(delay)
-            delay = min(delay * 2, _LONGEST_BACKOFF)
-            with suppress(ResonateError):
-                response = await self.connection.request(TaskGet(id=id))
-                if response.task is None:
-                    return
-                task = response.task
+        response = await self._insist(TaskGet(id=id))
+        task = None if response is None else response.task
         if task is not None and task.pid == self.identity.holder and id not in self.executions:
-            await self._hand_back(id, task.version, 0)
+            await self._insist(TaskRelease(id=id, version=task.version))
 
     async def _watch_clocks(self) -> None:
         """Deadlines are instants of the server's; when its clock and the loop's part, they are mapped anew."""
@@ -236,7 +238,7 @@ class Worker:
             response = await self.connection.request(request)
             if response.status == 200:
                 await self._accept(response)
-        except ResonateError:
+        except Exception:
             logger.exception("task.take_failed id=%s", id)
             await self._look_for_lease(id)
         finally:
@@ -316,7 +318,7 @@ class Worker:
 
     async def _run(self, execution: Execution) -> None:
         try:
-            await execution.run()
+            await self._run_code(execution)
             if execution.dropped is Drop.HALTED:
                 await self._halt(execution)
         finally:
@@ -327,13 +329,17 @@ class Worker:
         else:
             self._backoff.pop(execution.id, None)
 
+    @staticmethod
+    async def _run_code(execution: Execution) -> None:
+        try:
+            await execution.run()
+        except Exception as exc:  # noqa: BLE001 - an error of the engine's own is a crash of this execution, not of all
+            execution.drop(Drop.CRASHED, exc)
+
     async def _halt(self, execution: Execution) -> None:
         assert isinstance(execution.error, NonDeterminismError)
         logger.error("execution.halted id=%s %s", execution.id, execution.error)
-        try:
-            await self.connection.request(TaskHalt(id=execution.id))
-        except ResonateError:
-            logger.exception("task.halt_failed id=%s", execution.id)
+        await self._insist(TaskHalt(id=execution.id))
         self._halted[execution.id] = execution.error
         self.waiting.wake()
 
@@ -358,13 +364,13 @@ class Worker:
         request = TaskCreate(pid=self.identity.holder, ttl=self.ttl_ms, action=create)
         try:
             response = await self.connection.request(request)
+            if response.status in {409, 422}:
+                return await get_promise(self.connection, create.id), self.executions.get(create.id)
+            # The arguments are read back from the record, so that the first run sees what a replay would.
+            return promise_of(request, response, create.id), await self._accept(response)
         except ResonateError:
             self._crew.spawn(self._look_for_lease, create.id, name=f"resonate look for {create.id}")
             raise
-        if response.status in {409, 422}:
-            return await get_promise(self.connection, create.id), self.executions.get(create.id)
-        # The arguments are read back from the record, so that the first run sees what a replay would.
-        return promise_of(request, response, create.id), await self._accept(response)
 
     async def settled(self, id: str, execution: Execution | None) -> Promise:
         """Wait until `id` has settled, and return its record.
@@ -374,13 +380,22 @@ class Worker:
             NotRunning: the worker stops before that.
         """
         if execution is not None:
-            await self.waiting.wait(execution.ended)
-            self._check_halted(id)
+            crash = await self._end_of(execution)
             if not execution.root.pending:
                 return execution.root.record
-            if execution.dropped is Drop.CRASHED and isinstance(execution.error, Exception):
-                raise execution.error
+            if crash is not None:
+                raise crash
         return await self._settled_elsewhere(id)
+
+    async def _end_of(self, execution: Execution) -> Exception | None:
+        """Wait until an execution runs here no more. Gives what it crashed with, if that is news: it is tried again."""
+        crash: BaseException | None = None
+        while not execution.ended.is_set():
+            self._check_halted(execution.id)
+            await self.waiting.wait(execution.ended)
+            crash = execution.error if execution.dropped is Drop.CRASHED else None
+        self._check_halted(execution.id)
+        return crash if isinstance(crash, Exception) else None
 
     async def _settled_elsewhere(self, id: str) -> Promise:
         with self.waiting.inbox(id) as inbox:
