@@ -205,11 +205,11 @@ class Execution:
 
     # Requests
 
-    async def request(self, request: Request, *, settling: bool = False) -> Response:
+    async def request(self, request: Request, *, settling: bool = False, taken: int | None = None) -> Response:
         """Send one request on behalf of this execution.
 
         A platform failure is no outcome of anything: it drops the execution. `settling` requests record what has
-        already happened and are not held up when the worker stops.
+        already happened and are not held up when the worker stops. `taken` is one more status that the caller understands.
         """
         await (self.check() if settling else self.gate())
         try:
@@ -218,7 +218,7 @@ class Execution:
             self.drop(Drop.CRASHED, exc)
             await raise_cancelled()
         await self.check()
-        if response.status not in _ANSWERS:
+        if response.status not in _ANSWERS and response.status != taken:
             error = RequestError(request.kind, response.status, response.error or "")
             if not settling and response.status in _REFUSALS:
                 raise error
@@ -263,8 +263,8 @@ class Execution:
         longer than the deadline, so that no message is ever sent for it (distribution 3).
         """
         ttl = max(request.timeout_at - self.now(), 0) + _TIMER_LEASE_MARGIN_MS
-        response = await self.request(TaskCreate(pid=_TIMER_HOLDER, ttl=ttl, action=request))
-        if response.status == 409:
+        response = await self.request(TaskCreate(pid=_TIMER_HOLDER, ttl=ttl, action=request), taken=422)
+        if response.status in {409, 422}:
             response = await self.request(PromiseGet(id=request.id))
         assert response.promise is not None
         return response.promise

@@ -37,15 +37,12 @@ from .._protocol import (
     PromiseSettle,
     PromiseState,
     RegisterListener,
-    Request,
     Response,
     TaskAcquire,
     TaskContinue,
     TaskCreate,
-    TaskGet,
     TaskHalt,
     TaskRecord,
-    TaskRelease,
     TaskState,
     Unblock,
     Value,
@@ -58,6 +55,7 @@ from ._execution import Drop, Execution, lineage
 from ._frame import Frame
 from ._functions import Function, Registry, bind
 from ._leaf import Threads
+from ._leases import Leases
 from ._requests import descendants, get_promise, promise_of
 from ._waiting import Waiting
 
@@ -67,9 +65,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger("resonate_anyio")
 
 _RELEASE_LIMIT: Final = 5.0
-_FIRST_BACKOFF: Final = 1.0
 _CLOCKS_PARTED: Final = 1.0
-_LONGEST_BACKOFF: Final = 60.0
 
 
 @define(eq=False, kw_only=True)
@@ -97,8 +93,8 @@ class Worker:
     waiting: Waiting = field(factory=Waiting, init=False)
     stopped: Event = field(factory=Event, init=False)
     _crew: Crew = field(init=False)
+    _leases: Leases = field(init=False)
     _halted: dict[str, NonDeterminismError] = field(factory=dict, init=False)
-    _backoff: dict[str, float] = field(factory=dict, init=False)
     _taking: set[str] = field(factory=set, init=False)
     _leaf_ended: Event = field(factory=Event, init=False)
 
@@ -111,6 +107,7 @@ class Worker:
         async with network.connect(identity) as connection, create_task_group() as tasks:
             worker = cls(identity=identity, connection=connection, **settings)
             worker._crew = Crew(tasks)
+            worker._leases = Leases(connection, identity.holder, worker.waiting)
             worker._crew.spawn(worker._receive, name=f"resonate {identity.pid} messages")
             worker._crew.spawn(worker._watch_clocks, name=f"resonate {identity.pid} clocks")
             try:
@@ -138,6 +135,9 @@ class Worker:
             await self._crew.dismissed()
             self.stopped.set()
 
+    def _runs(self, id: str) -> bool:
+        return id in self.executions
+
     async def _grace(self) -> None:
         """Give running leaves time to end: what they have done is recorded then, and not done again."""
         with move_on_after(self.grace):
@@ -152,41 +152,9 @@ class Worker:
         with move_on_after(_RELEASE_LIMIT) as scope:
             for execution in executions:
                 if execution.dropped is Drop.UNLOADED:
-                    await self._release(execution.id, execution.version)
+                    await self._leases.release(execution.id, execution.version)
         if scope.cancelled_caught:  # pragma: no cover - in process, releases are immediate
             logger.warning("worker.release_timeout pid=%s", self.identity.pid)
-
-    async def _release(self, id: str, version: int) -> None:
-        try:
-            await self.connection.request(TaskRelease(id=id, version=version))
-        except ResonateError as exc:
-            logger.warning("task.release_failed id=%s error=%r", id, exc)
-
-    async def _insist(self, request: Request) -> Response | None:
-        """Send a request until it is answered, or the worker stops. Our leases are renewed, so nobody else would do it."""
-        delay = _FIRST_BACKOFF
-        while True:
-            try:
-                return await self.connection.request(request)
-            except ResonateError:
-                if self.waiting.stopped:
-                    logger.exception("worker.unanswered kind=%s", request.kind)
-                    return None
-                logger.warning("worker.unanswered kind=%s retry_in=%.1f", request.kind, delay, exc_info=True)
-            await self.waiting.pause(delay)
-            delay = min(delay * 2, _LONGEST_BACKOFF)
-
-    async def _hand_back(self, id: str, version: int, delay: float) -> None:
-        """Give a task back after a while."""
-        await self.waiting.pause(delay)
-        await self._insist(TaskRelease(id=id, version=version))
-
-    async def _look_for_lease(self, id: str) -> None:
-        """The answer to a request for a lease was lost: if the lease was granted, nobody runs what it is for."""
-        response = await self._insist(TaskGet(id=id))
-        task = None if response is None else response.task
-        if task is not None and task.pid == self.identity.holder and id not in self.executions:
-            await self._insist(TaskRelease(id=id, version=task.version))
 
     async def _watch_clocks(self) -> None:
         """Deadlines are instants of the server's; when its clock and the loop's part, they are mapped anew."""
@@ -240,7 +208,7 @@ class Worker:
                 await self._accept(response)
         except Exception:
             logger.exception("task.take_failed id=%s", id)
-            await self._look_for_lease(id)
+            await self._leases.look_for(id, self._runs)
         finally:
             self._taking.discard(id)
 
@@ -256,25 +224,14 @@ class Worker:
             function = self.registry.get(call.func, 1 if call.version is None else call.version)
             args, kwargs = bind(function, self.codec, call)
         except (NotRegistered, DecodeError, InvalidArgument) as exc:
-            self._crew.spawn(self._decline, task, exc, name=f"resonate decline {task.id}")
+            # Not at once: it would be sent here again immediately.
+            self._crew.spawn(self._leases.hand_back, task.id, task.version, exc, name=f"resonate decline {task.id}")
             return None
         history = await self._history(task, response.preload)
         if self.draining:
-            await self._release(task.id, task.version)
+            await self._leases.release(task.id, task.version)
             return None
         return self._start(task, promise, function, tuple(args), kwargs, history)
-
-    async def _decline(self, task: TaskRecord, reason: Exception) -> None:
-        """Give a task back that this program cannot run, but not at once: it would be sent here again immediately."""
-        delay = self._next_backoff(task.id)
-        logger.warning("task.declined id=%s retry_in=%.1f reason=%s", task.id, delay, reason)
-        await self._hand_back(task.id, task.version, delay)
-
-    def _next_backoff(self, id: str) -> float:
-        """How long to wait before this task is given back, longer each time until it has ended here."""
-        delay = self._backoff.get(id, _FIRST_BACKOFF)
-        self._backoff[id] = min(delay * 2, _LONGEST_BACKOFF)
-        return delay
 
     async def _history(self, task: TaskRecord, preload: tuple[Promise, ...]) -> History:
         """What is recorded below the root: the local part came with the lease, the rest is one range scan."""
@@ -327,7 +284,7 @@ class Worker:
         if execution.dropped is Drop.CRASHED:
             await self._recover(execution)
         else:
-            self._backoff.pop(execution.id, None)
+            self._leases.ended(execution.id)
 
     @staticmethod
     async def _run_code(execution: Execution) -> None:
@@ -339,15 +296,14 @@ class Worker:
     async def _halt(self, execution: Execution) -> None:
         assert isinstance(execution.error, NonDeterminismError)
         logger.error("execution.halted id=%s %s", execution.id, execution.error)
-        await self._insist(TaskHalt(id=execution.id))
+        await self._leases.insist(TaskHalt(id=execution.id))
         self._halted[execution.id] = execution.error
         self.waiting.wake()
 
     async def _recover(self, execution: Execution) -> None:
         """The engine itself failed under this execution: hand it back after a while, to be tried again."""
-        delay = self._next_backoff(execution.id)
-        logger.error("execution.crashed id=%s retry_in=%.1f", execution.id, delay, exc_info=execution.error)
-        await self._hand_back(execution.id, execution.version, delay)
+        logger.error("execution.crashed id=%s", execution.id, exc_info=execution.error)
+        await self._leases.hand_back(execution.id, execution.version, repr(execution.error))
 
     # For the client
 
@@ -369,7 +325,7 @@ class Worker:
             # The arguments are read back from the record, so that the first run sees what a replay would.
             return promise_of(request, response, create.id), await self._accept(response)
         except ResonateError:
-            self._crew.spawn(self._look_for_lease, create.id, name=f"resonate look for {create.id}")
+            self._crew.spawn(self._leases.look_for, create.id, self._runs, name=f"resonate look for {create.id}")
             raise
 
     async def settled(self, id: str, execution: Execution | None) -> Promise:

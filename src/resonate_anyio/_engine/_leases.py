@@ -1,0 +1,71 @@
+"""Giving leases back: what an in-process engine renews for us for ever has to be let go by us, whatever goes wrong."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from typing import Final
+
+from attrs import define, field
+
+from .._errors import ResonateError
+from .._protocol import Request, Response, TaskGet, TaskRelease
+from ..abc import Connection
+from ._waiting import Waiting
+
+logger = logging.getLogger("resonate_anyio")
+
+_FIRST_BACKOFF: Final = 1.0
+_LONGEST_BACKOFF: Final = 60.0
+
+
+@define(eq=False)
+class Leases:
+    """The leases of one worker, and how often each task was given back in a row."""
+
+    _connection: Connection
+    _holder: str
+    _waiting: Waiting
+    _backoff: dict[str, float] = field(factory=dict, init=False)
+
+    async def release(self, id: str, version: int) -> None:
+        """Give a task back now, if that can be done."""
+        try:
+            await self._connection.request(TaskRelease(id=id, version=version))
+        except ResonateError as exc:
+            logger.warning("task.release_failed id=%s error=%r", id, exc)
+
+    async def hand_back(self, id: str, version: int, reason: object) -> None:
+        """Give back a task that could not be run to its end here, after a while that grows from one time to the next.
+
+        It may be sent here again at once.
+        """
+        delay = self._backoff.get(id, _FIRST_BACKOFF)
+        self._backoff[id] = min(delay * 2, _LONGEST_BACKOFF)
+        logger.warning("task.handed_back id=%s in=%.1f reason=%s", id, delay, reason)
+        await self._waiting.pause(delay)
+        await self.insist(TaskRelease(id=id, version=version))
+
+    def ended(self, id: str) -> None:
+        """A task was run to its end here: the next time that it has to be given back is the first."""
+        self._backoff.pop(id, None)
+
+    async def look_for(self, id: str, runs_here: Callable[[str], bool]) -> None:
+        """The answer to a request for a lease was lost: if the lease was granted, nobody runs what it is for."""
+        response = await self.insist(TaskGet(id=id))
+        task = None if response is None else response.task
+        if task is not None and task.pid == self._holder and not runs_here(id):
+            await self.insist(TaskRelease(id=id, version=task.version))
+
+    async def insist(self, request: Request) -> Response | None:
+        """Send a request until it is answered. None if the worker stops first."""
+        delay = _FIRST_BACKOFF
+        while True:
+            try:
+                return await self._connection.request(request)
+            except ResonateError:
+                logger.warning("worker.unanswered kind=%s retry_in=%.1f", request.kind, delay, exc_info=True)
+                if self._waiting.stopped:
+                    return None
+            await self._waiting.pause(delay)
+            delay = min(delay * 2, _LONGEST_BACKOFF)
