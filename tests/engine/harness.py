@@ -157,14 +157,16 @@ def _create_in(request: Request) -> PromiseCreate | None:
     match request:
         case PromiseCreate() | TaskFence(action=PromiseCreate()) | TaskCreate():
             return request if isinstance(request, PromiseCreate) else request.action  # type: ignore[return-value]
-    return None
+        case _:
+            return None
 
 
 def _settle_in(request: Request) -> PromiseSettle | None:
     match request:
         case PromiseSettle() | TaskFence(action=PromiseSettle()) | TaskFulfill():
             return request if isinstance(request, PromiseSettle) else request.action  # type: ignore[return-value]
-    return None
+        case _:
+            return None
 
 
 def creates(id: str) -> Wanted:
@@ -181,7 +183,7 @@ def settles(id: str) -> Wanted:
 class _WiredConnection(Connection):
     _wire: Wire
     _inner: Connection
-    messages: _Messages
+    messages: ObjectReceiveStream[Message]
 
     def now(self) -> int:
         return self._inner.now()
@@ -268,7 +270,8 @@ class World:
         """Start the program anew, with these functions registered. One process uses the store at a time."""
         wire = Wire(LocalNetwork(self.store, clock=self.clock, rules=self.rules))
         # No grace: a killed process has none.
-        resonate = Resonate(network=wire, **{"pid": "p", "grace": 0, **settings})
+        settings = {"pid": "p", "grace": 0, **settings}
+        resonate = Resonate(network=wire, **settings)
         for function in functions:
             resonate.register(function)
         return Process(resonate, wire)

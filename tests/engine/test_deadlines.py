@@ -364,6 +364,29 @@ async def test_sleep_that_is_clamped(resonate: Resonate) -> None:
     assert 95_000 == pytest.approx(record.param["due"] - int(record.timeout_at.timestamp() * 1000), abs=100)
 
 
+async def test_clamped_sleep_inside_of_a_shield(resonate: Resonate) -> None:
+    """A shield does not let a clamped sleep pass for slept, nor keeps its function from timing out."""
+    reached: list[str] = []
+
+    async def child(ctx: Context) -> None:
+        with CancelScope(shield=True):
+            await ctx.sleep(100)
+            reached.append("slept")
+
+    async def workflow(ctx: Context) -> str:
+        try:
+            await ctx.run(child).timeout(5)
+        except DurableTimeoutError as exc:
+            return str(exc.id)
+        return "slept"
+
+    resonate.register(workflow)
+    async with resonate:
+        with anyio.fail_after(1000):
+            assert "w.child-1" == await resonate.run("w", workflow)
+    assert [] == reached
+
+
 async def test_clamped_sleep_that_ended_meanwhile(world: World) -> None:
     """A clamped sleep whose time came while no process lived has not been slept either."""
     reached: list[str] = []

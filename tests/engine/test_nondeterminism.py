@@ -276,3 +276,26 @@ async def test_difference_in_a_spawned_child(world: World) -> None:
         assert 1 == pytest.approx(anyio.current_time() - start, abs=0.1)
         assert [] == process.wire.settled()
     assert ["slow", "slow"] == cut
+
+
+@pytest.mark.parametrize("tags", [{}, {"resonate:target": "poll://any@elsewhere"}], ids=["bare", "with a task"])
+@pytest.mark.parametrize(
+    "step",
+    [
+        lambda ctx: ctx.run(double, 1),
+        lambda ctx: ctx.rpc("double", 1),
+        lambda ctx: ctx.sleep(1),
+        lambda ctx: ctx.promise(),
+    ],
+    ids=["run", "rpc", "sleep", "promise"],
+)
+async def test_id_that_is_taken(world: World, step: Step, tags: dict[str, str]) -> None:
+    """A promise that somebody else made under the id of a call is not taken for that call."""
+
+    async def workflow(ctx: Context) -> None:
+        await step(ctx).named("step")
+
+    async with world.process(workflow) as process:
+        await process.resonate.promises.create("w.step", 4_000_000_000_000, "taken", tags)
+        with anyio.fail_after(100), pytest.raises(NonDeterminismError, match=r"'w\.step'"):
+            await process.resonate.run("w", workflow)

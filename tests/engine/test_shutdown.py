@@ -112,6 +112,28 @@ async def test_no_step_begins_during_the_grace_period(resonate: Resonate) -> Non
     assert ["a"] == runs
 
 
+async def test_no_step_begins_while_others_are_given_grace(resonate: Resonate) -> None:
+    """Nor do those of another execution, whose own leaf has ended already."""
+    runs: list[str] = []
+
+    async def step(name: str, seconds: float) -> None:
+        runs.append(name)
+        await anyio.sleep(seconds)
+
+    async def workflow(ctx: Context, name: str, seconds: float) -> None:
+        await ctx.run(step, f"{name} first", seconds)
+        await ctx.run(step, f"{name} second", seconds)
+
+    resonate.register(workflow)
+    async with resonate:
+        await resonate.run("w", workflow, "long", 8).spawn()
+        await resonate.run("v", workflow, "short", 3).spawn()
+        await anyio.sleep(1)
+        start = anyio.current_time()
+    assert 7 == pytest.approx(anyio.current_time() - start, abs=0.1)
+    assert ["long first", "short first"] == sorted(runs)
+
+
 async def test_waiting_execution_does_not_hold_up(resonate: Resonate) -> None:
     """What only waits is put away at once."""
 

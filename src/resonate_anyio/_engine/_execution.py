@@ -208,8 +208,15 @@ class Execution:
     async def request(self, request: Request, *, settling: bool = False, taken: int | None = None) -> Response:
         """Send one request on behalf of this execution.
 
-        A platform failure is no outcome of anything: it drops the execution. `settling` requests record what has
-        already happened and are not held up when the worker stops. `taken` is one more status that the caller understands.
+        A platform failure is no outcome of anything: it drops the execution.
+
+        Args:
+            request: what is asked.
+            settling: it records what has happened already, and is not held up when the worker stops.
+            taken: one more status that the caller understands.
+
+        Raises:
+            RequestError: the request was refused as it is, and would be on a replay.
         """
         await (self.check() if settling else self.gate())
         try:

@@ -208,6 +208,8 @@ class Worker:
                 await self._accept(response)
         except Exception:
             logger.exception("task.take_failed id=%s", id)
+            # What is given back is sent here again, and that message is not a double.
+            self._taking.discard(id)
             await self._leases.look_for(id, self._runs)
         finally:
             self._taking.discard(id)
