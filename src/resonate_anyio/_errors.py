@@ -184,21 +184,28 @@ class DurableCancelledError(DurableError):
 class NonDeterminismError(ResonateError):
     """A replay asked for something else than what is recorded under the same id.
 
-    The promise stays pending and its task is halted: mend the program, then `await resonate.resume(id)`.
+    The promise stays pending and its task is halted: mend the program, then `await resonate.resume(task)`.
+
+    Attributes:
+        id: the call that differs.
+        recorded: what is recorded under its id.
+        requested: what the code asks for now.
+        task: the execution that was halted.
     """
 
-    def __init__(self, id: str, recorded: str, requested: str) -> None:
-        super().__init__(id, recorded, requested)
+    def __init__(self, id: str, recorded: str, requested: str, task: str | None = None) -> None:
+        super().__init__(id, recorded, requested, task)
         self.id = id
         self.recorded = recorded
         self.requested = requested
+        self.task = task or id
 
     def __str__(self) -> str:
         return (
             f"non-deterministic replay at {self.id!r}: recorded {self.recorded}, but the code now asks for "
             f"{self.requested}. The execution is halted and nothing is lost: bring the function back in line with "
             f"its history (decisions taken from clocks, random numbers or I/O belong into ctx.run), then call "
-            f"await resonate.resume({self.id.partition('.')[0]!r})"
+            f"await resonate.resume({self.task!r})"
         )
 
 

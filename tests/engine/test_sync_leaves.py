@@ -188,7 +188,7 @@ async def test_place_is_given_back(go: threading.Event) -> None:
 
     async def call(scope: anyio.CancelScope) -> None:
         with scope:
-            await threads.run(lambda: go.wait(LIMIT))
+            await threads.run(lambda: go.wait(LIMIT), await threads.permit())
 
     for steps in range(12):
         scope = anyio.CancelScope()
@@ -198,7 +198,7 @@ async def test_place_is_given_back(go: threading.Event) -> None:
                 await anyio.lowlevel.checkpoint()
             scope.cancel()
     with anyio.fail_after(LIMIT):
-        assert 7 == await threads.run(lambda: 7)
+        assert 7 == await threads.run(lambda: 7, await threads.permit())
 
 
 async def test_no_more_than_the_limit(wire: Wire) -> None:

@@ -203,9 +203,11 @@ class Resonate:
         assert self._running is not None
         running = self._running
         try:
-            with CancelScope(shield=True):
-                await running.worker.stop()
-            await running.stack.aclose()
+            try:
+                with CancelScope(shield=True):
+                    await running.worker.stop()
+            finally:
+                await running.stack.aclose()
         finally:
             self._running = None
             self._entered = False

@@ -130,7 +130,7 @@ class Opening:
             Promise(id=record.id, timeout_at=0, created_at=0, param=self.param, tags=request.tags), codec
         )
         if recorded != asked:
-            await self.execution.halt(NonDeterminismError(record.id, str(recorded), str(asked)))
+            await self.execution.halt(NonDeterminismError(record.id, str(recorded), str(asked), self.execution.id))
 
 
 def clamp(frame: Frame, timeout_ms: int | None) -> int:

@@ -27,6 +27,10 @@ class Crew:
         self._busy += 1
         self._group.start_soon(self._run, func, args, name=name)
 
+    def finish(self, func: Callable[[], Awaitable[None]], *, name: str) -> None:
+        """Run the last task, which waits for the others and is not waited for by `dismissed`."""
+        self._group.start_soon(self._run_last, func, name=name)
+
     @contextmanager
     def joined(self) -> Iterator[None]:
         """Count what another task does in the block as work of this crew."""
@@ -39,6 +43,10 @@ class Crew:
         while self._busy:
             self._changed = Event()
             await self._changed.wait()
+
+    async def _run_last(self, func: Callable[[], Awaitable[None]]) -> None:
+        with CancelScope(shield=True):
+            await func()
 
     async def _run(self, func: Callable[..., Awaitable[None]], args: tuple[object, ...]) -> None:
         with self._leaving(), CancelScope(shield=True):

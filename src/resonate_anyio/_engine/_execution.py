@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from enum import Enum
 from typing import TYPE_CHECKING
 
-from anyio import CancelScope, Event, sleep
+from anyio import CancelScope, Event, move_on_after
 from attrs import define, field
 
 from .._errors import NonDeterminismError, RequestError, ResonateError
@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from ._frame import Frame
     from ._leaf import Threads
     from ._nodes import Node
+    from ._waiting import Listener
     from ._worker import Worker
 
 _ANSWERS = frozenset({200, 300, 404, 409})
@@ -99,11 +100,16 @@ class Execution:
     _scope: CancelScope = field(factory=lambda: CancelScope(shield=True), init=False)
     _running_leaves: int = field(default=0, init=False)
     _waits: dict[object, Event] = field(factory=dict, init=False)
+    _subscriptions: dict[str, Listener] = field(factory=dict, init=False)
 
     async def run(self) -> None:
         """Run the root function to its end, or until the execution is dropped."""
-        with self._scope:
-            await self.root.run()
+        try:
+            with self._scope:
+                await self.root.run()
+        finally:
+            for id, listener in self._subscriptions.items():
+                self.worker.waiting.unsubscribe(id, listener)
 
     # What frames need from around them
 
@@ -292,7 +298,8 @@ class Execution:
             assert response.promise is not None
             if not response.promise.pending:
                 return response.promise
-            await sleep(max(record.timeout_at - self.now(), 1) / 1000)
+            with move_on_after(max(record.timeout_at - self.now(), 1) / 1000):
+                await self.wait(Event())
 
     async def settle(self, id: str, state: PromiseState, value: Value) -> Promise:
         """Record the end of a local call, and give back what is on record then."""
@@ -316,14 +323,19 @@ class Execution:
     async def listen(self, node: Node) -> None:
         """Hear of the settling of a promise that is not run here."""
         self.worker.waiting.subscribe(node.id, node.settle)
+        self._subscriptions[node.id] = node.settle
         try:
             record = await self.worker.register_listener(node.id, self)
         except BaseException:
-            self.worker.waiting.unsubscribe(node.id, node.settle)
+            self.unlisten(node)
             raise
         if not record.pending:
-            self.worker.waiting.unsubscribe(node.id, node.settle)
             node.settle(record)
+
+    def unlisten(self, node: Node) -> None:
+        """Hear of it no more."""
+        if self._subscriptions.pop(node.id, None) is not None:
+            self.worker.waiting.unsubscribe(node.id, node.settle)
 
     async def end_elsewhere(self, id: str) -> None:
         """End what still runs or waits below a remote call that was cancelled."""

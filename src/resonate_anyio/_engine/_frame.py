@@ -29,7 +29,7 @@ from ._execution import Drop
 from ._functions import Kind
 from ._leaf import run_leaf
 from ._nodes import External, Node
-from ._outcomes import Ending, Raised, Returned, Stopped, TimedOut, cancelled_by, raised, without_cancellations
+from ._outcomes import Ending, Raised, Returned, Stopped, TimedOut, cancelled_by, raised, text_of, without_cancellations
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Iterator, Mapping
@@ -270,7 +270,6 @@ class Frame(Node):
     async def deliver(self, child: Node) -> object:
         """Hand the outcome of a settled child to the code of this frame: its value is returned, its failure raised."""
         if child.replayed and self._was_cancelled_by_scope(child):
-            child.replayed = False
             await self._wait_for_scope(child)
         self.mark_seen(child)
         return child.value()
@@ -283,11 +282,17 @@ class Frame(Node):
         """Live, a plain scope around this await was cancelled. It has begun anew, and is to be cancelled again."""
         record = child.record
         lived_ms = (record.settled_at or record.created_at) - record.created_at
-        with move_on_after(lived_ms / 1000 + _SCOPE_PATIENCE):
-            await self.execution.wait(Event())
-        await self.execution.halt(
-            NonDeterminismError(child.id, "an await that a scope around it had cancelled", "one that none cancels")
-        )
+        try:
+            with move_on_after(lived_ms / 1000 + _SCOPE_PATIENCE):
+                await self.execution.wait(child.recancelled)
+                return
+        except get_cancelled_exc_class():
+            # Others who wait for it, whom nothing had cancelled, get the outcome as they did then.
+            child.replayed = False
+            child.recancelled.set()
+            raise
+        recorded, requested = "an await that a scope around it had cancelled", "one that none cancels"
+        await self.execution.halt(NonDeterminismError(child.id, recorded, requested, self.execution.id))
 
     def mark_seen(self, child: Node) -> None:
         child.seen = True
@@ -340,7 +345,7 @@ class Frame(Node):
             return ending
         if isinstance(ending, Raised):
             for id, error in unseen[:_MOST_NOTES]:
-                ending.error.add_note(f"its child {id!r} failed as well: {type(error).__name__}: {error}")
+                ending.error.add_note(f"its child {id!r} failed as well: {text_of(error)}")
             if len(unseen) > _MOST_NOTES:
                 ending.error.add_note(f"... and {len(unseen) - _MOST_NOTES} more of its children failed")
             return ending

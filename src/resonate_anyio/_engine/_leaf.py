@@ -16,6 +16,7 @@ from attrs import define, field
 from ._functions import Kind
 
 if TYPE_CHECKING:
+    from ._execution import Execution
     from ._frame import Frame
 
 logger = logging.getLogger("resonate_anyio")
@@ -28,10 +29,8 @@ async def run_leaf(frame: Frame) -> object:
     """
     number = 1
     while True:
-        await frame.execution.gate()
         try:
-            with frame.execution.leaf_running():
-                return await _attempt(frame, number)
+            return await _attempt(frame, number)
         except Exception as exc:
             delay = None if frame.retry is None else frame.retry.delay(number, exc, frame.execution.random())
             if delay is None:
@@ -46,12 +45,26 @@ async def run_leaf(frame: Frame) -> object:
 
 
 async def _attempt(frame: Frame, number: int) -> object:
-    function = frame.function
+    function, execution = frame.function, frame.execution
     first = (frame.attempt(number),) if function.kind is Kind.INFO_LEAF else ()
-    if function.is_async:
-        return await function.func(*first, *frame.args, **frame.kwargs)
     call = partial(function.func, *first, *frame.args, **frame.kwargs)
-    return await frame.execution.threads.run(call)
+    if not function.is_async:
+        return await _attempt_in_thread(execution, call)
+    await execution.gate()
+    with execution.leaf_running():
+        return await call()
+
+
+async def _attempt_in_thread(execution: Execution, call: Callable[[], Any]) -> object:
+    permit = await execution.threads.permit()
+    try:
+        # After the permit: a worker that stops meanwhile lets nothing start.
+        await execution.gate()
+    except BaseException:
+        permit.release()
+        raise
+    with execution.leaf_running():
+        return await execution.threads.run(call, permit)
 
 
 @define(eq=False)
@@ -63,28 +76,43 @@ class Threads:
     """
 
     _limiter: CapacityLimiter
-    _running: set[object] = field(factory=set, init=False)
+    _running: set[Permit] = field(factory=set, init=False)
 
     @property
     def running(self) -> int:
         """How many threads have not ended, abandoned ones included."""
         return len(self._running)
 
-    async def run(self, call: Callable[[], Any]) -> object:
-        """Call it in a thread and return what it returns."""
-        ticket = object()
-        await self._limiter.acquire_on_behalf_of(ticket)
-        self._running.add(ticket)
-        thread = _Thread(call, partial(self._release, ticket), current_token())
+    async def permit(self) -> Permit:
+        """Wait until one more thread may run."""
+        permit = Permit(self)
+        await self._limiter.acquire_on_behalf_of(permit)
+        self._running.add(permit)
+        return permit
+
+    async def run(self, call: Callable[[], Any], permit: Permit) -> object:
+        """Call it in a thread and return what it returns. The permit is used up, whatever happens."""
+        thread = _Thread(call, permit.release, current_token())
         try:
             return await to_thread.run_sync(thread.body, abandon_on_cancel=True, limiter=CapacityLimiter(1))
         except BaseException:
             thread.give_up()
             raise
 
-    def _release(self, ticket: object) -> None:
-        self._running.discard(ticket)
-        self._limiter.release_on_behalf_of(ticket)
+    def _release(self, permit: Permit) -> None:
+        self._running.discard(permit)
+        self._limiter.release_on_behalf_of(permit)
+
+
+@define(eq=False)
+class Permit:
+    """The right to run one thread."""
+
+    _threads: Threads
+
+    def release(self) -> None:
+        """Give it back."""
+        self._threads._release(self)
 
 
 @define(eq=False)

@@ -29,6 +29,7 @@ class Node:
         record: what is known of the promise. The record decides what the outcome is, never a value in memory.
         type: what its value is decoded as.
         replayed: whether it had an outcome on record before this run of its frame.
+        recancelled: set once an await of it was cancelled that had been before (see `Frame.deliver`).
         seen: whether its outcome was handed to the code of its frame.
     """
 
@@ -36,6 +37,7 @@ class Node:
     record: Promise
     type: Any = Any
     replayed: bool = False
+    recancelled: Event = field(factory=Event, init=False)
     seen: bool = False
     live: TracebackType | None = None
     _settled: Event = field(factory=Event, init=False)
@@ -94,6 +96,10 @@ class External(Node):
         if self.due is not None and self.record.state is PromiseState.RESOLVED and self.due > self.record.timeout_at:
             # The sleep was cut short by the deadline of a frame above, which ends now, whatever shields this wait.
             await self.caller.time_out(self.record.timeout_at)
+
+    def settle(self, record: Promise) -> None:
+        self.execution.unlisten(self)
+        Node.settle(self, record)
 
     async def cancel(self, by: str) -> None:
         with CancelScope(shield=True):

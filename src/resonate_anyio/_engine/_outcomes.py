@@ -63,6 +63,14 @@ def raised(error: Exception) -> Raised:
     return Raised(error.with_traceback(traceback or error.__traceback__))
 
 
+def text_of(error: Exception) -> str:
+    """Type and message of an exception of the user's, whatever it does when it is asked for its message."""
+    try:
+        return f"{type(error).__name__}: {error}"
+    except Exception:  # noqa: BLE001 - its type is all that can be told
+        return type(error).__name__
+
+
 def without_cancellations(group: BaseExceptionGroup[BaseException]) -> BaseException:
     """What a group stands for that a nursery made of failures and of the cancellation that came with them.
 

@@ -117,12 +117,18 @@ class Worker:
                     await worker.stop()
 
     async def stop(self) -> None:
-        """Put everything away, in order (semantics 9). A second call waits for the first."""
-        if self.draining:
-            await self.stopped.wait()
-            return
-        self.draining = True
+        """Put everything away, in order (semantics 9). A second call waits for the first.
+
+        The work is done by a task of the worker's own: whoever waits here may be interrupted, and it goes on.
+        """
+        if not self.draining:
+            self.draining = True
+            self._crew.finish(self._put_away, name=f"resonate {self.identity.pid} stop")
         with CancelScope(shield=True):
+            await self.stopped.wait()
+
+    async def _put_away(self) -> None:
+        try:
             await self.connection.messages.aclose()
             await self._grace()
             unloaded = list(self.executions.values())
@@ -133,6 +139,7 @@ class Worker:
             await self._release_all(unloaded)
             self.waiting.stop()
             await self._crew.dismissed()
+        finally:
             self.stopped.set()
 
     def _runs(self, id: str) -> bool:
@@ -367,7 +374,7 @@ class Worker:
     def _check_halted(self, id: str) -> None:
         error = self._halted.get(id)
         if error is not None:
-            raise NonDeterminismError(error.id, error.recorded, error.requested)
+            raise NonDeterminismError(*error.args)
 
     async def resume(self, id: str) -> None:
         """Let a halted task run again.

@@ -65,9 +65,15 @@ class LocalNetwork(Network):
 
         Raises:
             StoreError: the store cannot be opened or written.
-            UsageError: connections of another event loop are open.
+            UsageError: connections of another event loop are open, or one of the same group and pid.
         """
         async with self._running() as engine, self._timekeeping(engine):
+            if engine.router.has(identity):
+                msg = (
+                    f"{identity.pid!r} is connected already in the group {identity.group!r}; give each Resonate object "
+                    f"that shares this network a pid of its own, or leave it out"
+                )
+                raise UsageError(msg)
             connection = _LocalConnection(engine, identity)
             connection.clock_check = self._safety_sweep
             try:

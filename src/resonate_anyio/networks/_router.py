@@ -63,6 +63,10 @@ class Router:
     _turns: dict[str, int] = field(init=False, factory=dict)
     _waiting: Outbox = field(init=False, factory=Outbox)
 
+    def has(self, identity: Identity) -> bool:
+        """Whether a mailbox of this name is open."""
+        return any(mailbox.identity.pid == identity.pid for mailbox in self._groups.get(identity.group, ()))
+
     def join(self, identity: Identity) -> Mailbox:
         """Open a mailbox, and put into it what waited for it."""
         mailbox = Mailbox(identity, self._leave)
