@@ -964,7 +964,8 @@ def test_causes_in_a_circle_and_deep_chains_end() -> None:
 
     nested: Exception = ValueError(0)
     for _ in range(200):
-        nested = ExceptionGroup("g", [nested])
+        members: list[Exception] = [nested]
+        nested = ExceptionGroup("g", members)
 
     assert isinstance(CODEC.decode_error(CODEC.encode_error(nested)), ExceptionGroup)
     for exc in (first, deep):

@@ -540,7 +540,8 @@ def test_a_bad_argument_is_named_on_both_sides() -> None:
 
     assert "argument 'point' of 'leaf'" in str(read.value)
     assert "expected int, got str 'one' at $.x" in str(read.value)
-    assert "argument 'point' of 'leaf' cannot be recorded: expected Point, got str 'not a point' at $" == str(written.value)
+    expected = "argument 'point' of 'leaf' cannot be recorded: expected Point, got str 'not a point' at $"
+    assert expected == str(written.value)
 
 
 # --- the registry

@@ -55,20 +55,22 @@ async def test_spawn_gives_a_handle_at_once(resonate: Resonate) -> None:
         assert await handle.done()
 
 
-async def test_many_may_wait_for_one_handle(resonate: Resonate) -> None:
-    """Tasks that wait for the same execution, by several handles, all get its result."""
+async def test_many_may_wait_for_one_execution(make: Make) -> None:
+    """Tasks that wait for the same execution, by several handles in several clients, all get its result."""
+    worker, other = make(), make(group="others")
+    worker.register(nap)
     results: list[int] = []
 
     async def wait(handle: Handle[int]) -> None:
         results.append(await handle)
 
-    async with resonate, create_task_group() as tasks:
-        first = await resonate.run("a", nap, 4).spawn()
-        second = await resonate.get("a", int)
-        for handle in (first, first, second, second):
+    async with worker, other, create_task_group() as tasks:
+        first = await worker.run("a", nap, 4).spawn()
+        handles = [first, await worker.get("a", int), await other.get("a", int), await other.get("a", int)]
+        for handle in [*handles, *handles]:
             tasks.start_soon(wait, handle)
 
-    assert [8] * 4 == results
+    assert [8] * 8 == results
 
 
 async def test_a_cancelled_await_detaches(resonate: Resonate) -> None:
@@ -126,12 +128,22 @@ async def stubborn(ctx: Context) -> None:
     await ctx.sleep(1000).spawn()
     await ctx.promise().spawn()
     await ctx.rpc("nobody").target("nowhere").spawn()
+    await ctx.rpc(apart).spawn()
     await ctx.detached("nobody").target("nowhere").named("apart")
     log.append("started")
     try:
         await ctx.sleep(1000)
     except get_cancelled_exc_class():
         log.append("workflow cancelled")
+        raise
+
+
+async def apart(ctx: Context) -> None:
+    """Wait as an execution of its own, and tell when the code ends."""
+    try:
+        await ctx.sleep(1000)
+    except get_cancelled_exc_class():
+        ctx.get_dependency(Log).append("remote child cancelled")
         raise
 
 
@@ -154,6 +166,7 @@ async def states(resonate: Resonate) -> dict[str, str]:
 async def test_cancel_ends_the_code_and_everything_below(resonate: Resonate, log: Log, by: str) -> None:
     """Cancelling settles the promise, ends the local code and settles what is pending below; detached calls go on."""
     resonate.register(stubborn)
+    resonate.register(apart)
     async with resonate:
         handle = await resonate.run("a", stubborn).spawn()
         with move_on_after(1):
@@ -169,7 +182,7 @@ async def test_cancel_ends_the_code_and_everything_below(resonate: Resonate, log
             case _:
                 await resonate.promises.cancel("a")
 
-        assert log == ["started", "workflow cancelled"]
+        assert log == ["started", "workflow cancelled", "remote child cancelled"]
         found = await states(resonate)
         detached = [id for id, state in found.items() if state == "pending"]
         assert len(detached) == 1

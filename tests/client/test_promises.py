@@ -318,7 +318,7 @@ async def test_cancelling_with_a_value_ends_the_execution_too(resonate: Resonate
         assert (await resonate.promises.get("a")).value == "enough"
 
 
-async def test_settling_a_running_execution_ends_its_code(resonate: Resonate) -> None:
+async def test_settling_a_running_execution_ends_its_code(resonate: Resonate, clock: Clock) -> None:
     """An outcome from outside is the outcome: whoever waits gets it, and the code is put away."""
     ended = anyio.Event()
 
@@ -336,8 +336,9 @@ async def test_settling_a_running_execution_ends_its_code(resonate: Resonate) ->
     async with resonate:
         handle = await resonate.run("a", flow).spawn()
         await anyio.sleep(1)
-        await resonate.promises.resolve("a", "from outside")
+        settled = await resonate.promises.resolve("a", "from outside")
 
+        assert ended.is_set()
         assert await handle == "from outside"
-        with anyio.fail_after(60):
-            await ended.wait()
+        assert settled.settled_at == now(clock)
+        assert (await resonate.promises.get("a.wait-1")).state == "rejected_canceled"

@@ -10,6 +10,7 @@ import anyio
 import pytest
 
 from resonate_anyio import (
+    EncodeError,
     Info,
     InvalidArgument,
     NotFound,
@@ -256,6 +257,10 @@ async def test_arguments_are_checked_at_once(resonate: Resonate) -> None:
 
     with pytest.raises(InvalidArgument, match="'one'"):
         resonate.schedule("a", "* * * * *", one, 1, 2)  # type: ignore[call-overload]
+    async with resonate:
+        with pytest.raises(EncodeError, match="argument 'number' of 'one'"):
+            await resonate.schedule("a", "* * * * *", one, "one")  # type: ignore[call-overload]
+        assert [] == await names(resonate.schedules.search())
 
 
 async def test_the_sub_client_makes_any_promise(resonate: Resonate) -> None:

@@ -26,7 +26,7 @@ async def waits_below(ctx: Context) -> None:
 
 
 async def test_a_clock_that_jumps_ahead_brings_deadlines_forward(clock: VirtualClock) -> None:
-    """After a suspension of the computer, a deadline that has passed meanwhile is found within one look at the clocks."""
+    """After a suspension of the computer, a deadline that has passed is found at the next look at the clocks."""
     resonate = Resonate(network=LocalNetwork(MemoryStore(), clock=clock, safety_sweep=30))
     resonate.register(waits_below)
     async with resonate:

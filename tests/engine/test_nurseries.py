@@ -38,7 +38,7 @@ async def calls_with_a_deadline(ctx: Context) -> None:
 
 
 async def test_a_failure_in_the_clean_up_is_the_outcome(resonate: Resonate) -> None:
-    """What fails while a function is being cancelled is what it failed with; the cancellation is no part of the group."""
+    """What fails while a function is being cancelled is its outcome, unless the server says that it timed out."""
     resonate.register(calls_with_a_deadline)
     async with resonate:
         with pytest.raises((ExceptionGroup, DurableTimeoutError)) as caught:
@@ -90,7 +90,7 @@ on_trio = pytest.mark.parametrize("anyio_backend", ["trio"], indirect=True)
 @on_trio
 @pytest.mark.parametrize("fails", [True, False])
 async def test_a_nursery_of_trios_own(resonate: Resonate, *, fails: bool) -> None:
-    """trio's nursery raises a group of failures and cancellations; the failures are the outcome, if there are any."""
+    """A nursery of trio's own raises failures and cancellations in one group; the failures are the outcome, if any."""
 
     async def with_a_nursery(ctx: Context) -> None:
         async with trio.open_nursery() as tasks:
