@@ -178,6 +178,10 @@ class History:
     def __len__(self) -> int:
         return len(self._records)
 
+    def has_pending_below(self, id: str) -> bool:
+        """Whether something below `id` was unfinished when this was read."""
+        return any(record.pending and other.startswith(f"{id}.") for other, record in self._records.items())
+
     def take(self, id: str) -> Promise | None:
         """The record of `id`, or None. It is forgotten: each call of a replay asks once."""
         return self._records.pop(id, None)

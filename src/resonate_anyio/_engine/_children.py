@@ -13,7 +13,7 @@ from attrs import field, frozen
 
 from .._errors import DecodeError, NonDeterminismError
 from .._graph import child_id, detached_id
-from .._protocol import Promise, PromiseCreate, Value
+from .._protocol import Promise, PromiseCreate, PromiseState, Value
 from .._time import from_ms
 from ._frame import Frame
 from ._info import Info
@@ -191,8 +191,11 @@ async def open_remote(
         timeout_at=clamp(frame, timeout_ms),
         tags={"resonate:target": target},
     )
-    found = await opening.open(id, branch=id, scope="global", create=execution.create_remote)
-    return _external(frame, *found, type_=type_, has_descendants=True)
+    record, replayed = await opening.open(id, branch=id, scope="global", create=execution.create_remote)
+    if replayed and record.state is PromiseState.CANCELED and execution.history.has_pending_below(id):
+        # The process that cancelled it died before it had ended what was below.
+        await execution.end_elsewhere(id)
+    return _external(frame, record, replayed, type_=type_, has_descendants=True)
 
 
 async def open_sleep(frame: Frame, part: str, *, duration_ms: int) -> External:

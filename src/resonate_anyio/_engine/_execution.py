@@ -340,7 +340,8 @@ class Execution:
     async def end_elsewhere(self, id: str) -> None:
         """End what still runs or waits below a remote call that was cancelled."""
         try:
-            await self.worker.end(id)
+            with CancelScope(shield=True):
+                await self.worker.end(id)
         except ResonateError as exc:
             self.drop(Drop.CRASHED, exc)
         await self.check()

@@ -55,17 +55,17 @@ class Leases:
         response = await self.insist(TaskGet(id=id))
         task = None if response is None else response.task
         if task is not None and task.pid == self._holder and not runs_here(id):
-            await self.insist(TaskRelease(id=id, version=task.version))
+            await self.hand_back(id, task.version, "the answer that granted its lease was lost, or was of no use")
 
     async def insist(self, request: Request) -> Response | None:
-        """Send a request until it is answered. None if the worker stops first."""
+        """Send a request until it is answered. None if the worker is being stopped: it is tried once more then."""
         delay = _FIRST_BACKOFF
         while True:
             try:
                 return await self._connection.request(request)
             except ResonateError:
                 logger.warning("worker.unanswered kind=%s retry_in=%.1f", request.kind, delay, exc_info=True)
-                if self._waiting.stopped:
+                if self._waiting.stopping:
                     return None
             await self._waiting.pause(delay)
             delay = min(delay * 2, _LONGEST_BACKOFF)

@@ -35,8 +35,14 @@ class Inbox:
 
 @define(eq=False)
 class Waiting:
-    """All waits of one worker, so that messages can end one of them and stopping can end all."""
+    """All waits of one worker, so that messages can end one of them and stopping can end all.
 
+    Attributes:
+        stopping: the worker has begun to put things away.
+        stopped: nothing runs any more, and nothing is waited for.
+    """
+
+    stopping: bool = field(default=False, init=False)
     stopped: bool = field(default=False, init=False)
     _listeners: dict[str, list[Listener]] = field(factory=dict, init=False)
     _scopes: set[CancelScope] = field(factory=set, init=False)
@@ -93,15 +99,20 @@ class Waiting:
             raise NotRunning(_STOPPED)
 
     async def pause(self, delay: float) -> None:
-        """Wait so many seconds, or until the worker stops."""
+        """Wait so many seconds, or until the worker begins to stop."""
         with move_on_after(delay), suppress(NotRunning):
-            while True:
+            while not self.stopping:
                 await self.wait(Event())
 
     def wake(self) -> None:
         """Make every waiter look again."""
         for scope in self._scopes:
             scope.cancel()
+
+    def begin_to_stop(self) -> None:
+        """End every pause."""
+        self.stopping = True
+        self.wake()
 
     def stop(self) -> None:
         """End every wait."""

@@ -25,7 +25,6 @@ from .._errors import (
     NotFound,
     NotRegistered,
     RequestError,
-    ResonateError,
 )
 from .._graph import History
 from .._protocol import (
@@ -75,7 +74,6 @@ class Worker:
     Attributes:
         ttl_ms: how long a lease lasts that is not renewed.
         grace: seconds that running leaves are given when the worker stops.
-        draining: whether it is stopping: no durable call starts any more.
     """
 
     identity: Identity
@@ -89,7 +87,6 @@ class Worker:
     make_context: Callable[[Frame], Context]
     random: Callable[[], float] = random_module.random
     executions: dict[str, Execution] = field(factory=dict, init=False)
-    draining: bool = field(default=False, init=False)
     waiting: Waiting = field(factory=Waiting, init=False)
     stopped: Event = field(factory=Event, init=False)
     _crew: Crew = field(init=False)
@@ -116,13 +113,18 @@ class Worker:
                 with CancelScope(shield=True):
                     await worker.stop()
 
+    @property
+    def draining(self) -> bool:
+        """Whether it is being stopped: no durable call starts any more."""
+        return self.waiting.stopping
+
     async def stop(self) -> None:
         """Put everything away, in order (semantics 9). A second call waits for the first.
 
         The work is done by a task of the worker's own: whoever waits here may be interrupted, and it goes on.
         """
         if not self.draining:
-            self.draining = True
+            self.waiting.begin_to_stop()
             self._crew.finish(self._put_away, name=f"resonate {self.identity.pid} stop")
         with CancelScope(shield=True):
             await self.stopped.wait()
@@ -166,7 +168,7 @@ class Worker:
     async def _watch_clocks(self) -> None:
         """Deadlines are instants of the server's; when its clock and the loop's part, they are mapped anew."""
         offset = self._clock_offset()
-        while not self.waiting.stopped:
+        while not self.waiting.stopping:
             await self.waiting.pause(self.connection.clock_check)
             if abs(self._clock_offset() - offset) > _CLOCKS_PARTED:
                 offset = self._clock_offset()
@@ -333,7 +335,7 @@ class Worker:
                 return await get_promise(self.connection, create.id), self.executions.get(create.id)
             # The arguments are read back from the record, so that the first run sees what a replay would.
             return promise_of(request, response, create.id), await self._accept(response)
-        except ResonateError:
+        except Exception:
             self._crew.spawn(self._leases.look_for, create.id, self._runs, name=f"resonate look for {create.id}")
             raise
 
