@@ -5,22 +5,26 @@ from __future__ import annotations
 import re
 
 import pytest
+from attrs import evolve
 from hypothesis import given, strategies as st
 
 from resonate_anyio import DuplicateId, InvalidArgument, InvalidId
 from resonate_anyio._graph import (
+    DETACHED_TAG,
+    PARENT_TAG,
     History,
     Namer,
     check_name,
     check_prefix,
     check_root_id,
     child_id,
+    descendants_of,
     detached_id,
     hashed,
     origin_of,
     segment,
 )
-from resonate_anyio._protocol import Promise
+from resonate_anyio._protocol import Promise, PromiseState
 
 
 def test_calls_are_counted_by_name() -> None:
@@ -157,3 +161,39 @@ def test_history_counts_what_shares_the_branch() -> None:
     local, remote = (Promise(id=id, timeout_at=1, created_at=0) for id in ("a.b", "a.c"))
 
     assert History.of([local], [local, remote]).local == 1
+
+
+def promise(id: str, **tags: str) -> Promise:
+    """A record with these tags, in the protocol's spelling."""
+    names = {"parent": "resonate:parent", "real": PARENT_TAG, "detached": DETACHED_TAG}
+    return Promise(id=id, timeout_at=1, created_at=0, tags={names[key]: value for key, value in tags.items()})
+
+
+def test_descendants_are_found_by_their_parents() -> None:
+    """A shortened id belongs to the call that made it, not to the one it hangs below; a detached call to nobody."""
+    records = [
+        promise("r.a", parent="r"),
+        promise("r.a.b", parent="r.a"),
+        promise("r.~h", parent="r", real="r.a.b"),
+        promise("r.~h.c", parent="r.~h"),
+        promise("r.~i", parent="r", real="r.other"),
+        promise("r.d1", parent="r", real="r.a", detached="true"),
+        promise("r.d1.e", parent="r.d1"),
+        promise("r.a.untagged"),
+    ]
+
+    assert ["r.a.b", "r.a.untagged", "r.~h", "r.~h.c"] == [record.id for record in descendants_of("r.a", records)]
+
+
+def test_names_must_be_unicode() -> None:
+    """Half of a surrogate pair cannot be kept in a file or sent, wherever it stands."""
+    with pytest.raises(InvalidId, match="the id .* is not Unicode"):
+        check_root_id("a\ud800")
+
+
+def test_history_knows_what_was_unfinished() -> None:
+    """What is pending below an id is seen; what is pending beside it, or settled, is not."""
+    settled = evolve(promise("r.b.c"), state=PromiseState.RESOLVED, settled_at=1)
+    history = History.of([promise("r.a.c"), promise("r.aa"), settled])
+
+    assert [True, False, False] == [history.has_pending_below(id) for id in ("r.a", "r.aa", "r.b")]

@@ -20,6 +20,11 @@ from ._protocol import Promise
 
 SEPARATOR: Final = "."
 
+PARENT_TAG: Final = "resonate-anyio:parent"
+"""The real parent of a promise whose id had to be shortened; servers demand that `resonate:parent` is a prefix."""
+DETACHED_TAG: Final = "resonate-anyio:detached"
+"""Marks the root of a subtree that does not end with its caller."""
+
 # Servers keep ids in indexed columns: with these limits every id stays below the smallest of them.
 _MAX_ROOT: Final = 128
 _MAX_ID: Final = 180
@@ -49,6 +54,19 @@ def origin_of(id: str) -> str:
     return id.partition(SEPARATOR)[0]
 
 
+def check_unicode(text: str, what: str) -> None:
+    """See that a name can be kept and sent.
+
+    Raises:
+        InvalidId: it cannot.
+    """
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        msg = f"the {what} {text!r} is not Unicode: it has half of a surrogate pair in it"
+        raise InvalidId(msg) from None
+
+
 def check_root_id(id: str, *, prefix: str = "") -> str:
     """The full id of a root: `prefix` goes before it unless it is there already.
 
@@ -63,12 +81,7 @@ def check_root_id(id: str, *, prefix: str = "") -> str:
     if not id:
         msg = "an id must not be empty"
         raise InvalidId(msg)
-    try:
-        id.encode()
-    except UnicodeEncodeError:
-        msg = f"the id {id!r} is not Unicode: it has half of a surrogate pair in it"
-        raise InvalidId(msg) from None
-
+    check_unicode(id, "id")
     full = id if id.startswith(prefix) else prefix + id
     for separator in (".", ":"):
         if separator in full.removeprefix(prefix):
@@ -110,6 +123,32 @@ def child_id(parent: str, part: str, *, base: str) -> str:
     """
     id = f"{parent}{SEPARATOR}{part}"
     return id if len(id.encode()) <= _MAX_ID else f"{base}{SEPARATOR}~{hashed(parent, part)}"
+
+
+def shortened_below(base: str) -> str:
+    """What the ids begin with that were shortened to a hash below `base`."""
+    return f"{base}{SEPARATOR}~"
+
+
+def parent_of(record: Promise) -> str:
+    """The id of the call that made this one, as far as it can be known."""
+    tags = record.tags
+    return tags.get(PARENT_TAG) or tags.get("resonate:parent") or record.id.rpartition(SEPARATOR)[0]
+
+
+def descendants_of(id: str, records: Iterable[Promise]) -> list[Promise]:
+    """Those of `records` that `id` has called, directly or not, in id order, but for detached subtrees."""
+    children: dict[str, list[Promise]] = {}
+    for record in {record.id: record for record in records}.values():
+        if DETACHED_TAG not in record.tags:
+            children.setdefault(parent_of(record), []).append(record)
+    found: list[Promise] = []
+    parents = [id]
+    while parents:
+        below = children.pop(parents.pop(), [])
+        found += below
+        parents += [record.id for record in below]
+    return sorted(found, key=lambda record: record.id)
 
 
 def detached_id(origin: str, parent: str, part: str) -> str:

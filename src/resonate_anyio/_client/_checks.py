@@ -7,10 +7,11 @@ from datetime import datetime
 from typing import Final
 
 from .._errors import InvalidArgument, InvalidId
+from .._graph import check_unicode
 from .._protocol import PromiseState
 from .._time import instant_ms
 
-_PROTOCOL: Final = "resonate:"
+_PROTOCOL: Final = ("resonate:", "resonate-anyio:")
 _OPTIONAL: Final = ("resonate:delay",)
 _SETTLEMENTS: Final = (PromiseState.RESOLVED, PromiseState.REJECTED, PromiseState.CANCELED)
 
@@ -38,7 +39,7 @@ def check_own_tags(tags: Mapping[str, str]) -> dict[str, str]:
     checked = check_tags(tags)
     taken = sorted(name for name in checked if name.startswith(_PROTOCOL) and name not in _OPTIONAL)
     if taken:
-        msg = f"tags that begin with {_PROTOCOL!r} belong to the protocol; choose another name than {taken[0]!r}"
+        msg = f"tags that begin with {_PROTOCOL[0]!r} belong to the protocol; choose another name than {taken[0]!r}"
         raise InvalidArgument(msg)
     return checked
 
@@ -49,18 +50,11 @@ def check_id(id: str, what: str) -> str:
     Raises:
         InvalidId: it is no text, or empty.
     """
-    if not isinstance(id, str) or not id or not _is_unicode(id):
+    if not isinstance(id, str) or not id:
         msg = f"the id of a {what} is a string that is not empty, not {id!r}"
         raise InvalidId(msg)
+    check_unicode(id, f"id of a {what}")
     return id
-
-
-def _is_unicode(text: str) -> bool:
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
 
 
 def check_state(state: str) -> PromiseState:

@@ -12,6 +12,7 @@ from attrs import define, field, frozen
 from .._codec import Codec
 from .._engine._builder import caller
 from .._errors import InvalidArgument, NotFound, RequestError
+from .._graph import check_unicode
 from .._protocol import (
     Request,
     Response,
@@ -243,6 +244,7 @@ def check_schedule_id(id: str) -> str:
     if not isinstance(id, str) or not id or "." in id or ":" in id:
         msg = f"the name of a schedule is not empty and has no '.' and no ':' in it, unlike {id!r}"
         raise InvalidArgument(msg)
+    check_unicode(id, "name of a schedule")
     return id
 
 

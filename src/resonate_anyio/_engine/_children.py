@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 from attrs import field, frozen
 
 from .._errors import DecodeError, NonDeterminismError
-from .._graph import child_id, detached_id
+from .._graph import DETACHED_TAG, PARENT_TAG, child_id, detached_id
 from .._protocol import Promise, PromiseCreate, PromiseState, Value
 from .._time import from_ms
 from ._frame import Frame
@@ -28,10 +28,6 @@ if TYPE_CHECKING:
     from ._retry import RetryPolicy
 
 ONE_YEAR_MS: Final = 365 * 24 * 3600 * 1000
-PARENT_TAG: Final = "resonate-anyio:parent"
-"""The real parent of a promise whose id had to be shortened; servers demand that `resonate:parent` is a prefix."""
-DETACHED_TAG: Final = "resonate-anyio:detached"
-"""Marks the root of a subtree that does not end with its caller."""
 
 
 @frozen

@@ -32,6 +32,9 @@ class Context:
 
     Each call gives a builder: `await` makes the call and waits; `await call.spawn()` starts it and gives a
     `DurableFuture`. The function does not end before everything it has called has ended.
+
+    Tasks that make durable calls belong into task groups that are opened inside of the function: when it is put away,
+    whatever group such a task runs in is cancelled.
     """
 
     _frame: Frame

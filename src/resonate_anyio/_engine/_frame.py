@@ -104,7 +104,7 @@ class Frame(Node):
     async def run(self) -> None:
         """Run the function in the current task and record what came of it, unless there is an outcome already.
 
-        Returns once the record is settled. Raises nothing but the backend's cancellation.
+        Returns once the record is settled. Raises the backend's cancellation, and nothing of the user's.
         """
         if self.pending and self._stopped_by is None and self.record.timeout_at <= self.execution.now():
             await self._settle(TimedOut())

@@ -90,8 +90,13 @@ class External(Node):
 
     async def wait(self) -> None:
         if self.pending and not self._listening:
-            await self.execution.listen(self)
+            # Before the request: others may wait for it meanwhile, and one listener serves them all.
             self._listening = True
+            try:
+                await self.execution.listen(self)
+            except BaseException:
+                self._listening = False
+                raise
         await Node.wait(self)
         if self.due is not None and self.record.state is PromiseState.RESOLVED and self.due > self.record.timeout_at:
             # The sleep was cut short by the deadline of a frame above, which ends now, whatever shields this wait.

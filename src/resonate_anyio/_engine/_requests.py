@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator
 from typing import Final
 
 from .._errors import NotFound, RequestError
+from .._graph import descendants_of, origin_of, shortened_below
 from .._protocol import Promise, PromiseGet, PromiseSearch, Request, Response
 from ..abc import Connection
 
@@ -36,9 +37,8 @@ async def get_promise(connection: Connection, id: str) -> Promise:
     return promise_of(request, await connection.request(request), id)
 
 
-async def descendants(connection: Connection, id: str) -> AsyncIterator[Promise]:
-    """Every record whose id starts with `{id}.`, in id order: one range scan, a page at a time."""
-    start = f"{id}."
+async def scan(connection: Connection, start: str) -> AsyncIterator[Promise]:
+    """Every record whose id starts with `start`, in id order: one range scan, a page at a time."""
     cursor: str | None = start
     while cursor is not None:
         request = PromiseSearch(cursor=cursor, limit=_PAGE)
@@ -50,3 +50,12 @@ async def descendants(connection: Connection, id: str) -> AsyncIterator[Promise]
                 return
             yield record
         cursor = response.cursor
+
+
+async def descendants(connection: Connection, id: str) -> list[Promise]:
+    """What `id` has called, directly or not, in id order; detached subtrees are left out."""
+    records = [record async for record in scan(connection, f"{id}.")]
+    if origin_of(id) != id:
+        # Ids that were too long are not below the one that made them.
+        records += [record async for record in scan(connection, shortened_below(origin_of(id)))]
+    return descendants_of(id, records)

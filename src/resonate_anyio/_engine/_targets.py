@@ -6,6 +6,7 @@ A target is a group's name, or an address as the protocol has it.
 from __future__ import annotations
 
 from .._errors import InvalidArgument
+from .._graph import check_unicode
 
 
 def address(target: str) -> str:
@@ -17,6 +18,7 @@ def address(target: str) -> str:
     if not isinstance(target, str) or not target or any(c.isspace() for c in target):
         msg = f"a target is a group's name or an address such as 'poll://any@group', not {target!r}"
         raise InvalidArgument(msg)
+    check_unicode(target, "target")
     return target if "://" in target else any_of(target)
 
 

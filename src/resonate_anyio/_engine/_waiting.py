@@ -19,7 +19,7 @@ _STOPPED: Final = "the Resonate object was stopped; what runs under this id is k
 
 @define(eq=False)
 class Inbox:
-    """Where one waiter is told that its promise has settled, or (without a record) to look again."""
+    """Where one waiter is told that its promise has settled."""
 
     changed: Event = field(factory=Event, init=False)
     _record: Promise | None = field(default=None, init=False)

@@ -26,7 +26,7 @@ from .._errors import (
     NotRegistered,
     RequestError,
 )
-from .._graph import History
+from .._graph import PARENT_TAG, History
 from .._protocol import (
     EMPTY,
     Execute,
@@ -47,7 +47,7 @@ from .._protocol import (
     Value,
 )
 from ..abc import Connection, Identity, Network
-from ._children import DETACHED_TAG, PARENT_TAG, make_info
+from ._children import make_info
 from ._crew import Crew
 from ._dependencies import Dependencies
 from ._execution import Drop, Execution, lineage
@@ -55,7 +55,7 @@ from ._frame import Frame
 from ._functions import Function, Registry, bind
 from ._leaf import Threads
 from ._leases import Leases
-from ._requests import descendants, get_promise, promise_of
+from ._requests import descendants, get_promise, promise_of, scan
 from ._waiting import Waiting
 
 if TYPE_CHECKING:
@@ -248,7 +248,7 @@ class Worker:
         """What is recorded below the root: the local part came with the lease, the rest is one range scan."""
         if task.version <= 1:
             return History.of(preload)
-        remote = [record async for record in descendants(self.connection, task.id)]
+        remote = [record async for record in scan(self.connection, f"{task.id}.")]
         return History.of(preload, remote)
 
     def _start(
@@ -418,12 +418,9 @@ class Worker:
         In id order; detached subtrees are left alone.
         """
         await self._end_local(id)
-        spared: list[str] = []
-        async for record in descendants(self.connection, id):
-            if DETACHED_TAG in record.tags:
-                spared.append(f"{record.id}.")
-            elif record.pending and not record.id.startswith(tuple(spared)):
-                value = self.codec.encode({"by": "parent"})
+        value = self.codec.encode({"by": "parent"})
+        for record in await descendants(self.connection, id):
+            if record.pending:
                 await self.connection.request(PromiseSettle(id=record.id, state=PromiseState.CANCELED, value=value))
                 await self._end_local(record.id)
 
