@@ -187,7 +187,7 @@ def test_descendants_are_found_by_their_parents() -> None:
 
 def test_names_must_be_unicode() -> None:
     """Half of a surrogate pair cannot be kept in a file or sent, wherever it stands."""
-    with pytest.raises(InvalidId, match="the id .* is not Unicode"):
+    with pytest.raises(InvalidId, match=r"the id .* is not Unicode"):
         check_root_id("a\ud800")
 
 

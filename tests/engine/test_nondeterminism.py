@@ -2,13 +2,24 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
 import anyio
 import pytest
 
-from resonate_anyio import Context, NonDeterminismError, NotFound, RequestError, durable
+from resonate_anyio import (
+    Context,
+    DurableCancelledError,
+    NonDeterminismError,
+    NotFound,
+    NotRunning,
+    RequestError,
+    StoreError,
+    durable,
+)
+from resonate_anyio._protocol import PromiseCreate, Request, Value
 
 from .harness import Look, Process, World, creates
 
@@ -299,3 +310,157 @@ async def test_id_that_is_taken(world: World, step: Step, tags: dict[str, str]) 
         await process.resonate.promises.create("w.step", 4_000_000_000_000, "taken", tags)
         with anyio.fail_after(100), pytest.raises(NonDeterminismError, match=r"'w\.step'"):
             await process.resonate.run("w", workflow)
+
+
+async def test_taken_by_what_nobody_can_read(world: World) -> None:
+    """Nor is one whose content cannot be decoded: it is something else, and no failure of the call."""
+
+    async def workflow(ctx: Context) -> None:
+        await ctx.run(double, 1).named("step")
+
+    async with world.process(workflow) as process:
+        garbage = PromiseCreate(id="w.step", timeout_at=4_000_000_000_000, param=Value(data="!!"))
+        await Look(process.resonate).request(garbage)
+        with anyio.fail_after(100), pytest.raises(NonDeterminismError, match=r"'w\.step'"):
+            await process.resonate.run("w", workflow)
+
+
+async def test_timer_that_nobody_can_read(world: World) -> None:
+    """A timer without a due instant, as another program may make it, is due at its deadline."""
+
+    async def workflow(ctx: Context) -> None:
+        await ctx.sleep(1000)
+
+    async with world.process(workflow) as process:
+        tags = {"resonate:timer": "true"}
+        timer = PromiseCreate(id="w.sleep-1", timeout_at=world.clock() + 5000, param=Value(data="!!"), tags=tags)
+        await Look(process.resonate).request(timer)
+        start = anyio.current_time()
+        await process.resonate.run("w", workflow)
+        assert 5 == pytest.approx(anyio.current_time() - start, abs=0.1)
+
+
+def later(step: Step) -> Step:
+    """The same step a second later."""
+
+    async def waits(ctx: Context) -> object:
+        await anyio.sleep(1)
+        return await step(ctx)
+
+    return waits
+
+
+async def test_stop_after_a_halt(world: World) -> None:
+    """A halt does not keep another execution, which somebody waits for, from being put away."""
+    told: list[str] = []
+
+    async def sleeper(ctx: Context) -> None:
+        await ctx.sleep(1000)
+
+    async def wait() -> None:
+        with pytest.raises(NotRunning):
+            await process.resonate.run("other", sleeper)
+        told.append("waiter")
+
+    await record(world, lambda ctx: ctx.run(double, 1).named("step"))
+    process = restart(world, later(lambda ctx: ctx.run(triple, 1).named("step")))
+    process.resonate.register(sleeper)
+    async with anyio.create_task_group() as tasks, process:
+        tasks.start_soon(wait)
+        await anyio.sleep(5)
+        assert "halted" == (await Look(process.resonate).task("w")).state
+        with anyio.fail_after(1):
+            await process.resonate.stop()
+    assert ["waiter"] == told
+
+
+async def test_cancel_after_a_halt(world: World) -> None:
+    """Nor from being cancelled, its code with it."""
+    order: list[str] = []
+
+    async def sleeper(ctx: Context) -> None:
+        try:
+            await ctx.sleep(1000)
+        finally:
+            order.append("code")
+
+    async def wait() -> None:
+        with pytest.raises(DurableCancelledError):
+            await process.resonate.run("other", sleeper)
+        order.append("waiter")
+
+    await record(world, lambda ctx: ctx.run(double, 1).named("step"))
+    process = restart(world, later(lambda ctx: ctx.run(triple, 1).named("step")))
+    process.resonate.register(sleeper)
+    async with process, anyio.create_task_group() as tasks:
+        tasks.start_soon(wait)
+        await anyio.sleep(5)
+        await process.resonate.cancel("other")
+        assert ["code"] == order
+    assert ["code", "waiter"] == order
+
+
+def unanswered_halts(process: Process, times: float) -> list[str]:
+    """Fail so many requests to halt a task."""
+    failed: list[str] = []
+
+    async def fail(request: Request) -> None:
+        if request.kind == "task.halt" and len(failed) < times:
+            failed.append(request.kind)
+            msg = "disk full"
+            raise StoreError(msg)
+
+    process.wire.before = fail
+    return failed
+
+
+async def test_halt_without_an_answer(world: World) -> None:
+    """A halt that could not be recorded is tried again: whoever has been told of it can resume."""
+    wandering = True
+    await record(world, lambda ctx: ctx.run(double, 1).named("step"))
+    process = restart(world, lambda ctx: ctx.run(triple if wandering else double, 1).named("step"))
+    failed = unanswered_halts(process, 3)
+    async with process:
+        handle = await process.resonate.get("w", int)
+        with pytest.raises(NonDeterminismError):
+            await handle
+        assert "halted" == (await Look(process.resonate).task("w")).state
+        wandering = False
+        await process.resonate.resume("w")
+        assert 2 == await handle
+    assert ["task.halt"] * 3 == failed
+
+
+async def test_halt_that_is_never_answered(world: World) -> None:
+    """The block ends although a halt is still being tried, and then it is tried once more."""
+    await record(world, lambda ctx: ctx.run(double, 1).named("step"))
+    process = restart(world, lambda ctx: ctx.run(triple, 1).named("step"))
+    failed = unanswered_halts(process, math.inf)
+    async with process:
+        await anyio.sleep(100)
+        tried = len(failed)
+        with anyio.fail_after(1):
+            await process.resonate.stop()
+    assert tried + 1 == len(failed)
+
+
+async def test_halted_remote_call(world: World) -> None:
+    """The advice names the task that is to be resumed, which is not always that of the root."""
+    wandering = False
+    workflow = program(lambda ctx: ctx.run(triple if wandering else double, 1).named("step"))
+
+    async def caller(ctx: Context) -> object:
+        return await ctx.rpc(workflow).named("far")
+
+    process = world.process(caller, workflow)
+    process.kill_at(creates("w.far.end"), answered=True)
+    await world.run_until_killed(process, "w", caller)
+    wandering = True
+    async with world.process(caller, workflow) as process:
+        handle = await process.resonate.get("w.far", int)
+        with pytest.raises(NonDeterminismError, match=r"resonate\.resume\('w\.far'\)"):
+            await handle
+        wandering = False
+        await process.resonate.resume("w.far")
+        assert 2 == await handle
+        assert 2 == await (await process.resonate.get("w"))

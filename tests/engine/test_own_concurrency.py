@@ -242,14 +242,14 @@ async def test_call_after_the_function_returned(resonate: Resonate, wire: Wire) 
 
 
 async def test_recursion(resonate: Resonate) -> None:
-    """Workflows may call each other forty deep, in place."""
+    """Workflows may call each other a hundred deep, more than the interpreter's stack would hold."""
 
     async def down(ctx: Context, n: int) -> int:
         return 0 if n == 0 else 1 + await ctx.run(down, n - 1).named("n")
 
     resonate.register(down)
     async with resonate:
-        assert 40 == await resonate.run("w", down, 40)
+        assert 100 == await resonate.run("w", down, 100)
 
 
 async def test_recursion_without_end(resonate: Resonate) -> None:

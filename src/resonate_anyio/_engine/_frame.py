@@ -49,8 +49,11 @@ current_frame: ContextVar[Frame | None] = ContextVar("resonate_anyio.current_fra
 _SCOPE_PATIENCE: Final = 30.0
 """Seconds that a scope which had cancelled an await may take longer to do so again."""
 
-_DEEPEST: Final = 50
-"""How many calls may run in place below each other; a task of its own begins anew."""
+_STACK_SLICE: Final = 20
+"""How many calls run in one task below each other: each takes a dozen frames of the interpreter's thousand."""
+
+_DEEPEST: Final = 200
+"""How many calls may be nested at all. More is taken for a recursion without end."""
 
 _MOST_NOTES: Final = 10
 """A thousand children may fail for one reason; their errors are on record each."""
@@ -84,20 +87,27 @@ class Frame(Node):
     # Running
 
     async def run_in_place(self, child: Frame) -> None:
-        """Run `child` in the current task, below the scopes of whoever calls."""
+        """Run `child` in the current task, below the scopes of whoever calls.
+
+        Once in a while it gets a task all the same: the interpreter's stack must not end in the engine's own code.
+        """
         child.depth = self.depth + 1
-        await child.run()
+        if child.depth % _STACK_SLICE or not child.pending:
+            await child.run()
+        else:
+            self.start(child)
+            await self.outcome(child)
 
     def check_depth(self, call: str) -> None:
-        """Refuse to nest calls until the interpreter's stack is used up, which would strike in the engine's own code.
+        """Refuse a recursion that does not seem to end.
 
         Raises:
-            UsageError: there are too many already.
+            UsageError: too many calls are nested already.
         """
         if self.depth >= _DEEPEST:
             msg = (
-                f"{call} is nested {_DEEPEST} calls deep; if that is meant, start it in a task of its own: "
-                f"await (await {call}.spawn()), or as an execution of its own: await ctx.rpc(...)"
+                f"{call} is nested {_DEEPEST} calls deep, which looks like a recursion without end; if it is meant, "
+                f"spawn it: await (await {call}.spawn()), or give it an execution of its own: await ctx.rpc(...)"
             )
             raise UsageError(msg)
 
