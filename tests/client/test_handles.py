@@ -2,11 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable
+
 import anyio
 import pytest
 from anyio import create_task_group, get_cancelled_exc_class, move_on_after
 
-from resonate_anyio import Context, DurableCancelledError, Handle, NotFound, Resonate
+from resonate_anyio import (
+    Context,
+    DurableCancelledError,
+    DurableTimeoutError,
+    Handle,
+    NotFound,
+    Resonate,
+    durable,
+)
 
 from .conftest import Make
 
@@ -253,3 +263,36 @@ async def test_what_never_was_has_no_handle(resonate: Resonate) -> None:
     async with resonate:
         with pytest.raises(NotFound, match="no promise with the id 'a'"):
             await resonate.get("a")
+
+
+@durable(timeout=30)
+async def takes_long() -> None:
+    """Never end."""
+    await anyio.sleep_forever()
+
+
+async def calls_it_elsewhere(ctx: Context) -> None:
+    """Call it as an execution of its own."""
+    await ctx.rpc(takes_long)
+
+
+@pytest.mark.parametrize("how", ["run", "rpc", "by name", "below"])
+async def test_a_timeout_of_the_function_itself_holds_everywhere(resonate: Resonate, how: str) -> None:
+    """What `@durable(timeout=)` says is the deadline of a call without one of its own, however the call is made."""
+    resonate.register(takes_long)
+    resonate.register(calls_it_elsewhere)
+    async with resonate:
+        match how:
+            case "run":
+                call: Awaitable[None] = resonate.run("a", takes_long)
+            case "rpc":
+                call = resonate.rpc("a", takes_long)
+            case "by name":
+                call = resonate.run("a", "takes_long")
+            case _:
+                call = resonate.run("a", calls_it_elsewhere)
+        begun = anyio.current_time()
+        with pytest.raises(DurableTimeoutError):
+            await call
+
+        assert 30 == pytest.approx(anyio.current_time() - begun, abs=0.1)

@@ -50,13 +50,14 @@ class RootCall(Builder[T], ABC):
         self._func = func
         self._args = args
         self._kwargs = kwargs
-        self._timeout_ms = ONE_YEAR_MS
+        own = None if isinstance(func, str) else func.timeout_ms
+        self._timeout_ms = ONE_YEAR_MS if own is None else own
         self._version: int | None = None
         self._tags: dict[str, str] = {}
         self._target: str | None = None
 
     def timeout(self, timeout: float | timedelta) -> Self:
-        """Set the deadline: so many seconds from the start. Default: one year.
+        """Set the deadline: so many seconds from the start. Default: what `@durable` says, else one year.
 
         Raises:
             InvalidArgument: it is negative or no duration.

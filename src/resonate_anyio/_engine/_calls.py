@@ -156,7 +156,7 @@ class RunCall(SpawnableCall[T]):
         self._args = args
         self._kwargs = kwargs
         self._retry = function.retry
-        self._timeout_ms = None if function.timeout is None else to_ms(function.timeout)
+        self._timeout_ms = function.timeout_ms
 
     @overload
     def returns(self, type_: type[U]) -> RunCall[U]: ...
@@ -233,6 +233,7 @@ class _TargetedCall(SpawnableCall[T]):
         self._kwargs = kwargs
         self._target: str | None = None
         self._version: int | None = None
+        self._timeout_ms = None if isinstance(func, str) else func.timeout_ms
 
     def target(self, target: str) -> Self:
         """Say who runs it: a group's name, or an address such as `poll://any@group`. Default: the own group."""
@@ -287,7 +288,7 @@ class DetachedCall(Builder[str]):
         self._call._use()
 
     def timeout(self, timeout: float | timedelta) -> Self:
-        """Give the call a deadline: so many seconds from its start. Default: one year."""
+        """Give the call a deadline: so many seconds from its start. Default: what `@durable` says, else one year."""
         self._call._timeout_ms = self._checked(to_ms, timeout)
         return self
 

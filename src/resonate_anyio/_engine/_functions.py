@@ -24,7 +24,7 @@ from .._errors import (
     NotRegistered,
 )
 from .._protocol import Value
-from .._time import seconds
+from .._time import seconds, to_ms
 from ._retry import RetryPolicy
 from ._signatures import Details, Kind, inspect_callable, is_given_by_engine
 
@@ -82,6 +82,11 @@ class Function:
     signature: inspect.Signature
     hints: Mapping[str, object]
     returns: object
+
+    @property
+    def timeout_ms(self) -> int | None:
+        """Its own timeout in milliseconds, or None."""
+        return None if self.timeout is None else to_ms(self.timeout)
 
     @classmethod
     def of(cls, func: Callable[..., Any], *, name: str | None = None, version: int | None = None) -> Function:
