@@ -342,3 +342,30 @@ async def test_settling_a_running_execution_ends_its_code(resonate: Resonate, cl
         assert await handle == "from outside"
         assert settled.settled_at == now(clock)
         assert (await resonate.promises.get("a.wait-1")).state == "rejected_canceled"
+
+
+async def test_cancelling_a_local_call_ends_its_code(resonate: Resonate) -> None:
+    """A call that runs inside of an execution can be cancelled by its id; its caller gets the error."""
+    ended: list[str] = []
+
+    async def step() -> None:
+        try:
+            await anyio.sleep_forever()
+        finally:
+            ended.append("step")
+
+    async def flow(ctx: Context) -> str:
+        with pytest.raises(DurableCancelledError, match=r"a\.step-1.*from outside"):
+            await ctx.run(step)
+        return "went on"
+
+    resonate.register(flow)
+    async with resonate:
+        handle = await resonate.run("a", flow).spawn()
+        await anyio.sleep(1)
+        begun = anyio.current_time()
+        await resonate.promises.cancel("a.step-1")
+
+        assert "went on" == await handle
+        assert begun == anyio.current_time()
+    assert ["step"] == ended

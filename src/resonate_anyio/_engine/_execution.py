@@ -170,6 +170,12 @@ class Execution:
         for frame in self._deadlines:
             frame.map_deadline()
 
+    def end_call(self, id: str) -> None:
+        """Cancel the local call `id` if it is running here: its promise was settled from outside."""
+        for frame in self._deadlines:
+            if frame.id == id and frame is not self.root:
+                frame.request_cancel("outside")
+
     # Putting away
 
     def drop(self, reason: Drop, error: BaseException | None = None) -> None:

@@ -418,6 +418,8 @@ class Worker:
         In id order; detached subtrees are left alone.
         """
         await self._end_local(id)
+        for execution in self.executions.values():
+            execution.end_call(id)
         value = self.codec.encode({"by": "parent"})
         for record in await descendants(self.connection, id):
             if record.pending:
