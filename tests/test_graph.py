@@ -193,7 +193,7 @@ def test_names_must_be_unicode() -> None:
 
 def test_history_knows_what_was_unfinished() -> None:
     """What is pending below an id is seen; what is pending beside it, or settled, is not."""
-    settled = evolve(promise("r.b.c"), state=PromiseState.RESOLVED, settled_at=1)
-    history = History.of([promise("r.a.c"), promise("r.aa"), settled])
+    settled = evolve(promise("r.b.c", parent="r.b"), state=PromiseState.RESOLVED, settled_at=1)
+    history = History.of([promise("r.~h", real="r.a"), promise("r.aa", parent="r"), settled])
 
     assert [True, False, False] == [history.has_pending_below(id) for id in ("r.a", "r.aa", "r.b")]

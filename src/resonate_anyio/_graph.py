@@ -219,7 +219,7 @@ class History:
 
     def has_pending_below(self, id: str) -> bool:
         """Whether something below `id` was unfinished when this was read."""
-        return any(record.pending and other.startswith(f"{id}.") for other, record in self._records.items())
+        return any(record.pending for record in descendants_of(id, self._records.values()))
 
     def take(self, id: str) -> Promise | None:
         """The record of `id`, or None. It is forgotten: each call of a replay asks once."""

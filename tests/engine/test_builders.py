@@ -12,7 +12,7 @@ from typing import Any
 import anyio
 import pytest
 
-from resonate_anyio import BuilderUsed, Context, DurableCancelledError, Resonate, WrongWorld
+from resonate_anyio import BuilderUsed, Context, DurableCancelledError, InvalidArgument, Resonate, WrongWorld
 
 from .harness import Look
 
@@ -324,3 +324,51 @@ async def test_client_in_a_durable_function(
 
     resonate.register(double)
     assert instead in await run_workflow(resonate, workflow)
+
+
+async def test_what_they_show(resonate: Resonate) -> None:
+    """A context, a call and a future say what they are, and whether they have been awaited."""
+    shown: list[str] = []
+
+    async def workflow(ctx: Context) -> None:
+        call = ctx.run(double, 1)
+        shown.extend([repr(ctx), repr(call)])
+        future = await call.spawn()
+        shown.extend([repr(call), repr(future)])
+        await future
+        shown.append(repr(future))
+
+    await run_workflow(resonate, workflow)
+    assert [
+        "<Context w of workflow>",
+        "<ctx.run(double, ...), not awaited>",
+        "<ctx.run(double, ...)>",
+        "<DurableFuture w.double-1 spawned>",
+        "<DurableFuture w.double-1 resolved>",
+    ] == shown
+
+
+async def test_retries_are_a_policy(resonate: Resonate) -> None:
+    """A number is not taken for a retry policy; the error shows one."""
+
+    async def workflow(ctx: Context) -> None:
+        with pytest.raises(InvalidArgument, match=r"Retry\(attempts=5\), not 3"):
+            ctx.run(double, 1).retry(3)  # type: ignore[arg-type]
+
+    await run_workflow(resonate, workflow)
+
+
+async def test_version_of_a_detached_call(resonate: Resonate) -> None:
+    """A detached call by name runs the version that it was given."""
+
+    async def triple(x: int) -> int:
+        return x * 3
+
+    async def workflow(ctx: Context) -> str:
+        return await ctx.detached("double", 4).version(2)
+
+    resonate.register(double)
+    resonate.register(triple, name="double", version=2)
+    resonate.register(workflow)
+    async with resonate:
+        assert 12 == await (await resonate.get(await resonate.run("w", workflow)))

@@ -536,3 +536,19 @@ async def test_deadline_is_kept_in_the_replay(world: World) -> None:
         await (await process.resonate.get("w"))
     assert 5 == passed(start)
     assert ["the deadline of 'w.slow-1' passed before it was settled"] * 2 == seen
+
+
+async def test_deadline_inside_of_a_shield(resonate: Resonate) -> None:
+    """A shield around a call does not keep it from ending at its deadline, be it the caller's as well."""
+
+    async def workflow(ctx: Context) -> None:
+        with CancelScope(shield=True):
+            await ctx.run(slow)
+
+    resonate.register(workflow)
+    async with resonate:
+        start = anyio.current_time()
+        with pytest.raises(DurableTimeoutError):
+            await resonate.run("w", workflow).timeout(5)
+        assert 5 == passed(start)
+        assert "rejected_timedout" == (await resonate.promises.get("w.slow-1")).state

@@ -206,6 +206,49 @@ async def test_unseen_failures_are_noted(resonate: Resonate) -> None:
     ] == caught.value.__notes__
 
 
+async def test_many_unseen_failures_are_counted(resonate: Resonate) -> None:
+    """Of many unseen failures ten are noted, and how many more there are."""
+
+    async def workflow(ctx: Context) -> None:
+        for n in range(13):
+            await ctx.run(fail, str(n)).spawn()
+        await ctx.sleep(1)
+        raise Oops
+
+    resonate.register(workflow)
+    async with resonate:
+        with pytest.raises(Oops) as caught:
+            await resonate.run("w", workflow)
+    notes = [f"its child 'w.fail-{n + 1}' failed as well: ValueError: {n}" for n in range(10)]
+    assert [*notes, "... and 3 more of its children failed"] == caught.value.__notes__
+
+
+class Mute(Exception):
+    """An error that cannot say what it is."""
+
+    def __str__(self) -> str:
+        msg = "no words"
+        raise RuntimeError(msg)
+
+
+async def test_unseen_failure_without_words(resonate: Resonate) -> None:
+    """An unseen failure whose message cannot be had is noted by its type."""
+
+    async def mute() -> None:
+        raise Mute
+
+    async def workflow(ctx: Context) -> None:
+        await ctx.run(mute).spawn()
+        await ctx.sleep(1)
+        raise Oops
+
+    resonate.register(workflow)
+    async with resonate:
+        with pytest.raises(Oops) as caught:
+            await resonate.run("w", workflow)
+    assert ["its child 'w.mute-1' failed as well: Mute"] == caught.value.__notes__
+
+
 async def test_seen_failures_are_not_told_again(resonate: Resonate) -> None:
     """A failure that the function was handed, by await or by `exception()`, is its own to deal with."""
 
@@ -439,3 +482,79 @@ async def test_crash_while_failing(world: World) -> None:
             await (await process.resonate.get("w"))
         assert [("w", "rejected")] == process.wire.settled()
     assert ["its child 'w.fail-1' failed as well: ValueError: unseen"] == caught.value.__notes__
+
+
+async def test_crash_while_ending_a_remote_call(world: World) -> None:
+    """What was to end with a remote call is ended by the replay, if the process died after cancelling that call."""
+
+    async def far(ctx: Context) -> None:
+        await ctx.run(slow)
+        await ctx.promise()
+
+    async def workflow(ctx: Context) -> str:
+        with anyio.move_on_after(1):
+            await ctx.rpc(far).named("far")
+        await ctx.sleep(1)
+        return "went on"
+
+    process = world.process(workflow, far)
+    process.kill_at(settles("w.far"), answered=True)
+    await world.run_until_killed(process, "w", workflow)
+    async with world.process(workflow, far) as process:
+        assert "went on" == await (await process.resonate.get("w"))
+        states = await Look(process.resonate).states()
+    assert {"w.far": "rejected_canceled", "w.far.slow-1": "rejected_canceled"} == {
+        id: state for id, state in states.items() if id.startswith("w.far")
+    }
+
+
+async def down(ctx: Context, depth: int) -> None:
+    """Call itself remotely, under ids that soon get too long and are shortened; wait at the bottom."""
+    if depth > 0:
+        await ctx.rpc(down, depth - 1).named("x" * 40)
+    await ctx.sleep(1000).named("bottom")
+
+
+async def test_cancelling_reaches_below_shortened_ids(resonate: Resonate) -> None:
+    """A remote call that is cancelled takes along what is below it, although the ids do not show where that is."""
+
+    async def workflow(ctx: Context) -> str:
+        # Another branch of the same kind, which is to be spared.
+        spared = await ctx.rpc(down, 6).named("spared").spawn()
+        with anyio.move_on_after(10):
+            await ctx.rpc(down, 6).named("given-up")
+        await spared
+        return "went on"
+
+    resonate.register(down)
+    resonate.register(workflow)
+    async with resonate:
+        handle = await resonate.run("w", workflow).spawn()
+        await anyio.sleep(100)
+        states = await Look(resonate).states()
+        # Of each branch: the call itself, six below it and the sleep.
+        cancelled = [id for id, state in states.items() if state == "rejected_canceled"]
+        assert 8 == len(cancelled)
+        assert 8 == sum(state == "pending" for id, state in states.items() if id != "w")
+        assert any(id.startswith("w.~") for id in cancelled)
+        assert not any(id.startswith("w.spared") for id in cancelled)
+        await handle.cancel()
+        assert "pending" not in (await Look(resonate).states()).values()
+
+
+async def test_detached_call_keeps_its_shortened_ids(resonate: Resonate) -> None:
+    """What runs below a detached call is left alone when its origin is cancelled, under whatever id."""
+
+    async def workflow(ctx: Context) -> None:
+        await ctx.detached(down, 6)
+        await ctx.sleep(10_000)
+
+    resonate.register(down)
+    resonate.register(workflow)
+    async with resonate:
+        handle = await resonate.run("w", workflow).spawn()
+        await anyio.sleep(10)
+        await handle.cancel()
+        states = await Look(resonate).states()
+        assert any(id.startswith("w.~") for id in states)
+        assert {"w", "w.sleep-1"} == {id for id, state in states.items() if state != "pending"}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from typing import Any
 
@@ -369,8 +368,9 @@ async def test_stop_after_a_halt(world: World) -> None:
         tasks.start_soon(wait)
         await anyio.sleep(5)
         assert "halted" == (await Look(process.resonate).task("w")).state
-        with anyio.fail_after(1):
-            await process.resonate.stop()
+        start = anyio.current_time()
+        await process.resonate.stop()
+        assert 0 == pytest.approx(anyio.current_time() - start, abs=0.1)
     assert ["waiter"] == told
 
 
@@ -396,11 +396,11 @@ async def test_cancel_after_a_halt(world: World) -> None:
         tasks.start_soon(wait)
         await anyio.sleep(5)
         await process.resonate.cancel("other")
-        assert ["code"] == order
-    assert ["code", "waiter"] == order
+        assert "code" in order
+    assert ["code", "waiter"] == sorted(order)
 
 
-def unanswered_halts(process: Process, times: float) -> list[str]:
+def unanswered_halts(process: Process, times: int) -> list[str]:
     """Fail so many requests to halt a task."""
     failed: list[str] = []
 
@@ -431,16 +431,16 @@ async def test_halt_without_an_answer(world: World) -> None:
     assert ["task.halt"] * 3 == failed
 
 
-async def test_halt_that_is_never_answered(world: World) -> None:
-    """The block ends although a halt is still being tried, and then it is tried once more."""
+async def test_stop_while_a_halt_is_tried(world: World) -> None:
+    """The end of the block does not wait for a halt to be recorded: it is tried once more, and that is it."""
     await record(world, lambda ctx: ctx.run(double, 1).named("step"))
     process = restart(world, lambda ctx: ctx.run(triple, 1).named("step"))
-    failed = unanswered_halts(process, math.inf)
+    failed = unanswered_halts(process, 100)
     async with process:
         await anyio.sleep(100)
         tried = len(failed)
-        with anyio.fail_after(1):
-            await process.resonate.stop()
+        start = anyio.current_time()
+    assert 0 == pytest.approx(anyio.current_time() - start, abs=0.1)
     assert tried + 1 == len(failed)
 
 

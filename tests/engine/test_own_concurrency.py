@@ -10,9 +10,10 @@ from typing import Any
 import anyio
 import pytest
 
-from resonate_anyio import Context, Resonate, UsageError
+from resonate_anyio import Context, DurableCancelledError, Resonate, UsageError
+from resonate_anyio._protocol import Request
 
-from .harness import Look, Oops, Wire, World, creates
+from .harness import Before, Look, Oops, Wire, World, creates
 
 on_asyncio = pytest.mark.parametrize("anyio_backend", ["asyncio"], indirect=True)
 
@@ -239,6 +240,56 @@ async def test_call_after_the_function_returned(resonate: Resonate, wire: Wire) 
         assert "returned" == await resonate.run("w", workflow)
         assert 105 == pytest.approx(anyio.current_time() - begun, abs=0.1)
     assert ["w.d", "w.a", "w.c", "w.b", "w"] == [id for id, _ in wire.settled()]
+
+
+async def test_call_on_its_way_to_the_record(resonate: Resonate, wire: Wire) -> None:
+    """A call that is not on record yet when its function returns is joined like any other."""
+    wire.before = late("w.late")
+
+    async def workflow(ctx: Context) -> str:
+        async def call() -> None:
+            await ctx.run(slow, 10).named("late")
+
+        tasks.start_soon(call)
+        await ctx.run(slow, 1).named("short")
+        return "returned"
+
+    resonate.register(workflow)
+    async with anyio.create_task_group() as tasks, resonate:
+        begun = anyio.current_time()
+        assert "returned" == await resonate.run("w", workflow)
+        assert 15 == pytest.approx(anyio.current_time() - begun, abs=0.1)
+    assert ["w.short", "w.late", "w"] == [id for id, _ in wire.settled()]
+
+
+async def test_call_on_its_way_when_the_function_fails(resonate: Resonate, wire: Wire) -> None:
+    """A call that is not on record yet when its function fails is cancelled like any other."""
+    wire.before = late("w.late")
+
+    async def workflow(ctx: Context) -> None:
+        async def call() -> None:
+            with pytest.raises(DurableCancelledError):
+                await ctx.run(slow, 10).named("late")
+
+        tasks.start_soon(call)
+        await ctx.run(slow, 1).named("short")
+        raise Oops
+
+    resonate.register(workflow)
+    async with anyio.create_task_group() as tasks, resonate:
+        with pytest.raises(Oops):
+            await resonate.run("w", workflow)
+    assert [("w.short", "resolved"), ("w.late", "rejected_canceled"), ("w", "rejected")] == wire.settled()
+
+
+def late(id: str) -> Before:
+    """The create of `id` takes five seconds to arrive."""
+
+    async def hold(request: Request) -> None:
+        if creates(id)(request):
+            await anyio.sleep(5)
+
+    return hold
 
 
 async def test_recursion(resonate: Resonate) -> None:

@@ -60,3 +60,38 @@ async def test_a_scope_that_is_gone_is_non_determinism(world: World) -> None:
         with pytest.raises(NonDeterminismError, match=r"wf\.slow-1.*a scope around it had cancelled"):
             await (await second.resonate.get("wf", str))
         assert 35 == pytest.approx(anyio.current_time() - begun, abs=0.1)
+
+
+async def two_wait(ctx: Context) -> list[str]:
+    """Wait for one call from two tasks, of which one gives up, which cancels the call for both."""
+    future = await ctx.run(slow).spawn()
+    got: list[str] = []
+
+    async def patient() -> None:
+        try:
+            await future
+        except DurableCancelledError as exc:
+            got.append(f"cancelled by the {exc.by}")
+
+    async def hasty() -> None:
+        with anyio.move_on_after(5):
+            await future
+        got.append("gave up")
+
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(patient)
+        await anyio.sleep(1)
+        tasks.start_soon(hasty)
+    await ctx.sleep(10)
+    return sorted(got)
+
+
+async def test_only_who_was_cancelled_is_cancelled_again(world: World) -> None:
+    """Of several who wait for a call that a scope of one had cancelled, the others get its outcome, as they did."""
+    first = world.process(two_wait, slow)
+    async with first:
+        await first.resonate.run("wf", two_wait).spawn()
+        await anyio.sleep(8)
+        first.kill()
+    async with world.process(two_wait, slow) as second:
+        assert ["cancelled by the scope", "gave up"] == await (await second.resonate.get("wf", list[str]))

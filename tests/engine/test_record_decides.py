@@ -9,8 +9,8 @@ import pytest
 from anyio import CancelScope
 from anyio.lowlevel import checkpoint
 
-from resonate_anyio import Context, DurableCancelledError, DurableTimeoutError, Resonate
-from resonate_anyio._protocol import SNAPSHOT
+from resonate_anyio import Context, DurableCancelledError, DurableTimeoutError, Handle, Resonate
+from resonate_anyio._protocol import SNAPSHOT, PromiseSettle, PromiseState, Value
 from resonate_anyio.abc import Clock
 from resonate_anyio.stores import MemoryStore
 
@@ -260,3 +260,40 @@ async def test_cancelled_child_is_cancelled_for_every_waiter(resonate: Resonate)
     resonate.register(workflow)
     async with resonate:
         assert ["scope"] == await resonate.run("w", workflow)
+
+
+@pytest.mark.parametrize("awaited", [True, False], ids=["awaited", "not awaited"])
+async def test_cancelled_with_what_nobody_can_read(resonate: Resonate, *, awaited: bool) -> None:
+    """A promise that somebody else cancelled has been cancelled, whatever was written into it."""
+
+    async def workflow(ctx: Context) -> None:
+        future = await ctx.promise().named("p").spawn()
+        if awaited:
+            await future
+
+    resonate.register(workflow)
+    with anyio.fail_after(100):
+        async with resonate:
+            handle = await resonate.run("w", workflow).spawn()
+            await anyio.sleep(1)
+            garbage = PromiseSettle(id="w.p", state=PromiseState.CANCELED, value=Value(data="!!"))
+            await Look(resonate).request(garbage)
+            error = await failure(handle)
+            assert "!!" == (await resonate.promises.get("w.p")).value
+    cancelled = error if awaited else only_one_in(error)
+    assert isinstance(cancelled, DurableCancelledError)
+    assert ("w.p", None) == (cancelled.id, cancelled.by)
+
+
+async def failure(handle: Handle[Any]) -> Exception:
+    """What an execution failed with."""
+    with pytest.raises(Exception) as caught:  # noqa: PT011 - that is for the caller to say
+        await handle
+    return caught.value
+
+
+def only_one_in(error: Exception) -> Exception:
+    """The only member of a group."""
+    assert isinstance(error, ExceptionGroup)
+    (only,) = error.exceptions
+    return only

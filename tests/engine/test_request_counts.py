@@ -148,3 +148,21 @@ async def test_handle_of_what_runs_here(resonate: Resonate, wire: Wire) -> None:
         await handle
         await handle
         assert ["task.create", "task.fulfill"] == wire.kinds
+
+
+async def test_remote_call_of_a_large_execution(resonate: Resonate, wire: Wire) -> None:
+    """Above a hundred local records a remote call is not fenced: a fence is answered with all of them."""
+
+    async def workflow(ctx: Context) -> None:
+        await ctx.rpc(double, 1)
+        for n in range(101):
+            await ctx.run(double, n)
+        wire.forget()
+        await ctx.rpc(double, 2)
+
+    resonate.register(workflow)
+    resonate.register(double)
+    async with resonate:
+        await resonate.run("w", workflow)
+    assert "promise.create" == wire.kinds[0]
+    assert "task.fence" not in wire.kinds

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import math
-from typing import Any
+import os
+import signal
+import subprocess
+import sys
+from typing import Any, Final
 
 import anyio
 import pytest
@@ -11,8 +16,11 @@ from anyio import CancelScope
 
 from resonate_anyio import Context, NotRunning, Resonate, UsageError
 from resonate_anyio.networks import LocalNetwork
+from resonate_anyio.testing import VirtualClock
 
 from .harness import Look, Oops, Wire, nothing
+
+LIMIT: Final = 10.0
 
 
 async def double(x: int) -> int:
@@ -561,3 +569,99 @@ async def test_stopped_twice(resonate: Resonate) -> None:
             await resonate.run("r", double, 1)
     async with resonate:
         assert 2 == await resonate.run("r", double, 1)
+
+
+async def test_clock_that_was_set_back(resonate: Resonate, clock: VirtualClock) -> None:
+    """The block ends at once while a deadline, which has passed in the event loop, is waited for at the server."""
+
+    async def workflow(ctx: Context) -> None:
+        await ctx.run(slow, 1000).timeout(299)
+
+    resonate.register(workflow)
+    async with resonate:
+        await resonate.run("w", workflow).spawn()
+        await anyio.sleep(298)
+        clock.advance(-3_600_000)
+        await anyio.sleep(1.5)
+        start = anyio.current_time()
+    assert 0 == pytest.approx(anyio.current_time() - start, abs=0.1)
+
+
+@pytest.mark.parametrize("anyio_backend", ["asyncio"], indirect=True)
+async def test_interrupted_stop(resonate: Resonate, wire: Wire) -> None:
+    """A task of asyncio's that is cancelled again and again while it stops does not keep the rest from being done."""
+
+    async def workflow(ctx: Context) -> None:
+        await ctx.run(slow, 1000)
+
+    async def host() -> None:
+        async with resonate:
+            await resonate.run("w", workflow)
+
+    resonate.register(workflow)
+    start = anyio.current_time()
+    task = asyncio.ensure_future(host())
+    for _ in range(3):
+        await anyio.sleep(1)
+        task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    # The first second, and the grace period.
+    assert 11 == pytest.approx(anyio.current_time() - start, abs=0.1)
+    assert "task.release" == wire.kinds[-1]
+    resonate.register(double)
+    async with resonate:
+        assert 4 == await resonate.run("r", double, 2)
+
+
+PROGRAM = """
+import sys
+import threading
+import time
+import anyio
+from resonate_anyio import Resonate
+
+resonate = Resonate.local(grace=0.5)
+began = threading.Event()
+
+def tell() -> None:
+    # From a thread, so that signals find the event loop idle, and not in the middle of the step.
+    began.wait()
+    print("running", flush=True)
+    while not resonate._running.worker.draining:
+        time.sleep(0.01)
+    print("stopping", flush=True)
+
+@resonate.register
+async def step() -> None:
+    began.set()
+    await anyio.sleep_forever()
+
+async def main() -> None:
+    async with resonate:
+        await resonate.run("r", step)
+
+threading.Thread(target=tell, daemon=True).start()
+anyio.run(main, backend=sys.argv[1])
+"""
+
+
+@pytest.mark.wall
+@pytest.mark.parametrize("backend", ["asyncio", "trio"])
+def test_second_interrupt(backend: str) -> None:
+    """A program that is interrupted again while it stops ends as an interrupted program does, and does not hang."""
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+    command = [sys.executable, "-c", PROGRAM, backend]
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment
+    ) as process:
+        try:
+            assert process.stdout is not None
+            for line in ("running\n", "stopping\n"):
+                assert line == process.stdout.readline()
+                process.send_signal(signal.SIGINT)
+            _, errors = process.communicate(timeout=LIMIT)
+        finally:
+            process.kill()
+    assert "KeyboardInterrupt" in errors
+    assert "TrioInternalError" not in errors

@@ -324,6 +324,40 @@ async def test_grace(wire: Wire, go: threading.Event) -> None:
     assert [1] == runs
 
 
+async def test_no_thread_begins_during_the_grace_period(wire: Wire, go: threading.Event) -> None:
+    """A leaf that waits for a thread when the block ends does not begin, even if a thread becomes free."""
+    began = threading.Event()
+    runs: list[int] = []
+
+    def step(n: int) -> int:
+        runs.append(n)
+        began.set()
+        assert go.wait(LIMIT)
+        return n
+
+    async def workflow(ctx: Context) -> list[int]:
+        futures = [await ctx.run(step, n).spawn() for n in range(3)]
+        return [await future for future in futures]
+
+    resonate = Resonate(network=wire, threads=1, grace=LIMIT)
+    resonate.register(workflow)
+    async with resonate, anyio.create_task_group() as tasks:
+
+        async def stop() -> None:
+            await resonate.stop()
+
+        await resonate.run("w", workflow).spawn()
+        await happened(began)
+        tasks.start_soon(stop)
+        await anyio.wait_all_tasks_blocked()
+        go.set()
+    assert [0] == runs
+    assert [("w.step-1", "resolved")] == wire.settled()
+    async with resonate:
+        assert [0, 1, 2] == await (await resonate.get("w"))
+    assert [0, 1, 2] == sorted(runs)
+
+
 async def test_retries(resonate: Resonate) -> None:
     """Synchronous leaves are retried like others, each attempt in a thread."""
     attempts: list[int] = []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from itertools import pairwise
 from typing import Any, Literal
@@ -14,7 +15,7 @@ from resonate_anyio import Context, NotRegistered, RequestError, Resonate, Store
 from resonate_anyio._protocol import Execute, PromiseState, Request, Response, TaskRelease, Unblock
 from resonate_anyio.networks import LocalNetwork
 
-from .harness import Look, Unreachable, Wanted, Wire, creates, settles
+from .harness import Look, Unreachable, Wanted, Wire, World, creates, settles
 
 
 async def double(x: int) -> int:
@@ -284,6 +285,198 @@ async def test_lost_answer_of_a_start(resonate: Resonate, wire: Wire) -> None:
     assert 1 == len(broken)
 
 
+@pytest.mark.parametrize("error", [StoreError("disk full"), ZeroDivisionError()], ids=["store", "fault"])
+async def test_start_whose_history_cannot_be_read(world: World, error: Exception) -> None:
+    """A task that was leased by its start, but whose history could not be read, is given back and runs later."""
+    process = world.process(naps)
+    process.kill_at(creates("w.sleep-1"), answered=True)
+    await world.run_until_killed(process, "w", naps)
+
+    process = world.process(naps)
+    # It is to be found by the start, not by itself.
+    broken = break_once(process.wire, lambda request: request.kind == "promise.search", error, answered=False)
+    once = process.wire.before
+
+    async def before(request: Request) -> None:
+        await once(request)
+        if request.kind == "task.acquire" and not broken:
+            msg = "not yet"
+            raise StoreError(msg)
+
+    process.wire.before = before
+    async with process:
+        with pytest.raises(type(error)):
+            await process.resonate.run("w", naps)
+        with anyio.fail_after(200):
+            assert "rested" == await (await process.resonate.get("w"))
+    assert ["promise.search"] == broken
+
+
+async def test_history_that_can_never_be_read(world: World) -> None:
+    """A task whose history cannot be read is given back after pauses that grow: no hot loop."""
+    process = world.process(naps)
+    process.kill_at(creates("w.sleep-1"), answered=True)
+    await world.run_until_killed(process, "w", naps)
+
+    process = world.process(naps)
+    tries: list[float] = []
+
+    async def fail(request: Request) -> None:
+        if request.kind == "promise.search":
+            tries.append(anyio.current_time())
+            # In the end it can, so that this ends in any case.
+            if len(tries) < 1000:
+                msg = "cannot be read"
+                raise StoreError(msg)
+
+    process.wire.before = fail
+    async with process:
+        await anyio.sleep(600)
+    assert 10 <= len(tries) <= 20
+
+
+async def naps(ctx: Context) -> str:
+    """Sleep."""
+    await ctx.sleep(100)
+    return "rested"
+
+
+async def test_crash_that_is_over(resonate: Resonate, wire: Wire) -> None:
+    """An execution that crashed and has ended since gives its result, to old handles as well."""
+
+    async def workflow(ctx: Context) -> int:
+        return await ctx.run(double, 1)
+
+    broken = break_once(wire, settles("w.double-1"), StoreError("disk full"), answered=False)
+    resonate.register(workflow)
+    async with resonate:
+        handle = await resonate.run("w", workflow).spawn()
+        await anyio.sleep(60)
+        assert await handle.done()
+        assert 2 == await handle
+    assert 1 == len(broken)
+
+
+@pytest.mark.parametrize("status", [400, 422])
+async def test_request_that_is_refused(resonate: Resonate, wire: Wire, status: Literal[400, 422]) -> None:
+    """A call that the server refuses as it is has failed: it would be refused again."""
+
+    async def workflow(ctx: Context) -> str:
+        with pytest.raises(RequestError, match="too odd"):
+            await ctx.run(double, 1)
+        return "went on"
+
+    wire.answer = lambda request: Response(status=status, error="too odd") if creates("w.double-1")(request) else None
+    resonate.register(workflow)
+    async with resonate:
+        assert "went on" == await resonate.run("w", workflow)
+
+
+@pytest.mark.parametrize(
+    "ask",
+    [
+        lambda resonate: resonate.promises.get("p"),
+        lambda resonate: resonate.schedules.get("s"),
+        lambda resonate: resonate.get("r"),
+        lambda resonate: resonate.cancel("r"),
+        lambda resonate: resonate.run("r", double, 1),
+    ],
+    ids=["promise", "schedule", "get", "cancel", "run"],
+)
+async def test_server_that_fails(resonate: Resonate, wire: Wire, ask: Callable[[Resonate], Awaitable[Any]]) -> None:
+    """Outside of executions, a server that fails is told to whoever asked, with what it says."""
+    resonate.register(double)
+    async with resonate:
+        wire.answer = lambda _: Response(status=500, error="no disk")
+        with pytest.raises(RequestError, match="no disk"):
+            await ask(resonate)
+        wire.answer = lambda _: None
+
+
+async def test_sweep_that_fails(resonate: Resonate, wire: Wire) -> None:
+    """If what is below a cancelled remote call cannot be ended, that is tried again with its caller."""
+
+    async def far(ctx: Context) -> None:
+        await ctx.promise().named("p")
+
+    async def workflow(ctx: Context) -> str:
+        with anyio.move_on_after(5):
+            await ctx.rpc(far).named("far")
+        return "went on"
+
+    broken = break_once(
+        wire,
+        lambda request: request.kind == "promise.search",
+        StoreError("cannot be read"),
+        answered=False,
+    )
+    resonate.register(far)
+    resonate.register(workflow)
+    async with resonate:
+        handle = await resonate.run("w", workflow).spawn()
+        with anyio.fail_after(200), suppress(StoreError):
+            await handle
+        with anyio.fail_after(200):
+            assert "went on" == await handle
+        states = await Look(resonate).states()
+    assert 1 == len(broken)
+    assert {"w": "resolved", "w.far": "rejected_canceled", "w.far.p": "rejected_canceled"} == states
+
+
+async def test_fault_of_one_execution(resonate: Resonate, wire: Wire) -> None:
+    """A fault that strikes in the engine's own code is a crash of one execution: the others run on."""
+    broken: list[str] = []
+
+    def nonsense(request: Request) -> Response | None:
+        if settles("r")(request) and not broken:
+            broken.append(request.kind)
+            return Response(status=200)
+        return None
+
+    wire.answer = nonsense
+    resonate.register(double)
+    resonate.register(slow)
+    async with resonate:
+        other = await resonate.run("other", slow, 50).spawn()
+        with pytest.raises(AssertionError):
+            await resonate.run("r", double, 2)
+        with anyio.fail_after(100):
+            assert 4 == await (await resonate.get("r"))
+            assert "done" == await other
+    assert 1 == len(broken)
+
+
+async def test_crashed_executions_are_let_go(resonate: Resonate, wire: Wire) -> None:
+    """An execution that crashed listens no more to what it was waiting for, which would keep it in memory."""
+    crashes: list[str] = []
+
+    async def fail(request: Request) -> None:
+        if settles("w.double-1")(request) and len(crashes) < 3:
+            crashes.append(request.kind)
+            msg = "disk full"
+            raise StoreError(msg)
+
+    async def workflow(ctx: Context) -> None:
+        async def call() -> None:
+            await anyio.sleep(1)
+            await ctx.run(double, 1)
+
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(call)
+            await ctx.promise().named("p")
+
+    wire.before = fail
+    resonate.register(workflow)
+    async with resonate:
+        await resonate.run("w", workflow).spawn()
+        await anyio.sleep(60)
+        assert "resolved" == (await Look(resonate).states())["w.double-1"]
+        assert resonate._running is not None
+        # One for the attempt that lives.
+        assert 1 == len(resonate._running.worker.waiting._listeners["w.p"])
+    assert 3 == len(crashes)
+
+
 async def test_network_that_is_down_for_a_while(resonate: Resonate, wire: Wire) -> None:
     """After an outage everything goes on by itself."""
 
@@ -443,6 +636,34 @@ async def test_cancellation_that_nobody_asked_for(resonate: Resonate) -> None:
         await asyncio.sleep(1)
         task.cancel()
         await task
+
+    async def workflow(ctx: Context) -> str:
+        try:
+            await ctx.run(step)
+        except Exception as exc:  # noqa: BLE001 - which one is the question
+            return type(exc).__name__
+        return "nothing"
+
+    resonate.register(workflow)
+    async with resonate:
+        with anyio.fail_after(100):
+            result = await resonate.run("w", workflow)
+        assert "rejected" == (await resonate.promises.get("w.step-1")).state
+    assert "nothing" != result
+
+
+async def test_cancellation_that_is_raised_again(resonate: Resonate) -> None:
+    """So is one that was caught and is raised again when the scope that had asked for it is gone."""
+
+    async def step() -> None:
+        kept: list[BaseException] = []
+        with anyio.CancelScope() as scope:
+            scope.cancel()
+            try:
+                await anyio.lowlevel.checkpoint()
+            except anyio.get_cancelled_exc_class() as exc:
+                kept.append(exc)
+        raise kept[0]
 
     async def workflow(ctx: Context) -> str:
         try:

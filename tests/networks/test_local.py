@@ -354,3 +354,16 @@ async def test_a_file_is_owned_while_connected(tmp_path: Path, clock: VirtualClo
 
     async with LocalNetwork(SQLiteStore(path), clock=clock).connect(B) as b:
         assert "p" == (await promise(b, "p")).id
+
+
+async def test_one_name_is_connected_once(network: LocalNetwork) -> None:
+    """Two connections of one name could not be told apart: the second is refused, until the first has gone."""
+    async with network.connect(A):
+        with pytest.raises(UsageError, match="'a' is connected already in the group 'g'"):
+            async with network.connect(A):
+                pass
+        async with network.connect(worker("a", group="h")), network.connect(B):
+            pass
+
+    async with network.connect(A):
+        pass

@@ -39,7 +39,8 @@ def check_own_tags(tags: Mapping[str, str]) -> dict[str, str]:
     checked = check_tags(tags)
     taken = sorted(name for name in checked if name.startswith(_PROTOCOL) and name not in _OPTIONAL)
     if taken:
-        msg = f"tags that begin with {_PROTOCOL[0]!r} belong to the protocol; choose another name than {taken[0]!r}"
+        prefix = taken[0].partition(":")[0] + ":"
+        msg = f"tags that begin with {prefix!r} belong to the protocol; choose another name than {taken[0]!r}"
         raise InvalidArgument(msg)
     return checked
 

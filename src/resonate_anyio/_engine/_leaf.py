@@ -76,18 +76,11 @@ class Threads:
     """
 
     _limiter: CapacityLimiter
-    _running: set[Permit] = field(factory=set, init=False)
-
-    @property
-    def running(self) -> int:
-        """How many threads have not ended, abandoned ones included."""
-        return len(self._running)
 
     async def permit(self) -> Permit:
         """Wait until one more thread may run."""
         permit = Permit(self)
         await self._limiter.acquire_on_behalf_of(permit)
-        self._running.add(permit)
         return permit
 
     async def run(self, call: Callable[[], Any], permit: Permit) -> object:
@@ -100,7 +93,6 @@ class Threads:
             raise
 
     def _release(self, permit: Permit) -> None:
-        self._running.discard(permit)
         self._limiter.release_on_behalf_of(permit)
 
 

@@ -15,6 +15,7 @@ from ._waiting import Waiting
 
 logger = logging.getLogger("resonate_anyio")
 
+_ANSWERS: Final = frozenset({200, 404, 409})  # all others speak of a server that cannot answer now
 _FIRST_BACKOFF: Final = 1.0
 _LONGEST_BACKOFF: Final = 60.0
 
@@ -30,10 +31,15 @@ class Leases:
 
     async def release(self, id: str, version: int) -> None:
         """Give a task back now, if that can be done."""
+        failure: object = None
         try:
-            await self._connection.request(TaskRelease(id=id, version=version))
+            response = await self._connection.request(TaskRelease(id=id, version=version))
+            if response.status not in _ANSWERS:
+                failure = response.error
         except ResonateError as exc:
-            logger.warning("task.release_failed id=%s error=%r", id, exc)
+            failure = exc
+        if failure is not None:
+            logger.warning("task.release_failed id=%s reason=%r", id, failure)
 
     async def hand_back(self, id: str, version: int, reason: object) -> None:
         """Give back a task that could not be run to its end here, after a while that grows from one time to the next.
@@ -62,10 +68,14 @@ class Leases:
         delay = _FIRST_BACKOFF
         while True:
             try:
-                return await self._connection.request(request)
-            except ResonateError:
-                logger.warning("worker.unanswered kind=%s retry_in=%.1f", request.kind, delay, exc_info=True)
-                if self._waiting.stopping:
-                    return None
+                response = await self._connection.request(request)
+                if response.status in _ANSWERS:
+                    return response
+                failure: object = response.error
+            except ResonateError as exc:
+                failure = exc
+            logger.warning("worker.unanswered kind=%s retry_in=%.1f reason=%r", request.kind, delay, failure)
+            if self._waiting.stopping:
+                return None
             await self._waiting.pause(delay)
             delay = min(delay * 2, _LONGEST_BACKOFF)
