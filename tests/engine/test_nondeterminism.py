@@ -18,7 +18,7 @@ from resonate_anyio import (
     StoreError,
     durable,
 )
-from resonate_anyio._protocol import PromiseCreate, Request, Value
+from resonate_anyio._protocol import PromiseCreate, Request, Response, Value
 
 from .harness import Look, Process, World, creates
 
@@ -429,6 +429,31 @@ async def test_halt_without_an_answer(world: World) -> None:
         await process.resonate.resume("w")
         assert 2 == await handle
     assert ["task.halt"] * 3 == failed
+
+
+@pytest.mark.parametrize("status", [401, 500, 503])
+async def test_halt_that_is_answered_with_an_error(world: World, status: int) -> None:
+    """An answer that speaks of the server and not of the task is none: the halt is tried again."""
+    wandering = True
+    refused: list[str] = []
+
+    def refuse_twice(request: Request) -> Response | None:
+        if request.kind != "task.halt" or len(refused) == 2:
+            return None
+        refused.append(request.kind)
+        return Response(status=status, error="not now")
+
+    await record(world, lambda ctx: ctx.run(double, 1).named("step"))
+    process = restart(world, lambda ctx: ctx.run(triple if wandering else double, 1).named("step"))
+    process.wire.answer = refuse_twice
+    async with process:
+        handle = await process.resonate.get("w", int)
+        with pytest.raises(NonDeterminismError):
+            await handle
+        wandering = False
+        await process.resonate.resume("w")
+        assert 2 == await handle
+    assert ["task.halt"] * 2 == refused
 
 
 async def test_stop_while_a_halt_is_tried(world: World) -> None:
