@@ -614,6 +614,34 @@ async def test_interrupted_stop(resonate: Resonate, wire: Wire) -> None:
         assert 4 == await resonate.run("r", double, 2)
 
 
+@pytest.mark.parametrize("anyio_backend", ["asyncio"], indirect=True)
+async def test_loop_that_is_taken_down(resonate: Resonate, wire: Wire) -> None:
+    """When asyncio cancels every task, as it does after a second interrupt, nothing is recorded as cancelled."""
+
+    async def workflow(ctx: Context) -> str:
+        future = await ctx.run(slow, 1000).named("spawned").spawn()
+        await ctx.run(slow, 1000).named("awaited")
+        await future
+        return "went on"
+
+    async def host() -> None:
+        async with resonate:
+            await resonate.run("w", workflow)
+
+    resonate.register(workflow)
+    others = asyncio.all_tasks()
+    task = asyncio.ensure_future(host())
+    await anyio.sleep(1)
+    for running in asyncio.all_tasks() - others:
+        running.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert "promise.settle" not in wire.kinds
+    assert "task.fulfill" not in wire.kinds
+    async with resonate:
+        assert "went on" == await (await resonate.get("w", str))
+
+
 PROGRAM = """
 import sys
 import threading
@@ -637,9 +665,17 @@ async def step() -> None:
     began.set()
     await anyio.sleep_forever()
 
+async def tick() -> None:
+    # A signal that arrives just before the loop goes to sleep is seen when it wakes (CPython's Runner sets no wakeup
+    # descriptor), so it wakes often.
+    while True:
+        await anyio.sleep(0.02)
+
 async def main() -> None:
-    async with resonate:
-        await resonate.run("r", step)
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(tick)
+        async with resonate:
+            await resonate.run("r", step)
 
 threading.Thread(target=tell, daemon=True).start()
 anyio.run(main, backend=sys.argv[1])

@@ -31,6 +31,23 @@ def is_requested() -> bool:
     return task is not None and task.cancelling() > 0
 
 
+class Teardown:
+    """Tells whether the event loop is being taken down around everybody.
+
+    asyncio cancels every task when a program is interrupted a second time, the engine's own among them, in spite of
+    all shields. A task that runs nothing of the user's and makes one of these knows such a cancellation from others.
+    """
+
+    def __init__(self) -> None:
+        asynchronous = get_cancelled_exc_class() is asyncio.CancelledError
+        self._task = asyncio.current_task() if asynchronous else None
+
+    @property
+    def begun(self) -> bool:
+        """Whether the task was cancelled from outside of the engine."""
+        return self._task is not None and self._task.cancelling() > 0
+
+
 async def raise_cancelled() -> NoReturn:
     """Raise the backend's cancellation exception, whatever scopes are open."""
     caught: BaseException | None = None

@@ -173,6 +173,8 @@ class Frame(Node):
             return raised(exc)
         except get_cancelled_exc_class() as exc:
             # The first: a cancellation belongs to the scope that asked for it, if there is one.
+            if self.execution.worker.torn_down:
+                self.execution.drop(Drop.UNLOADED)
             if self.execution.dropped is not None or is_requested():
                 raise
             return Raised(_stray(exc))

@@ -47,6 +47,7 @@ from .._protocol import (
     Value,
 )
 from ..abc import Connection, Identity, Network
+from ._cancellation import Teardown
 from ._children import make_info
 from ._crew import Crew
 from ._dependencies import Dependencies
@@ -94,6 +95,8 @@ class Worker:
     _halted: dict[str, NonDeterminismError] = field(factory=dict, init=False)
     _taking: set[str] = field(factory=set, init=False)
     _leaf_ended: Event = field(factory=Event, init=False)
+    _emptied: Event = field(factory=Event, init=False)
+    _teardown: Teardown | None = field(default=None, init=False)
 
     # Life
 
@@ -105,13 +108,16 @@ class Worker:
             worker = cls(identity=identity, connection=connection, **settings)
             worker._crew = Crew(tasks)
             worker._leases = Leases(connection, identity.holder, worker.waiting)
+            worker._crew.spawn(worker._stand_by, name=f"resonate {identity.pid} sentinel")
             worker._crew.spawn(worker._receive, name=f"resonate {identity.pid} messages")
             worker._crew.spawn(worker._watch_clocks, name=f"resonate {identity.pid} clocks")
             try:
                 yield worker
             finally:
-                with CancelScope(shield=True):
-                    await worker.stop()
+                # If the stop was begun and its await interrupted, the task group waits for the rest of it.
+                if not worker.draining:
+                    with CancelScope(shield=True):
+                        await worker.stop()
 
     @property
     def draining(self) -> bool:
@@ -140,6 +146,7 @@ class Worker:
                 await execution.ended.wait()
             await self._release_all(unloaded)
             self.waiting.stop()
+            self._emptied.set()
             await self._crew.dismissed()
         finally:
             self.stopped.set()
@@ -164,6 +171,15 @@ class Worker:
                     await self._leases.release(execution.id, execution.version)
         if scope.cancelled_caught:  # pragma: no cover - in process, releases are immediate
             logger.warning("worker.release_timeout pid=%s", self.identity.pid)
+
+    async def _stand_by(self) -> None:
+        self._teardown = Teardown()
+        await self._emptied.wait()
+
+    @property
+    def torn_down(self) -> bool:
+        """Whether the event loop is being taken down: what is cancelled now is cancelled by nobody that counts."""
+        return self._teardown is not None and self._teardown.begun
 
     async def _watch_clocks(self) -> None:
         """Deadlines are instants of the server's; when its clock and the loop's part, they are mapped anew."""
