@@ -11,7 +11,8 @@ from attrs import define, field, frozen
 
 from .._codec import Codec
 from .._engine._builder import caller
-from .._errors import InvalidArgument, NotFound, RequestError
+from .._engine._requests import refusal
+from .._errors import InvalidArgument, NotFound
 from .._graph import check_unicode
 from .._protocol import (
     Request,
@@ -171,7 +172,7 @@ class Schedules:
         if response.status == 404:
             raise NotFound("schedule", id)  # noqa: EM101 - the kind of thing, not a message
         if response.status != 200 or response.schedule is None:
-            raise RequestError(request.kind, response.status, response.error or "")
+            raise refusal(request, response)
         return response.schedule
 
     def _public(self, record: ScheduleRecord) -> Schedule:

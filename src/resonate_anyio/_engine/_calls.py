@@ -14,9 +14,9 @@ from .._protocol import Value
 from .._time import to_ms
 from ._builder import Builder
 from ._children import open_local, open_promise, open_remote, open_sleep, start_detached
-from ._functions import Kind, encode_remote_call
+from ._functions import Kind, check_version, encode_remote_call
 from ._retry import RetryPolicy
-from ._targets import address, check_version
+from ._targets import address
 
 if TYPE_CHECKING:
     from collections.abc import Generator

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from anyio import CancelScope, Event, move_on_after
 from attrs import define, field
 
-from .._errors import NonDeterminismError, RequestError, ResonateError
+from .._errors import NonDeterminismError, ResonateError
 from .._graph import SEPARATOR, History, origin_of
 from .._protocol import (
     Promise,
@@ -32,6 +32,7 @@ from .._protocol import (
     Value,
 )
 from ._cancellation import raise_cancelled
+from ._requests import refusal
 from ._targets import any_of, nowhere
 
 if TYPE_CHECKING:
@@ -238,7 +239,7 @@ class Execution:
             await raise_cancelled()
         await self.check()
         if response.status not in _ANSWERS and response.status != taken:
-            error = RequestError(request.kind, response.status, response.error or "")
+            error = refusal(request, response)
             if not settling and response.status in _REFUSALS:
                 raise error
             self.drop(Drop.CRASHED, error)

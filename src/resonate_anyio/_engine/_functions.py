@@ -179,11 +179,20 @@ def _checked_name(name: object) -> str | None:
     raise InvalidArgument(msg)
 
 
-def _checked_version(version: object) -> int | None:
-    if version is None or (isinstance(version, int) and not isinstance(version, bool) and version >= 1):
+def check_version(version: int) -> int:
+    """The version of a function, as users give it.
+
+    Raises:
+        InvalidArgument: it is no int of at least 1.
+    """
+    if isinstance(version, int) and not isinstance(version, bool) and version >= 1:
         return version
     msg = f"the version of a durable function is an int of at least 1, not {version!r}"
     raise InvalidArgument(msg)
+
+
+def _checked_version(version: int | None) -> int | None:
+    return None if version is None else check_version(version)
 
 
 @overload

@@ -13,6 +13,11 @@ from ..abc import Connection
 _PAGE: Final = 1000
 
 
+def refusal(request: Request, response: Response) -> RequestError:
+    """The error that an answer is which the asker cannot handle."""
+    return RequestError(request.kind, response.status, response.error or "")
+
+
 def promise_of(request: Request, response: Response, id: str) -> Promise:
     """The promise of an answer.
 
@@ -23,7 +28,7 @@ def promise_of(request: Request, response: Response, id: str) -> Promise:
     if response.status == 404:
         raise NotFound("promise", id)  # noqa: EM101 - the kind of thing, not a message
     if response.promise is None or response.status != 200:
-        raise RequestError(request.kind, response.status, response.error or "")
+        raise refusal(request, response)
     return response.promise
 
 
@@ -44,7 +49,7 @@ async def scan(connection: Connection, start: str) -> AsyncIterator[Promise]:
         request = PromiseSearch(cursor=cursor, limit=_PAGE)
         response = await connection.request(request)
         if response.status != 200:
-            raise RequestError(request.kind, response.status, response.error or "")
+            raise refusal(request, response)
         for record in response.promises:
             if not record.id.startswith(start):
                 return

@@ -1,7 +1,4 @@
-"""Where a call is sent, and to which version of a function: what users write, checked.
-
-A target is a group's name, or an address as the protocol has it.
-"""
+"""Where a call is sent: a group's name as users write it, or an address as the protocol has it."""
 
 from __future__ import annotations
 
@@ -30,15 +27,3 @@ def any_of(group: str) -> str:
 def nowhere(group: str) -> str:
     """An address that no worker ever listens at: a promise needs a target for its deadline to be armed."""
     return f"poll://uni@{group}/none"
-
-
-def check_version(version: int) -> int:
-    """The version of a function that is called.
-
-    Raises:
-        InvalidArgument: it is no int of at least 1.
-    """
-    if isinstance(version, bool) or not isinstance(version, int) or version < 1:
-        msg = f"a version is an int of at least 1, not {version!r}"
-        raise InvalidArgument(msg)
-    return version

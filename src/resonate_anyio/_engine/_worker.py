@@ -24,7 +24,6 @@ from .._errors import (
     NonDeterminismError,
     NotFound,
     NotRegistered,
-    RequestError,
 )
 from .._graph import PARENT_TAG, History
 from .._protocol import (
@@ -56,7 +55,7 @@ from ._frame import Frame
 from ._functions import Function, Registry, bind
 from ._leaf import Threads
 from ._leases import Leases
-from ._requests import descendants, get_promise, promise_of, scan
+from ._requests import descendants, get_promise, promise_of, refusal, scan
 from ._waiting import Waiting
 
 if TYPE_CHECKING:
@@ -406,7 +405,7 @@ class Worker:
         if response.status == 404:
             raise NotFound("task", id)  # noqa: EM101 - the kind of thing, not a message
         if response.status != 200:
-            raise RequestError(request.kind, response.status, response.error or "")
+            raise refusal(request, response)
         self._halted.pop(id, None)
 
     async def cancel(self, id: str) -> Promise:
