@@ -85,6 +85,8 @@ class Execution:
         dropped: why it was put away, or None.
         error: what went wrong, if that is why.
         ended: set once no code of it runs any more and, if it was halted, that is on record.
+        pinned: how many outcomes of unfinished frames a replay could not give back at once, since they came from a
+            scope that is not on record: while there are any, it is not unloaded for economy.
     """
 
     worker: Worker
@@ -97,6 +99,7 @@ class Execution:
     error: BaseException | None = field(default=None, init=False)
     ended: Event = field(factory=Event, init=False)
     local_records: int = 0
+    pinned: int = 0
     _deadlines: set[Frame] = field(factory=set, init=False)
     _scope: CancelScope = field(factory=lambda: CancelScope(shield=True), init=False)
     _running_leaves: int = field(default=0, init=False)

@@ -14,6 +14,7 @@ a child does raises into the task group: outcomes travel by record, cancellation
 
 from __future__ import annotations
 
+import math
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, Final
@@ -149,9 +150,14 @@ class Frame(Node):
             self.ended = True
         return TimedOut() if self._stopped_by is None else Stopped(self._stopped_by)
 
+    @property
+    def instant(self) -> int:
+        """The deadline of the promise, an instant of the server's in milliseconds."""
+        return self.record.timeout_at
+
     def map_deadline(self) -> None:
-        """Map the deadline of the promise, an instant of the server's, to the loop's clock."""
-        self._scope.deadline = current_time() + (self.record.timeout_at - self.execution.now()) / 1000
+        """Map the deadline of the promise to the loop's clock."""
+        self._scope.deadline = current_time() + (self.instant - self.execution.now()) / 1000
 
     async def _call(self) -> Ending:
         token = current_frame.set(self)
@@ -412,6 +418,18 @@ class Frame(Node):
     def attempt(self, number: int) -> Info:
         """The info that a leaf is given for its `number`-th attempt."""
         return self.info if number == 1 else evolve(self.info, attempt=number)
+
+
+def own_deadline() -> float:
+    """The earliest deadline that the engine itself has set for the code that is running, by the loop's clock.
+
+    If the effective deadline is earlier, a scope of the user's is the reason.
+    """
+    earliest, frame = math.inf, current_frame.get()
+    while frame is not None:
+        earliest = min(earliest, frame._scope.deadline)
+        frame = frame.parent
+    return earliest
 
 
 def _stray(cancellation: BaseException) -> ApplicationError:
