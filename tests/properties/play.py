@@ -16,11 +16,13 @@ from resonate_anyio.networks import LocalNetwork
 from resonate_anyio.testing import VirtualClock, run_virtual
 
 from ..engine.harness import Unreachable
-from .chaos import Chaos, ChaoticNetwork, Failure, Point
+from .chaos import Chaos, ChaoticNetwork, Failure, Mishap, Point, Script
 from .graphs import ROOT, UNIT, WHOLE_LIFE, Plan
 from .interpreter import FUNCTIONS, flow
 from .ledger import CODEC, Ledger
 from .outside import Outside
+
+_CALM: Final = Script()
 
 _LEASE: Final = 100 * UNIT
 """Nobody dies without being noticed here, and each renewal costs a sweep: leases are long."""
@@ -39,21 +41,28 @@ class Story:
     Attributes:
         outcomes: of every promise, by id.
         faults: what must not have happened, in words.
-        points: everything that was asked for, in order.
+        requests: everything that was asked for, or would have been after a crash, in order.
+        messages: everything that was told, in order.
         happened: what went wrong on purpose.
         lasted: the virtual seconds it took.
     """
 
     outcomes: Mapping[str, Any]
     faults: Sequence[str]
-    points: Sequence[Point]
+    requests: Sequence[Point]
+    messages: Sequence[Point]
     happened: Sequence[str]
     lasted: float
 
 
-def play(plan: Plan, backend: str, failures: Sequence[Failure] = (), points: Sequence[Point] = ()) -> Story:
+    def script(self, *, failures: Sequence[Failure] = (), mishaps: Sequence[Mishap] = ()) -> Script:
+        """These troubles, in a run of the same plan."""
+        return Script(failures, mishaps, self.requests, self.messages)
+
+
+def play(plan: Plan, backend: str, script: Script = _CALM) -> Story:
     """Run an example and tell what came of it."""
-    return run_virtual(_play, plan, Chaos.of(failures, points), backend=backend)
+    return run_virtual(_play, plan, Chaos.of(script), backend=backend)
 
 
 async def _play(plan: Plan, chaos: Chaos) -> Story:
@@ -128,7 +137,8 @@ class _Drama:
         return Story(
             outcomes={id: outcome(promise) for id, promise in sorted(ledger.promises.items())},
             faults=[*ledger.faults, *self._outside.faults, *self._faults, *pending, *unfinished],
-            points=sorted(set(self._chaos.requests) | set(_recoveries(ledger))),
+            requests=sorted(set(self._chaos.requests) | set(_recoveries(ledger))),
+            messages=sorted(self._chaos.messages),
             happened=self._chaos.happened,
             lasted=anyio.current_time(),
         )

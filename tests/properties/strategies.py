@@ -15,13 +15,13 @@ from typing import Any, Final, TypeVar
 
 from hypothesis import strategies as st
 
-from .chaos import Effect, Failure
+from .chaos import Effect, Failure, Mishap, Trick
 from .graphs import MOST_WAITS, Call, Detached, External, Fail, Flow, Leaf, Plan, Sleep, Spawn, Startable, Step, Try
 
 T = TypeVar("T")
 
 _DEEPEST: Final = 4
-_STATES: Final = ("resolved", "rejected", "rejected_canceled")
+_STATES: Final = ("resolved", "resolved", "resolved", "rejected", "rejected_canceled")
 
 
 @st.composite
@@ -39,6 +39,19 @@ def failures(most: int) -> st.SearchStrategy[list[Failure]]:
         effect=st.sampled_from(Effect),
         downtime=st.sampled_from((0, 1, 40, 300)),
         again=st.sampled_from(((), (), (), (0,), (1, 2), (3,), (5, 8), (0, 0, 13))),
+    )
+    return st.lists(one, min_size=1, max_size=most)
+
+
+def mishaps(most: int) -> st.SearchStrategy[list[Mishap]]:
+    """What goes wrong with messages, `most` times at most."""
+    one = st.builds(
+        Mishap,
+        at=st.integers(0, 99),
+        nth=st.sampled_from((0, 0, 0, 1)),
+        trick=st.sampled_from(Trick),
+        # From under way to out of date: the copy of a message may arrive days after it has become untrue.
+        delay=st.sampled_from((1, 20, 300)),
     )
     return st.lists(one, min_size=1, max_size=most)
 
@@ -68,29 +81,29 @@ class _Author:
         return self._draw(st.sampled_from(options))  # type: ignore[no-any-return]
 
     def _flow(self, depth: int, first: tuple[Step, ...] = ()) -> Flow:
-        length = self._draw(st.integers(0 if first else 1, 4 if depth == 0 else 3))
+        length = self._draw(st.integers(1 - len(first), 3) if depth else st.integers(2, 6))
         return Flow((*first, *(self._step(depth) for _ in range(length))))
 
     def _step(self, depth: int) -> Step:
-        kinds = [self._quick, self._fail_seldom]
-        if depth < _DEEPEST:
-            kinds += [self._try, self._call]
+        kinds: list[Callable[[int], Step]] = [self._quick]
         if self._exponents:
-            kinds += [self._leaf, self._sleep, self._external, self._spawn, self._spawn]
+            kinds += [self._leaf, self._sleep, self._external]
         if self._exponents and depth < _DEEPEST:
-            kinds += [self._detached]
+            kinds += [self._spawn, self._spawn, self._spawn, self._spawn, self._detached]
+        if depth < _DEEPEST:
+            kinds += [self._try, self._try, self._call]
         return self._choose(*kinds)(depth)  # type: ignore[no-any-return]
 
-    def _quick(self, _: int) -> Leaf:
-        return Leaf(failures=self._choose(0, 0, 1, None))
+    def _quick(self, _: int) -> Leaf | Fail:
+        return Fail() if self._chance(6) else Leaf(failures=self._failures())
 
-    def _fail_seldom(self, depth: int) -> Step:
-        return Fail() if self._chance(2) else self._quick(depth)
+    def _failures(self) -> int | None:
+        return self._choose(0, 0, 0, 0, 0, 1, 2, None)
 
     def _leaf(self, _: int) -> Leaf:
         return Leaf(
             work=self._exponent(),
-            failures=self._choose(0, 0, 1, None),
+            failures=self._failures(),
             timeout=self._seldom_exponent(),
             cancelled=self._seldom_exponent(),
         )
