@@ -47,5 +47,6 @@ class Trial:
         return self._lived[key]
 
     def _judge(self, life: Life, past: Past) -> None:
+        reference = self.reference if self.platform.exact else None
         where = f"{self.scenario.name}, " + (f"killed {past}" if past.points else "not killed")
-        self.complaints += [f"{where}: {text}" for text in verdict(self.scenario, life, past, self.reference)]
+        self.complaints += [f"{where}: {text}" for text in verdict(self.scenario, life, past, reference)]

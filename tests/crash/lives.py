@@ -25,7 +25,7 @@ from .states import State
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-PATIENCE: Final = 30 * 24 * 3600.0
+PATIENCE: Final = 24 * 3600.0
 """Seconds after which a root will not settle any more."""
 AFTERMATH: Final = 600.0
 """Seconds that what lies beside the root's tree may take to end after it."""
@@ -100,10 +100,19 @@ class Platform:
     Attributes:
         store: makes an empty store.
         settings: for `Resonate`.
+        downtime: seconds between a kill and the next start.
+        outlived: the engine is a server, which outlives its workers: leases are not freed at the start, but lapse.
     """
 
     store: Callable[[], Store] = MemoryStore
     settings: Mapping[str, Any] = field(factory=dict)
+    downtime: float = 0
+    outlived: bool = False
+
+    @property
+    def exact(self) -> bool:
+        """Whether the next process goes on at the instant of the kill, so that nothing may come out differently."""
+        return not self.downtime and not self.outlived
 
 
 async def live(scenario: Scenario, past: State, platform: Platform) -> Life:
@@ -111,9 +120,10 @@ async def live(scenario: Scenario, past: State, platform: Platform) -> Life:
     life = Life()
     store = platform.store()
     past.restore(store)
-    clock = VirtualClock(epoch_ms=past.instant)
+    downtime = platform.downtime if past.records else 0
+    clock = VirtualClock(epoch_ms=past.instant + int(downtime * 1000))
     clock()
-    wire = Wire(LocalNetwork(store, clock=clock))
+    wire = Wire(LocalNetwork(store, clock=clock, keep_leases=platform.outlived))
     numbers: dict[int, int] = {}
 
     def mark(request: Request, *, answered: bool) -> None:

@@ -82,6 +82,13 @@ class Scenario:
     def name(self) -> str:
         return self.workflow.__name__
 
+    def ends_as(self, ending: Ending) -> bool:
+        """Whether this is how the root has to end. Texts of errors may be given as patterns."""
+        (state, value), (expected, pattern) = ending, self.ending
+        if state == expected == "rejected":
+            return fnmatchcase(str(value), str(pattern))
+        return (state, value) == (expected, pattern)
+
     def endings(self, state: State) -> dict[str, Ending]:
         """How everything ended whose end is the same in every case. The engine's own promises (`~`) are not."""
         promises = (promise for promise in state.promises.values() if "~" not in promise.id)

@@ -4,15 +4,10 @@ from __future__ import annotations
 
 from resonate_anyio import Context, DurableCancelledError
 
-from ..scenarios import ROOT, Outside, scenario
+from ..scenarios import Outside, scenario
 from .failures import busy, remote, waiting
+from .remote import cancel_all
 from .leaves import slow, step
-
-
-async def cancel_all(outside: Outside) -> None:
-    await outside.exists(ROOT)
-    await outside.at(5)
-    await outside.resonate.cancel(ROOT)
 
 
 @scenario(fails="canceled", outside=cancel_all, functions=(remote, waiting))

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import anyio
 
-from resonate_anyio import Context, DurableTimeoutError
+from resonate_anyio import Context, DurableTimeoutError, Retry
 
 from ..scenarios import scenario
-from .leaves import slow, step
+from .leaves import flaky, slow, step
 
 
 @scenario(returns=["late", "instead"])
@@ -83,4 +83,42 @@ async def timed_out_with_a_finally(ctx: Context) -> str:
         await ctx.run(stubborn).timeout(4)
     except DurableTimeoutError:
         return "stopped"
+    return "unreachable"
+
+
+@scenario(returns="given up")
+async def retries_timed_out(ctx: Context) -> str:
+    try:
+        await ctx.run(flaky, 50).retry(Retry(attempts=100, delay=3)).timeout(10)
+    except DurableTimeoutError:
+        return await ctx.run(step, "given up")
+    return "unreachable"
+
+
+async def sitting(ctx: Context, seconds: float) -> str:
+    """Have something running below, here and elsewhere."""
+    await ctx.run(naps, 100, 4).spawn()
+    await ctx.rpc(naps, 100, 4).spawn()
+    await ctx.sleep(seconds)
+    return "unreachable"
+
+
+@scenario(returns=["late", "late"], functions=(naps, sitting))
+async def remote_deadlines(ctx: Context) -> list[str]:
+    """Deadlines are clamped down the graph, across executions."""
+    results = []
+    for call in (ctx.run(sitting, 100), ctx.rpc(sitting, 100)):
+        try:
+            await call.timeout(10)
+        except DurableTimeoutError:
+            results.append(await ctx.run(step, "late"))
+    return results
+
+
+@scenario(fails="DurableTimeoutError: *", varies=("w",))
+async def child_timed_out_unseen(ctx: Context) -> str:
+    await ctx.run(naps, 5, 5).timeout(8).spawn()
+    future = await ctx.promise().timeout(6).spawn()
+    await ctx.run(step, "begun")
+    await future
     return "unreachable"

@@ -104,3 +104,56 @@ async def compensated_in_a_child(ctx: Context) -> None:
     await ctx.run(careful).spawn()
     await ctx.sleep(5)
     raise Oops("body")
+
+
+@scenario(returns=["booked", "undone", "after"])
+async def several_compensations(ctx: Context) -> list[str]:
+    """A saga: what was done is undone in reverse, when a later step fails."""
+    done: list[str] = []
+    try:
+        for name, ok in (("flight", True), ("hotel", True), ("car", False)):
+            done.append(await ctx.run(step, name))
+            if not ok:
+                await ctx.run(fail, name, 1)
+    except Oops:
+        for name in reversed(done):
+            await ctx.run(step, f"no {name}").named(f"undo-{name}")
+    return ["booked", "undone", await ctx.run(step, "after")]
+
+
+@scenario(returns=["one", "two"])
+async def failure_seen_by_two(ctx: Context) -> list[str]:
+    """One future awaited twice, and its failure handled twice."""
+    future = await ctx.run(fail, "x", 2).spawn()
+    seen = []
+    for name in ("one", "two"):
+        try:
+            await future
+        except Oops:
+            seen.append(await ctx.run(step, name))
+    return seen
+
+
+async def failing_parent(ctx: Context) -> None:
+    await ctx.run(careful).spawn()
+    await ctx.run(busy, 100).spawn()
+    await ctx.run(fail, "middle", 3)
+
+
+@scenario(returns="handled")
+async def failure_in_the_middle(ctx: Context) -> str:
+    """A child workflow fails, everything below it ends, and its parent goes on."""
+    try:
+        await ctx.run(failing_parent)
+    except Oops:
+        await ctx.run(step, "handled")
+    return "handled"
+
+
+@scenario(returns="handled", functions=(failing_parent,))
+async def failure_in_a_remote_middle(ctx: Context) -> str:
+    try:
+        await ctx.rpc(failing_parent)
+    except Oops:
+        await ctx.run(step, "handled")
+    return "handled"

@@ -13,6 +13,7 @@ import anyio
 from resonate_anyio import Context
 
 from ..scenarios import scenario
+from .failures import busy, careful
 from .leaves import Oops, fail, slow, step
 
 
@@ -123,3 +124,68 @@ async def compensated_in_a_plain_scope(ctx: Context) -> list[str]:
             with anyio.CancelScope(shield=True):
                 done.append(await ctx.run(step, "undone"))
     return [*done, await ctx.run(step, "after")]
+
+
+async def _with_compensation(ctx: Context, group: AbstractAsyncContextManager[Any]) -> str:
+    async def failing() -> None:
+        await ctx.run(slow, 1, "well so far")
+        await ctx.run(fail, "no", 2)
+
+    async def working() -> None:
+        await ctx.run(careful)
+
+    try:
+        async with group as tasks:
+            start(tasks, failing)
+            start(tasks, working)
+            await ctx.run(busy, 100)
+    except* Oops:
+        pass
+    return await ctx.run(step, "after")
+
+
+@scenario(returns="after")
+async def plain_group_with_compensation(ctx: Context) -> str:
+    return await _with_compensation(ctx, anyio.create_task_group())
+
+
+@scenario(returns="after")
+async def own_native_group_with_compensation(ctx: Context) -> str:
+    return await _with_compensation(ctx, native_group())
+
+
+@scenario(returns="both")
+async def future_awaited_in_two_tasks(ctx: Context) -> str:
+    future = await ctx.run(sit, 3, "x").spawn()
+    seen: list[str] = []
+
+    async def wait() -> None:
+        seen.append(await future)
+
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(wait)
+        tasks.start_soon(wait)
+    assert seen == ["x", "x"]
+    return await ctx.run(step, "both")
+
+
+@scenario(returns="dropped")
+async def future_cancelled(ctx: Context) -> str:
+    """To cancel the await of a future is to cancel the call."""
+    future = await ctx.run(careful).spawn()
+    with anyio.move_on_after(5):
+        await future
+    return await ctx.run(step, "dropped")
+
+
+@scenario(returns=["a", "late"])
+async def plain_scope_that_does_not_fire(ctx: Context) -> list[str]:
+    results = []
+    with anyio.fail_after(50):
+        results.append(await ctx.run(slow, 5, "a"))
+        try:
+            with anyio.fail_after(5):
+                await ctx.rpc("nothing").target("nobody")
+        except TimeoutError:
+            results.append(await ctx.run(step, "late"))
+    return results

@@ -2,10 +2,18 @@
 
 from __future__ import annotations
 
-from resonate_anyio import Context
+import anyio
 
-from ..scenarios import scenario
+from resonate_anyio import Context, durable
+
+from ..scenarios import ROOT, Outside, scenario
 from .leaves import Oops, fail, slow, step
+
+
+async def cancel_all(outside: Outside) -> None:
+    await outside.exists(ROOT)
+    await outside.at(5)
+    await outside.resonate.cancel(ROOT)
 
 
 async def summarise(ctx: Context, text: str) -> str:
@@ -60,3 +68,53 @@ async def sitting(ctx: Context) -> None:
     await ctx.run(slow, 100, "sat").spawn()
     await ctx.rpc(summarise, "x").target("nobody").spawn()
     await ctx.sleep(50)
+
+
+@scenario(returns=["gave up", "after"], functions=(summarise, sitting), others={"gpu": (sitting, summarise)})
+async def rpc_cancelled_by_a_scope(ctx: Context) -> list[str]:
+    results = []
+    with anyio.move_on_after(5):
+        await ctx.rpc(sitting)
+    results.append(await ctx.run(step, "gave up"))
+    with anyio.move_on_after(5):
+        future = await ctx.rpc(sitting).target("gpu").spawn()
+        await future
+    return [*results, await ctx.run(step, "after")]
+
+
+@durable(name="a_name_that_is_as_long_as_names_may_be_in_an_id_of")
+async def long(ctx: Context, levels: int) -> int:
+    if levels == 0:
+        await ctx.promise().spawn()
+        await ctx.run(slow, 100, "never")
+    call = (ctx.run if levels % 2 else ctx.rpc)(long, levels - 1)
+    return 1 + await call
+
+
+@scenario(returns="cut", functions=(long,))
+async def long_ids(ctx: Context) -> str:
+    """Ids that would get too long are hashed, and what has them is found all the same."""
+    with anyio.move_on_after(5):
+        await ctx.run(long, 5)
+    return await ctx.run(step, "cut")
+
+
+@scenario(fails="canceled", functions=(long,), outside=cancel_all)
+async def long_ids_cancelled(ctx: Context) -> None:
+    await ctx.run(long, 5)
+
+
+async def fan(ctx: Context, width: int) -> list[int]:
+    futures = [await ctx.rpc(leaf_like, n).spawn() for n in range(width)]
+    return [await future for future in futures]
+
+
+async def leaf_like(ctx: Context, n: int) -> int:
+    return await ctx.run(step, n)
+
+
+@scenario(returns=[[0, 1, 2], [0, 1, 2]], functions=(fan, leaf_like), others={"gpu": (fan, leaf_like)})
+async def rpc_fan(ctx: Context) -> list[list[int]]:
+    here = await ctx.rpc(fan, 3).spawn()
+    there = await ctx.rpc(fan, 3).target("gpu").spawn()
+    return [await here, await there]
