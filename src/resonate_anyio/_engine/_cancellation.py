@@ -11,10 +11,12 @@ from __future__ import annotations
 
 import asyncio
 import math
+import sys
 from typing import NoReturn
 
 from anyio import CancelScope, current_effective_deadline, get_cancelled_exc_class
 from anyio.lowlevel import checkpoint
+from attrs import frozen
 
 
 def is_requested() -> bool:
@@ -25,10 +27,46 @@ def is_requested() -> bool:
     if current_effective_deadline() == -math.inf:
         return True
     # anyio has no word for this: `asyncio.timeout` and `Task.cancel` leave a count, which trio's scopes do not need.
+    return _cancelling() > 0
+
+
+def current_task() -> object:
+    """The task that is running, as the backend knows it: to be compared, and for nothing else."""
+    trio = sys.modules.get("trio")
+    if trio is not None and trio.lowlevel.in_trio_task():
+        task: object = trio.lowlevel.current_task()
+        return task
+    return asyncio.current_task()
+
+
+@frozen
+class Owed:
+    """A cancellation that was caught and is still to be raised, at the next opportunity.
+
+    Only asyncio needs it: it delivers each request for a cancellation once, and counts those that are not taken back.
+    The scopes of anyio and of trio deliver theirs again and again.
+    """
+
+    _cancellation: BaseException
+    _count: int
+
+    @classmethod
+    def of(cls, cancellation: BaseException) -> Owed | None:
+        """Remember a cancellation that has just been caught, if anyone is waiting for it."""
+        count = _cancelling()
+        return cls(cancellation, count) if count else None
+
+    def collect(self) -> None:
+        """Raise it, unless whoever had asked for it has given up."""
+        if _cancelling() >= self._count:
+            raise self._cancellation
+
+
+def _cancelling() -> int:
     if get_cancelled_exc_class() is not asyncio.CancelledError:
-        return False
+        return 0
     task = asyncio.current_task()
-    return task is not None and task.cancelling() > 0
+    return 0 if task is None else task.cancelling()
 
 
 class Teardown:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import logging
 from contextlib import contextmanager
 from enum import Enum
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from anyio import CancelScope, Event, move_on_after
 from attrs import define, field
@@ -32,6 +32,7 @@ from .._protocol import (
     Value,
 )
 from ._cancellation import raise_cancelled
+from ._reasons import OUTSIDE, Reason
 from ._requests import refusal
 from ._targets import any_of, nowhere
 
@@ -73,6 +74,17 @@ class Drop(Enum):
     """The engine or the program failed in a way that is no outcome."""
 
 
+class Deadline(Protocol):
+    """Something that ends at an instant."""
+
+    @property
+    def instant(self) -> int:
+        """The instant, in milliseconds of the server's time."""
+
+    def map_deadline(self) -> None:
+        """Map the instant to the loop's clock."""
+
+
 @define(eq=False, kw_only=True)
 class Execution:
     """One root promise and the local part of the call graph below it (see the module's docstring).
@@ -100,7 +112,8 @@ class Execution:
     ended: Event = field(factory=Event, init=False)
     local_records: int = 0
     pinned: int = 0
-    _deadlines: set[Frame] = field(factory=set, init=False)
+    _deadlines: set[Deadline] = field(factory=set, init=False)
+    _frames: set[Frame] = field(factory=set, init=False)
     _scope: CancelScope = field(factory=lambda: CancelScope(shield=True), init=False)
     _running_leaves: int = field(default=0, init=False)
     _waits: dict[object, Event] = field(factory=dict, init=False)
@@ -160,25 +173,41 @@ class Execution:
             self.worker.leaf_ended()
 
     @contextmanager
-    def deadline(self, frame: Frame) -> Iterator[None]:
-        """Keep the deadline of a running frame where the server has it, although the loop's clock may part from it."""
-        self._deadlines.add(frame)
-        frame.map_deadline()
+    def running(self, frame: Frame) -> Iterator[None]:
+        """Know of a running frame, and keep its deadline."""
+        self._frames.add(frame)
+        try:
+            with self.deadline(frame):
+                yield
+        finally:
+            self._frames.remove(frame)
+
+    @contextmanager
+    def deadline(self, deadline: Deadline) -> Iterator[None]:
+        """Keep a deadline where the server has it, although the loop's clock may part from it."""
+        self._deadlines.add(deadline)
+        deadline.map_deadline()
         try:
             yield
         finally:
-            self._deadlines.remove(frame)
+            self._deadlines.remove(deadline)
 
     def map_deadlines(self) -> None:
         """Map all deadlines to the loop's clock anew."""
-        for frame in self._deadlines:
-            frame.map_deadline()
+        for deadline in self._deadlines:
+            deadline.map_deadline()
+
+    def interrupted(self) -> bool:
+        """Whether a cancellation that was just caught means nothing: the execution is being put away."""
+        if self.worker.torn_down:
+            self.drop(Drop.UNLOADED)
+        return self.dropped is not None
 
     def end_call(self, id: str) -> None:
         """Cancel the local call `id` if it is running here: its promise was settled from outside."""
-        for frame in self._deadlines:
+        for frame in self._frames:
             if frame.id == id and frame is not self.root:
-                frame.request_cancel("outside")
+                frame.request_cancel(Reason(OUTSIDE))
 
     # Putting away
 

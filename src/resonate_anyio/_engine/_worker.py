@@ -47,7 +47,7 @@ from .._protocol import (
 )
 from ..abc import Connection, Identity, Network
 from ._cancellation import Teardown
-from ._children import make_info
+from ._openings import make_info
 from ._crew import Crew
 from ._dependencies import Dependencies
 from ._execution import Drop, Execution, lineage
