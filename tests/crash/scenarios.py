@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import re
 from collections.abc import Awaitable, Callable, Mapping
 from fnmatch import fnmatchcase
 from typing import Any, Final, TypeAlias, TypeVar
@@ -89,10 +91,15 @@ class Scenario:
             return fnmatchcase(str(value), str(pattern))
         return (state, value) == (expected, pattern)
 
-    def endings(self, state: State) -> dict[str, Ending]:
-        """How everything ended whose end is the same in every case. The engine's own promises (`~`) are not."""
-        promises = (promise for promise in state.promises.values() if "~" not in promise.id)
-        return {promise.id: ending_of(promise) for promise in promises if not self._may_vary(promise.id)}
+    def endings(self, state: State) -> dict[str, list[str]]:
+        """How everything ended whose end is the same in every case, by id; of what the engine has made for itself (`~`)
+        it is not. Tasks of plain groups are numbered as they come, so their numbers say nothing."""
+        endings: dict[str, list[str]] = {}
+        for promise in state.promises.values():
+            if "~" not in promise.id and not self._may_vary(promise.id):
+                ending = _without_lanes(f"{promise.state.value} {json.dumps(content_of(promise), sort_keys=True)}")
+                endings.setdefault(_without_lanes(promise.id), []).append(ending)
+        return {id: sorted(texts) for id, texts in endings.items()}
 
     def _may_vary(self, id: str) -> bool:
         return any(fnmatchcase(id, pattern) for pattern in self.varies)
@@ -124,17 +131,19 @@ def _failure(text: str) -> Ending:
     return (f"rejected_{text}", None) if text in {"timedout", "canceled"} else ("rejected", text)
 
 
-def ending_of(promise: Promise) -> Ending:
-    """How a promise ended. Of an error the traceback is left out: a replay has another."""
+def _without_lanes(text: str) -> str:
+    return re.sub(r"(-\d+tp)\d+", r"\1", text)
+
+
+def content_of(promise: Promise) -> Any:
+    """The value or error of a promise as JSON. Of an error the traceback is left out: a replay has another."""
     value = _CODEC.decode(promise.value)
-    if isinstance(value, dict):
-        value = {key: member for key, member in value.items() if key != "stack"}
-    return promise.state.value, value
+    return {key: member for key, member in value.items() if key != "stack"} if isinstance(value, dict) else value
 
 
-def summary_of(promise: Promise) -> Ending:
-    """The same in the short form in which the corpus says it."""
-    state, value = ending_of(promise)
-    if state == "rejected" and isinstance(value, dict):
-        return state, f"{value['name']}: {value['message']}"
-    return state, value if state == "resolved" else None
+def ending_of(promise: Promise) -> Ending:
+    """How a promise ended, in the short form in which the corpus says it."""
+    state, content = promise.state.value, content_of(promise)
+    if state == "rejected":
+        return state, f"{content['name']}: {content['message']}"
+    return state, content if state == "resolved" else None

@@ -12,7 +12,7 @@ from resonate_anyio._protocol import Promise, PromiseState
 
 from .corpus.leaves import LEAVES
 from .lives import Life, Point
-from .scenarios import ROOT, Scenario, summary_of
+from .scenarios import ROOT, Scenario, ending_of
 from .states import State
 
 _BY_CODE = {PromiseState.RESOLVED, PromiseState.REJECTED}
@@ -63,8 +63,8 @@ def _settled(life: Life) -> Iterator[str]:
 
 def _endings(scenario: Scenario, life: Life, reference: Life) -> Iterator[str]:
     yield from _settled(life)
-    if life.settled and not scenario.ends_as(summary := summary_of(life.final.promises[ROOT])):
-        yield f"the root ended as {summary}, not as {scenario.ending}"
+    if life.settled and not scenario.ends_as(ending := ending_of(life.final.promises[ROOT])):
+        yield f"the root ended as {ending}, not as {scenario.ending}"
     expected, actual = scenario.endings(reference.final), scenario.endings(life.final)
     for id in sorted(expected.keys() | actual.keys()):
         if expected.get(id) != actual.get(id):

@@ -189,3 +189,44 @@ async def plain_scope_that_does_not_fire(ctx: Context) -> list[str]:
         except TimeoutError:
             results.append(await ctx.run(step, "late"))
     return results
+
+
+async def _rows(ctx: Context, group: AbstractAsyncContextManager[Any]) -> list[list[int]]:
+    rows: dict[int, list[int]] = {}
+
+    async def row(n: int) -> None:
+        first = await ctx.run(slow, 1 + n % 2, 10 * n)
+        await ctx.sleep(1)
+        rows[n] = [first, await ctx.run(slow, 1, 10 * n + 1)]
+
+    async with group as tasks:
+        for n in range(4):
+            start(tasks, row, n)
+    return [rows[n] for n in range(4)]
+
+
+ROWS = [[0, 1], [10, 11], [20, 21], [30, 31]]
+
+
+@scenario(returns=ROWS)
+async def lanes_of_a_plain_group(ctx: Context) -> list[list[int]]:
+    """Several calls in each task: every task counts by itself."""
+    return await _rows(ctx, anyio.create_task_group())
+
+
+@scenario(returns=ROWS)
+async def lanes_of_an_own_native_group(ctx: Context) -> list[list[int]]:
+    return await _rows(ctx, native_group())
+
+
+@scenario(returns=[ROWS, ROWS])
+async def lanes_below_each_other(ctx: Context) -> list[list[list[int]]]:
+    results: list[list[list[int]]] = []
+
+    async def again() -> None:
+        results.append(await _rows(ctx, anyio.create_task_group()))
+
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(again)
+        results.append(await _rows(ctx, anyio.create_task_group()))
+    return results
