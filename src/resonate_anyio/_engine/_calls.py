@@ -74,7 +74,8 @@ class DurableFuture(Generic[T]):
 
     def _ended(self, what: str) -> Node:
         node = self._started.node
-        if node is not None and node.seen:
+        if node is not None and (node.seen or node.known):
+            self._frame.mark_seen(node)
             return node
         if self._started.forgone is not None:
             raise self._started.forgone
@@ -83,7 +84,7 @@ class DurableFuture(Generic[T]):
 
     def __repr__(self) -> str:
         node = self._started.node
-        state = node.record.state.value if node is not None and node.seen else "started"
+        state = node.record.state.value if node is not None and (node.seen or node.known) else "started"
         return f"<DurableFuture {self.id} {state}>"
 
 
@@ -127,6 +128,11 @@ class Call(Builder[T]):
     async def _open(self, opening: Opening) -> Node:
         with self._frame.opening():
             return await opening.open()
+
+    def begin(self) -> Opening:
+        """Settle where the call stands, for someone who makes it in a while."""
+        self._use()
+        return self._plan()
 
     def _plan(self) -> Opening:
         """Settle where the call stands in the call graph."""

@@ -38,8 +38,8 @@ class DurableScope(Enclosure):
     """
 
     _duration_ms: int
-    _fails: bool
-    _shield: bool = False
+    _fails: bool = field(kw_only=True)
+    _shield: bool = field(kw_only=True)
     _instant: int | None = field(default=None, init=False)
     _fixed: bool = field(default=False, init=False)
     _block: ExitStack = field(factory=ExitStack, init=False)
