@@ -25,7 +25,7 @@ from attrs import define, evolve, field
 from .._errors import ApplicationError, EncodeError, NonDeterminismError, UsageError, WrongWorld
 from .._graph import Namer
 from .._protocol import Promise, PromiseState, Value
-from ._cancellation import is_requested, raise_cancelled
+from ._backend import is_requested, raise_cancelled
 from ._execution import Drop
 from ._functions import Kind
 from ._leaf import run_leaf
@@ -149,6 +149,10 @@ class Frame(Node):
         finally:
             self.ended = True
         return TimedOut() if self._stopped_by is None else Stopped(self._stopped_by)
+
+    def expire(self) -> None:
+        """Its deadline has passed at the server, whatever the loop's clock says."""
+        self._scope.cancel()
 
     @property
     def instant(self) -> int:
