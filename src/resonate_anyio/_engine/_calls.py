@@ -58,6 +58,8 @@ class DurableFuture(Generic[T]):
             UsageError: it was not awaited yet, and the task group that it was started in has not ended. Whether the
                 answer is there is no question that a replay could answer in the same way, so it cannot be asked.
         """
+        if self._started.forgone is not None:
+            raise self._started.forgone
         return cast("T", self._ended("result()").value())
 
     def exception(self) -> Exception | None:
@@ -66,7 +68,7 @@ class DurableFuture(Generic[T]):
         Raises:
             UsageError: as for `result`.
         """
-        return self._ended("exception()").failure()
+        return self._started.forgone or self._ended("exception()").failure()
 
     async def _wait(self) -> T:
         self._frame.check_current(f"await of {self.id!r}")
@@ -77,8 +79,6 @@ class DurableFuture(Generic[T]):
         if node is not None and (node.seen or node.known):
             self._frame.mark_seen(node)
             return node
-        if self._started.forgone is not None:
-            raise self._started.forgone
         msg = f"{what} of {self.id!r} was asked for before it was awaited; write: await future"
         raise UsageError(msg)
 

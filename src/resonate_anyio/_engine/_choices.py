@@ -83,13 +83,21 @@ class _Race:
             else:
                 self.runners.append(Started(entrant.begin()))
                 self.own.append(self.runners[-1])
+        refused: list[Exception] = []
         async with create_task_group() as tasks:
             for started in self.own:
-                tasks.start_soon(self._open, started)
+                tasks.start_soon(self._open, started, refused)
+        if refused:
+            # Raised outside of the task group, which would wrap it.
+            raise refused[0]
 
-    async def _open(self, started: Started) -> None:
-        with self.frame.opening():
-            node = await started.opening.open()
+    async def _open(self, started: Started, refused: list[Exception]) -> None:
+        try:
+            with self.frame.opening():
+                node = await started.opening.open()
+        except Exception as exc:  # noqa: BLE001 - whatever it is, it belongs to whoever makes the call
+            refused.append(exc)
+            return
         started.opened(node)
         if isinstance(node, Frame) and node.pending:
             self.frame.start(node)
