@@ -2,9 +2,8 @@
 
 Every wait of a description has a length of its own: `2 ** exponent` units, each exponent at most once in a whole
 description. The instant of anything that happens is then the sum of some subset of the lengths, and two instants that
-come of different subsets are at least one unit apart. Crashes and lost messages delay everything by less than a unit
-altogether (see `chaos.SLACK`), so they cannot change what comes first: the outcome is determined, and comparing it is
-fair.
+come of different subsets are at least one unit apart. What goes wrong in an example delays everything by less than half
+a unit altogether, so it cannot change what comes first: the outcome is determined, and comparing it is fair.
 """
 
 from __future__ import annotations
@@ -13,7 +12,7 @@ from typing import Final, Literal, TypeAlias
 
 from attrs import field, frozen
 
-UNIT: Final = 3600.0
+UNIT: Final = 6 * 3600.0
 """Seconds that exponent 0 stands for."""
 
 MOST_WAITS: Final = 12

@@ -13,7 +13,6 @@ from typing import Final, TypeVar
 from attrs import define, field
 
 from resonate_anyio._codec import Codec
-from resonate_anyio._engine._outcomes import cancelled_by
 from resonate_anyio._graph import DETACHED_TAG, parent_of
 from resonate_anyio._protocol import Outcome, Promise, PromiseState, PutPromise, PutTask, Step, Task, TaskState, View
 from resonate_anyio.abc import Clock, Store
@@ -111,7 +110,7 @@ class Ledger(Store):
         """Whether a settlement from the top down has reached `id`, or something above it."""
         above = self.promises.get(id)
         while above is not None:
-            if above.state is PromiseState.CANCELED and (above.branch == above.id or cancelled_by(above, CODEC) is None):
+            if above.state is PromiseState.CANCELED and (above.branch == above.id or _from_outside(above)):
                 return True
             above = self.promises.get(self.parent(above))
         return False
@@ -141,3 +140,9 @@ class Ledger(Store):
     def finished(self, id: str) -> bool:
         """Whether `id` has an outcome that its own function gave."""
         return id in self.promises and self.promises[id].state in _FINISHED
+
+
+def _from_outside(promise: Promise) -> bool:
+    """Whether somebody outside has cancelled it: the engine itself records why it does."""
+    value = CODEC.decode(promise.value)
+    return not isinstance(value, dict) or value.get("by", "outside") == "outside"

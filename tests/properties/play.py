@@ -39,7 +39,7 @@ class Story:
     """What came of one example.
 
     Attributes:
-        outcomes: of every promise, by id.
+        outcomes: of every promise, by id, as far as they are determined.
         faults: what must not have happened, in words.
         requests: everything that was asked for, or would have been after a crash, in order.
         messages: everything that was told, in order.
@@ -130,12 +130,22 @@ class _Drama:
             except Unreachable:
                 await anyio.sleep(_AGAIN)
 
+    def _cut_off(self, id: str) -> bool:
+        """Whether it belongs to a call that was cancelled at the instant of its start: how far that got is chance."""
+        ledger = self._ledger
+        while (above := ledger.promises.get(ledger.parent(ledger.promises[id]))) is not None:
+            lived = ((above.settled_at or 0) - above.created_at) / 1000
+            if above.state is PromiseState.CANCELED and lived < UNIT / 2:
+                return True
+            id = above.id
+        return False
+
     def story(self) -> Story:
         ledger = self._ledger
         unfinished = [f"the task {task} at the end" for task in ledger.unfinished_tasks()]
         pending = [f"{id} is pending at the end" for id in ledger.pending]
         return Story(
-            outcomes={id: outcome(promise) for id, promise in sorted(ledger.promises.items())},
+            outcomes={id: _outcome(promise) for id, promise in sorted(ledger.promises.items()) if not self._cut_off(id)},
             faults=[*ledger.faults, *self._outside.faults, *self._faults, *pending, *unfinished],
             requests=sorted(set(self._chaos.requests) | set(_recoveries(ledger))),
             messages=sorted(self._chaos.messages),
@@ -144,7 +154,7 @@ class _Drama:
         )
 
 
-def outcome(promise: Promise) -> Any:
+def _outcome(promise: Promise) -> Any:
     """How a promise ended, without what differs from run to run."""
     return promise.state.value, _lasting(CODEC.decode(promise.value))
 
@@ -152,13 +162,18 @@ def outcome(promise: Promise) -> Any:
 def _lasting(value: Any) -> Any:
     match value:
         case dict():
-            # The arguments of a timeout have its instant, which what went wrong before may have put off.
-            dropped = {"stack", "args"} if value.get("name") == "DurableTimeoutError" else {"stack"}
-            return {key: _lasting(inner) for key, inner in value.items() if key not in dropped}
+            return {key: _lasting(inner) for key, inner in value.items() if key not in _passing(value)}
         case list():
             return [_lasting(inner) for inner in value]
         case _:
             return value
+
+
+def _passing(value: Mapping[str, Any]) -> set[str]:
+    """What differs from run to run: tracebacks, and instants, which what went wrong before them may have put off."""
+    if value.get("name") == "DurableTimeoutError":
+        return {"stack", "args"}
+    return {"instant", "started"} if "by" in value else {"stack"}
 
 
 def _recoveries(ledger: Ledger) -> list[Point]:
