@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any, Final
 
 import anyio
+import trio
 from anyio import Event, create_task_group
 from attrs import define, field, frozen
 
@@ -19,7 +21,7 @@ from ..engine.harness import Unreachable
 from .chaos import Chaos, ChaoticNetwork, Failure, Mishap, Point, Script
 from .graphs import ROOT, UNIT, WHOLE_LIFE, Plan
 from .interpreter import FUNCTIONS, flow
-from .ledger import CODEC, Ledger
+from .ledger import CODEC, SOON_MS, Ledger
 from .outside import Outside
 
 _CALM: Final = Script()
@@ -54,20 +56,47 @@ class Story:
     happened: Sequence[str]
     lasted: float
 
-
-    def script(self, *, failures: Sequence[Failure] = (), mishaps: Sequence[Mishap] = ()) -> Script:
+    def script(self, failures: Sequence[Failure] = (), mishaps: Sequence[Mishap] = (), order: int = 0) -> Script:
         """These troubles, in a run of the same plan."""
-        return Script(failures, mishaps, self.requests, self.messages)
+        return Script(failures, mishaps, self.requests, self.messages, order)
 
 
 def play(plan: Plan, backend: str, script: Script = _CALM) -> Story:
-    """Run an example and tell what came of it."""
-    return run_virtual(_play, plan, Chaos.of(script), backend=backend)
+    """Run an example and tell what came of it. The same example has the same story."""
+    with _silence(), _scheduling(script.order):
+        return run_virtual(_play, plan, Chaos.of(script), backend=backend)
+
+
+@contextmanager
+def _silence() -> Iterator[None]:
+    """What goes wrong is told in the log, at length; here it is meant to."""
+    logger = logging.getLogger("resonate_anyio")
+    level = logger.level
+    logger.setLevel(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
+
+
+@contextmanager
+def _scheduling(order: int) -> Iterator[None]:
+    """Let trio, which shuffles its tasks on purpose, do so in the same way each time.
+
+    It has this switch for tests, and no public way to use it.
+    """
+    run = trio._core._run
+    before, state = run._ALLOW_DETERMINISTIC_SCHEDULING, run._r.getstate()
+    run._ALLOW_DETERMINISTIC_SCHEDULING = True
+    run._r.seed(order)
+    try:
+        yield
+    finally:
+        run._ALLOW_DETERMINISTIC_SCHEDULING = before
+        run._r.setstate(state)
 
 
 async def _play(plan: Plan, chaos: Chaos) -> Story:
-    # What goes wrong is told in the log, at length; here it is meant to.
-    logging.getLogger("resonate_anyio").setLevel(logging.CRITICAL)
     clock = VirtualClock()
     ledger = Ledger(clock)
     drama = _Drama(plan, chaos, clock, ledger, Outside(plan, ledger))
@@ -132,13 +161,8 @@ class _Drama:
 
     def _cut_off(self, id: str) -> bool:
         """Whether it belongs to a call that was cancelled at the instant of its start: how far that got is chance."""
-        ledger = self._ledger
-        while (above := ledger.promises.get(ledger.parent(ledger.promises[id]))) is not None:
-            lived = ((above.settled_at or 0) - above.created_at) / 1000
-            if above.state is PromiseState.CANCELED and lived < UNIT / 2:
-                return True
-            id = above.id
-        return False
+        cancelled = (call for call in self._ledger.above(id) if call.state is PromiseState.CANCELED)
+        return any((call.settled_at or 0) - call.created_at < SOON_MS for call in cancelled)
 
     def story(self) -> Story:
         ledger = self._ledger
