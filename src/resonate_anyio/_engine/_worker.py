@@ -11,6 +11,7 @@ import logging
 import random as random_module
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager, suppress
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 from anyio import CancelScope, ClosedResourceError, EndOfStream, Event, create_task_group, current_time, move_on_after
@@ -47,7 +48,6 @@ from .._protocol import (
 )
 from ..abc import Connection, Identity, Network
 from ._cancellation import Teardown
-from ._openings import make_info
 from ._crew import Crew
 from ._dependencies import Dependencies
 from ._execution import Drop, Execution, lineage
@@ -55,6 +55,7 @@ from ._frame import Frame
 from ._functions import Function, Registry, bind
 from ._leaf import Threads
 from ._leases import Leases
+from ._openings import make_info
 from ._requests import descendants, get_promise, promise_of, refusal, scan
 from ._waiting import Waiting
 
@@ -350,7 +351,8 @@ class Worker:
                 return await get_promise(self.connection, create.id), self.executions.get(create.id)
             # The arguments are read back from the record, so that the first run sees what a replay would.
             return promise_of(request, response, create.id), await self._accept(response)
-        except Exception:
+        except BaseException:
+            # A cancellation of asyncio's own as well, which no shield holds up.
             self._crew.spawn(self._leases.look_for, create.id, self._runs, name=f"resonate look for {create.id}")
             raise
 
@@ -420,11 +422,13 @@ class Worker:
         """
         await checkpoint()
         # Once the promise is settled the rest has to follow, whoever loses interest.
-        with CancelScope(shield=True):
-            request = PromiseSettle(id=id, state=state, value=value)
-            record = promise_of(request, await self.connection.request(request), id)
-            if state is PromiseState.CANCELED or id in self.executions:
-                await self.end(id)
+        return await self._crew.complete(partial(self._settle, id, state, value), name=f"resonate settle {id}")
+
+    async def _settle(self, id: str, state: PromiseState, value: Value) -> Promise:
+        request = PromiseSettle(id=id, state=state, value=value)
+        record = promise_of(request, await self.connection.request(request), id)
+        if state is PromiseState.CANCELED or id in self.executions:
+            await self.end(id)
         return record
 
     async def end(self, id: str) -> None:
