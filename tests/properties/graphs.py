@@ -130,7 +130,86 @@ class Fail:
     kind: Literal["fail"] = "fail"
 
 
-Step: TypeAlias = Leaf | Sleep | External | Call | Detached | Spawn | Try | Fail
+@frozen(kw_only=True)
+class Group:
+    """`ctx.task_group`: calls and plain code (`start_soon`) that run beside a body."""
+
+    kind: Literal["group"] = "group"
+    calls: tuple[Startable, ...] = ()
+    codes: tuple[Flow, ...] = ()
+    body: Flow
+    limit: int | None = None
+
+
+@frozen(kw_only=True)
+class Gather:
+    """`ctx.gather`."""
+
+    kind: Literal["gather"] = "gather"
+    calls: tuple[Startable, ...]
+    limit: int | None = None
+
+
+@frozen(kw_only=True)
+class First:
+    """`ctx.first` of some calls, and of some that were spawned before and are kept."""
+
+    kind: Literal["first"] = "first"
+    calls: tuple[Startable, ...]
+    kept: tuple[Startable, ...] = ()
+
+
+@frozen(kw_only=True)
+class Completed:
+    """`ctx.as_completed`, left after some of the calls; what becomes of the others is awaited by nobody."""
+
+    kind: Literal["completed"] = "completed"
+    calls: tuple[Startable, ...]
+    taken: int
+
+
+@frozen(kw_only=True)
+class Scope:
+    """`ctx.fail_after` or `ctx.move_on_after` around a block."""
+
+    kind: Literal["scope"] = "scope"
+    length: int
+    fails: bool
+    flow: Flow
+
+
+@frozen(kw_only=True)
+class Nursery:
+    """A plain task group of anyio's, whose tasks make durable calls."""
+
+    kind: Literal["nursery"] = "nursery"
+    codes: tuple[Flow, ...]
+
+
+@frozen(kw_only=True)
+class Facts:
+    """`ctx.now`, `ctx.random` and `ctx.uuid`."""
+
+    kind: Literal["facts"] = "facts"
+
+
+Step: TypeAlias = (
+    Leaf
+    | Sleep
+    | External
+    | Call
+    | Detached
+    | Spawn
+    | Try
+    | Fail
+    | Group
+    | Gather
+    | First
+    | Completed
+    | Scope
+    | Nursery
+    | Facts
+)
 
 
 @frozen

@@ -49,6 +49,7 @@ class Outside:
     _failures: dict[str, int] = field(factory=dict, init=False)
     _intend: MemoryObjectSendStream[_Intention] = field(init=False)
     _intended: MemoryObjectReceiveStream[_Intention] = field(init=False)
+    _witnessed: dict[str, object] = field(factory=dict, init=False)
     _living: Resonate | None = field(default=None, init=False)
     _born: Event = field(factory=Event, init=False)
 
@@ -83,6 +84,12 @@ class Outside:
             msg = f"{id} was to fail"
             raise Broken(msg)
         return f"result of {id}"
+
+    def witness(self, place: str, what: object) -> None:
+        """A workflow was given this at this place; a replay has to be given the same."""
+        seen = self._witnessed.setdefault(place, what)
+        if seen != what:
+            self.faults.append(f"{place} was given {seen} once and {what} on a replay")
 
     # People
 

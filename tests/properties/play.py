@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, Final
@@ -41,7 +42,8 @@ class Story:
     """What came of one example.
 
     Attributes:
-        outcomes: of every promise, by id, as far as they are determined.
+        outcomes: of every promise, by id, as far as they are determined. (Several share one id if they differ in the
+            number of a task only, which is chance.)
         faults: what must not have happened, in words.
         requests: everything that was asked for, or would have been after a crash, in order.
         messages: everything that was told, in order.
@@ -159,9 +161,17 @@ class _Drama:
             except Unreachable:
                 await anyio.sleep(_AGAIN)
 
-    def _cut_off(self, id: str) -> bool:
-        """Whether it belongs to a call that was cancelled at the instant of its start: how far that got is chance."""
-        cancelled = (call for call in self._ledger.above(id) if call.state is PromiseState.CANCELED)
+    def _outcomes(self) -> dict[str, list[Any]]:
+        found: dict[str, list[Any]] = {}
+        for id, promise in sorted(self._ledger.promises.items()):
+            if not self._cut_off(promise):
+                found.setdefault(_common(id), []).append(_outcome(promise))
+        return {id: sorted(outcomes, key=repr) for id, outcomes in found.items()}
+
+    def _cut_off(self, promise: Promise) -> bool:
+        """Whether it was cancelled at the instant of its start, or something above was: how far that got is chance."""
+        calls = (promise, *self._ledger.above(promise.id))
+        cancelled = (call for call in calls if call.state is PromiseState.CANCELED)
         return any((call.settled_at or 0) - call.created_at < SOON_MS for call in cancelled)
 
     def story(self) -> Story:
@@ -169,13 +179,21 @@ class _Drama:
         unfinished = [f"the task {task} at the end" for task in ledger.unfinished_tasks()]
         pending = [f"{id} is pending at the end" for id in ledger.pending]
         return Story(
-            outcomes={id: _outcome(promise) for id, promise in sorted(ledger.promises.items()) if not self._cut_off(id)},
+            outcomes=self._outcomes(),
             faults=[*ledger.faults, *self._outside.faults, *self._faults, *pending, *unfinished],
             requests=sorted(set(self._chaos.requests) | set(_recoveries(ledger))),
             messages=sorted(self._chaos.messages),
             happened=self._chaos.happened,
             lasted=anyio.current_time(),
         )
+
+
+_PLAIN_LANE: Final = re.compile(r"(?<=[0-9]t)p[0-9]+")
+
+
+def _common(text: str) -> str:
+    """A text without the numbers of the tasks of plain nurseries, which trio starts in any order."""
+    return _PLAIN_LANE.sub("p", text)
 
 
 def _outcome(promise: Promise) -> Any:
@@ -189,6 +207,8 @@ def _lasting(value: Any) -> Any:
             return {key: _lasting(inner) for key, inner in value.items() if key not in _passing(value)}
         case list():
             return [_lasting(inner) for inner in value]
+        case str():
+            return _common(value)
         case _:
             return value
 

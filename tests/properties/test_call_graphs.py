@@ -64,7 +64,7 @@ def test_calm(backend: str, plan: Plan, order: int) -> None:
     """When nothing goes wrong the call graph is sound at every instant, and everything ends before its time is up."""
     story = told(play(plan, backend, Script(order=order)))
     assert [] == story.faults
-    assert "rejected_timedout" != story.outcomes[ROOT][0]
+    assert "rejected_timedout" != story.outcomes[ROOT][0][0]
 
 
 @examples(400)
