@@ -168,7 +168,13 @@ class DurableTimeoutError(DurableError, TimeoutError):
 
 @final
 class DurableCancelledError(DurableError):
-    """A durable promise was cancelled. `by` says what did it: `scope`, `parent`, `group` or, from outside, None."""
+    """A durable promise was cancelled.
+
+    Attributes:
+        by: what did it: `scope` (a scope around its await), `deadline` (a durable scope around its await), `group` (its
+            task group), `parent` (the function that called it ended), `choice` (another call was the first), or
+            `outside`; None if it was not this SDK.
+    """
 
     def __init__(self, id: str, by: str | None = None) -> None:
         super().__init__(id, by)
@@ -176,7 +182,13 @@ class DurableCancelledError(DurableError):
         self.by = by
 
     def __str__(self) -> str:
-        reasons = {"scope": "its await was cancelled", "parent": "the function that called it ended"}
+        reasons = {
+            "scope": "its await was cancelled",
+            "deadline": "a deadline around its await passed",
+            "group": "its task group was cancelled",
+            "parent": "the function that called it ended",
+            "choice": "another call was the first",
+        }
         return f"{self.id!r} was cancelled: {reasons.get(self.by or '', 'from outside')}"
 
 

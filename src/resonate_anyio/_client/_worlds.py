@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from .._engine._lanes import current_frame
 from .._engine._functions import Kind
+from .._engine._lanes import current_frame
 from .._errors import WrongWorld
 
 

@@ -108,6 +108,8 @@ async def _cancel(frame: Frame, child: Node) -> None:
     reason = reason_for(frame)
     if reason.by == DEADLINE and reason.instant is not None and child.record.timeout_at <= reason.instant:
         await child.time_out()
+        if child.record.state is PromiseState.TIMEDOUT:
+            frame.mark_seen(child)
         return
     await child.cancel(reason)
     if reason.by == SCOPE:
@@ -120,7 +122,7 @@ async def deliver(frame: Frame, child: Node) -> object:
     if expired is not None:
         await _end(frame, child, expired)
     if child.replayed and child.record.state is PromiseState.CANCELED:
-        await _cancel_again(frame, child)
+        await cancel_again(frame, child)
     frame.mark_seen(child)
     return child.value()
 
@@ -133,6 +135,18 @@ def expired_scope(frame: Frame, child: Node) -> DurableScope | None:
     return next((scope for scope in durable_scopes(frame) if scope.instant == expired_at), None)
 
 
+async def rejoin(frame: Frame, child: Node) -> None:
+    """End the running code as it was ended the first time, if that is what `child` tells; nobody has awaited it."""
+    expired = expired_scope(frame, child)
+    if expired is not None:
+        await _end(frame, child, expired)
+    if child.replayed and child.record.state is PromiseState.CANCELED:
+        reason = reason_of(child.record, frame.execution.codec)
+        if reason is not None and reason.by in {SCOPE, PARENT}:
+            await _wait_for_scope(frame, child)
+    frame.mark_seen(child)
+
+
 async def _end(frame: Frame, child: Node, enclosure: Enclosure) -> None:
     """End the block of `enclosure`, here and now: that is what `child` has ended of."""
     frame.mark_seen(child)
@@ -140,7 +154,7 @@ async def _end(frame: Frame, child: Node, enclosure: Enclosure) -> None:
     await raise_cancelled()
 
 
-async def _cancel_again(frame: Frame, child: Node) -> None:
+async def cancel_again(frame: Frame, child: Node) -> None:
     """The first time, the await of `child` was cancelled, and the child with it."""
     reason = reason_of(child.record, frame.execution.codec)
     if reason is None:

@@ -58,6 +58,8 @@ class DurableFuture(Generic[T]):
             UsageError: it was not awaited yet, and the task group that it was started in has not ended. Whether the
                 answer is there is no question that a replay could answer in the same way, so it cannot be asked.
         """
+        if self._started.forgone is not None:
+            raise self._started.forgone
         return cast("T", self._ended("result()").value())
 
     def exception(self) -> Exception | None:
@@ -66,7 +68,7 @@ class DurableFuture(Generic[T]):
         Raises:
             UsageError: as for `result`.
         """
-        return self._ended("exception()").failure()
+        return self._started.forgone or self._ended("exception()").failure()
 
     async def _wait(self) -> T:
         self._frame.check_current(f"await of {self.id!r}")
@@ -74,16 +76,15 @@ class DurableFuture(Generic[T]):
 
     def _ended(self, what: str) -> Node:
         node = self._started.node
-        if node is not None and node.seen:
+        if node is not None and (node.seen or node.known):
+            self._frame.mark_seen(node)
             return node
-        if self._started.forgone is not None:
-            raise self._started.forgone
         msg = f"{what} of {self.id!r} was asked for before it was awaited; write: await future"
         raise UsageError(msg)
 
     def __repr__(self) -> str:
         node = self._started.node
-        state = node.record.state.value if node is not None and node.seen else "started"
+        state = node.record.state.value if node is not None and (node.seen or node.known) else "started"
         return f"<DurableFuture {self.id} {state}>"
 
 
@@ -127,6 +128,11 @@ class Call(Builder[T]):
     async def _open(self, opening: Opening) -> Node:
         with self._frame.opening():
             return await opening.open()
+
+    def begin(self) -> Opening:
+        """Settle where the call stands, for someone who makes it in a while."""
+        self._use()
+        return self._plan()
 
     def _plan(self) -> Opening:
         """Settle where the call stands in the call graph."""

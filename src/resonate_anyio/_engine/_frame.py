@@ -124,8 +124,9 @@ class Frame(Node):
 
     async def _end(self) -> Ending:
         """Call the function under its scope and tell how it ended."""
-        if self._stopped_by is not None:
+        if self._stopped_by is not None and not self.replaying:
             return Stopped(self._stopped_by)
+        # What had begun before a crash is replayed even if it is to end: its `finally` blocks have not run yet.
 
         try:
             with self.execution.running(self), self._scope:
@@ -284,7 +285,11 @@ class Frame(Node):
             await self.wait()
 
     async def forgo(self, reason: Reason) -> None:
-        await self._settle(Stopped(evolve(reason, started=False)))
+        if self.replaying:
+            self.request_cancel(reason)
+            await self.run()
+        else:
+            await self._settle(Stopped(evolve(reason, started=False)))
 
     async def time_out(self) -> None:
         with CancelScope(shield=True):
@@ -377,6 +382,7 @@ class Frame(Node):
         execution = self.execution
         if execution.dropped is None:
             with CancelScope(shield=True):
+                await self._end_forgotten()
                 self.settle(await self._record(ending))
         if execution.dropped is not None:
             await raise_cancelled()
@@ -391,9 +397,23 @@ class Frame(Node):
         if self.record.state not in {PromiseState.CANCELED, PromiseState.TIMEDOUT} and self.parent is not None:
             lane_of(self.parent).owed = Owed.of(cancellation)
             return
+        if self.parent is not None and isinstance(ending, TimedOut):
+            # The deadline was that of a scope around the call, and that is what the code sees of it.
+            self.parent.mark_seen(self)
         if self.parent is not None and isinstance(ending, Stopped) and ending.reason.by == SCOPE:
             self.parent.pin()
         raise cancellation
+
+    async def _end_forgotten(self) -> None:
+        """Cancel what an earlier run had started and this one, which has taken another way, has not come to."""
+        if not self.replaying:
+            return
+        execution = self.execution
+        value = Reason(PARENT).encode(execution.codec)
+        for record in execution.history.forgotten(self.id):
+            await execution.settle(record.id, PromiseState.CANCELED, value)
+            if record.tags.get("resonate:scope") == "global":
+                await execution.end_elsewhere(record.id)
 
     async def _record(self, ending: Ending) -> Promise:
         codec = self.execution.codec

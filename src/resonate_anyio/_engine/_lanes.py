@@ -14,7 +14,7 @@ from __future__ import annotations
 from contextvars import ContextVar
 from typing import TYPE_CHECKING
 
-from attrs import define, field, frozen
+from attrs import define, evolve, field, frozen
 
 from .._graph import LANE_TAG, Counter
 from .._protocol import Promise
@@ -62,6 +62,12 @@ def current_frame() -> Frame | None:
     return None if lane is None else lane.frame
 
 
+def own_place(frame: Frame, name: str) -> Place:
+    """The place of the next thing of the engine's own."""
+    lane = lane_of(frame)
+    return Place(lane, lane.counter.number_own(name))
+
+
 def lane_of(frame: Frame) -> Lane:
     """The lane of the task that is running code of `frame`."""
     lane, task = current_lane.get(), current_task()
@@ -99,6 +105,16 @@ class Place:
             self.lane.label = f"p{number}"
             tags[LANE_TAG] = str(number)
         return self._segment(self.lane.label), tags
+
+    def below(self, number: int) -> Place:
+        """The place of one of several things that belong to this one."""
+        return evolve(self, part=f"{self.part}-{number}")
+
+    def alone(self) -> str:
+        """The segment of something that is no call."""
+        if self.lane.label is None:
+            self.lane.label = self.lane.frame.next_unmatched_lane()
+        return self._segment(self.lane.label)
 
     def _segment(self, label: str) -> str:
         return f"{self.part}t{label}" if label and not self.named else self.part

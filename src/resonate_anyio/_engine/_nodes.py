@@ -34,6 +34,7 @@ class Node:
         replayed: whether it had an outcome on record before this run of its frame.
         recancelled: set once an await of it was cancelled that had been before (see `_awaits`).
         seen: whether its outcome was handed to the code of its frame.
+        known: whether that it has ended is on record for its frame, so that its outcome may be asked for at once.
         group: the durable task group that it was started in, if any.
     """
 
@@ -43,6 +44,7 @@ class Node:
     replayed: bool = False
     recancelled: Event = field(factory=Event, init=False)
     seen: bool = False
+    known: bool = field(default=False, init=False)
     live: TracebackType | None = None
     group: Enclosure | None = field(default=None, init=False)
     _settled: Event = field(factory=Event, init=False)
@@ -132,9 +134,7 @@ class External(Node):
     @property
     def cut_short(self) -> bool:
         """Whether it is a sleep that had to end before it was due, at a deadline of something around it."""
-        return (
-            self.due is not None and self.record.state is PromiseState.RESOLVED and self.due > self.record.timeout_at
-        )
+        return self.due is not None and self.record.state is PromiseState.RESOLVED and self.due > self.record.timeout_at
 
     @property
     def expired_at(self) -> int | None:

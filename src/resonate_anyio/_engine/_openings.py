@@ -29,8 +29,6 @@ from ._reasons import reason_of
 from ._scopes import SCOPES_TAG, DurableScope, durable_scopes, encode_instants, fix_instants
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from .._codec import Codec
     from ._execution import Execution
     from ._functions import Function
@@ -127,25 +125,42 @@ class Opening(ABC):
         return self.frame.execution
 
     @property
+    def unfinished(self) -> bool:
+        """Whether it is on record, and has no outcome."""
+        return self.recorded is not None and self.recorded.pending
+
+    @property
     def replayed(self) -> bool:
         """Whether it has an outcome on record already."""
         return self.recorded is not None and not self.recorded.pending
 
+    def preview(self) -> Node:
+        """What the recorded call is, for someone who only looks at it."""
+        assert self.recorded is not None
+        return self._node(self.recorded)
+
     async def open(self) -> Node:
         """Find or make the record of the call, and make the call a child of its frame."""
-        await self.execution.gate()
+        await self.begin()
         request = self._request()
-        record = self.recorded
-        if not self.replayed:
-            await before_wait(self.frame)
-        if record is None:
-            record = await self._create(request)
+        record = self.recorded or await self._create(request)
         await self._check(record, request)
         node = self._node(await self.execution.fresh(record))
         self._adopt(node)
         if self.replayed:
             await self._replay_refusal(node)
         return node
+
+    async def begin(self) -> None:
+        """Wait until the call may begin: one that has no outcome yet has to, and ends if it is cancelled meanwhile."""
+        try:
+            await self.execution.gate()
+            if not self.replayed:
+                await before_wait(self.frame)
+        except get_cancelled_exc_class():
+            if not self.execution.interrupted():
+                await self.open_cancelled()
+            raise
 
     async def open_cancelled(self) -> Node:
         """Put on record that the call was cancelled before it began, and make it a child of its frame."""
@@ -299,10 +314,10 @@ class RemoteOpening(_ExternalOpening):
 
     async def open(self) -> Node:
         node = await Opening.open(self)
-        if self.replayed and node.record.state is PromiseState.CANCELED:
-            # The process that cancelled it may have died before it had ended what was below.
-            if self.execution.history.has_pending_below(self.id):
-                await self.execution.end_elsewhere(self.id)
+        cancelled = self.replayed and node.record.state is PromiseState.CANCELED
+        if cancelled and self.execution.history.has_pending_below(self.id):
+            # The process that cancelled it died before it had ended what was below.
+            await self.execution.end_elsewhere(self.id)
         return node
 
 
@@ -315,9 +330,7 @@ class SleepOpening(_ExternalOpening):
     def _request(self) -> PromiseCreate:
         due = self.execution.now() + self.duration_ms
         request = Opening._request(self)
-        return evolve(
-            request, param=self.execution.codec.encode({"due": due}), timeout_at=min(due, request.timeout_at)
-        )
+        return evolve(request, param=self.execution.codec.encode({"due": due}), timeout_at=min(due, request.timeout_at))
 
     def _kind_tags(self) -> dict[str, str]:
         return {**self._global_tags(self.execution.nowhere), "resonate:timer": "true"}
@@ -384,21 +397,24 @@ class FactOpening(Opening):
     """
 
     @classmethod
-    async def choose(cls, frame: Frame, place: Place, fact: str, choose: Callable[[], object]) -> Any:
-        """The recorded choice; if there is none yet, what `choose` gives, once that is on record."""
-        execution = frame.execution
-        opening = cls(frame=frame, place=place, param=execution.codec.encode({"fact": fact}))
-        if opening.recorded is None:
-            opening.param = execution.codec.encode({"fact": fact, "value": choose()})
-        node = await opening.open()
-        return _content(node.record, execution.codec).get("value")
+    def plan(cls, frame: Frame, place: Place, fact: str) -> FactOpening:
+        """A choice that may have been made already: see `recorded`."""
+        return cls(frame=frame, place=place, param=frame.execution.codec.encode({"fact": fact}))
+
+    async def choose(self, value: object = None) -> Any:
+        """The choice on record. If there is none yet it is `value`, from now on."""
+        codec = self.execution.codec
+        if self.recorded is None:
+            self.param = codec.encode({**codec.decode(self.param), "value": value})
+        node = await self.open()
+        return _content(node.record, codec).get("value")
 
     def _id_of(self, segment: str) -> str:
         return child_id(self.frame.id, segment, base=self.execution.id)
 
     def _same_call(self, record: Promise) -> bool:
         codec = self.execution.codec
-        return recorded_as(record, codec).operation == codec.decode(self.param)["fact"]
+        return recorded_as(record, codec).operation == str(codec.decode(self.param)["fact"])
 
     def _timeout_at(self) -> int:
         # In the past for certain, by the server's clock: it is born resolved.

@@ -38,12 +38,13 @@ class DurableScope(Enclosure):
     """
 
     _duration_ms: int
-    _fails: bool
-    _shield: bool = False
+    _fails: bool = field(kw_only=True)
+    _shield: bool = field(kw_only=True)
     _instant: int | None = field(default=None, init=False)
     _fixed: bool = field(default=False, init=False)
     _block: ExitStack = field(factory=ExitStack, init=False)
     _used: bool = field(default=False, init=False)
+    _by_hand: bool = field(default=False, init=False)
 
     def __attrs_post_init__(self) -> None:
         self.scope = CancelScope(shield=self._shield)
@@ -78,12 +79,11 @@ class DurableScope(Enclosure):
 
     def cancel(self) -> None:
         """End the block, as `anyio.CancelScope.cancel` does. A replay has to do it again."""
+        self._by_hand = self._by_hand or not self.scope.cancel_called
         self.scope.cancel()
 
     def reason(self) -> Reason:
-        if self.frame.execution.now() < self.instant:
-            return Reason(SCOPE)
-        return Reason(DEADLINE, self.depth, self.instant)
+        return Reason(SCOPE) if self._by_hand else Reason(DEADLINE, self.depth, self.instant)
 
     def __enter__(self) -> Self:
         if self._used:
@@ -103,7 +103,7 @@ class DurableScope(Enclosure):
         self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
     ) -> bool:
         swallowed = bool(self._block.__exit__(exc_type, exc, traceback))
-        if self._fails and self.scope.cancelled_caught and self.frame.execution.now() >= self.instant:
+        if self._fails and self.scope.cancelled_caught and not self._by_hand:
             raise TimeoutError
         return swallowed
 
@@ -123,10 +123,6 @@ class DurableScope(Enclosure):
         self.map_deadline()
         if instant <= self.frame.execution.now():
             self.condemn()
-
-    def expire(self) -> None:
-        """The server says that the instant has passed."""
-        self.scope.cancel()
 
     def __repr__(self) -> str:
         return f"<DurableScope of {self.frame.id}>"

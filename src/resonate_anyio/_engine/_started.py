@@ -50,10 +50,19 @@ class Started:
         await outcome(frame, node)
         return await deliver(frame, node)
 
+    async def settled(self) -> None:
+        """Wait until it has ended somehow. Being cancelled here changes nothing about it."""
+        await self._until_opened()
+        if self.node is not None:
+            await self.node.wait()
+
+    async def _until_opened(self) -> None:
+        while self.node is None and self.forgone is None:
+            await self.opening.execution.wait(self._opened)
+
     async def _on_record(self) -> Node:
         try:
-            while self.node is None and self.forgone is None:
-                await self.opening.execution.wait(self._opened)
+            await self._until_opened()
         except get_cancelled_exc_class():
             # To cancel the await of a call is to cancel the call, whether its turn has come or not.
             if self.node is None and not self.opening.execution.interrupted():

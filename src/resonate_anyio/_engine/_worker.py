@@ -48,7 +48,6 @@ from .._protocol import (
 )
 from ..abc import Connection, Identity, Network
 from ._cancellation import Teardown
-from ._openings import make_info
 from ._crew import Crew
 from ._dependencies import Dependencies
 from ._execution import Drop, Execution, lineage
@@ -56,6 +55,7 @@ from ._frame import Frame
 from ._functions import Function, Registry, bind
 from ._leaf import Threads
 from ._leases import Leases
+from ._openings import make_info
 from ._requests import descendants, get_promise, promise_of, refusal, scan
 from ._waiting import Waiting
 
