@@ -136,7 +136,9 @@ class Ledger(Store):
 
     def unfinished_tasks(self) -> list[str]:
         """The tasks that somebody may still work on, each with its state."""
-        return sorted(f"{task.id}: {task.state}" for task in self.tasks.values() if task.state is not TaskState.FULFILLED)
+        return sorted(
+            f"{task.id}: {task.state}" for task in self.tasks.values() if task.state is not TaskState.FULFILLED
+        )
 
     def finished(self, id: str) -> bool:
         """Whether `id` has an outcome that its own function gave."""
