@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, suppress
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from typing import TYPE_CHECKING, Any, Final
 
 import anyio
@@ -139,7 +139,10 @@ async def live(scenario: Scenario, past: State, platform: Platform) -> Life:
 
     wire.before, wire.after = before, after
     with _errors_logged(life.errors):
-        async with _programs(scenario, wire, platform, life.journal) as (main, outsider), anyio.create_task_group() as tasks:
+        async with (
+            _programs(scenario, wire, platform, life.journal) as (main, outsider),
+            anyio.create_task_group() as tasks,
+        ):
             if scenario.outside is not None:
                 tasks.start_soon(scenario.outside, Outside(outsider, store, clock))
             if ROOT not in past.promises:

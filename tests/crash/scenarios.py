@@ -93,7 +93,8 @@ class Scenario:
 
     def endings(self, state: State) -> dict[str, list[str]]:
         """How everything ended whose end is the same in every case, by id; of what the engine has made for itself (`~`)
-        it is not. Tasks of plain groups are numbered as they come, so their numbers say nothing."""
+        it is not. Tasks of plain groups are numbered as they come, so their numbers say nothing.
+        """
         endings: dict[str, list[str]] = {}
         for promise in state.promises.values():
             if "~" not in promise.id and not self._may_vary(promise.id):

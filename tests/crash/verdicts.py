@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 from attrs import frozen
 
-from resonate_anyio._graph import DETACHED_TAG, descendants_of, parent_of
+from resonate_anyio._graph import DETACHED_TAG, parent_of
 from resonate_anyio._protocol import Promise, PromiseState
 
 from .corpus.leaves import LEAVES

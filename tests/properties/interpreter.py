@@ -12,7 +12,22 @@ from attrs import define
 
 from resonate_anyio import Context, DurableFuture, Info, Retry
 
-from .graphs import CANCELLED, Broken, Call, Detached, External, Fail, Flow, Leaf, Sleep, Spawn, Startable, Step, Try, seconds
+from .graphs import (
+    CANCELLED,
+    Broken,
+    Call,
+    Detached,
+    External,
+    Fail,
+    Flow,
+    Leaf,
+    Sleep,
+    Spawn,
+    Startable,
+    Step,
+    Try,
+    seconds,
+)
 from .outside import Outside
 
 ATTEMPTS: Final = 3

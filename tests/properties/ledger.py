@@ -13,7 +13,7 @@ from typing import Final, TypeVar
 from attrs import define, field
 
 from resonate_anyio._codec import Codec
-from resonate_anyio._engine._outcomes import cancelled_by
+from resonate_anyio._engine._reasons import reason_of
 from resonate_anyio._graph import DETACHED_TAG, parent_of
 from resonate_anyio._protocol import Outcome, Promise, PromiseState, PutPromise, PutTask, Step, Task, TaskState, View
 from resonate_anyio.abc import Clock, Store
@@ -111,7 +111,7 @@ class Ledger(Store):
         """Whether a settlement from the top down has reached `id`, or something above it."""
         above = self.promises.get(id)
         while above is not None:
-            if above.state is PromiseState.CANCELED and (above.branch == above.id or cancelled_by(above, CODEC) is None):
+            if above.state is PromiseState.CANCELED and (above.branch == above.id or reason_of(above, CODEC) is None):
                 return True
             above = self.promises.get(self.parent(above))
         return False
@@ -136,7 +136,9 @@ class Ledger(Store):
 
     def unfinished_tasks(self) -> list[str]:
         """The tasks that somebody may still work on, each with its state."""
-        return sorted(f"{task.id}: {task.state}" for task in self.tasks.values() if task.state is not TaskState.FULFILLED)
+        return sorted(
+            f"{task.id}: {task.state}" for task in self.tasks.values() if task.state is not TaskState.FULFILLED
+        )
 
     def finished(self, id: str) -> bool:
         """Whether `id` has an outcome that its own function gave."""

@@ -11,7 +11,7 @@ from anyio import Event, create_task_group
 from attrs import define, field, frozen
 
 from resonate_anyio import Resonate
-from resonate_anyio._protocol import Promise, PromiseState
+from resonate_anyio._protocol import Promise
 from resonate_anyio.networks import LocalNetwork
 from resonate_anyio.testing import VirtualClock, run_virtual
 
@@ -53,7 +53,6 @@ class Story:
     messages: Sequence[Point]
     happened: Sequence[str]
     lasted: float
-
 
     def script(self, *, failures: Sequence[Failure] = (), mishaps: Sequence[Mishap] = ()) -> Script:
         """These troubles, in a run of the same plan."""
@@ -102,9 +101,7 @@ class _Drama:
             self._quiet.set()
 
     async def _live(self) -> None:
-        network = ChaoticNetwork(
-            LocalNetwork(self._ledger, clock=self._clock), self._chaos, self._chaos.lifetime()
-        )
+        network = ChaoticNetwork(LocalNetwork(self._ledger, clock=self._clock), self._chaos, self._chaos.lifetime())
         resonate = Resonate(network=network, pid="p", grace=0, ttl=_LEASE).with_dependency(self._outside)
         for function in FUNCTIONS:
             resonate.register(function)
