@@ -104,7 +104,6 @@ class DurableTaskGroup(Enclosure):
     _tasks: TaskGroup | None = field(default=None, init=False)
     _members: list[_Member] = field(factory=list, init=False)
     _slots: _Slots | None = field(default=None, init=False)
-    _stack: tuple[Enclosure, ...] = field(default=(), init=False)
     _block: ExitStack = field(factory=ExitStack, init=False)
     _open: bool = field(default=False, init=False)
 
@@ -220,7 +219,6 @@ class DurableTaskGroup(Enclosure):
         await self._tasks.__aenter__()
         self.scope = self._tasks.cancel_scope
         self._block.enter_context(self.entered())
-        self._stack = enclosing.get()
         if self._limit is not None:
             self._slots = _Slots(self.frame.execution, self._limit)
         self._open = True
@@ -307,7 +305,7 @@ class DurableTaskGroup(Enclosure):
                 return node.failure() is not None and self._expired(node) is None
 
     def _expired(self, node: Node) -> Enclosure | None:
-        token = enclosing.set(self._stack)
+        token = enclosing.set(self.stack)
         try:
             return expired_scope(self.frame, node)
         finally:
@@ -343,7 +341,7 @@ class DurableTaskGroup(Enclosure):
         assert tasks is not None
         context = copy_context()
         # What is around the group is around its tasks, and nothing else is.
-        context.run(enclosing.set, self._stack)
+        context.run(enclosing.set, self.stack)
         if lane is not None:
             context.run(current_lane.set, lane)
         context.run(lambda: tasks.start_soon(self._run, turn, func, args, name=name))
