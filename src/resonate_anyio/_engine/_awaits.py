@@ -8,6 +8,7 @@ not fail on a replay, it is what it was the first time, the place where the code
 from __future__ import annotations
 
 import logging
+import math
 from typing import TYPE_CHECKING, Final
 
 from anyio import current_effective_deadline, get_cancelled_exc_class, move_on_after
@@ -41,7 +42,7 @@ async def before_wait(frame: Frame) -> None:
         owed.collect()
     for enclosure in enclosing.get():
         await enclosure.before_wait()
-    if current_effective_deadline() < own_deadline():
+    if -math.inf < current_effective_deadline() < own_deadline():
         _warn_of_plain_deadline()
 
 
