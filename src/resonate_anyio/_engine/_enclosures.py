@@ -39,12 +39,14 @@ class Enclosure:
         scope: what cancels the code.
         depth: how many others are around it.
         stack: those, and it.
+        passes_on: whether it is cancelled only because something around it is.
     """
 
     frame: Frame
     scope: CancelScope = field(init=False)
     depth: int = field(default=0, init=False)
     stack: tuple[Enclosure, ...] = field(default=(), init=False)
+    passes_on: bool = field(default=False, init=False)
     _host: object = field(default=None, init=False)
     _condemned: bool = field(default=False, init=False)
 
@@ -106,6 +108,6 @@ def reason_for(frame: Frame) -> Reason:
             return Reason(PARENT)
         above = above.parent
     for enclosure in enclosing.get():
-        if enclosure.scope.cancel_called:
+        if enclosure.scope.cancel_called and not enclosure.passes_on:
             return enclosure.reason()
     return Reason(SCOPE)

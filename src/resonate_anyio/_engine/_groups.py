@@ -7,13 +7,14 @@ the first durable await that has no outcome.
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import ExitStack, asynccontextmanager
 from contextvars import copy_context
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar, TypeVarTuple, overload
 
-from anyio import CancelScope, Event, create_task_group, get_cancelled_exc_class
+from anyio import CancelScope, Event, create_task_group, current_effective_deadline, get_cancelled_exc_class
 from attrs import define, field
 
 from .._errors import DurableCancelledError, InvalidArgument, UsageError
@@ -106,6 +107,8 @@ class DurableTaskGroup(Enclosure):
     _slots: _Slots | None = field(default=None, init=False)
     _block: ExitStack = field(factory=ExitStack, init=False)
     _open: bool = field(default=False, init=False)
+    _running: int = field(default=0, init=False)
+    _one_ended: Event = field(factory=Event, init=False)
 
     @property
     def cancel_scope(self) -> CancelScope:
@@ -253,9 +256,21 @@ class DurableTaskGroup(Enclosure):
 
     async def _leave(self, exc: BaseException | None) -> bool:
         assert self._tasks is not None
+        try:
+            if exc is None:
+                await self._all_ended()
+        except get_cancelled_exc_class() as cancellation:
+            exc = cancellation
         if exc is None:
             return bool(await self._tasks.__aexit__(None, None, None))
+        # The backend's group cancels itself now. Unless it is cancelled already, something around it has asked for that.
+        self.passes_on = self.passes_on or not self.scope.cancel_called
         return bool(await self._tasks.__aexit__(type(exc), exc, exc.__traceback__))
+
+    async def _all_ended(self) -> None:
+        while self._running:
+            self._one_ended = Event()
+            await self.frame.execution.wait(self._one_ended)
 
     async def _forgo_rest(self) -> None:
         """End those whose turn has not come. What an earlier run has put on record must not stay pending."""
@@ -344,16 +359,25 @@ class DurableTaskGroup(Enclosure):
         context.run(enclosing.set, self.stack)
         if lane is not None:
             context.run(current_lane.set, lane)
+        self._running += 1
         context.run(lambda: tasks.start_soon(self._run, turn, func, args, name=name))
 
     async def _run(
         self, turn: Event | None, func: Callable[..., Coroutine[Any, Any, None]], args: tuple[Any, ...]
     ) -> None:
-        if turn is None or self._slots is None:
-            await func(*args)
-        else:
-            async with self._slots.hold(turn):
+        try:
+            if turn is None or self._slots is None:
                 await func(*args)
+            else:
+                async with self._slots.hold(turn):
+                    await func(*args)
+        except get_cancelled_exc_class():
+            if not self.scope.cancel_called and current_effective_deadline() == -math.inf:
+                self.passes_on = True
+            raise
+        finally:
+            self._running -= 1
+            self._one_ended.set()
 
     async def _run_call(self, member: _Member, started: Started) -> None:
         try:
