@@ -90,6 +90,9 @@ class _Race:
         if refused:
             # Raised outside of the task group, which would wrap it.
             raise refused[0]
+        for started in self.own:
+            if started.node is not None:
+                await started.opening.refuse_again(started.node)
 
     async def _open(self, started: Started, refused: list[Exception]) -> None:
         try:

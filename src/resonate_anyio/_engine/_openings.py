@@ -148,8 +148,6 @@ class Opening(ABC):
         await self._check(record, request)
         node = self._node(await self.execution.fresh(record))
         self._adopt(node)
-        if self.replayed:
-            await self._replay_refusal(node)
         return node
 
     async def begin(self) -> None:
@@ -198,9 +196,11 @@ class Opening(ABC):
                 await self.open_cancelled()
             raise
 
-    async def _replay_refusal(self, node: Node) -> None:
-        """The first time, the call was not even begun: the code that makes it was cancelled there."""
-        reason = reason_of(node.record, self.execution.codec) if node.record.state is PromiseState.CANCELED else None
+    async def refuse_again(self, node: Node) -> None:
+        """If the call was not even begun the first time, then the code that makes it was cancelled here."""
+        if not self.replayed or node.record.state is not PromiseState.CANCELED:
+            return
+        reason = reason_of(node.record, self.execution.codec)
         if reason is not None and not reason.started:
             await deliver(self.frame, node)
 
