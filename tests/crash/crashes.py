@@ -49,4 +49,4 @@ class Trial:
     def _judge(self, life: Life, past: Past) -> None:
         reference = self.reference if self.platform.exact else None
         where = f"{self.scenario.name}, " + (f"killed {past}" if past.points else "not killed")
-        self.complaints += [f"{where}: {text}" for text in verdict(self.scenario, life, past, reference)]
+        self.complaints += [f"{where}: {text}" for text in verdict(life, past, reference)]

@@ -13,7 +13,7 @@ from attrs import define, field, frozen
 
 from resonate_anyio import Resonate
 from resonate_anyio._codec import Codec
-from resonate_anyio._protocol import Promise
+from resonate_anyio._protocol import Promise, PromiseState
 from resonate_anyio.abc import Clock, Store
 
 from .states import EMPTY, State
@@ -92,18 +92,24 @@ class Scenario:
         return (state, value) == (expected, pattern)
 
     def endings(self, state: State) -> dict[str, list[str]]:
-        """How everything ended whose end is the same in every case, by id; of what the engine has made for itself (`~`)
-        it is not. Tasks of plain groups are numbered as they come, so their numbers say nothing.
+        """How everything ended whose end is the same in every case, by id.
+
+        The engine's own promises (`~`) are left out. Tasks of plain groups are numbered as they come, so their numbers
+        say nothing.
         """
         endings: dict[str, list[str]] = {}
         for promise in state.promises.values():
-            if "~" not in promise.id and not self._may_vary(promise.id):
+            if not self._may_vary(promise):
                 ending = _without_lanes(f"{promise.state.value} {json.dumps(content_of(promise), sort_keys=True)}")
                 endings.setdefault(_without_lanes(promise.id), []).append(ending)
         return {id: sorted(texts) for id, texts in endings.items()}
 
-    def _may_vary(self, id: str) -> bool:
-        return any(fnmatchcase(id, pattern) for pattern in self.varies)
+    def _may_vary(self, promise: Promise) -> bool:
+        if "~" in promise.id or any(fnmatchcase(promise.id, pattern) for pattern in self.varies):
+            return True
+        # A call that was cancelled before it began need not be on record.
+        content = content_of(promise)
+        return promise.state is PromiseState.CANCELED and isinstance(content, dict) and content.get("started") is False
 
 
 CORPUS: Final[dict[str, Scenario]] = {}

@@ -12,6 +12,7 @@ from typing import Final
 
 from attrs import field, frozen
 
+from resonate_anyio._graph import DETACHED_TAG, parent_of
 from resonate_anyio._protocol import (
     Change,
     Outcome,
@@ -31,6 +32,8 @@ from resonate_anyio._protocol._sweep import TIMER_PID
 from resonate_anyio.abc import Store
 from resonate_anyio.testing._virtual_clock import DEFAULT_EPOCH_MS
 
+_BY_CODE: Final = frozenset({PromiseState.RESOLVED, PromiseState.REJECTED})
+
 
 @frozen(slots=False)
 class State:
@@ -48,6 +51,15 @@ class State:
     def of(cls, store: Store, instant: int) -> State:
         """The present state of an open store."""
         return cls(instant, tuple(store.read(_everything)))
+
+    @classmethod
+    def found(cls, store: Store, instant: int) -> State:
+        """The state of a store that is not open."""
+        store.open()
+        try:
+            return cls.of(store, instant)
+        finally:
+            store.close()
 
     def restore(self, store: Store) -> None:
         """Make an empty store, which is not open, hold this."""
@@ -77,6 +89,17 @@ class State:
         """Who holds which task. Those of timers are nobody's."""
         held = (task for task in self.tasks.values() if task.state is TaskState.ACQUIRED and task.pid != TIMER_PID)
         return {task.id: task.pid or "" for task in held}
+
+    @cached_property
+    def orphans(self) -> list[str]:
+        """What is pending below something that has ended by its own code: that ends after all that it has called."""
+        return [
+            f"{promise.id} is pending although {parent.id} is {parent.state.value}"
+            for promise in map(self.promises.__getitem__, self.pending)
+            if DETACHED_TAG not in promise.tags
+            and (parent := self.promises.get(parent_of(promise))) is not None
+            and parent.state in _BY_CODE
+        ]
 
 
 def _everything(view: View) -> Iterator[Change]:

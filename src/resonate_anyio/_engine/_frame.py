@@ -25,7 +25,7 @@ from attrs import define, evolve, field
 from .._errors import ApplicationError, EncodeError, UsageError, WrongWorld
 from .._graph import Names
 from .._protocol import Promise, PromiseState, Value
-from ._cancellation import Owed, current_task, is_requested, raise_cancelled
+from ._backend import Owed, current_task, is_requested, raise_cancelled
 from ._enclosures import Enclosure, enclosing, reason_for
 from ._execution import Drop
 from ._functions import Kind
@@ -164,6 +164,14 @@ class Frame(Node):
     def cancel_called(self) -> bool:
         """Whether its function was cancelled, by its deadline or by its caller."""
         return self._scope.cancel_called
+
+    def expire(self) -> None:
+        """Its deadline has passed at the server, whatever the loop's clock says."""
+        self._scope.cancel()
+
+    def put_away(self) -> None:
+        """Nothing that its code does is recorded any more: end it, in whatever task it runs."""
+        self._scope.cancel()
 
     @property
     def instant(self) -> int:
