@@ -12,8 +12,9 @@ from resonate_anyio import DuplicateId, InvalidArgument, InvalidId
 from resonate_anyio._graph import (
     DETACHED_TAG,
     PARENT_TAG,
+    Counter,
     History,
-    Namer,
+    Names,
     check_name,
     check_prefix,
     check_root_id,
@@ -29,25 +30,25 @@ from resonate_anyio._protocol import Promise, PromiseState
 
 def test_calls_are_counted_by_name() -> None:
     """The n-th call of a name is `{name}-{n}`, whatever is called in between."""
-    namer = Namer("wf")
+    counter = Counter()
 
-    assert ["fetch-1", "parse-1", "fetch-2"] == [namer.number(name) for name in ("fetch", "parse", "fetch")]
+    assert ["fetch-1", "parse-1", "fetch-2"] == [counter.number(name) for name in ("fetch", "parse", "fetch")]
 
 
 def test_counting_ignores_case() -> None:
     """Names that differ in case only share one count, since a database may not tell them apart."""
-    namer = Namer("wf")
+    counter = Counter()
 
-    assert ["Fetch-1", "fetch-2"] == [namer.number("Fetch"), namer.number("fetch")]
+    assert ["Fetch-1", "fetch-2"] == [counter.number("Fetch"), counter.number("fetch")]
 
 
 def test_a_segment_is_claimed_once() -> None:
     """A second claim of a segment, in any case, is refused by name."""
-    namer = Namer("wf")
-    namer.claim("approve")
+    names = Names("wf")
+    names.claim("approve")
 
     with pytest.raises(DuplicateId, match=r"'wf' already has a child 'APPROVE'.*\.named\(\)"):
-        namer.claim("APPROVE")
+        names.claim("APPROVE")
 
 
 @given(st.text(min_size=1))

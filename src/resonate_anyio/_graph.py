@@ -24,6 +24,8 @@ PARENT_TAG: Final = "resonate-anyio:parent"
 """The real parent of a promise whose id had to be shortened; servers demand that `resonate:parent` is a prefix."""
 DETACHED_TAG: Final = "resonate-anyio:detached"
 """Marks the root of a subtree that does not end with its caller."""
+LANE_TAG: Final = "resonate-anyio:lane"
+"""The number of a lane, on the first call that was put on record in it (semantics 2)."""
 
 # Servers keep ids in indexed columns: with these limits every id stays below the smallest of them.
 _MAX_ROOT: Final = 128
@@ -156,20 +158,37 @@ def detached_id(origin: str, parent: str, part: str) -> str:
     return f"{origin}{SEPARATOR}d{hashed(parent, part)}"
 
 
-@define
-class Namer:
-    """Hands out the segments of one frame's calls."""
+def is_wake(id: str) -> bool:
+    """Whether a promise is one with which a parked execution wakes itself: no call of the program's."""
+    return id.rpartition(SEPARATOR)[2].startswith("~wake-")
 
-    _frame: str
+
+@define
+class Counter:
+    """Counts the calls of one lane by what they call."""
+
     _counts: dict[str, int] = field(factory=dict, init=False)
-    _used: set[str] = field(factory=set, init=False)
 
     def number(self, name: str) -> str:
         """The segment of the next call of `name`. A server's database may ignore case, so counting does too."""
-        part = segment(name)
+        return self._next(segment(name))
+
+    def number_own(self, name: str) -> str:
+        """The segment of the next thing of the engine's own: no user's segment begins with `~`."""
+        return self._next(f"~{name}")
+
+    def _next(self, part: str) -> str:
         key = part.casefold()
         self._counts[key] = n = self._counts.get(key, 0) + 1
         return f"{part}-{n}"
+
+
+@define
+class Names:
+    """The segments that are taken below one frame."""
+
+    _frame: str
+    _used: set[str] = field(factory=set, init=False)
 
     def claim(self, part: str) -> None:
         """Take `part` for a call that starts now.
@@ -208,6 +227,17 @@ class History:
 
     local: int
     _records: dict[str, Promise] = Factory(dict)
+    _unasked: dict[str, int] = field(factory=dict, init=False)
+    _lanes: dict[str, dict[int, Promise]] = field(factory=dict, init=False)
+
+    def __attrs_post_init__(self) -> None:
+        for record in self._records.values():
+            if is_wake(record.id):
+                continue
+            parent = parent_of(record)
+            self._unasked[parent] = self._unasked.get(parent, 0) + 1
+            if (lane := record.tags.get(LANE_TAG, "")).isdecimal():
+                self._lanes.setdefault(parent, {})[int(lane)] = record
 
     @classmethod
     def of(cls, local: Sequence[Promise], remote: Iterable[Promise] = ()) -> History:
@@ -223,4 +253,24 @@ class History:
 
     def take(self, id: str) -> Promise | None:
         """The record of `id`, or None. It is forgotten: each call of a replay asks once."""
-        return self._records.pop(id, None)
+        record = self._records.pop(id, None)
+        if record is not None and not is_wake(id):
+            self._unasked[parent_of(record)] -= 1
+        return record
+
+    def has_unasked(self, parent: str) -> bool:
+        """Whether a replay of `parent` has not asked yet for all that was recorded below it."""
+        return self._unasked.get(parent, 0) > 0
+
+    def forgotten(self, parent: str) -> list[Promise]:
+        """What is unfinished below `parent` and was not asked for, the deepest first; detached subtrees left out."""
+        below = descendants_of(parent, (record for record in self._records.values() if not is_wake(record.id)))
+        return [record for record in reversed(below) if record.pending]
+
+    def lanes(self, parent: str) -> dict[int, Promise]:
+        """The recorded lanes of `parent`, each with its first call. Whoever takes one removes it."""
+        return dict(sorted(self._lanes.get(parent, {}).items()))
+
+    def take_lane(self, parent: str, number: int) -> None:
+        """Give a recorded lane to a task of this run."""
+        del self._lanes[parent][number]

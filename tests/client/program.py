@@ -90,6 +90,22 @@ async def serve() -> None:
     tell("done")
 
 
+async def host() -> None:
+    """Have a client, and work of another kind, until interrupted."""
+    resonate = Resonate.local(FILE)
+    resonate.register(read_line)
+    resonate.register(rest)
+    try:
+        async with resonate:
+            await resonate.run("rest", rest).spawn()
+            await resonate.run("work", read_line).spawn()
+            while True:  # noqa: ASYNC110 - it is a signal that is waited for
+                # A signal that comes just before the event loop goes to sleep is seen when it wakes.
+                await anyio.sleep(0.02)
+    finally:
+        tell("put away")
+
+
 async def hold() -> None:
     """Own the file until killed."""
     async with Resonate.local(FILE) as resonate:
@@ -98,7 +114,7 @@ async def hold() -> None:
         await anyio.sleep_forever()
 
 
-PROGRAMS: dict[str, Callable[[], Awaitable[None]]] = {"crash": crash, "serve": serve, "hold": hold}
+PROGRAMS: dict[str, Callable[[], Awaitable[None]]] = {"crash": crash, "serve": serve, "host": host, "hold": hold}
 
 if __name__ == "__main__":
     anyio.run(PROGRAMS[sys.argv[1]], backend=sys.argv[2])

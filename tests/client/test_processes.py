@@ -42,7 +42,7 @@ def start() -> Iterator[Start]:
     def start(*arguments: object) -> Process:
         command = [sys.executable, str(PROGRAM), *map(str, arguments)]
         pipe = subprocess.PIPE
-        started.append(subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True, env=environment))
+        started.append(subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=pipe, text=True, env=environment))
         return started[-1]
 
     yield start
@@ -149,6 +149,24 @@ def test_signals_end_a_worker_in_order(start: Start, file: Path, backend: str, n
         rows(file, "SELECT id, state FROM promises WHERE id NOT LIKE '%~wake%'")
     )
     # suspended until what it waits for has settled
+    assert [("rest", "suspended")] == rows(file, "SELECT id, state FROM tasks WHERE id = 'rest'")
+
+
+@pytest.mark.parametrize("backend", ["asyncio", "trio"])
+def test_an_interrupt_ends_a_host_in_order(start: Start, file: Path, backend: str) -> None:
+    """Ctrl-C in a program without `serve()` ends its block in the same order, and then the program, as it ends any."""
+    process = start("host", backend, file)
+    told = lines(process)
+    assert next(told) == "working"
+
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate("the last word\n")
+
+    assert "KeyboardInterrupt" in errors
+    assert process.returncode != 0
+    assert {"work": "resolved", "rest": "pending", "rest.sleep-1": "pending"} == dict(
+        rows(file, "SELECT id, state FROM promises WHERE id NOT LIKE '%~wake%'")
+    )
     assert [("rest", "suspended")] == rows(file, "SELECT id, state FROM tasks WHERE id = 'rest'")
 
 

@@ -343,7 +343,7 @@ async def test_what_they_show(resonate: Resonate) -> None:
         "<Context w of workflow>",
         "<ctx.run(double, ...), not awaited>",
         "<ctx.run(double, ...)>",
-        "<DurableFuture w.double-1 spawned>",
+        "<DurableFuture w.double-1 started>",
         "<DurableFuture w.double-1 resolved>",
     ] == shown
 

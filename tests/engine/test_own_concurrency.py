@@ -50,10 +50,10 @@ async def test_failure_in_a_native_group(resonate: Resonate) -> None:
 
     async def workflow(ctx: Context) -> str:
         async def failing() -> None:
-            await ctx.run(fail)
+            await ctx.run(fail).named("fail")
 
         async def sibling() -> None:
-            await ctx.run(slow)
+            await ctx.run(slow).named("slow")
 
         try:
             async with await native_group() as group:
@@ -72,8 +72,8 @@ async def test_failure_in_a_native_group(resonate: Resonate) -> None:
     assert {
         "w": "resolved",
         "w.after": "resolved",
-        "w.fail-1": "rejected",
-        "w.slow-1": "rejected_canceled",
+        "w.fail": "rejected",
+        "w.slow": "rejected_canceled",
     } == states
 
 

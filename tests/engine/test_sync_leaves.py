@@ -142,7 +142,7 @@ async def test_abandoned_when_cancelled(resonate: Resonate, go: threading.Event)
     async with resonate:
         assert "went on" == await resonate.run("w", workflow)
         assert not go.is_set()
-        assert "rejected_canceled" == (await resonate.promises.get("w.blocked-1")).state
+        assert "rejected_canceled" == (await resonate.promises.get("w.blocked-1tp1")).state
 
 
 async def test_abandoned_threads_are_counted(wire: Wire, go: threading.Event) -> None:

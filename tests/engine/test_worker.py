@@ -451,7 +451,7 @@ async def test_crashed_executions_are_let_go(resonate: Resonate, wire: Wire) -> 
     crashes: list[str] = []
 
     async def fail(request: Request) -> None:
-        if settles("w.double-1")(request) and len(crashes) < 3:
+        if settles("w.double-1tp1")(request) and len(crashes) < 3:
             crashes.append(request.kind)
             msg = "disk full"
             raise StoreError(msg)
@@ -470,7 +470,7 @@ async def test_crashed_executions_are_let_go(resonate: Resonate, wire: Wire) -> 
     async with resonate:
         await resonate.run("w", workflow).spawn()
         await anyio.sleep(60)
-        assert "resolved" == (await Look(resonate).states())["w.double-1"]
+        assert "resolved" == (await Look(resonate).states())["w.double-1tp1"]
         assert resonate._running is not None
         # One for the attempt that lives.
         assert 1 == len(resonate._running.worker.waiting._listeners["w.p"])

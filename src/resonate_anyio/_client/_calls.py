@@ -9,8 +9,8 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 from .._engine._builder import Builder
-from .._engine._children import ONE_YEAR_MS
 from .._engine._functions import check_version, encode_remote_call
+from .._engine._openings import ONE_YEAR_MS
 from .._engine._requests import promise_of
 from .._engine._targets import address
 from .._errors import DecodeError, ExecutionMismatch

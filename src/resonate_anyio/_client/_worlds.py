@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from .._engine._frame import current_frame
 from .._engine._functions import Kind
+from .._engine._lanes import current_frame
 from .._errors import WrongWorld
 
 
@@ -17,7 +17,7 @@ def check_world(call: str, instead: str | None) -> None:
     Raises:
         WrongWorld: a durable function is running.
     """
-    frame = current_frame.get()
+    frame = current_frame()
     if frame is None:
         return
     advice = "that belongs outside of durable functions"

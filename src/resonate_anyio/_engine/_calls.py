@@ -10,19 +10,22 @@ from attrs import define
 
 from .._errors import InvalidArgument, UsageError
 from .._graph import check_name
-from .._protocol import Value
+from .._protocol import EMPTY, Value
 from .._time import to_ms
+from ._awaits import complete, deliver
 from ._builder import Builder
-from ._children import open_local, open_promise, open_remote, open_sleep, start_detached
+from ._frame import Frame
 from ._functions import Kind, check_version, encode_remote_call
+from ._lanes import Place, lane_of
+from ._openings import DetachedOpening, LocalOpening, Opening, PromiseOpening, RemoteOpening, SleepOpening
 from ._retry import RetryPolicy
+from ._started import Started
 from ._targets import address
 
 if TYPE_CHECKING:
     from collections.abc import Generator
     from typing import Self
 
-    from ._frame import Frame
     from ._functions import Function
     from ._nodes import Node
 
@@ -32,66 +35,70 @@ U = TypeVar("U")
 
 @define(eq=False, repr=False)
 class DurableFuture(Generic[T]):
-    """A durable call that was spawned: it runs on, and `await` gives its result.
+    """A durable call that was started: it runs on, and `await` gives its result.
 
     Its function does not end before it has ended, awaited or not. Cancelling an `await` of it cancels the call.
     """
 
     _frame: Frame
-    _node: Node
+    _started: Started
 
     @property
     def id(self) -> str:
         """The id of its promise; whoever settles it from outside needs it."""
-        return self._node.id
+        return self._started.id
 
     def __await__(self) -> Generator[Any, Any, T]:
         return self._wait().__await__()
 
     def result(self) -> T:
-        """Return the result of a call that was awaited already, or raise what it failed with.
+        """Return the result of a call that has ended for sure, or raise what it failed with.
 
         Raises:
-            UsageError: it was not awaited yet. Whether the answer is there is no question that a replay could answer
-                in the same way, so it cannot be asked.
+            UsageError: it was not awaited yet, and the task group that it was started in has not ended. Whether the
+                answer is there is no question that a replay could answer in the same way, so it cannot be asked.
         """
-        self._check_seen("result()")
-        return cast("T", self._node.value())
+        if self._started.forgone is not None:
+            raise self._started.forgone
+        return cast("T", self._ended("result()").value())
 
     def exception(self) -> Exception | None:
-        """Return what a call that was awaited already failed with, or None.
+        """Return what a call that has ended for sure failed with, or None.
 
         Raises:
-            UsageError: it was not awaited yet.
+            UsageError: as for `result`.
         """
-        self._check_seen("exception()")
-        return self._node.failure()
+        return self._started.forgone or self._ended("exception()").failure()
 
     async def _wait(self) -> T:
         self._frame.check_current(f"await of {self.id!r}")
-        await self._frame.outcome(self._node)
-        return cast("T", await self._frame.deliver(self._node))
+        return cast("T", await self._started.result())
 
-    def _check_seen(self, what: str) -> None:
-        if not self._node.seen:
-            msg = f"{what} of {self.id!r} was asked for before it was awaited; write: await future"
-            raise UsageError(msg)
+    def _ended(self, what: str) -> Node:
+        node = self._started.node
+        if node is not None and (node.seen or node.known):
+            self._frame.mark_seen(node)
+            return node
+        msg = f"{what} of {self.id!r} was asked for before it was awaited; write: await future"
+        raise UsageError(msg)
 
     def __repr__(self) -> str:
-        state = self._node.record.state.value if self._node.seen else "spawned"
+        node = self._started.node
+        state = node.record.state.value if node is not None and (node.seen or node.known) else "started"
         return f"<DurableFuture {self.id} {state}>"
 
 
 class Call(Builder[T]):
     """A durable call that a workflow is about to make. Awaiting it makes the call and waits for the result."""
 
-    __slots__ = ("_frame", "_part")
+    __slots__ = ("_frame", "_place")
 
     def __init__(self, frame: Frame, label: str, name: str, type_: Any) -> None:
         super().__init__(label, type_)
         self._frame = frame
         # The number is taken here and not when the call starts: ids follow the order of the program's text.
-        self._part = frame.namer.number(name)
+        lane = lane_of(frame)
+        self._place = Place(lane, lane.counter.number(name))
 
     def named(self, name: str) -> Self:
         """Give the call an id of its own below the caller's, instead of one that is counted.
@@ -99,30 +106,48 @@ class Call(Builder[T]):
         Raises:
             InvalidId: it has characters other than A-Z a-z 0-9 _ -, or too many.
         """
-        self._part = self._checked(check_name, name)
+        self._place = Place(self._place.lane, self._checked(check_name, name), named=True)
         return self
 
+    async def spawn(self) -> DurableFuture[T]:
+        """Start the call and return at once: it is on record then, and runs beside its caller."""
+        self._use()
+        opening = self._plan()
+        node = await self._open(opening)
+        if isinstance(node, Frame) and node.pending:
+            self._frame.start(node)
+        return DurableFuture(self._frame, Started(opening, node=node))
+
     async def _run(self) -> T:
-        node = await self._opened()
-        await self._complete(node)
-        return cast("T", await self._frame.deliver(node))
+        opening = self._plan()
+        self._check_depth()
+        node = await self._open(opening)
+        await complete(self._frame, node)
+        return cast("T", await deliver(self._frame, node))
 
-    async def _opened(self) -> Node:
+    async def _open(self, opening: Opening) -> Node:
         with self._frame.opening():
-            return await self._open()
+            return await opening.open()
 
-    async def _open(self) -> Node:
+    def begin(self) -> Opening:
+        """Settle where the call stands, for someone who makes it in a while."""
+        self._use()
+        return self._plan()
+
+    def _plan(self) -> Opening:
+        """Settle where the call stands in the call graph."""
+        self._frame.check_current(self._label)
+        return self._opening()
+
+    def _opening(self) -> Opening:
         raise NotImplementedError
 
-    async def _complete(self, node: Node) -> None:
-        await self._frame.outcome(node)
-
-    def _check(self) -> None:
-        self._frame.check_current(self._label)
+    def _check_depth(self) -> None:
+        pass
 
 
-class SpawnableCall(Call[T]):
-    """A durable call that can also be started without waiting for it, and given a deadline."""
+class TimedCall(Call[T]):
+    """A durable call that can be given a deadline."""
 
     __slots__ = ("_timeout_ms",)
 
@@ -139,13 +164,8 @@ class SpawnableCall(Call[T]):
         self._timeout_ms = self._checked(to_ms, timeout)
         return self
 
-    async def spawn(self) -> DurableFuture[T]:
-        """Start the call and return at once: it is on record then, and runs beside its caller."""
-        self._use()
-        return DurableFuture(self._frame, await self._opened())
 
-
-class RunCall(SpawnableCall[T]):
+class RunCall(TimedCall[T]):
     """`ctx.run(...)`: a call that runs in this process."""
 
     __slots__ = ("_args", "_function", "_kwargs", "_retry")
@@ -184,35 +204,29 @@ class RunCall(SpawnableCall[T]):
             raise InvalidArgument(msg)
         return policy
 
-    async def spawn(self) -> DurableFuture[T]:
-        self._use()
-        child = cast("Frame", await self._opened())
-        if child.pending:
-            self._frame.start(child)
-        return DurableFuture(self._frame, child)
-
-    async def _run(self) -> T:
+    def _check_depth(self) -> None:
         self._frame.check_depth(self._label)
-        return await super()._run()
 
-    async def _open(self) -> Frame:
-        self._check()
-        return await open_local(
-            self._frame,
-            self._part,
+    def _opening(self) -> LocalOpening:
+        codec = self._frame.execution.codec
+        # The digest tells lanes apart; arguments that cannot be encoded have none.
+        identity: dict[str, object] = {"func": self._function.name, "version": self._function.version}
+        if (digest := codec.digest(self._args, self._kwargs)) is not None:
+            identity["digest"] = digest
+        return LocalOpening(
+            frame=self._frame,
+            place=self._place,
+            param=codec.encode(identity),
+            type=self._type,
+            timeout_ms=self._timeout_ms,
             function=self._function,
             args=self._args,
             kwargs=self._kwargs,
-            timeout_ms=self._timeout_ms,
             retry=self._retry,
-            type_=self._type,
         )
 
-    async def _complete(self, node: Node) -> None:
-        await self._frame.run_in_place(cast("Frame", node))
 
-
-class _TargetedCall(SpawnableCall[T]):
+class _TargetedCall(TimedCall[T]):
     """What calls that run elsewhere have in common."""
 
     __slots__ = ("_args", "_func", "_kwargs", "_target", "_version")
@@ -265,15 +279,14 @@ class RpcCall(_TargetedCall[T]):
         """Say which type the result is rebuilt as, live and on a replay. Default: the function's annotation."""
         return self._typed(type_)
 
-    async def _open(self) -> Node:
-        self._check()
-        return await open_remote(
-            self._frame,
-            self._part,
+    def _opening(self) -> RemoteOpening:
+        return RemoteOpening(
+            frame=self._frame,
+            place=self._place,
             param=self._param(),
-            target=self._address(),
+            type=self._type,
             timeout_ms=self._timeout_ms,
-            type_=self._type,
+            target=self._address(),
         )
 
 
@@ -304,15 +317,21 @@ class DetachedCall(Builder[str]):
 
     def named(self, name: str) -> Self:
         """Make the id depend on this name instead of on a count."""
-        self._call._part = self._checked(check_name, name)
+        self._call._place = Place(self._call._place.lane, self._checked(check_name, name), named=True)
         return self
 
     async def _run(self) -> str:
         call = self._call
-        call._check()
-        return await start_detached(
-            call._frame, call._part, param=call._param(), target=call._address(), timeout_ms=call._timeout_ms
+        call._frame.check_current(call._label)
+        opening = DetachedOpening(
+            frame=call._frame,
+            place=call._place,
+            param=call._param(),
+            timeout_ms=call._timeout_ms,
+            target=call._address(),
         )
+        await opening.open()
+        return opening.id
 
 
 class SleepCall(Call[None]):
@@ -324,17 +343,13 @@ class SleepCall(Call[None]):
         self._duration_ms = to_ms(duration)
         super().__init__(frame, f"ctx.sleep({duration!r})", "sleep", type(None))
 
-    async def spawn(self) -> DurableFuture[None]:
-        """Start the timer and return at once."""
-        self._use()
-        return DurableFuture(self._frame, await self._opened())
-
-    async def _open(self) -> Node:
-        self._check()
-        return await open_sleep(self._frame, self._part, duration_ms=self._duration_ms)
+    def _opening(self) -> SleepOpening:
+        return SleepOpening(
+            frame=self._frame, place=self._place, param=EMPTY, type=type(None), duration_ms=self._duration_ms
+        )
 
 
-class PromiseCall(SpawnableCall[T]):
+class PromiseCall(TimedCall[T]):
     """`ctx.promise()`: a promise that somebody outside settles. Spawn it to learn its id first."""
 
     __slots__ = ("_param",)
@@ -351,8 +366,7 @@ class PromiseCall(SpawnableCall[T]):
         """Say which type the promise is settled with: what comes from outside is checked and rebuilt as that."""
         return self._typed(type_)
 
-    async def _open(self) -> Node:
-        self._check()
-        return await open_promise(
-            self._frame, self._part, param=self._param, timeout_ms=self._timeout_ms, type_=self._type
+    def _opening(self) -> PromiseOpening:
+        return PromiseOpening(
+            frame=self._frame, place=self._place, param=self._param, type=self._type, timeout_ms=self._timeout_ms
         )

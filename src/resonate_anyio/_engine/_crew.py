@@ -5,10 +5,13 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from contextvars import Context, copy_context
+from typing import TypeVar, cast
 
 from anyio import CancelScope, Event
 from anyio.abc import TaskGroup
 from attrs import define, field
+
+T = TypeVar("T")
 
 
 @define(eq=False)
@@ -35,6 +38,15 @@ class Crew:
         A task that code of the user's happens to cause must not be taken for one of the user's.
         """
         self._context.copy().run(self.spawn, func, *args, name=name)
+
+    async def complete(self, func: Callable[[], Awaitable[T]], *, name: str) -> T:
+        """Run `func` in a task of its own and give its outcome. It runs to its end, although whoever waits may not."""
+        errand = _Errand(func)
+        self.help(errand.run, name=name)
+        await errand.ended.wait()
+        if errand.error is not None:
+            raise errand.error
+        return cast("T", errand.result)
 
     def finish(self, func: Callable[[], Awaitable[None]], *, name: str) -> None:
         """Run the last task, which waits for the others and is not waited for by `dismissed`."""
@@ -68,3 +80,21 @@ class Crew:
         finally:
             self._busy -= 1
             self._changed.set()
+
+
+@define(eq=False)
+class _Errand:
+    """What one task does for another."""
+
+    _func: Callable[[], Awaitable[object]]
+    ended: Event = field(factory=Event, init=False)
+    result: object = field(default=None, init=False)
+    error: Exception | None = field(default=None, init=False)
+
+    async def run(self) -> None:
+        try:
+            self.result = await self._func()
+        except Exception as exc:  # noqa: BLE001 - it is raised where it is waited for
+            self.error = exc
+        finally:
+            self.ended.set()

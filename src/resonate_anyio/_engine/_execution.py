@@ -12,7 +12,7 @@ from __future__ import annotations
 import logging
 from contextlib import contextmanager
 from enum import Enum
-from typing import TYPE_CHECKING, Protocol, cast
+from typing import TYPE_CHECKING, Protocol
 
 from anyio import CancelScope, Event, current_effective_deadline, current_time, move_on_after
 from attrs import define, field
@@ -32,21 +32,23 @@ from .._protocol import (
     TaskFulfill,
     Value,
 )
-from ._backend import Task, current_task, joins, raise_cancelled
+from ._cancellation import raise_cancelled
+from ._reasons import OUTSIDE, Reason
 from ._requests import refusal, timer_task
 from ._targets import any_of, nowhere
+from ._tasks import Task, current_task, joins
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, KeysView, ValuesView
     from typing import NoReturn
 
     from .._codec import Codec
-    from ._backend import Census
     from ._context import Context
     from ._frame import Frame
     from ._leaf import Threads
     from ._nodes import External
     from ._parking import Parking
+    from ._tasks import Census
     from ._worker import Worker
 
 _ANSWERS = frozenset({200, 300, 404, 409})
@@ -133,6 +135,7 @@ class Execution:
     task: Task = field(default=None, init=False)
     stirred_at: float = field(factory=current_time, init=False)
     _deadlines: set[Deadline] = field(factory=set, init=False)
+    _frames: set[Frame] = field(factory=set, init=False)
     _scope: CancelScope = field(factory=lambda: CancelScope(shield=True), init=False)
     _running_leaves: int = field(default=0, init=False)
     _waits: set[Wait] = field(factory=set, init=False)
@@ -195,8 +198,18 @@ class Execution:
             self.worker.leaf_ended()
 
     @contextmanager
+    def running(self, frame: Frame) -> Iterator[None]:
+        """Know of a running frame, and keep its deadline."""
+        self._frames.add(frame)
+        try:
+            with self.deadline(frame):
+                yield
+        finally:
+            self._frames.remove(frame)
+
+    @contextmanager
     def deadline(self, deadline: Deadline) -> Iterator[None]:
-        """Keep a deadline of running code where the server has it, although the loop's clock may part from it."""
+        """Keep a deadline where the server has it, although the loop's clock may part from it."""
         self._deadlines.add(deadline)
         deadline.map_deadline()
         try:
@@ -209,11 +222,17 @@ class Execution:
         for deadline in self._deadlines:
             deadline.map_deadline()
 
+    def interrupted(self) -> bool:
+        """Whether a cancellation that was just caught means nothing: the execution is being put away."""
+        if self.worker.torn_down:
+            self.drop(Drop.UNLOADED)
+        return self.dropped is not None
+
     def end_call(self, id: str) -> None:
         """Cancel the local call `id` if it is running here: its promise was settled from outside."""
-        for deadline in list(self._deadlines):
-            if getattr(deadline, "id", None) == id and deadline is not self.root:
-                cast("Frame", deadline).request_cancel("outside")
+        for frame in self._frames:
+            if frame.id == id and frame is not self.root:
+                frame.request_cancel(Reason(OUTSIDE))
 
     # What is waited for
 

@@ -16,21 +16,24 @@ from __future__ import annotations
 
 import math
 from contextlib import contextmanager
-from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, Final
 
-from anyio import CancelScope, Event, create_task_group, current_time, get_cancelled_exc_class, move_on_after
+from anyio import CancelScope, Event, create_task_group, current_time, get_cancelled_exc_class
 from attrs import define, evolve, field
 
-from .._errors import ApplicationError, EncodeError, NonDeterminismError, UsageError, WrongWorld
-from .._graph import Namer
+from .._errors import ApplicationError, EncodeError, UsageError, WrongWorld
+from .._graph import Names
 from .._protocol import Promise, PromiseState, Value
-from ._backend import is_requested, raise_cancelled
+from ._cancellation import Owed, is_requested, raise_cancelled
+from ._enclosures import Enclosure, enclosing, reason_for
 from ._execution import Drop
 from ._functions import Kind
+from ._lanes import Lane, current_frame, current_lane, lane_of
 from ._leaf import run_leaf
-from ._nodes import External, Node
-from ._outcomes import Ending, Raised, Returned, Stopped, TimedOut, cancelled_by, raised, text_of, without_cancellations
+from ._nodes import Node
+from ._outcomes import Ending, Raised, Returned, Stopped, TimedOut, raised, text_of, without_cancellations
+from ._reasons import DEADLINE, OUTSIDE, PARENT, SCOPE, Reason, reason_of
+from ._tasks import current_task
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Iterator, Mapping
@@ -43,16 +46,6 @@ if TYPE_CHECKING:
     from ._info import Info
     from ._retry import RetryPolicy
 
-current_frame: ContextVar[Frame | None] = ContextVar("resonate_anyio.current_frame", default=None)
-"""The frame whose code is running, or None in the ephemeral world."""
-
-
-_SCOPE_PATIENCE: Final = 30.0
-"""Seconds that a scope which had cancelled an await may take longer to do so again."""
-
-_STACK_SLICE: Final = 20
-"""How many calls run in one task below each other: each takes a dozen frames of the interpreter's thousand."""
-
 _DEEPEST: Final = 200
 """How many calls may be nested at all. More is taken for a recursion without end."""
 
@@ -62,7 +55,11 @@ _MOST_NOTES: Final = 10
 
 @define(eq=False, kw_only=True)
 class Frame(Node):
-    """One run of a durable function (see the module's docstring)."""
+    """One run of a durable function (see the module's docstring).
+
+    Attributes:
+        expired: the instants of its durable scopes that have ended their blocks: what ended with them is no failure.
+    """
 
     parent: Frame | None
     function: Function
@@ -74,30 +71,23 @@ class Frame(Node):
     depth: int = field(default=0, init=False)
     children: dict[str, Node] = field(factory=dict, init=False)
     ended: bool = field(default=False, init=False)
-    namer: Namer = field(init=False)
+    names: Names = field(init=False)
+    enclosures: set[Enclosure] = field(factory=set, init=False)
+    expired: set[int] = field(factory=set, init=False)
     _openings: int = field(default=0, init=False)
     _opened: Event = field(factory=Event, init=False)
     _scope: CancelScope = field(factory=CancelScope, init=False)
     _spawned: bool = field(default=False, init=False)
-    _stopped_by: str | None = field(default=None, init=False)
+    _stopped_by: Reason | None = field(default=None, init=False)
     _tasks: TaskGroup | None = field(default=None, init=False)
+    _last_lane: int | None = field(default=None, init=False)
+    _unmatched_lanes: int = field(default=0, init=False)
+    _pins: int = field(default=0, init=False)
 
     def __attrs_post_init__(self) -> None:
-        self.namer = Namer(self.id)
+        self.names = Names(self.id)
 
     # Running
-
-    async def run_in_place(self, child: Frame) -> None:
-        """Run `child` in the current task, below the scopes of whoever calls.
-
-        Once in a while it gets a task all the same: the interpreter's stack must not end in the engine's own code.
-        """
-        child.depth = self.depth + 1
-        if child.depth % _STACK_SLICE or not child.pending:
-            await child.run()
-        else:
-            self.start(child)
-            await self.outcome(child)
 
     def check_depth(self, call: str) -> None:
         """Refuse a recursion that does not seem to end.
@@ -129,6 +119,8 @@ class Frame(Node):
 
     async def _run_spawned(self) -> None:
         self._spawned = True
+        # It was started inside of what is around the call, and does not end with that.
+        enclosing.set(())
         # Its outcome is on record: a cancellation that ended it has nothing to say to the task group.
         try:
             await self.run()
@@ -138,21 +130,43 @@ class Frame(Node):
 
     async def _end(self) -> Ending:
         """Call the function under its scope and tell how it ended."""
-        if self._stopped_by is not None:
+        if self._stopped_by is not None and not self.replaying:
             return Stopped(self._stopped_by)
+        # What had begun before a crash is replayed even if it is to end: its `finally` blocks have not run yet.
 
         try:
-            with self.execution.deadline(self), self._scope:
+            with self.execution.running(self), self._scope:
                 return await self._call()
         except get_cancelled_exc_class() as exc:
-            return Stopped(self._enclosing_reason(), cancellation=exc)
+            return self._ended_from_above(exc)
         finally:
             self.ended = True
+            self._unpin()
         return TimedOut() if self._stopped_by is None else Stopped(self._stopped_by)
 
     def expire(self) -> None:
         """Its deadline has passed at the server, whatever the loop's clock says."""
         self._scope.cancel()
+
+    def _ended_from_above(self, cancellation: BaseException) -> Ending:
+        """Something around the call was cancelled. What was spawned has only its caller's frame around it."""
+        if self._spawned:
+            return Stopped(Reason(PARENT), cancellation)
+        reason = Reason(PARENT) if self.parent is None else reason_for(self.parent)
+        if reason.by == DEADLINE and reason.instant is not None and self.instant <= reason.instant:
+            return TimedOut(cancellation)
+        return Stopped(reason, cancellation)
+
+    @property
+    def settled_early(self) -> bool:
+        """Whether its promise is settled although its code still runs: by its deadline, or from outside."""
+        outside = self._stopped_by is not None and self._stopped_by.by == OUTSIDE
+        return outside or self.instant <= self.execution.now()
+
+    @property
+    def cancel_called(self) -> bool:
+        """Whether its function was cancelled, by its deadline or by its caller."""
+        return self._scope.cancel_called
 
     @property
     def instant(self) -> int:
@@ -164,28 +178,26 @@ class Frame(Node):
         self._scope.deadline = current_time() + (self.instant - self.execution.now()) / 1000
 
     async def _call(self) -> Ending:
-        token = current_frame.set(self)
+        token = current_lane.set(Lane(self, current_task(), label=""))
         try:
             if self.function.kind is Kind.WORKFLOW:
                 return await self._call_workflow()
             return await self._call_leaf()
         finally:
-            current_frame.reset(token)
+            current_lane.reset(token)
 
     async def _call_leaf(self) -> Ending:
-        return await self._outcome_of(run_leaf(self))
+        return await self.outcome_of(run_leaf(self))
 
-    async def _outcome_of(self, call: Awaitable[object]) -> Ending:
-        """Await the function's own code. Whatever it returns or raises is its outcome, but for two things."""
+    async def outcome_of(self, call: Awaitable[object]) -> Returned | Raised:
+        """Await code of the user's. Whatever it returns or raises is its outcome, but for two things."""
         try:
             return Returned(await call)
         except Exception as exc:  # noqa: BLE001 - whatever a function raises is its outcome
             return raised(exc)
         except get_cancelled_exc_class() as exc:
             # The first: a cancellation belongs to the scope that asked for it, if there is one.
-            if self.execution.worker.torn_down:
-                self.execution.drop(Drop.UNLOADED)
-            if self.execution.dropped is not None or is_requested():
+            if self.execution.interrupted() or is_requested():
                 raise
             return Raised(_stray(exc))
         except BaseException as exc:
@@ -217,17 +229,17 @@ class Frame(Node):
         return self._with_unseen_failures(ending)
 
     async def _call_and_join(self, context: Context) -> Ending:
-        ending = await self._outcome_of(self.function.func(context, *self.args, **self.kwargs))
+        ending = await self.outcome_of(self.function.func(context, *self.args, **self.kwargs))
         if isinstance(ending, Returned):
             await self._join()
         # From here on such a call would come too late to be waited for.
         self.ended = True
         return ending
 
-    async def time_out(self, instant: int) -> NoReturn:
+    async def end_expired(self, instant: int) -> NoReturn:
         """A deadline of this frame or of some above has passed at the server: end them, through any shield."""
         frame: Frame | None = self
-        while frame is not None and frame.record.timeout_at <= instant:
+        while frame is not None and frame.instant <= instant:
             frame._scope.cancel()
             frame = frame.parent
         await raise_cancelled()
@@ -266,7 +278,7 @@ class Frame(Node):
         if self.ended:
             msg = f"{call} was called after {self.function.name!r} ({self.id!r}) had ended; await it inside of it"
             raise WrongWorld(msg)
-        running = current_frame.get()
+        running = current_frame()
         if running is not self:
             where = "code outside of it" if running is None else f"{running.function.name!r} ({running.id!r})"
             msg = (
@@ -279,71 +291,30 @@ class Frame(Node):
         """Make `child` end before this frame does."""
         self.children[child.id] = child
 
-    async def outcome(self, child: Node) -> None:
-        """Wait for a child that was spawned. To cancel this wait is to cancel the child."""
-        if child.pending or isinstance(child, External):
-            try:
-                await child.wait()
-            except get_cancelled_exc_class():
-                if self.execution.dropped is None and child.pending:
-                    await child.cancel(self.reason_for_children())
-                raise
-
-    async def deliver(self, child: Node) -> object:
-        """Hand the outcome of a settled child to the code of this frame: its value is returned, its failure raised."""
-        if child.replayed and self._was_cancelled_by_scope(child):
-            await self._wait_for_scope(child)
-        self.mark_seen(child)
-        return child.value()
-
-    def _was_cancelled_by_scope(self, child: Node) -> bool:
-        record = child.record
-        return record.state is PromiseState.CANCELED and cancelled_by(record, self.execution.codec) == "scope"
-
-    async def _wait_for_scope(self, child: Node) -> None:
-        """Live, a plain scope around this await was cancelled. It has begun anew, and is to be cancelled again."""
-        record = child.record
-        lived_ms = (record.settled_at or record.created_at) - record.created_at
-        try:
-            with move_on_after(lived_ms / 1000 + _SCOPE_PATIENCE):
-                await self.execution.wait(child.recancelled)
-                return
-        except get_cancelled_exc_class():
-            # Others who wait for it, whom nothing had cancelled, get the outcome as they did then.
-            child.replayed = False
-            child.recancelled.set()
-            raise
-        recorded, requested = "an await that a scope around it had cancelled", "one that none cancels"
-        await self.execution.halt(NonDeterminismError(child.id, recorded, requested, self.execution.id))
-
     def mark_seen(self, child: Node) -> None:
         child.seen = True
         self.children.pop(child.id, None)
 
-    def reason_for_children(self) -> str:
-        """Why a cancellation that arrives in this frame's code came: `parent` if a frame ended, else `scope`."""
-        frame: Frame | None = self
-        while frame is not None:
-            if frame._scope.cancel_called:
-                return "parent"
-            frame = frame.parent
-        return "scope"
-
-    def _enclosing_reason(self) -> str:
-        """Why a scope around this frame was cancelled. What was spawned has only its caller's frame around it."""
-        if self._spawned:
-            return "parent"
-        return "scope" if self.parent is None else self.parent.reason_for_children()
-
-    async def cancel(self, by: str) -> None:
-        self.request_cancel(by)
+    async def cancel(self, reason: Reason) -> None:
+        self.request_cancel(reason)
         with CancelScope(shield=True):
             await self.wait()
 
-    def request_cancel(self, by: str) -> None:
+    async def forgo(self, reason: Reason) -> None:
+        if self.replaying:
+            self.request_cancel(reason)
+            await self.run()
+        else:
+            await self._settle(Stopped(evolve(reason, started=False)))
+
+    async def time_out(self) -> None:
+        with CancelScope(shield=True):
+            await self.wait()
+
+    def request_cancel(self, reason: Reason) -> None:
         """Cancel the running function; its outcome is recorded by the task that runs it."""
         if self.pending and self._stopped_by is None:
-            self._stopped_by = by
+            self._stopped_by = reason
             self._scope.cancel()
 
     async def _cancel_children(self) -> None:
@@ -355,10 +326,10 @@ class Frame(Node):
         unfinished = [child for child in self.children.values() if child.pending]
         for child in unfinished:
             if isinstance(child, Frame):
-                child.request_cancel("parent")
+                child.request_cancel(Reason(PARENT))
         for child in unfinished:
             if child.pending:
-                await child.cancel("parent")
+                await child.cancel(Reason(PARENT))
 
     def _with_unseen_failures(self, ending: Ending) -> Ending:
         """Errors are never dropped: what no one awaited is noted on the error, or is the error."""
@@ -375,13 +346,52 @@ class Frame(Node):
         return Raised(ExceptionGroup(msg, [error for _, error in unseen]))
 
     def _unseen(self, child: Node) -> Exception | None:
-        return None if child.pending or child.seen or self._cancelled_here(child) else child.failure()
+        if child.pending or child.seen or self._cancelled_here(child) or child.expired_at in self.expired:
+            return None
+        return child.failure()
 
     def _cancelled_here(self, child: Node) -> bool:
-        if child.record.state is not PromiseState.CANCELED:
-            return False
-        error = child.failure()
-        return getattr(error, "by", None) is not None
+        record = child.record
+        return record.state is PromiseState.CANCELED and reason_of(record, self.execution.codec) is not None
+
+    # Replaying
+
+    @property
+    def replaying(self) -> bool:
+        """Whether calls are on record that this run has not come to yet."""
+        return self.execution.history.has_unasked(self.id)
+
+    def asked(self) -> None:
+        """A call of this run was found in the history."""
+        if not self.replaying:
+            for enclosure in tuple(self.enclosures):
+                enclosure.catch_up()
+
+    def recorded_lanes(self) -> dict[int, Promise]:
+        """The lanes of earlier runs that no task has taken yet, each with its first call."""
+        lanes = self.execution.history.lanes(self.id)
+        if self._last_lane is None:
+            self._last_lane = max(lanes, default=0)
+        return lanes
+
+    def next_lane(self) -> int:
+        """The number of a lane that is not on record."""
+        self._last_lane = (self._last_lane or 0) + 1
+        return self._last_lane
+
+    def next_unmatched_lane(self) -> str:
+        """The label of a lane whose first call is not known yet."""
+        self._unmatched_lanes += 1
+        return f"q{self._unmatched_lanes}"
+
+    def pin(self) -> None:
+        """A plain scope has ended a call. A replay has to wait until the scope does it again."""
+        self._pins += 1
+        self.execution.pinned += 1
+
+    def _unpin(self) -> None:
+        self.execution.pinned -= self._pins
+        self._pins = 0
 
     # Settling
 
@@ -390,13 +400,38 @@ class Frame(Node):
         execution = self.execution
         if execution.dropped is None:
             with CancelScope(shield=True):
+                await self._end_forgotten()
                 self.settle(await self._record(ending))
         if execution.dropped is not None:
             await raise_cancelled()
         if isinstance(ending, Raised) and self.record.state is PromiseState.REJECTED:
             self.live = ending.error.__traceback__
-        if isinstance(ending, Stopped) and ending.cancellation is not None:
-            raise ending.cancellation
+        cancellation = ending.cancellation if isinstance(ending, (Stopped, TimedOut)) else None
+        if cancellation is not None:
+            self._pass_on(ending, cancellation)
+
+    def _pass_on(self, ending: Ending, cancellation: BaseException) -> None:
+        """Let the cancellation that has ended the call go on, unless another outcome stands, which is handed over."""
+        if self.record.state not in {PromiseState.CANCELED, PromiseState.TIMEDOUT} and self.parent is not None:
+            lane_of(self.parent).owed = Owed.of(cancellation)
+            return
+        if self.parent is not None and isinstance(ending, TimedOut):
+            # The deadline was that of a scope around the call, and that is what the code sees of it.
+            self.parent.mark_seen(self)
+        if self.parent is not None and isinstance(ending, Stopped) and ending.reason.by == SCOPE:
+            self.parent.pin()
+        raise cancellation
+
+    async def _end_forgotten(self) -> None:
+        """Cancel what an earlier run had started and this one, which has taken another way, has not come to."""
+        if not self.replaying:
+            return
+        execution = self.execution
+        value = Reason(PARENT).encode(execution.codec)
+        for record in execution.history.forgotten(self.id):
+            await execution.settle(record.id, PromiseState.CANCELED, value)
+            if record.tags.get("resonate:scope") == "global":
+                await execution.end_elsewhere(record.id)
 
     async def _record(self, ending: Ending) -> Promise:
         codec = self.execution.codec
@@ -411,8 +446,8 @@ class Frame(Node):
                 return await self._save(PromiseState.RESOLVED, encoded)
             case Raised(error):
                 return await self._save(PromiseState.REJECTED, codec.encode_error(error))
-            case Stopped(by):
-                return await self._save(PromiseState.CANCELED, codec.encode({"by": by}))
+            case Stopped(reason):
+                return await self._save(PromiseState.CANCELED, reason.encode(codec))
 
     async def _save(self, state: PromiseState, value: Value) -> Promise:
         if self.parent is None:
@@ -429,11 +464,11 @@ def own_deadline() -> float:
 
     If the effective deadline is earlier, a scope of the user's is the reason.
     """
-    earliest, frame = math.inf, current_frame.get()
+    earliest, frame = math.inf, current_frame()
     while frame is not None:
         earliest = min(earliest, frame._scope.deadline)
         frame = frame.parent
-    return earliest
+    return min([earliest, *(enclosure.scope.deadline for enclosure in enclosing.get())])
 
 
 def _stray(cancellation: BaseException) -> ApplicationError:

@@ -9,16 +9,19 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from anyio import CancelScope, Event
-from attrs import define, field
+from attrs import define, evolve, field
 
+from .._errors import DurableTimeoutError
 from .._protocol import Promise, PromiseState
 from ._outcomes import failure_of, value_of
 
 if TYPE_CHECKING:
     from types import TracebackType
 
+    from ._enclosures import Enclosure
     from ._execution import Execution
     from ._frame import Frame
+    from ._reasons import Reason
 
 
 @define(eq=False, kw_only=True)
@@ -29,8 +32,10 @@ class Node:
         record: what is known of the promise. The record decides what the outcome is, never a value in memory.
         type: what its value is decoded as.
         replayed: whether it had an outcome on record before this run of its frame.
-        recancelled: set once an await of it was cancelled that had been before (see `Frame.deliver`).
+        recancelled: set once an await of it was cancelled that had been before (see `_awaits`).
         seen: whether its outcome was handed to the code of its frame.
+        known: whether that it has ended is on record for its frame, so that its outcome may be asked for at once.
+        group: the durable task group that it was started in, if any.
     """
 
     execution: Execution
@@ -39,8 +44,11 @@ class Node:
     replayed: bool = False
     recancelled: Event = field(factory=Event, init=False)
     seen: bool = False
+    known: bool = field(default=False, init=False)
     live: TracebackType | None = None
+    group: Enclosure | None = field(default=None, init=False)
     _settled: Event = field(factory=Event, init=False)
+    _error: Exception | None = field(default=None, init=False)
 
     @property
     def id(self) -> str:
@@ -60,16 +68,37 @@ class Node:
         while self.pending:
             await self.execution.wait(self._settled)
 
-    async def cancel(self, by: str) -> None:
+    @property
+    def expired_at(self) -> int | None:
+        """The deadline that has ended it, or None if something else has."""
+        return self.record.timeout_at if self.record.state is PromiseState.TIMEDOUT else None
+
+    async def cancel(self, reason: Reason) -> None:
         """End it durably, and return once it has ended. Whatever was recorded first stays."""
+        raise NotImplementedError
+
+    async def forgo(self, reason: Reason) -> None:
+        """End it durably before it has begun."""
+        raise NotImplementedError
+
+    async def time_out(self) -> None:
+        """Its deadline has passed here: return once it has ended at the server as well."""
         raise NotImplementedError
 
     def value(self) -> object:
         """Its value; raises what it failed with."""
-        return value_of(self.record, self.type, self.execution.codec, live=self.live)
+        error = self.failure()
+        if error is not None:
+            raise error.with_traceback(self.live)
+        return value_of(self.record, self.type, self.execution.codec)
 
     def failure(self) -> Exception | None:
-        """What it failed with, or None."""
+        """What it failed with, or None. The same object each time, so that it can be recognised."""
+        if self._error is None:
+            self._error = self._failure()
+        return self._error
+
+    def _failure(self) -> Exception | None:
         return failure_of(self.record, self.execution.codec, live=self.live)
 
 
@@ -98,17 +127,39 @@ class External(Node):
                 self._listening = False
                 raise
         await Node.wait(self)
-        if self.due is not None and self.record.state is PromiseState.RESOLVED and self.due > self.record.timeout_at:
-            # The sleep was cut short by the deadline of a frame above, which ends now, whatever shields this wait.
-            await self.caller.time_out(self.record.timeout_at)
+        if self.cut_short and self.caller.instant <= self.record.timeout_at:
+            # By the deadline of a frame above, which ends now, whatever shields this wait.
+            await self.caller.end_expired(self.record.timeout_at)
+
+    @property
+    def cut_short(self) -> bool:
+        """Whether it is a sleep that had to end before it was due, at a deadline of something around it."""
+        return self.due is not None and self.record.state is PromiseState.RESOLVED and self.due > self.record.timeout_at
+
+    @property
+    def expired_at(self) -> int | None:
+        return self.record.timeout_at if self.cut_short else super().expired_at
+
+    def _failure(self) -> Exception | None:
+        if self.cut_short:
+            return DurableTimeoutError(self.id, self.record.timeout_at)
+        return super()._failure()
 
     def settle(self, record: Promise) -> None:
         self.execution.unlisten(self)
         Node.settle(self, record)
 
-    async def cancel(self, by: str) -> None:
+    async def cancel(self, reason: Reason) -> None:
         with CancelScope(shield=True):
-            value = self.execution.codec.encode({"by": by})
+            value = reason.encode(self.execution.codec)
             self.settle(await self.execution.settle(self.id, PromiseState.CANCELED, value))
             if self.has_descendants and self.record.state is PromiseState.CANCELED:
                 await self.execution.end_elsewhere(self.id)
+
+    async def forgo(self, reason: Reason) -> None:
+        # Who was told of it may have begun already.
+        await self.cancel(evolve(reason, started=False))
+
+    async def time_out(self) -> None:
+        with CancelScope(shield=True):
+            self.settle(await self.execution.confirm_timeout(self.record))

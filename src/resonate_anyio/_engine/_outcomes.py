@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Final, TypeAlias
 from anyio import get_cancelled_exc_class
 from attrs import frozen
 
-from .._errors import DecodeError, DurableCancelledError, DurableError, DurableTimeoutError
+from .._errors import DurableCancelledError, DurableError, DurableTimeoutError
 from .._protocol import Promise, PromiseState
+from ._reasons import Reason, reason_of
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -33,7 +34,13 @@ class Raised:
 
 @frozen
 class TimedOut:
-    """The deadline of its promise stopped it."""
+    """The deadline of its promise stopped it.
+
+    Attributes:
+        cancellation: the backend's exception, if an enclosing scope is cancelled and waits for it.
+    """
+
+    cancellation: BaseException | None = None
 
 
 @frozen
@@ -41,11 +48,11 @@ class Stopped:
     """It was cancelled.
 
     Attributes:
-        by: `parent` (the calling function ended) or `scope` (the await was cancelled).
-        cancellation: the backend's exception, if an enclosing scope is cancelled and waits for it.
+        reason: why.
+        cancellation: as for `TimedOut`.
     """
 
-    by: str
+    reason: Reason
     cancellation: BaseException | None = None
 
 
@@ -101,7 +108,8 @@ def failure_of(record: Promise, codec: Codec, *, live: TracebackType | None = No
         case PromiseState.TIMEDOUT:
             error = DurableTimeoutError(record.id, record.timeout_at)
         case PromiseState.CANCELED:
-            error = DurableCancelledError(record.id, cancelled_by(record, codec))
+            reason = reason_of(record, codec)
+            error = DurableCancelledError(record.id, None if reason is None else reason.by)
         case PromiseState.PENDING:  # pragma: no cover - callers wait first
             msg = f"{record.id!r} is pending"
             raise AssertionError(msg)
@@ -121,14 +129,3 @@ def value_of(record: Promise, type_: object, codec: Codec, *, live: TracebackTyp
     if error is not None:
         raise error
     return codec.decode(record.value, type_)
-
-
-def cancelled_by(record: Promise, codec: Codec) -> str | None:
-    """Who cancelled it, as recorded by this SDK, or None for anyone else."""
-    try:
-        value = codec.decode(record.value)
-    except DecodeError:
-        # Whoever else cancelled it has recorded what he likes.
-        return None
-    by = value.get("by") if isinstance(value, dict) else None
-    return by if isinstance(by, str) else None

@@ -15,6 +15,7 @@ from attrs import define, field
 from .._errors import ResonateError
 from .._protocol import PromiseSettle, PromiseState
 from ._execution import Drop
+from ._reasons import PARENT, Reason
 from ._requests import descendants, promise_of
 
 if TYPE_CHECKING:
@@ -59,7 +60,7 @@ class Sweeps:
 
     async def _sweep(self, id: str) -> None:
         connection = self._worker.connection
-        value = self._worker.codec.encode({"by": "parent"})
+        value = Reason(PARENT).encode(self._worker.codec)
         while pending := [record.id for record in await descendants(connection, id) if record.pending]:
             for each in pending:
                 request = PromiseSettle(id=each, state=PromiseState.CANCELED, value=value)

@@ -12,6 +12,7 @@ import math
 import random as random_module
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager, suppress
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from anyio import CancelScope, ClosedResourceError, EndOfStream, Event, create_task_group
@@ -47,8 +48,7 @@ from .._protocol import (
     Value,
 )
 from ..abc import Connection, Identity, Network
-from ._backend import Teardown
-from ._children import make_info
+from ._cancellation import Teardown
 from ._crew import Crew
 from ._dependencies import Dependencies
 from ._execution import Drop, Execution, lineage
@@ -56,7 +56,8 @@ from ._frame import Frame, own_deadline
 from ._functions import Function, Registry, bind
 from ._leaf import Threads
 from ._leases import Leases
-from ._parking import Parking, wakes_among
+from ._openings import make_info
+from ._parking import Parking, without_wakes
 from ._requests import get_promise, promise_of, refusal, scan
 from ._shutdown import Shutdown
 from ._sweeps import Sweeps
@@ -271,12 +272,12 @@ class Worker:
             # Not at once: it would be sent here again immediately.
             self.helper(self.leases.hand_back, task.id, task.version, exc, name=f"resonate decline {task.id}")
             return None
-        remote = await self._remote_history(task)
+        wakes, calls = without_wakes(task.id, await self._remote_history(task))
         if self.draining:
             await self.leases.release(task.id, task.version)
             return None
-        execution = self._start(task, promise, function, tuple(args), kwargs, History.of(response.preload, remote))
-        execution.parking.wakes = wakes_among(task.id, remote)
+        execution = self._start(task, promise, function, tuple(args), kwargs, History.of(response.preload, calls))
+        execution.parking.wakes = wakes
         return execution
 
     async def _rejoin(self, execution: Execution, task: TaskRecord, preload: tuple[Promise, ...]) -> Execution | None:
@@ -380,7 +381,8 @@ class Worker:
                 return await get_promise(self.connection, create.id), self.executions.get(create.id)
             # The arguments are read back from the record, so that the first run sees what a replay would.
             return promise_of(request, response, create.id), await self._accept(response)
-        except Exception:
+        except BaseException:
+            # A cancellation of asyncio's own as well, which no shield holds up.
             self.helper(self.leases.look_for, create.id, self.executions.__contains__, name="resonate look for")
             raise
 
@@ -450,9 +452,11 @@ class Worker:
         """
         await checkpoint()
         # Once the promise is settled the rest has to follow, whoever loses interest.
-        with CancelScope(shield=True):
-            request = PromiseSettle(id=id, state=state, value=value)
-            record = promise_of(request, await self.connection.request(request), id)
-            if state is PromiseState.CANCELED or id in self.executions:
-                await self.sweeps.end(id)
+        return await self._crew.complete(partial(self._settle, id, state, value), name=f"resonate settle {id}")
+
+    async def _settle(self, id: str, state: PromiseState, value: Value) -> Promise:
+        request = PromiseSettle(id=id, state=state, value=value)
+        record = promise_of(request, await self.connection.request(request), id)
+        if state is PromiseState.CANCELED or id in self.executions:
+            await self.sweeps.end(id)
         return record

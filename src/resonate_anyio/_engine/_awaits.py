@@ -1,0 +1,193 @@
+"""What it means to await a child: to wait for its outcome, to be cancelled meanwhile, to be given the outcome.
+
+Awaiting a call is awaiting the child: whoever cancels the await cancels the child, durably (semantics 3). A replay
+hands the same to the code, a cancellation too: a child that was cancelled because of something around its await does
+not fail on a replay, it is what it was the first time, the place where the code is cancelled.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING, Final
+
+from anyio import current_effective_deadline, get_cancelled_exc_class, move_on_after
+
+from .._errors import NonDeterminismError
+from .._protocol import PromiseState
+from ._builder import caller
+from ._cancellation import Owed, raise_cancelled
+from ._enclosures import PATIENCE, Enclosure, enclosing, reason_for
+from ._frame import Frame, own_deadline
+from ._lanes import lane_of
+from ._reasons import DEADLINE, GROUP, PARENT, SCOPE, Reason, reason_of
+from ._scopes import DurableScope, durable_scopes, instants
+
+if TYPE_CHECKING:
+    from ._nodes import Node
+
+logger = logging.getLogger("resonate_anyio")
+
+_STACK_SLICE: Final = 20
+"""How many calls run in one task below each other: each takes a dozen frames of the interpreter's thousand."""
+
+_warned_places: Final[set[tuple[str, int]]] = set()
+
+
+async def before_wait(frame: Frame) -> None:
+    """The running code of `frame` is about to wait for something without an outcome: raise what is due to it."""
+    lane = lane_of(frame)
+    if lane.owed is not None:
+        owed, lane.owed = lane.owed, None
+        owed.collect()
+    for enclosure in enclosing.get():
+        await enclosure.before_wait()
+    if current_effective_deadline() < own_deadline():
+        _warn_of_plain_deadline()
+
+
+def _warn_of_plain_deadline() -> None:
+    place = caller()
+    if place not in _warned_places:
+        _warned_places.add(place)
+        logger.warning(
+            "scope.plain_deadline at=%s:%d: a plain deadline begins anew whenever the function is replayed; "
+            "ctx.fail_after() and ctx.move_on_after() keep theirs",
+            *place,
+        )
+
+
+async def complete(frame: Frame, node: Node) -> None:
+    """Wait for a child that has been put on record just now; one that runs here is run, here and now."""
+    if isinstance(node, Frame):
+        await run_in_place(frame, node)
+    else:
+        await outcome(frame, node)
+
+
+async def run_in_place(frame: Frame, child: Frame) -> None:
+    """Run `child` in the current task, below the scopes of whoever calls.
+
+    Once in a while it gets a task all the same: the interpreter's stack must not end in the engine's own code.
+    """
+    if not child.pending:
+        return
+    child.depth = frame.depth + 1
+    if child.depth % _STACK_SLICE:
+        await child.run()
+    else:
+        frame.start(child)
+        await outcome(frame, child)
+
+
+async def outcome(frame: Frame, child: Node) -> None:
+    """Wait for a child that is on its way. To cancel this wait is to cancel the child.
+
+    If it has ended otherwise by then, that outcome stands, and the cancellation has to come again.
+    """
+    if not child.pending:
+        return
+    await before_wait(frame)
+    try:
+        await child.wait()
+    except get_cancelled_exc_class() as exc:
+        if frame.execution.interrupted():
+            raise
+        if child.pending:
+            await _cancel(frame, child)
+        if frame.execution.dropped is not None or ended_by_cancellation(child):
+            raise
+        lane_of(frame).owed = Owed.of(exc)
+
+
+def ended_by_cancellation(child: Node) -> bool:
+    """Whether there is nothing else to hand to the code than the cancellation itself."""
+    return child.record.state in {PromiseState.CANCELED, PromiseState.TIMEDOUT}
+
+
+async def _cancel(frame: Frame, child: Node) -> None:
+    reason = reason_for(frame)
+    if reason.by == DEADLINE and reason.instant is not None and child.record.timeout_at <= reason.instant:
+        await child.time_out()
+        if child.record.state is PromiseState.TIMEDOUT:
+            frame.mark_seen(child)
+        return
+    await child.cancel(reason)
+    if reason.by == SCOPE:
+        frame.pin()
+
+
+async def deliver(frame: Frame, child: Node) -> object:
+    """Hand the outcome of a settled child to the code of `frame`: its value is returned, its failure raised."""
+    expired = expired_scope(frame, child)
+    if expired is not None:
+        await _end(frame, child, expired)
+    if child.replayed and child.record.state is PromiseState.CANCELED:
+        await cancel_again(frame, child)
+    frame.mark_seen(child)
+    return child.value()
+
+
+def expired_scope(frame: Frame, child: Node) -> DurableScope | None:
+    """The outermost durable scope around the running code whose deadline it was that has ended `child`."""
+    expired_at = child.expired_at
+    if expired_at is None or expired_at not in instants(child.record):
+        return None
+    return next((scope for scope in durable_scopes(frame) if scope.instant == expired_at), None)
+
+
+async def rejoin(frame: Frame, child: Node) -> None:
+    """End the running code as it was ended the first time, if that is what `child` tells; nobody has awaited it."""
+    expired = expired_scope(frame, child)
+    if expired is not None:
+        await _end(frame, child, expired)
+    if child.replayed and child.record.state is PromiseState.CANCELED:
+        reason = reason_of(child.record, frame.execution.codec)
+        if reason is not None and reason.by in {SCOPE, PARENT}:
+            await _wait_for_scope(frame, child)
+    frame.mark_seen(child)
+
+
+async def _end(frame: Frame, child: Node, enclosure: Enclosure) -> None:
+    """End the block of `enclosure`, here and now: that is what `child` has ended of."""
+    frame.mark_seen(child)
+    enclosure.scope.cancel()
+    await raise_cancelled()
+
+
+async def cancel_again(frame: Frame, child: Node) -> None:
+    """The first time, the await of `child` was cancelled, and the child with it."""
+    reason = reason_of(child.record, frame.execution.codec)
+    if reason is None:
+        return
+    if reason.by in {SCOPE, PARENT}:
+        await _wait_for_scope(frame, child)
+    elif reason.by in {GROUP, DEADLINE}:
+        enclosure = _at_depth(reason)
+        if enclosure is not None and child.group in {None, enclosure}:
+            # Only once: whoever awaits it again gets the outcome, as they did then.
+            child.replayed = False
+            await _end(frame, child, enclosure)
+
+
+def _at_depth(reason: Reason) -> Enclosure | None:
+    stack, depth = enclosing.get(), reason.depth
+    return stack[depth] if depth is not None and depth < len(stack) else None
+
+
+async def _wait_for_scope(frame: Frame, child: Node) -> None:
+    """Live, a plain scope around this await was cancelled. It has begun anew, and is to be cancelled again."""
+    execution, record = frame.execution, child.record
+    frame.pin()
+    await before_wait(frame)
+    lived_ms = (record.settled_at or record.created_at) - record.created_at
+    try:
+        with move_on_after(lived_ms / 1000 + PATIENCE):
+            await execution.wait(child.recancelled)
+            return
+    except get_cancelled_exc_class():
+        # Others who wait for it, whom nothing had cancelled, get the outcome as they did then.
+        child.replayed = False
+        child.recancelled.set()
+        raise
+    recorded, requested = "an await that a scope around it had cancelled", "one that none cancels"
+    await execution.halt(NonDeterminismError(child.id, recorded, requested, execution.id))

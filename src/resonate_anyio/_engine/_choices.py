@@ -1,0 +1,232 @@
+"""Calls over several calls: `gather`, `map`, `first`, `as_completed`; and `now`.
+
+Which of several calls came first is known to nobody afterwards, and what time it was neither. So each such choice is
+recorded before the code sees it: a promise of its own, born resolved, whose param is the choice. A replay chooses the
+same.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
+
+from anyio import CancelScope, create_task_group, get_cancelled_exc_class
+
+from .._errors import UsageError
+from .._protocol import PromiseState
+from .._time import from_ms
+from ._awaits import before_wait, cancel_again, deliver
+from ._builder import Builder
+from ._calls import Call, DurableFuture
+from ._enclosures import reason_for
+from ._frame import Frame
+from ._groups import DurableTaskGroup
+from ._lanes import own_place
+from ._openings import FactOpening
+from ._reasons import CHOICE, Reason
+from ._started import Started
+
+if TYPE_CHECKING:
+    from ._context import Context
+    from ._nodes import Node
+
+T = TypeVar("T")
+
+
+class GatherCall(Builder[T]):
+    """`ctx.gather(...)` and `ctx.map(...)`: a task group whose results are wanted, in order."""
+
+    __slots__ = ("_calls", "_collect", "_context", "_limit")
+
+    def __init__(
+        self, context: Context, label: str, calls: Sequence[Call[Any]], limit: int | None, collect: Any
+    ) -> None:
+        super().__init__(label, Any)
+        for call in calls:
+            if not isinstance(call, Call):
+                msg = f"{label} takes calls such as ctx.run(...), not {call!r}; a future is awaited by itself"
+                self._used = True
+                raise UsageError(msg)
+        self._context = context
+        self._calls = calls
+        self._limit = limit
+        self._collect = collect
+
+    async def _run(self) -> T:
+        async with DurableTaskGroup(self._context._frame, self._context, self._limit) as group:
+            futures = [group.start(call) for call in self._calls]
+        return cast("T", self._collect(future.result() for future in futures))
+
+
+class _Race:
+    """Several calls, of which those are started here that were not yet."""
+
+    def __init__(self, frame: Frame, label: str, entrants: Sequence[Call[Any] | DurableFuture[Any]]) -> None:
+        if not entrants:
+            msg = f"{label} needs at least one call or future"
+            raise UsageError(msg)
+        for entrant in entrants:
+            if not isinstance(entrant, (Call, DurableFuture)):
+                msg = f"{label} takes calls such as ctx.run(...) and futures, not {entrant!r}"
+                raise UsageError(msg)
+        self.frame = frame
+        self._entrants = entrants
+        self.runners: list[Started] = []
+        self.own: list[Started] = []
+
+    async def start(self) -> None:
+        """Put on record and start what is not a future yet, all at once."""
+        for entrant in self._entrants:
+            if isinstance(entrant, DurableFuture):
+                self.runners.append(entrant._started)
+            else:
+                self.runners.append(Started(entrant.begin()))
+                self.own.append(self.runners[-1])
+        refused: list[Exception] = []
+        async with create_task_group() as tasks:
+            for started in self.own:
+                tasks.start_soon(self._open, started, refused)
+        if refused:
+            # Raised outside of the task group, which would wrap it.
+            raise refused[0]
+
+    async def _open(self, started: Started, refused: list[Exception]) -> None:
+        try:
+            node = await started.open()
+        except Exception as exc:  # noqa: BLE001 - whatever it is, it belongs to whoever makes the call
+            refused.append(exc)
+            return
+        if isinstance(node, Frame) and node.pending:
+            self.frame.start(node)
+
+    async def next(self, left: Sequence[int]) -> int:
+        """Which of those that are left has ended first; wait for it if need be."""
+        if not self._ended(left):
+            await before_wait(self.frame)
+            async with create_task_group() as tasks:
+                for index in left:
+                    tasks.start_soon(self._watch, index, tasks.cancel_scope)
+        return min(self._ended(left))[1]
+
+    def _ended(self, left: Sequence[int]) -> list[tuple[int, int]]:
+        runners = [(self.runners[index], index) for index in left]
+        return [(_ended_at(runner), index) for runner, index in runners if _has_ended(runner)]
+
+    async def _watch(self, index: int, scope: CancelScope) -> None:
+        await self.runners[index].settled()
+        scope.cancel()
+
+    async def cancel(self, reason: Reason) -> None:
+        """Cancel what was started here and has not ended."""
+        nodes = [node for node in self.nodes() if node.pending]
+        with CancelScope(shield=True):
+            for node in nodes:
+                if isinstance(node, Frame):
+                    node.request_cancel(reason)
+            for node in nodes:
+                if node.pending:
+                    await node.cancel(reason)
+
+    def nodes(self) -> list[Node]:
+        """What was started here."""
+        return [started.node for started in self.own if started.node is not None]
+
+    async def outcome(self, index: int) -> Node:
+        """The child that was chosen, once it has ended."""
+        runner = self.runners[index]
+        await runner.settled()
+        if runner.node is None:
+            assert runner.forgone is not None
+            raise runner.forgone
+        return runner.node
+
+
+def _has_ended(runner: Started) -> bool:
+    return runner.forgone is not None or (runner.node is not None and not runner.node.pending)
+
+
+def _ended_at(runner: Started) -> int:
+    node = runner.node
+    return 0 if node is None else node.record.settled_at or 0
+
+
+class FirstCall(Builder[tuple[int, T]]):
+    """`ctx.first(...)`: the first of several calls to end."""
+
+    __slots__ = ("_fact", "_race")
+
+    def __init__(self, frame: Frame, entrants: Sequence[Call[T] | DurableFuture[T]]) -> None:
+        self._race = _Race(frame, "ctx.first()", entrants)
+        super().__init__("ctx.first()", Any)
+        self._fact = own_place(frame, "first")
+
+    async def _run(self) -> tuple[int, T]:
+        race = self._race
+        race.frame.check_current("ctx.first()")
+        fact = FactOpening.plan(race.frame, self._fact, "ctx.first")
+        try:
+            await race.start()
+            index = await fact.choose(None if fact.recorded else await self._choose())
+        except get_cancelled_exc_class():
+            if not race.frame.execution.interrupted():
+                await race.cancel(reason_for(race.frame))
+            raise
+        winner = await race.outcome(index)
+        await race.cancel(Reason(CHOICE))
+        for node in race.nodes():
+            race.frame.mark_seen(node)
+        return index, cast("T", await deliver(race.frame, winner))
+
+    async def _choose(self) -> int:
+        for node in self._race.nodes():
+            # The first time, the code was cancelled here, and what it had started with it.
+            if node.replayed and node.record.state is PromiseState.CANCELED:
+                await cancel_again(self._race.frame, node)
+        return await self._race.next(range(len(self._race.runners)))
+
+
+class AsCompleted(Generic[T]):
+    """`ctx.as_completed(...)`: the futures of several calls, in the order in which they end."""
+
+    def __init__(self, frame: Frame, entrants: Sequence[Call[T] | DurableFuture[T]]) -> None:
+        self._race = _Race(frame, "ctx.as_completed()", entrants)
+        self._frame = frame
+        self._place = own_place(frame, "completed")
+        self._left = list(range(len(entrants)))
+        self._count = 0
+
+    def __aiter__(self) -> AsCompleted[T]:
+        return self
+
+    async def __anext__(self) -> DurableFuture[T]:
+        self._frame.check_current("ctx.as_completed()")
+        if not self._race.runners:
+            await self._race.start()
+        if not self._left:
+            raise StopAsyncIteration
+        self._count += 1
+        fact = FactOpening.plan(self._frame, self._place.below(self._count), "ctx.as_completed")
+        index = await fact.choose(None if fact.recorded else await self._race.next(self._left))
+        self._left.remove(index)
+        runner = self._race.runners[index]
+        await runner.settled()
+        if runner.node is not None:
+            runner.node.known = True
+        return DurableFuture(self._frame, runner)
+
+
+class NowCall(Builder[datetime]):
+    """`ctx.now()`: what time it is, the first time."""
+
+    __slots__ = ("_fact", "_frame")
+
+    def __init__(self, frame: Frame) -> None:
+        super().__init__("ctx.now()", datetime)
+        self._frame = frame
+        self._fact = own_place(frame, "now")
+
+    async def _run(self) -> datetime:
+        self._frame.check_current("ctx.now()")
+        fact = FactOpening.plan(self._frame, self._fact, "ctx.now")
+        return from_ms(await fact.choose(self._frame.execution.now()))

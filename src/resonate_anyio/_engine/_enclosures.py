@@ -1,0 +1,99 @@
+"""Enclosures: the durable scopes and durable task groups that the running code is inside of.
+
+Each has a cancel scope of the backend's. What makes it durable is what happens on a replay: the first time, it was
+cancelled at some point of the code that lies behind what is recorded, so on a replay it must not be cancelled before
+that point either. It is *condemned* then, and cancelled when its task comes to where nothing is recorded any more.
+"""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import TYPE_CHECKING, Final
+
+from anyio import CancelScope, Event, current_time
+from attrs import define, field
+
+from ._reasons import PARENT, SCOPE, Reason
+from ._tasks import current_task
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from ._frame import Frame
+
+PATIENCE: Final = 30.0
+"""Seconds for which a replay may be late: code that waits for something that is not durable must not wait for ever."""
+
+enclosing: ContextVar[tuple[Enclosure, ...]] = ContextVar("resonate_anyio.enclosing", default=())
+"""The enclosures of the running code, the outermost first, also those of its callers in the same task."""
+
+
+@define(eq=False)
+class Enclosure:
+    """A durable construct around some code.
+
+    Attributes:
+        frame: whose code it is.
+        scope: what cancels the code.
+        depth: how many others are around it.
+    """
+
+    frame: Frame
+    scope: CancelScope = field(init=False)
+    depth: int = field(default=0, init=False)
+    _host: object = field(default=None, init=False)
+    _condemned: bool = field(default=False, init=False)
+
+    def reason(self) -> Reason:
+        """What is recorded with a call that ends because this is cancelled."""
+        raise NotImplementedError
+
+    @contextmanager
+    def entered(self) -> Iterator[None]:
+        """Surround what the current task does in the block."""
+        stack = enclosing.get()
+        self.depth, self._host = len(stack), current_task()
+        self.frame.enclosures.add(self)
+        token = enclosing.set((*stack, self))
+        try:
+            yield
+        finally:
+            enclosing.reset(token)
+            self.frame.enclosures.discard(self)
+
+    def condemn(self) -> None:
+        """Cancel it as soon as its task has done again what is recorded."""
+        if not self.frame.replaying:
+            self.scope.cancel()
+        elif not self._condemned:
+            self._condemned = True
+            self.scope.deadline = min(self.scope.deadline, current_time() + PATIENCE)
+
+    def catch_up(self) -> None:
+        """Everything that is recorded below the frame has been asked for."""
+        if self._condemned:
+            self.scope.cancel()
+
+    async def before_wait(self) -> None:
+        """The code inside is about to wait for something that has no outcome yet."""
+        if not self._condemned or self.scope.cancel_called:
+            return
+        if self._host is current_task():
+            self.scope.cancel()
+        else:
+            # It ends with the task that the enclosure belongs to, not before it.
+            await self.frame.execution.wait(Event())
+
+
+def reason_for(frame: Frame) -> Reason:
+    """Why a cancellation that has arrived in the code of `frame` came."""
+    above: Frame | None = frame
+    while above is not None:
+        if above.cancel_called:
+            return Reason(PARENT)
+        above = above.parent
+    for enclosure in enclosing.get():
+        if enclosure.scope.cancel_called:
+            return enclosure.reason()
+    return Reason(SCOPE)

@@ -1,0 +1,411 @@
+"""`DurableTaskGroup`: anyio's task group over durable calls, which gives the same on a replay (semantics 4).
+
+The first failure cancels the rest; the block ends when all have ended and are on record; then the failures are raised
+together. A failure that a replay finds in the history cancels the body where it did the first time at the earliest: at
+the first durable await that has no outcome.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Awaitable, Callable, Coroutine
+from contextlib import ExitStack, asynccontextmanager
+from contextvars import copy_context
+from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar, TypeVarTuple, overload
+
+from anyio import CancelScope, Event, create_task_group, get_cancelled_exc_class
+from attrs import define, field
+
+from .._errors import DurableCancelledError, InvalidArgument, UsageError
+from .._protocol import PromiseState
+from ._awaits import expired_scope, outcome, rejoin
+from ._calls import Call, DurableFuture
+from ._enclosures import Enclosure, enclosing
+from ._frame import Frame
+from ._info import Info
+from ._lanes import Lane, current_lane, lane_of
+from ._outcomes import Raised, without_cancellations
+from ._reasons import GROUP, OUTSIDE, Reason, reason_of
+from ._started import Started
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+    from datetime import timedelta
+    from types import TracebackType
+    from typing import Self
+
+    from anyio.abc import TaskGroup
+
+    from ._context import Context
+    from ._execution import Execution
+    from ._nodes import Node
+
+T = TypeVar("T")
+P = ParamSpec("P")
+Ts = TypeVarTuple("Ts")
+
+
+@define(eq=False)
+class _Member:
+    """One thing that a group has started: a durable call, or plain code with durable calls in it."""
+
+    started: Started | None = None
+    error: Exception | None = None
+
+
+@define(eq=False)
+class _Slots:
+    """How many members may run at once, and those who wait for their turn, in the order in which they were started."""
+
+    _execution: Execution
+    _free: int
+    _queue: deque[Event] = field(factory=deque, init=False)
+
+    def reserve(self) -> Event:
+        """A turn that is set once it has come. Whoever has reserved one has to use it, with `hold`."""
+        turn = Event()
+        if self._free > 0:
+            self._free -= 1
+            turn.set()
+        else:
+            self._queue.append(turn)
+        return turn
+
+    @asynccontextmanager
+    async def hold(self, turn: Event) -> AsyncIterator[None]:
+        """Wait for the turn, and let the next one have it after the block."""
+        try:
+            if not turn.is_set():
+                await self._execution.wait(turn)
+            yield
+        finally:
+            self._give_up(turn)
+
+    def _give_up(self, turn: Event) -> None:
+        if turn in self._queue:
+            self._queue.remove(turn)
+        elif self._queue:
+            self._queue.popleft().set()
+        else:
+            self._free += 1
+
+
+@define(eq=False, repr=False)
+class DurableTaskGroup(Enclosure):
+    """A task group of durable calls, made by `ctx.task_group()` and used in an `async with` statement, once.
+
+    What it starts begins at once and runs beside the body. The first that fails cancels the others and the body. The
+    block ends when everything in it has ended, and then raises an `ExceptionGroup` of all failures, in the order in
+    which they were started, that of the body last. Calls that the group has cancelled are none.
+    """
+
+    _context: Context
+    _limit: int | None = None
+    _tasks: TaskGroup | None = field(default=None, init=False)
+    _members: list[_Member] = field(factory=list, init=False)
+    _slots: _Slots | None = field(default=None, init=False)
+    _stack: tuple[Enclosure, ...] = field(default=(), init=False)
+    _block: ExitStack = field(factory=ExitStack, init=False)
+    _open: bool = field(default=False, init=False)
+
+    @property
+    def cancel_scope(self) -> CancelScope:
+        """What cancels the whole group, body included. A group that was cancelled so does not raise.
+
+        Raises:
+            UsageError: the group has not been entered yet.
+        """
+        if self._tasks is None:
+            msg = "a task group has a cancel scope once it has been entered: async with ctx.task_group() as tg"
+            raise UsageError(msg)
+        return self.scope
+
+    def start(self, call: Call[T]) -> DurableFuture[T]:
+        """Start a durable call and return at once: `ctx.run(...)`, `ctx.rpc(...)`, `ctx.sleep(...)`, `ctx.promise()`.
+
+        Its id is known at once. Its result is there when the block has ended, or when the future is awaited.
+
+        Raises:
+            UsageError: the group has not been entered, or has ended; or this is no such call.
+        """
+        self._check_open("start()")
+        if not isinstance(call, Call):
+            msg = (
+                f"tg.start() takes a call such as ctx.run(...) or ctx.rpc(...), not {call!r}; other code is started "
+                f"with tg.start_soon(func, *args)"
+            )
+            raise UsageError(msg)
+        started = Started(call.begin(), group=self)
+        member = _Member(started)
+        self._members.append(member)
+        if started.opening.replayed and self._counts(started.opening.preview()):
+            self.condemn()
+        turn = None if started.opening.replayed else self._turn()
+        self._spawn(turn, self._run_call, member, started, name=started.id)
+        return DurableFuture(self.frame, started)
+
+    @overload
+    def run(
+        self, func: Callable[Concatenate[Context, P], Awaitable[T]], /, *args: P.args, **kwargs: P.kwargs
+    ) -> DurableFuture[T]: ...
+    @overload
+    def run(
+        self, func: Callable[Concatenate[Info, P], Awaitable[T]], /, *args: P.args, **kwargs: P.kwargs
+    ) -> DurableFuture[T]: ...
+    @overload
+    def run(
+        self, func: Callable[Concatenate[Info, P], T], /, *args: P.args, **kwargs: P.kwargs
+    ) -> DurableFuture[T]: ...
+    @overload
+    def run(self, func: Callable[P, Awaitable[T]], /, *args: P.args, **kwargs: P.kwargs) -> DurableFuture[T]: ...
+    @overload
+    def run(self, func: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> DurableFuture[T]: ...
+    def run(self, func: Callable[..., Any], /, *args: Any, **kwargs: Any) -> DurableFuture[Any]:
+        """Short for `tg.start(ctx.run(func, ...))`."""
+        return self.start(self._context.run(func, *args, **kwargs))
+
+    @overload
+    def rpc(
+        self, func: Callable[Concatenate[Context, P], Awaitable[T]], /, *args: P.args, **kwargs: P.kwargs
+    ) -> DurableFuture[T]: ...
+    @overload
+    def rpc(
+        self, func: Callable[Concatenate[Info, P], Awaitable[T]], /, *args: P.args, **kwargs: P.kwargs
+    ) -> DurableFuture[T]: ...
+    @overload
+    def rpc(
+        self, func: Callable[Concatenate[Info, P], T], /, *args: P.args, **kwargs: P.kwargs
+    ) -> DurableFuture[T]: ...
+    @overload
+    def rpc(self, func: Callable[P, Awaitable[T]], /, *args: P.args, **kwargs: P.kwargs) -> DurableFuture[T]: ...
+    @overload
+    def rpc(self, func: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> DurableFuture[T]: ...
+    @overload
+    def rpc(self, func: str, /, *args: Any, **kwargs: Any) -> DurableFuture[Any]: ...
+    def rpc(self, func: Callable[..., Any] | str, /, *args: Any, **kwargs: Any) -> DurableFuture[Any]:
+        """Short for `tg.start(ctx.rpc(func, ...))`."""
+        return self.start(self._context.rpc(func, *args, **kwargs))
+
+    def sleep(self, duration: float | timedelta) -> DurableFuture[None]:
+        """Short for `tg.start(ctx.sleep(duration))`."""
+        return self.start(self._context.sleep(duration))
+
+    def promise(self, *, param: object = None) -> DurableFuture[Any]:
+        """Short for `tg.start(ctx.promise(param=param))`."""
+        return self.start(self._context.promise(param=param))
+
+    def start_soon(self, func: Callable[[*Ts], Awaitable[object]], *args: *Ts, name: object = None) -> None:
+        """Run a coroutine function of this workflow, which may make durable calls, in a task of its own.
+
+        It is code of this function: it runs again on a replay, and what it returns is dropped. Its calls are counted by
+        themselves, so that their ids do not depend on the order in which tasks run.
+
+        Raises:
+            UsageError: the group has not been entered, or has ended.
+        """
+        self._check_open("start_soon()")
+        member = _Member()
+        self._members.append(member)
+        lane = lane_of(self.frame).open()
+        self._spawn(self._turn(), self._run_code, member, func, args, name=name or func, lane=lane)
+
+    # Life
+
+    async def __aenter__(self) -> Self:
+        if self._tasks is not None:
+            msg = "a durable task group is entered once; make another one for each block"
+            raise UsageError(msg)
+        self.frame.check_current("entering a task group")
+        self._tasks = create_task_group()
+        await self._tasks.__aenter__()
+        self.scope = self._tasks.cancel_scope
+        self._block.enter_context(self.entered())
+        self._stack = enclosing.get()
+        if self._limit is not None:
+            self._slots = _Slots(self.frame.execution, self._limit)
+        self._open = True
+        return self
+
+    async def __aexit__(
+        self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
+    ) -> bool:
+        assert self._tasks is not None
+        failure, rest = _parted(exc)
+        if failure is not None:
+            self.scope.cancel()
+        else:
+            # The end of the body is where a replay has come to whatever is on record.
+            self.catch_up()
+        cancellation: BaseException | None = None
+        swallowed = False
+        try:
+            swallowed = await self._leave(rest)
+        except get_cancelled_exc_class() as caught:
+            cancellation = caught
+        finally:
+            self._open = False
+            self._block.close()
+        await self._forgo_rest()
+        self._end(failure, cancellation)
+        if cancellation is not None:
+            raise cancellation
+        for node in self._nodes():
+            await rejoin(self.frame, node)
+        return swallowed
+
+    async def _leave(self, exc: BaseException | None) -> bool:
+        assert self._tasks is not None
+        if exc is None:
+            return bool(await self._tasks.__aexit__(None, None, None))
+        return bool(await self._tasks.__aexit__(type(exc), exc, exc.__traceback__))
+
+    async def _forgo_rest(self) -> None:
+        """End those whose turn has not come. What an earlier run has put on record must not stay pending."""
+        for member in self._members:
+            started = member.started
+            if started is None or started.node is not None or started.forgone is not None:
+                continue
+            if started.opening.unfinished:
+                await started.open_cancelled()
+            else:
+                started.forgo(DurableCancelledError(started.id, GROUP))
+
+    def _end(self, failure: Exception | None, cancellation: BaseException | None) -> None:
+        """Raise what has failed, unless the execution is put away."""
+        if self.frame.execution.dropped is not None:
+            return
+        errors = self._errors(failure)
+        for node in self._nodes():
+            if errors or cancellation is not None or node.record.state is not PromiseState.CANCELED:
+                self.frame.mark_seen(node)
+        if errors:
+            msg = f"{len(errors)} of what a task group of {self.frame.id!r} has started failed"
+            raise ExceptionGroup(msg, errors) from None
+
+    def _errors(self, failure: Exception | None) -> list[Exception]:
+        found = [self._error(member) for member in self._members] + [failure]
+        # Who has awaited a call that failed, and did not catch it, fails with the same.
+        return list({id(error): error for error in found if error is not None}.values())
+
+    def _error(self, member: _Member) -> Exception | None:
+        node = member.started.node if member.started is not None else None
+        return member.error if node is None or not self._counts(node) else node.failure()
+
+    def _nodes(self) -> list[Node]:
+        started = [member.started for member in self._members if member.started is not None]
+        return [one.node for one in started if one.node is not None and not one.node.pending]
+
+    def _counts(self, node: Node) -> bool:
+        """Whether a settled call is a failure of the group's; not, if the group or something around it has ended it."""
+        match node.record.state:
+            case PromiseState.REJECTED:
+                return True
+            case PromiseState.CANCELED:
+                reason = reason_of(node.record, self.frame.execution.codec)
+                return reason is None or reason.by == OUTSIDE
+            case _:
+                return node.failure() is not None and self._expired(node) is None
+
+    def _expired(self, node: Node) -> Enclosure | None:
+        token = enclosing.set(self._stack)
+        try:
+            return expired_scope(self.frame, node)
+        finally:
+            enclosing.reset(token)
+
+    def reason(self) -> Reason:
+        return Reason(GROUP, self.depth)
+
+    def _check_open(self, what: str) -> None:
+        if not self._open:
+            state = (
+                "has ended" if self._tasks is not None else "has not been entered: async with ctx.task_group() as tg"
+            )
+            msg = f"tg.{what}: this task group {state}"
+            raise UsageError(msg)
+        self.frame.check_current(f"tg.{what}")
+
+    # Members
+
+    def _turn(self) -> Event | None:
+        # In the order of the program's text: tasks may be started in any.
+        return None if self._slots is None else self._slots.reserve()
+
+    def _spawn(
+        self,
+        turn: Event | None,
+        func: Callable[..., Coroutine[Any, Any, None]],
+        *args: Any,
+        name: object,
+        lane: Lane | None = None,
+    ) -> None:
+        tasks = self._tasks
+        assert tasks is not None
+        context = copy_context()
+        # What is around the group is around its tasks, and nothing else is.
+        context.run(enclosing.set, self._stack)
+        if lane is not None:
+            context.run(current_lane.set, lane)
+        context.run(lambda: tasks.start_soon(self._run, turn, func, args, name=name))
+
+    async def _run(
+        self, turn: Event | None, func: Callable[..., Coroutine[Any, Any, None]], args: tuple[Any, ...]
+    ) -> None:
+        if turn is None or self._slots is None:
+            await func(*args)
+        else:
+            async with self._slots.hold(turn):
+                await func(*args)
+
+    async def _run_call(self, member: _Member, started: Started) -> None:
+        try:
+            await self._make_call(started)
+        except Exception as exc:  # noqa: BLE001 - the call was refused: that is a failure like any other
+            member.error = exc
+            self._failed(history=False)
+
+    async def _make_call(self, started: Started) -> None:
+        node = started.node or await started.open()
+        if node is None:
+            return
+        if not isinstance(node, Frame):
+            await outcome(self.frame, node)
+        elif node.pending:
+            node.depth = self.frame.depth + 1
+            await node.run()
+        if self._counts(node):
+            self._failed(history=node.replayed)
+
+    async def _run_code(self, member: _Member, func: Callable[..., Awaitable[object]], args: tuple[Any, ...]) -> None:
+        ending = await self.frame.outcome_of(func(*args))
+        if isinstance(ending, Raised):
+            member.error = ending.error
+            self._failed(history=self.frame.replaying)
+
+    def _failed(self, *, history: bool) -> None:
+        if history:
+            self.condemn()
+        else:
+            self.scope.cancel()
+
+    def __repr__(self) -> str:
+        return f"<DurableTaskGroup of {self.frame.id}, {len(self._members)} started>"
+
+
+def _parted(exc: BaseException | None) -> tuple[Exception | None, BaseException | None]:
+    """What ended a body, in two parts: a failure of its own; and a cancellation, or the end of the program."""
+    if isinstance(exc, BaseExceptionGroup):
+        exc = without_cancellations(exc)
+    return (exc, None) if isinstance(exc, Exception) else (None, exc)
+
+
+def check_limit(limit: int | None) -> int | None:
+    """How many members of a group may run at once.
+
+    Raises:
+        InvalidArgument: it is no positive number.
+    """
+    if limit is not None and (isinstance(limit, bool) or not isinstance(limit, int) or limit < 1):
+        msg = f"limit is how many may run at once, at least 1, or None for as many as there are, not {limit!r}"
+        raise InvalidArgument(msg)
+    return limit

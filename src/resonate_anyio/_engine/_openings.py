@@ -1,0 +1,461 @@
+"""Opening children: the promise of a durable call is found in the history, or created.
+
+An opening is planned at once, which settles its id and whether it is history; only what follows needs a request.
+
+What is found has to be what is asked for: same operation, same function, same version and, for a call that runs
+elsewhere, same arguments. Otherwise the code has changed under its history, and the execution is halted (semantics 2).
+A new call that is reached in a cancelled scope is recorded as cancelled, so that a replay does not run it (3.4).
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, Final
+
+from anyio import CancelScope, get_cancelled_exc_class
+from anyio.lowlevel import checkpoint_if_cancelled
+from attrs import define, evolve, field, frozen
+
+from .._errors import DecodeError, NonDeterminismError, TooLate
+from .._graph import DETACHED_TAG, PARENT_TAG, child_id, detached_id
+from .._protocol import Promise, PromiseCreate, PromiseState, Value
+from .._time import from_ms
+from ._awaits import before_wait, deliver
+from ._enclosures import reason_for
+from ._frame import Frame
+from ._info import Info
+from ._nodes import External, Node
+from ._reasons import reason_of
+from ._scopes import SCOPES_TAG, DurableScope, durable_scopes, encode_instants, fix_instants
+
+if TYPE_CHECKING:
+    from .._codec import Codec
+    from ._execution import Execution
+    from ._functions import Function
+    from ._lanes import Place
+    from ._retry import RetryPolicy
+
+ONE_YEAR_MS: Final = 365 * 24 * 3600 * 1000
+
+
+@frozen
+class Asked:
+    """What a promise was made for, as recorded and as asked for by a replay.
+
+    `arguments` are compared for remote calls only: those of a local one are passed as they are, and the digest that
+    is recorded with it decides nothing.
+    """
+
+    operation: str
+    func: str | None = None
+    version: int | None = None
+    arguments: Any = field(default=None)
+
+    def __str__(self) -> str:
+        if self.func is None:
+            return f"{self.operation}()"
+        arguments = "" if self.arguments is None else f" with {_short(self.arguments)}"
+        return f"{self.operation}({self.func}, version {self.version}){arguments}"
+
+
+def _short(arguments: Any) -> str:
+    text = ", ".join([*map(repr, arguments[0]), *(f"{k}={v!r}" for k, v in arguments[1].items())])
+    return f"({text})" if len(text) <= 200 else f"({text[:200]}...)"
+
+
+def recorded_as(record: Promise, codec: Codec) -> Asked:
+    """What `record` was made for."""
+    if record.timer:
+        return Asked(str(_content(record, codec).get("fact", "ctx.sleep")))
+    if record.tags.get("resonate:external") == "true":
+        return Asked("ctx.promise")
+    content = _content(record, codec)
+    func, version = content.get("func"), content.get("version")
+    if record.tags.get("resonate:scope") == "local":
+        return Asked("ctx.run", func, version)
+    operation = "ctx.detached" if DETACHED_TAG in record.tags else "ctx.rpc"
+    return Asked(operation, func, version, (content.get("args") or [], content.get("kwargs") or {}))
+
+
+def _content(record: Promise, codec: Codec) -> dict[str, Any]:
+    """What was recorded with a call; nothing, if somebody else has recorded something else under its id."""
+    try:
+        param = codec.decode(record.param)
+    except DecodeError:
+        return {}
+    return param if isinstance(param, dict) else {}
+
+
+@define(kw_only=True, eq=False)
+class Opening(ABC):
+    """One durable call that is about to be made.
+
+    Attributes:
+        frame: whose code makes it.
+        place: where in that code.
+        param: what is recorded with it.
+        type: what its value is decoded as.
+        timeout_ms: how long it may take from its start, or None.
+        id: the id of its promise.
+        recorded: its record, if it is history.
+    """
+
+    frame: Frame
+    place: Place
+    param: Value
+    type: Any = Any
+    timeout_ms: int | None = None
+    id: str = field(init=False)
+    recorded: Promise | None = field(init=False)
+    _lane_tags: Mapping[str, str] = field(init=False)
+    _scopes: tuple[DurableScope, ...] = field(init=False)
+
+    def __attrs_post_init__(self) -> None:
+        segment, self._lane_tags = self.place.resolve(self._id_of, self._same_call)
+        self.frame.names.claim(segment)
+        self.id = self._id_of(segment)
+        self._scopes = durable_scopes(self.frame)
+        self.recorded = self.frame.execution.recorded(self.id)
+        if self.recorded is not None:
+            fix_instants(self._scopes, self.recorded)
+            self.frame.asked()
+
+    @property
+    def execution(self) -> Execution:
+        return self.frame.execution
+
+    @property
+    def unfinished(self) -> bool:
+        """Whether it is on record, and has no outcome."""
+        return self.recorded is not None and self.recorded.pending
+
+    @property
+    def replayed(self) -> bool:
+        """Whether it has an outcome on record already."""
+        return self.recorded is not None and not self.recorded.pending
+
+    def preview(self) -> Node:
+        """What the recorded call is, for someone who only looks at it."""
+        assert self.recorded is not None
+        return self._node(self.recorded)
+
+    async def open(self) -> Node:
+        """Find or make the record of the call, and make the call a child of its frame."""
+        await self.begin()
+        request = self._request()
+        record = self.recorded or await self._create(request)
+        await self._check(record, request)
+        node = self._node(await self.execution.fresh(record))
+        self._adopt(node)
+        if self.replayed:
+            await self._replay_refusal(node)
+        return node
+
+    async def begin(self) -> None:
+        """Wait until the call may begin: one that has no outcome yet has to, and ends if it is cancelled meanwhile."""
+        try:
+            await self.execution.gate()
+            if not self.replayed:
+                await self._check_in_time()
+                await before_wait(self.frame)
+        except get_cancelled_exc_class():
+            if not self.execution.interrupted():
+                await self.open_cancelled()
+            raise
+
+    async def open_cancelled(self) -> Node:
+        """Put on record that the call was cancelled before it began, and make it a child of its frame."""
+        reason = evolve(reason_for(self.frame), started=False)
+        with CancelScope(shield=True):
+            request = self._request()
+            record = await self.create(request)
+            await self._check(record, request)
+            node = self._node(record)
+            self._adopt(node)
+            if record.pending:
+                await node.forgo(reason)
+            self.frame.mark_seen(node)
+        return node
+
+    async def _check_in_time(self) -> None:
+        """Refuse a call of a function whose promise is settled: it could be neither recorded nor waited for."""
+        if self.frame.settled_early:
+            # One that is being cancelled, and does not shield the call, ends like at any other.
+            await checkpoint_if_cancelled()
+            msg = (
+                f"a durable call ({self.id!r}) was made after the promise of {self.frame.function.name!r} "
+                f"({self.frame.id!r}) had been settled, by its deadline or from outside; what has to be done in that "
+                f"case belongs into its caller, whose promise is still pending"
+            )
+            raise TooLate(msg)
+
+    async def _create(self, request: PromiseCreate) -> Promise:
+        try:
+            return await self.create(request)
+        except get_cancelled_exc_class():
+            if not self.execution.interrupted() and not self.frame.settled_early:
+                await self.open_cancelled()
+            raise
+
+    async def _replay_refusal(self, node: Node) -> None:
+        """The first time, the call was not even begun: the code that makes it was cancelled there."""
+        reason = reason_of(node.record, self.execution.codec) if node.record.state is PromiseState.CANCELED else None
+        if reason is not None and not reason.started:
+            await deliver(self.frame, node)
+
+    def _request(self) -> PromiseCreate:
+        return PromiseCreate(
+            id=self.id, timeout_at=self._timeout_at(), param=self.param, tags=self._tags(self._kind_tags())
+        )
+
+    def _timeout_at(self) -> int:
+        """Its own deadline if it has one, but never after that of anything around it."""
+        limit = min([self.frame.instant, *(scope.instant for scope in self._scopes)])
+        return limit if self.timeout_ms is None else min(self.execution.now() + self.timeout_ms, limit)
+
+    def _tags(self, own: Mapping[str, str]) -> dict[str, str]:
+        execution, parent = self.execution, self.frame.id
+        tags = {**own, **self._lane_tags, "resonate:origin": execution.origin}
+        if self._scopes:
+            tags[SCOPES_TAG] = encode_instants(self._scopes)
+        if self.id.startswith(f"{parent}."):
+            return {**tags, "resonate:parent": parent}
+        branch = tags["resonate:branch"]
+        base = branch if self.id.startswith(f"{branch}.") else execution.origin
+        return {**tags, "resonate:parent": base, PARENT_TAG: parent}
+
+    async def _check(self, record: Promise, request: PromiseCreate) -> None:
+        if record.param == request.param and record.tags == request.tags:
+            return
+        codec = self.execution.codec
+        recorded = recorded_as(record, codec)
+        asked = recorded_as(
+            Promise(id=record.id, timeout_at=0, created_at=0, param=self.param, tags=request.tags), codec
+        )
+        if recorded != asked:
+            await self.execution.halt(NonDeterminismError(record.id, str(recorded), str(asked), self.execution.id))
+
+    def _adopt(self, node: Node) -> None:
+        self.frame.adopt(node)
+
+    def _same_call(self, record: Promise) -> bool:
+        """Whether `record` is one of such a call, for all that is known before its place is."""
+        return record.param == self.param
+
+    @abstractmethod
+    def _id_of(self, segment: str) -> str:
+        """The id that it has with this segment."""
+
+    @abstractmethod
+    def _kind_tags(self) -> dict[str, str]:
+        """What its promise is tagged with, lineage aside."""
+
+    @abstractmethod
+    async def create(self, request: PromiseCreate) -> Promise:
+        """Create its promise."""
+
+    @abstractmethod
+    def _node(self, record: Promise) -> Node:
+        """The child that it becomes."""
+
+
+@define(kw_only=True, eq=False)
+class LocalOpening(Opening):
+    """A call that runs in this execution."""
+
+    function: Function
+    args: tuple[Any, ...]
+    kwargs: Mapping[str, Any]
+    retry: RetryPolicy | None
+
+    def _id_of(self, segment: str) -> str:
+        return child_id(self.frame.id, segment, base=self.execution.id)
+
+    def _kind_tags(self) -> dict[str, str]:
+        return {"resonate:branch": self.execution.id, "resonate:scope": "local"}
+
+    async def create(self, request: PromiseCreate) -> Promise:
+        return await self.execution.create_local(request)
+
+    def _node(self, record: Promise) -> Frame:
+        return Frame(
+            execution=self.execution,
+            record=record,
+            replayed=self.replayed,
+            type=self.type,
+            parent=self.frame,
+            function=self.function,
+            args=self.args,
+            kwargs=self.kwargs,
+            retry=self.retry,
+            info=make_info(self.execution, record, parent=self.frame.id, function=self.function),
+        )
+
+
+@define(kw_only=True, eq=False)
+class _ExternalOpening(Opening):
+    """A call whose promise is settled elsewhere."""
+
+    def _id_of(self, segment: str) -> str:
+        return child_id(self.frame.id, segment, base=self.execution.origin)
+
+    def _node(self, record: Promise) -> External:
+        return External(
+            execution=self.execution, caller=self.frame, record=record, replayed=self.replayed, type=self.type
+        )
+
+    def _global_tags(self, target: str) -> dict[str, str]:
+        return {"resonate:branch": self.id, "resonate:scope": "global", "resonate:target": target}
+
+
+@define(kw_only=True, eq=False)
+class RemoteOpening(_ExternalOpening):
+    """A call that any worker of the target runs, as an execution of its own."""
+
+    target: str
+
+    def _kind_tags(self) -> dict[str, str]:
+        return self._global_tags(self.target)
+
+    async def create(self, request: PromiseCreate) -> Promise:
+        return await self.execution.create_remote(request)
+
+    def _node(self, record: Promise) -> External:
+        node = _ExternalOpening._node(self, record)
+        node.has_descendants = True
+        return node
+
+    async def open(self) -> Node:
+        node = await Opening.open(self)
+        cancelled = self.replayed and node.record.state is PromiseState.CANCELED
+        if cancelled and self.execution.history.has_pending_below(self.id):
+            # The process that cancelled it died before it had ended what was below.
+            await self.execution.end_elsewhere(self.id)
+        return node
+
+
+@define(kw_only=True, eq=False)
+class SleepOpening(_ExternalOpening):
+    """A timer. Its due instant is recorded, so that a restart does not extend it."""
+
+    duration_ms: int
+
+    def _request(self) -> PromiseCreate:
+        due = self.execution.now() + self.duration_ms
+        request = Opening._request(self)
+        return evolve(request, param=self.execution.codec.encode({"due": due}), timeout_at=min(due, request.timeout_at))
+
+    def _kind_tags(self) -> dict[str, str]:
+        return {**self._global_tags(self.execution.nowhere), "resonate:timer": "true"}
+
+    async def create(self, request: PromiseCreate) -> Promise:
+        return await self.execution.create_timer(request)
+
+    def _same_call(self, record: Promise) -> bool:
+        return recorded_as(record, self.execution.codec) == Asked("ctx.sleep")
+
+    def _node(self, record: Promise) -> External:
+        node = _ExternalOpening._node(self, record)
+        due = _content(record, self.execution.codec).get("due")
+        node.due = due if isinstance(due, int) else record.timeout_at
+        return node
+
+
+@define(kw_only=True, eq=False)
+class PromiseOpening(_ExternalOpening):
+    """A promise that somebody outside settles."""
+
+    def _kind_tags(self) -> dict[str, str]:
+        return {**self._global_tags(self.execution.nowhere), "resonate:external": "true"}
+
+    async def create(self, request: PromiseCreate) -> Promise:
+        return await self.execution.create_timer(request)
+
+
+@define(kw_only=True, eq=False)
+class DetachedOpening(Opening):
+    """A call that does not end with this one. It is no child, and nobody waits for it."""
+
+    target: str
+
+    def _id_of(self, segment: str) -> str:
+        return detached_id(self.execution.origin, self.frame.id, segment)
+
+    def _kind_tags(self) -> dict[str, str]:
+        return {
+            "resonate:branch": self.id,
+            "resonate:scope": "global",
+            "resonate:target": self.target,
+            DETACHED_TAG: "true",
+        }
+
+    def _timeout_at(self) -> int:
+        return self.execution.now() + (ONE_YEAR_MS if self.timeout_ms is None else self.timeout_ms)
+
+    async def create(self, request: PromiseCreate) -> Promise:
+        return await self.execution.create_remote(request)
+
+    def _node(self, record: Promise) -> External:
+        return External(execution=self.execution, caller=self.frame, record=record, replayed=False)
+
+    def _adopt(self, node: Node) -> None:
+        pass
+
+
+@define(kw_only=True, eq=False)
+class FactOpening(Opening):
+    """Something that is chosen once and for all: recorded, and settled, with one request.
+
+    The param is the choice. Whoever creates the promise first has chosen; everybody else gets that.
+    """
+
+    @classmethod
+    def plan(cls, frame: Frame, place: Place, fact: str) -> FactOpening:
+        """A choice that may have been made already: see `recorded`."""
+        return cls(frame=frame, place=place, param=frame.execution.codec.encode({"fact": fact}))
+
+    async def choose(self, value: object = None) -> Any:
+        """The choice on record. If there is none yet it is `value`, from now on."""
+        codec = self.execution.codec
+        if self.recorded is None:
+            self.param = codec.encode({**codec.decode(self.param), "value": value})
+        node = await self.open()
+        return _content(node.record, codec).get("value")
+
+    def _id_of(self, segment: str) -> str:
+        return child_id(self.frame.id, segment, base=self.execution.id)
+
+    def _same_call(self, record: Promise) -> bool:
+        codec = self.execution.codec
+        return recorded_as(record, codec).operation == str(codec.decode(self.param)["fact"])
+
+    def _timeout_at(self) -> int:
+        # In the past for certain, by the server's clock: it is born resolved.
+        return self.frame.record.created_at
+
+    def _kind_tags(self) -> dict[str, str]:
+        return {"resonate:branch": self.execution.id, "resonate:scope": "local", "resonate:timer": "true"}
+
+    async def create(self, request: PromiseCreate) -> Promise:
+        return await self.execution.create_local(request)
+
+    def _node(self, record: Promise) -> External:
+        return External(execution=self.execution, caller=self.frame, record=record, replayed=True)
+
+    def _adopt(self, node: Node) -> None:
+        pass
+
+
+def make_info(execution: Execution, record: Promise, *, parent: str | None, function: Function) -> Info:
+    """What a function that runs here may know about itself."""
+    return Info(
+        id=record.id,
+        parent_id=parent,
+        origin_id=execution.origin,
+        branch_id=execution.id,
+        func_name=function.name,
+        timeout_at=from_ms(record.timeout_at),
+        tags=dict(record.tags),
+        dependencies=execution.worker.dependencies,
+    )

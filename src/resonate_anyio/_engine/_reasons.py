@@ -1,0 +1,71 @@
+"""Why a call was cancelled: what is recorded with it, so that a replay does to the code what was done the first time.
+
+A cancellation has a place in the code: an await inside of some scope was interrupted. What a replay has to do at that
+await depends on whose scope it was (semantics 3, 4 and 5).
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final
+
+from attrs import frozen
+
+from .._errors import DecodeError
+from .._protocol import Promise, Value
+
+if TYPE_CHECKING:
+    from .._codec import Codec
+
+SCOPE: Final = "scope"
+PARENT: Final = "parent"
+GROUP: Final = "group"
+DEADLINE: Final = "deadline"
+CHOICE: Final = "choice"
+OUTSIDE: Final = "outside"
+
+
+@frozen
+class Reason:
+    """Why this SDK has cancelled a call.
+
+    Attributes:
+        by: `scope`: a scope of the user's around the await was cancelled. `parent`: the function that made the call
+            ended, or was ended. `group`: a task group around the await failed or was cancelled. `deadline`: a durable
+            scope around the await expired. `choice`: another call was the first of several. `outside`: somebody
+            cancelled it by its id.
+        depth: for a group or a deadline, how many others are around it: a replay finds it by that.
+        instant: for a deadline, when it expired.
+        started: whether the call had begun when it was cancelled.
+    """
+
+    by: str
+    depth: int | None = None
+    instant: int | None = None
+    started: bool = True
+
+    def encode(self, codec: Codec) -> Value:
+        """As it is recorded."""
+        fields: dict[str, object] = {"by": self.by}
+        if self.depth is not None:
+            fields["depth"] = self.depth
+        if self.instant is not None:
+            fields["instant"] = self.instant
+        if not self.started:
+            fields["started"] = False
+        return codec.encode(fields)
+
+
+def reason_of(record: Promise, codec: Codec) -> Reason | None:
+    """Why `record` was cancelled, if this SDK did it. Whoever else cancels records what he likes."""
+    try:
+        value = codec.decode(record.value)
+    except DecodeError:
+        return None
+    if not isinstance(value, dict) or not isinstance(by := value.get("by"), str):
+        return None
+    return Reason(by, _int(value, "depth"), _int(value, "instant"), value.get("started") is not False)
+
+
+def _int(fields: dict[str, Any], name: str) -> int | None:
+    found = fields.get(name)
+    return found if isinstance(found, int) else None

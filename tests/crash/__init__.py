@@ -1,0 +1,1 @@
+"""Crashes at every point: a corpus of workflows, each killed before and after every request that it makes."""

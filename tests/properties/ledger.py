@@ -1,0 +1,145 @@
+"""A store that is watched: after every commit the call graph in it has to be sound.
+
+What must hold at every instant that anybody can observe: when a function's promise has settled, nothing below it is
+pending. Two exceptions, judged once all is quiet, because their rule is to settle from the top down (semantics 8): what
+somebody outside has cancelled, and the executions below a remote call that was cancelled.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Final, TypeVar
+
+from attrs import define, field
+
+from resonate_anyio._codec import Codec
+from resonate_anyio._engine._reasons import reason_of
+from resonate_anyio._graph import DETACHED_TAG, parent_of
+from resonate_anyio._protocol import Outcome, Promise, PromiseState, PutPromise, PutTask, Step, Task, TaskState, View
+from resonate_anyio.abc import Clock, Store
+from resonate_anyio.stores import MemoryStore
+
+T = TypeVar("T")
+
+CODEC: Final = Codec()
+
+_FINISHED: Final = {PromiseState.RESOLVED, PromiseState.REJECTED}
+
+
+@define(eq=False)
+class Ledger(Store):
+    """A memory store, and what has been seen in it.
+
+    Attributes:
+        promises: every promise as it is now.
+        tasks: every task as it is now.
+        faults: what was unsound, in words, in the order in which it was seen.
+        on_create: is called with each new promise.
+        on_commit: is called after each commit that changed a promise.
+    """
+
+    clock: Clock
+    promises: dict[str, Promise] = field(factory=dict, init=False)
+    tasks: dict[str, Task] = field(factory=dict, init=False)
+    faults: list[str] = field(factory=list, init=False)
+    on_create: Callable[[Promise], None] = field(default=lambda _: None, init=False)
+    on_commit: Callable[[], None] = field(default=lambda: None, init=False)
+    _inner: MemoryStore = field(factory=MemoryStore, init=False)
+    _children: dict[str, list[str]] = field(factory=dict, init=False)
+    _pending: set[str] = field(factory=set, init=False)
+
+    def open(self) -> None:
+        self._inner.open()
+
+    def close(self) -> None:
+        self._inner.close()
+
+    def read(self, query: Callable[[View], T]) -> T:
+        return self._inner.read(query)
+
+    def transact(self, steps: Sequence[Step]) -> list[Outcome]:
+        outcomes = self._inner.transact(steps)
+        before = {promise.id: self.promises.get(promise.id) for promise in self._take(outcomes)}
+        for id in before:
+            self._check(self.promises[id])
+        for id, old in before.items():
+            if old is None:
+                self.on_create(self.promises[id])
+        if before:
+            self.on_commit()
+        return outcomes
+
+    def _take(self, outcomes: Sequence[Outcome]) -> Iterator[Promise]:
+        for change in (change for outcome in outcomes for change in outcome.changes):
+            match change:
+                case PutPromise(promise):
+                    yield promise
+                    self._put(promise)
+                case PutTask(task):
+                    self.tasks[task.id] = task
+                case _:
+                    pass
+
+    def _put(self, promise: Promise) -> None:
+        old = self.promises.get(promise.id)
+        if old is None:
+            self._children.setdefault(self.parent(promise), []).append(promise.id)
+        elif not old.pending:
+            self.faults.append(f"{promise.id} was {old.state} and became {promise.state}")
+        self.promises[promise.id] = promise
+        (self._pending.add if promise.pending else self._pending.discard)(promise.id)
+
+    # What must hold
+
+    def _check(self, promise: Promise) -> None:
+        if self._excused(promise.id):
+            return
+        now = self.clock()
+        if promise.pending and not promise.expired(now):
+            parent = self.promises.get(self.parent(promise))
+            if parent is not None and not parent.pending:
+                self.faults.append(f"{promise.id} was created below {parent.id}, which was {parent.state}")
+        if not promise.pending:
+            pending = [id for id in self._children.get(promise.id, ()) if self._is_pending(id, now)]
+            self.faults += [f"{id} was pending when {promise.id} became {promise.state}" for id in pending]
+
+    def _is_pending(self, id: str, now: int) -> bool:
+        promise = self.promises[id]
+        return promise.pending and not promise.expired(now)
+
+    def _excused(self, id: str) -> bool:
+        """Whether a settlement from the top down has reached `id`, or something above it."""
+        above = self.promises.get(id)
+        while above is not None:
+            if above.state is PromiseState.CANCELED and (above.branch == above.id or reason_of(above, CODEC) is None):
+                return True
+            above = self.promises.get(self.parent(above))
+        return False
+
+    @staticmethod
+    def parent(promise: Promise) -> str:
+        """The call that it belongs to: none for a root, and none for what is detached."""
+        parent = parent_of(promise)
+        return "" if parent == promise.id or DETACHED_TAG in promise.tags else parent
+
+    # What can be asked
+
+    @property
+    def quiet(self) -> bool:
+        """Whether there is something, and nothing of it is pending."""
+        return bool(self.promises) and not self._pending
+
+    @property
+    def pending(self) -> list[str]:
+        """What is pending."""
+        return sorted(self._pending)
+
+    def unfinished_tasks(self) -> list[str]:
+        """The tasks that somebody may still work on, each with its state."""
+        return sorted(
+            f"{task.id}: {task.state}" for task in self.tasks.values() if task.state is not TaskState.FULFILLED
+        )
+
+    def finished(self, id: str) -> bool:
+        """Whether `id` has an outcome that its own function gave."""
+        return id in self.promises and self.promises[id].state in _FINISHED

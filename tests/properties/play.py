@@ -1,0 +1,165 @@
+"""Runs one example in virtual time: a plan, and what goes wrong meanwhile. Tells what came of it."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+import anyio
+from anyio import Event, create_task_group
+from attrs import define, field, frozen
+
+from resonate_anyio import Resonate
+from resonate_anyio._protocol import Promise
+from resonate_anyio.networks import LocalNetwork
+from resonate_anyio.testing import VirtualClock, run_virtual
+
+from ..engine.harness import Unreachable
+from .chaos import Chaos, ChaoticNetwork, Failure, Mishap, Point, Script
+from .graphs import ROOT, UNIT, WHOLE_LIFE, Plan
+from .interpreter import FUNCTIONS, flow
+from .ledger import CODEC, Ledger
+from .outside import Outside
+
+_CALM: Final = Script()
+
+_LEASE: Final = 100 * UNIT
+"""Nobody dies without being noticed here, and each renewal costs a sweep: leases are long."""
+
+_AGAIN: Final = 5.0
+"""Seconds after which whoever starts the root tries again."""
+
+_QUIET: Final = 600.0
+"""Seconds in which what is still under way at the end has to end as well."""
+
+
+@frozen
+class Story:
+    """What came of one example.
+
+    Attributes:
+        outcomes: of every promise, by id.
+        faults: what must not have happened, in words.
+        requests: everything that was asked for, or would have been after a crash, in order.
+        messages: everything that was told, in order.
+        happened: what went wrong on purpose.
+        lasted: the virtual seconds it took.
+    """
+
+    outcomes: Mapping[str, Any]
+    faults: Sequence[str]
+    requests: Sequence[Point]
+    messages: Sequence[Point]
+    happened: Sequence[str]
+    lasted: float
+
+    def script(self, *, failures: Sequence[Failure] = (), mishaps: Sequence[Mishap] = ()) -> Script:
+        """These troubles, in a run of the same plan."""
+        return Script(failures, mishaps, self.requests, self.messages)
+
+
+def play(plan: Plan, backend: str, script: Script = _CALM) -> Story:
+    """Run an example and tell what came of it."""
+    return run_virtual(_play, plan, Chaos.of(script), backend=backend)
+
+
+async def _play(plan: Plan, chaos: Chaos) -> Story:
+    # What goes wrong is told in the log, at length; here it is meant to.
+    logging.getLogger("resonate_anyio").setLevel(logging.CRITICAL)
+    clock = VirtualClock()
+    ledger = Ledger(clock)
+    drama = _Drama(plan, chaos, clock, ledger, Outside(plan, ledger))
+    await drama.run()
+    return drama.story()
+
+
+@define(eq=False)
+class _Drama:
+    _plan: Plan
+    _chaos: Chaos
+    _clock: VirtualClock
+    _ledger: Ledger
+    _outside: Outside
+    _quiet: Event = field(factory=Event, init=False)
+    _faults: list[str] = field(factory=list, init=False)
+
+    async def run(self) -> None:
+        self._ledger.on_create = self._outside.notice
+        self._ledger.on_commit = self._look
+        async with create_task_group() as tasks:
+            tasks.start_soon(self._outside.act)
+            with anyio.move_on_after(3 * WHOLE_LIFE) as scope:
+                while not self._quiet.is_set():
+                    await self._live()
+            if scope.cancelled_caught:
+                self._faults.append(f"these do not end: {', '.join(self._ledger.pending)}")
+            tasks.cancel_scope.cancel()
+
+    def _look(self) -> None:
+        if self._ledger.quiet:
+            self._quiet.set()
+
+    async def _live(self) -> None:
+        network = ChaoticNetwork(LocalNetwork(self._ledger, clock=self._clock), self._chaos, self._chaos.lifetime())
+        resonate = Resonate(network=network, pid="p", grace=0, ttl=_LEASE).with_dependency(self._outside)
+        for function in FUNCTIONS:
+            resonate.register(function)
+        async with resonate, create_task_group() as tasks:
+            tasks.start_soon(self._start, resonate, network)
+            tasks.start_soon(self._end_with, network, tasks.cancel_scope)
+            with self._outside.living(resonate):
+                await self._quiet.wait()
+                await anyio.sleep(_QUIET)
+            tasks.cancel_scope.cancel()
+        if network.died.is_set():
+            await anyio.sleep(network.downtime)
+
+    @staticmethod
+    async def _end_with(network: ChaoticNetwork, scope: anyio.CancelScope) -> None:
+        await network.died.wait()
+        scope.cancel()
+
+    async def _start(self, resonate: Resonate, network: ChaoticNetwork) -> None:
+        while ROOT not in self._ledger.promises and not network.died.is_set():
+            try:
+                await resonate.run(ROOT, flow, self._plan.flow).timeout(WHOLE_LIFE).spawn()
+            except Unreachable:
+                await anyio.sleep(_AGAIN)
+
+    def story(self) -> Story:
+        ledger = self._ledger
+        unfinished = [f"the task {task} at the end" for task in ledger.unfinished_tasks()]
+        pending = [f"{id} is pending at the end" for id in ledger.pending]
+        return Story(
+            outcomes={id: outcome(promise) for id, promise in sorted(ledger.promises.items())},
+            faults=[*ledger.faults, *self._outside.faults, *self._faults, *pending, *unfinished],
+            requests=sorted(set(self._chaos.requests) | set(_recoveries(ledger))),
+            messages=sorted(self._chaos.messages),
+            happened=self._chaos.happened,
+            lasted=anyio.current_time(),
+        )
+
+
+def outcome(promise: Promise) -> Any:
+    """How a promise ended, without what differs from run to run."""
+    return promise.state.value, _lasting(CODEC.decode(promise.value))
+
+
+def _lasting(value: Any) -> Any:
+    match value:
+        case dict():
+            # The arguments of a timeout have its instant, which what went wrong before may have put off.
+            dropped = {"stack", "args"} if value.get("name") == "DurableTimeoutError" else {"stack"}
+            return {key: _lasting(inner) for key, inner in value.items() if key not in dropped}
+        case list():
+            return [_lasting(inner) for inner in value]
+        case _:
+            return value
+
+
+def _recoveries(ledger: Ledger) -> list[Point]:
+    """What only a process asks for that takes up what another has left."""
+    roots = [id for id in ledger.tasks if not {"resonate:timer", "resonate:external"} & ledger.promises[id].tags.keys()]
+    kinds = ("task.acquire", "task.get", "task.release")
+    return [(kind, id) for id in roots for kind in kinds] + [("promise.search", f"{id}.") for id in roots]

@@ -1,0 +1,146 @@
+"""Random plans, and what goes wrong with them.
+
+What is not generated, because its outcome is not determined when a process dies:
+
+- Plain scopes (`anyio.fail_after`, `asyncio.timeout`): their time begins anew in every replay.
+- Races against a step whose time begins anew after a crash (`Leaf(work=None)`), or between two events of one instant:
+  whatever runs beside something else begins with a wait of a length of its own.
+- Synchronous steps: virtual time does not pass in threads.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Final, TypeVar
+
+from hypothesis import strategies as st
+
+from .chaos import Effect, Failure, Mishap, Trick
+from .graphs import MOST_WAITS, Call, Detached, External, Fail, Flow, Leaf, Plan, Sleep, Spawn, Startable, Step, Try
+
+T = TypeVar("T")
+
+_DEEPEST: Final = 4
+_STATES: Final = ("resolved", "resolved", "resolved", "rejected", "rejected_canceled")
+
+
+@st.composite
+def plans(draw: st.DrawFn) -> Plan:
+    """Any plan."""
+    return _Author(draw).plan()
+
+
+def failures(most: int) -> st.SearchStrategy[list[Failure]]:
+    """What goes wrong, `most` times at most."""
+    one = st.builds(
+        Failure,
+        at=st.integers(0, 199),
+        nth=st.sampled_from((0, 0, 0, 1, 2)),
+        effect=st.sampled_from(Effect),
+        downtime=st.sampled_from((0, 1, 40, 300)),
+        again=st.sampled_from(((), (), (), (0,), (1, 2), (3,), (5, 8), (0, 0, 13))),
+    )
+    return st.lists(one, min_size=1, max_size=most)
+
+
+def mishaps(most: int) -> st.SearchStrategy[list[Mishap]]:
+    """What goes wrong with messages, `most` times at most."""
+    one = st.builds(
+        Mishap,
+        at=st.integers(0, 99),
+        nth=st.sampled_from((0, 0, 0, 1)),
+        trick=st.sampled_from(Trick),
+        # From under way to out of date: the copy of a message may arrive days after it has become untrue.
+        delay=st.sampled_from((1, 20, 300)),
+    )
+    return st.lists(one, min_size=1, max_size=most)
+
+
+class _Author:
+    """Draws one plan. It gives out each exponent once."""
+
+    def __init__(self, draw: st.DrawFn) -> None:
+        self._draw: Callable[[st.SearchStrategy[Any]], Any] = draw
+        self._exponents = list(range(MOST_WAITS))
+
+    def plan(self) -> Plan:
+        flow = self._flow(0)
+        return Plan(flow=flow, cancelled=self._seldom_exponent())
+
+    def _exponent(self) -> int:
+        return self._exponents.pop(self._draw(st.integers(0, len(self._exponents) - 1)))
+
+    def _seldom_exponent(self) -> int | None:
+        return self._exponent() if self._exponents and self._chance(8) else None
+
+    def _chance(self, of: int) -> bool:
+        """One in `of`; what shrinks is not."""
+        return bool(self._draw(st.integers(0, of - 1)) == of - 1)
+
+    def _choose(self, *options: T) -> T:
+        return self._draw(st.sampled_from(options))  # type: ignore[no-any-return]
+
+    def _flow(self, depth: int, first: tuple[Step, ...] = ()) -> Flow:
+        length = self._draw(st.integers(1 - len(first), 3) if depth else st.integers(2, 6))
+        return Flow((*first, *(self._step(depth) for _ in range(length))))
+
+    def _step(self, depth: int) -> Step:
+        kinds: list[Callable[[int], Step]] = [self._quick]
+        if self._exponents:
+            kinds += [self._leaf, self._sleep, self._external]
+        if self._exponents and depth < _DEEPEST:
+            kinds += [self._spawn, self._spawn, self._spawn, self._spawn, self._detached]
+        if depth < _DEEPEST:
+            kinds += [self._try, self._try, self._call]
+        return self._choose(*kinds)(depth)  # type: ignore[no-any-return]
+
+    def _quick(self, _: int) -> Leaf | Fail:
+        return Fail() if self._chance(6) else Leaf(failures=self._failures())
+
+    def _failures(self) -> int | None:
+        return self._choose(0, 0, 0, 0, 0, 1, 2, None)
+
+    def _leaf(self, _: int) -> Leaf:
+        return Leaf(
+            work=self._exponent(),
+            failures=self._failures(),
+            timeout=self._seldom_exponent(),
+            cancelled=self._seldom_exponent(),
+        )
+
+    def _sleep(self, _: int) -> Sleep:
+        return Sleep(length=self._exponent())
+
+    def _external(self, _: int) -> External:
+        wait = self._exponent()
+        # One that nobody settles has a deadline of its own: nothing waits to the end of the root's life.
+        if self._chance(6):
+            return External(settled=None, timeout=wait)
+        return External(settled=wait, state=self._choose(*_STATES), timeout=self._seldom_exponent())
+
+    def _call(self, depth: int) -> Call:
+        return self._call_of(self._flow(depth + 1))
+
+    def _call_of(self, flow: Flow) -> Call:
+        return Call(
+            how=self._choose("run", "rpc"),
+            flow=flow,
+            timeout=self._seldom_exponent(),
+            cancelled=self._seldom_exponent(),
+        )
+
+    def _led_call(self, depth: int) -> Call:
+        first = self._choose(self._sleep, self._leaf)(depth)
+        return self._call_of(self._flow(depth + 1, (first,)))
+
+    def _detached(self, depth: int) -> Detached:
+        return Detached(flow=self._flow(depth + 1))
+
+    def _try(self, depth: int) -> Try:
+        return Try(flow=self._flow(depth + 1))
+
+    def _spawn(self, depth: int) -> Spawn:
+        kinds: list[Callable[[int], Startable]] = [self._leaf, self._sleep, self._external]
+        if depth < _DEEPEST:
+            kinds += [self._led_call, self._led_call]
+        return Spawn(call=self._choose(*kinds)(depth), awaited=not self._chance(3))
