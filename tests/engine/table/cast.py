@@ -72,9 +72,10 @@ def process(network: Network, diary: Diary, *functions: Callable[..., Any]) -> P
 async def endings(resonate: Resonate) -> dict[str, str]:
     """How every promise stands: its state and, if it was cancelled, by whom according to the record.
 
-    Those that wake parked executions are the engine's own.
+    Those that wake parked executions are the engine's own. Rows may be past their deadline and still say pending.
     """
-    return {record.id: _ending(record) async for record in resonate.promises.search() if "~wake" not in record.id}
+    ids = [record.id async for record in resonate.promises.search() if "~wake" not in record.id]
+    return {id: _ending(await resonate.promises.get(id)) for id in ids}
 
 
 def _ending(record: Any) -> str:
