@@ -720,7 +720,7 @@ async def test_lost_messages_are_asked_for(network: LocalNetwork, monkeypatch: p
         with anyio.fail_after(31):
             assert "value" == await handle
 
-        await resonate.promises.create("p", timedelta(days=1))
+        await resonate.promises.create("p", worker.connection.now() + 86_400_000)
         waiter = await resonate.get("p")
 
         async def resolve() -> None:

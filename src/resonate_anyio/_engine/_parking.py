@@ -245,9 +245,7 @@ class Parking:
     def _park(self) -> None:
         execution = self._execution
         self._move(Phase.PARKED)
-        logger.debug(
-            "execution.parked id=%s version=%d awaited=%d", execution.id, execution.version, len(self._awaited)
-        )
+        logger.debug("execution.parked id=%s version=%d", execution.id, execution.version)
         execution.worker.upkeep.parked(execution)
         if self._wanted:
             self.want()
