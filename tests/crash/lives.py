@@ -12,8 +12,7 @@ from typing import Any, Final, TypeAlias
 import anyio
 from attrs import define, field, frozen
 
-from resonate_anyio import Info, Resonate
-from resonate_anyio._codec._converter import make_converter
+from resonate_anyio import Info, Resonate, make_converter
 from resonate_anyio._protocol import Request, Response
 from resonate_anyio.abc import Clock, Store
 from resonate_anyio.networks import LocalNetwork
