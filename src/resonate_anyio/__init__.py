@@ -49,6 +49,7 @@ from ._errors import (
     ResonateError as ResonateError,
     StoreError as StoreError,
     StoreInUse as StoreInUse,
+    TooLate as TooLate,
     UsageError as UsageError,
     WrongWorld as WrongWorld,
 )
@@ -90,6 +91,7 @@ __all__ = (
     "Schedules",
     "StoreError",
     "StoreInUse",
+    "TooLate",
     "UsageError",
     "WrongWorld",
     "durable",

@@ -6,6 +6,7 @@
     * AlreadyRegistered
     * InvalidFunction
     * WrongWorld
+    * TooLate
     * BuilderUsed
     * NotRunning
     * DuplicateId
@@ -29,7 +30,8 @@ Errors that a durable function raised come back as the type they were (see `Appl
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, final
+import re
+from typing import TYPE_CHECKING, Final, final
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -86,6 +88,11 @@ class InvalidFunction(UsageError):
 @final
 class WrongWorld(UsageError):
     """An ephemeral-world call was made inside a durable function, or a `Context` was used outside its own function."""
+
+
+@final
+class TooLate(UsageError):
+    """A function made a durable call although its own promise had been settled: nothing could be recorded any more."""
 
 
 @final
@@ -192,6 +199,13 @@ class DurableCancelledError(DurableError):
         return f"{self.id!r} was cancelled: {reasons.get(self.by or '', 'from outside')}"
 
 
+_OF_A_PLAIN_TASK: Final = re.compile(r"t[pq]\d+(-\d+)*$")
+_PLAIN_TASK_HINT: Final = (
+    ". The call was made by a task of a plain task group or nursery, and tasks that begin with the same call may be "
+    "taken for each other: start them with start_soon of ctx.task_group(), or name their calls with .named()"
+)
+
+
 @final
 class NonDeterminismError(ResonateError):
     """A replay asked for something else than what is recorded under the same id.
@@ -218,6 +232,7 @@ class NonDeterminismError(ResonateError):
             f"{self.requested}. The execution is halted and nothing is lost: bring the function back in line with "
             f"its history (decisions taken from clocks, random numbers or I/O belong into ctx.run), then call "
             f"await resonate.resume({self.task!r})"
+            f"{_PLAIN_TASK_HINT if _OF_A_PLAIN_TASK.search(self.id) else ''}"
         )
 
 

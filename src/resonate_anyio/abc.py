@@ -6,6 +6,7 @@ knows these contracts only, never an implementation.
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from contextlib import AbstractAsyncContextManager
@@ -95,6 +96,10 @@ class Connection(ABC):
     #: How often, in seconds, to look whether the server's clock and the event loop's have parted (a suspended computer,
     #: a clock that was set). `math.inf`: never.
     clock_check: float = 60.0
+
+    #: How often, in seconds, what is waited for is asked for again, because messages can be lost on this network.
+    #: `math.inf`: never, none is.
+    recheck: float = math.inf
 
     @abstractmethod
     def now(self) -> int:

@@ -146,12 +146,12 @@ async def job(ctx: Context) -> str:
     """Something of everything: a step, another execution, a sleep, a promise."""
     first = await ctx.run(step).spawn()
     second = await ctx.rpc(nap).spawn()
-    await ctx.sleep(60)
+    await ctx.sleep(30)
     return f"{await first}, {await second}"
 
 
 async def nap(ctx: Context) -> str:
-    await ctx.sleep(60)
+    await ctx.sleep(30)
     return "rested"
 
 
@@ -188,7 +188,7 @@ async def test_a_host_that_is_cancelled(make: Make, host: Host) -> None:
         } == {promise.id: promise.state async for promise in other.promises.search()}
         async with resonate:
             assert "done, rested" == await (await resonate.get("a"))
-            assert 60 == pytest.approx(anyio.current_time() - begun, abs=0.1)
+            assert 30 == pytest.approx(anyio.current_time() - begun, abs=0.1)
 
 
 @all_hosts
@@ -210,7 +210,7 @@ async def test_a_host_that_is_cancelled_while_its_block_ends(make: Make, host: H
     async with resonate:
         assert "resolved" == (await resonate.promises.get("a.step-1")).state
         assert "done, rested" == await (await resonate.get("a"))
-    assert 60 == pytest.approx(anyio.current_time() - begun, abs=0.1)
+    assert 30 == pytest.approx(anyio.current_time() - begun, abs=0.1)
 
 
 async def test_a_host_that_is_cancelled_before_it_starts(make: Make) -> None:
@@ -256,7 +256,7 @@ async def test_a_caller_that_is_cancelled(make: Make, host: Host) -> None:
         assert 10 == pytest.approx(anyio.current_time() - begun, abs=0.1)
         assert not await handle.done()
         assert "rested" == await handle
-        assert 60 == pytest.approx(anyio.current_time() - begun, abs=0.1)
+        assert 30 == pytest.approx(anyio.current_time() - begun, abs=0.1)
     assert ["rested", "rested"] == results
 
 
@@ -354,7 +354,7 @@ async def test_blocks_in_blocks(make: Make) -> None:
                 await inner.run("a", nap)
         assert scope.cancelled_caught
         assert "rested" == await (await outer.get("a"))
-    assert 60 == pytest.approx(anyio.current_time() - begun, abs=0.1)
+    assert 30 == pytest.approx(anyio.current_time() - begun, abs=0.1)
 
 
 async def test_blocks_in_blocks_that_fail(make: Make) -> None:
@@ -387,4 +387,4 @@ async def test_the_one_that_came_first_goes(make: Make) -> None:
             await anyio.sleep(5)
             scope.cancel()
             assert "rested" == await handle
-            assert 60 == pytest.approx(anyio.current_time() - begun, abs=0.1)
+            assert 30 == pytest.approx(anyio.current_time() - begun, abs=0.1)

@@ -136,6 +136,9 @@ def test_the_token_comes_from_the_argument_or_the_environment(
         ttl=60,
         grace=10,
         threads=1,
+        hot_for=60,
+        hot_limit=1,
+        parked_limit=1,
         token=argument,
         prefix=None,
         environ=environ,
@@ -155,6 +158,11 @@ def test_the_token_comes_from_the_argument_or_the_environment(
         ({"threads": 0}, "threads"),
         ({"threads": True}, "True"),
         ({"threads": 1.5}, "1.5"),
+        ({"hot_for": -1}, "-1"),
+        ({"hot_for": "60"}, "'60'"),
+        ({"hot_limit": -1}, "hot_limit"),
+        ({"hot_limit": 1.5}, "1.5"),
+        ({"parked_limit": True}, "parked_limit"),
         ({"group": "a b"}, "group"),
         ({"group": "a/b"}, "'a/b'"),
         ({"pid": "é"}, "pid"),
@@ -170,8 +178,8 @@ def test_unusable_settings_are_refused_by_name(settings: dict[str, Any], hint: s
 
 
 def test_durations_may_be_timedeltas() -> None:
-    """Ttl and grace are seconds or a timedelta."""
-    Resonate.local(ttl=timedelta(minutes=5), grace=timedelta(0))
+    """Ttl, grace and hot_for are seconds or a timedelta."""
+    Resonate.local(ttl=timedelta(minutes=5), grace=timedelta(0), hot_for=timedelta(minutes=1))
 
 
 def test_a_client_says_who_it_is() -> None:

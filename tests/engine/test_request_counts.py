@@ -108,23 +108,40 @@ async def test_remote_child_that_was_recorded(network: LocalNetwork) -> None:
 
 
 async def test_sleep(resonate: Resonate, wire: Wire) -> None:
-    """A sleep costs two requests (the timer, its listener), however long it is."""
+    """A sleep costs two requests (the timer, its listener) while hot, and after half a second one for the root."""
 
     async def workflow(ctx: Context) -> None:
-        await ctx.sleep(3600)
+        await ctx.sleep(59)
 
     resonate.register(workflow)
     async with resonate:
         await resonate.run("w", workflow)
-        assert ["task.create", "task.create", "promise.register_listener", "task.fulfill"] == wire.kinds
+        listener = "promise.register_listener"
+        assert ["task.create", "task.create", listener, listener, "task.fulfill"] == wire.kinds
 
 
-async def test_waiting_costs_nothing(resonate: Resonate, wire: Wire) -> None:
+async def test_long_sleep(resonate: Resonate, wire: Wire) -> None:
+    """One that is parked costs four more: the wake promise and the suspend, the wake's end and the acquire."""
+
+    async def workflow(ctx: Context) -> None:
+        await ctx.sleep(599)
+
+    resonate.register(workflow)
+    async with resonate:
+        await resonate.run("w", workflow)
+        listener = "promise.register_listener"
+        hot = ["task.create", "task.create", listener, listener]
+        parked = ["task.create", "task.suspend", "promise.settle", "task.acquire"]
+        assert [*hot, *parked, "task.fulfill"] == wire.kinds
+
+
+async def test_waiting_hot_costs_nothing(wire: Wire) -> None:
     """In process nothing is polled: an hour of waiting makes no request."""
 
     async def workflow(ctx: Context) -> None:
         await ctx.promise()
 
+    resonate = Resonate(network=wire, hot_for=7200)
     resonate.register(workflow)
     async with resonate:
         handle = await resonate.run("w", workflow).spawn()
@@ -140,7 +157,7 @@ async def test_handle_of_what_runs_here(resonate: Resonate, wire: Wire) -> None:
     """A handle's result is taken from the local execution, not from a message."""
 
     async def workflow(ctx: Context) -> None:
-        await anyio.sleep(10)
+        await anyio.sleep(0.4)
 
     resonate.register(workflow)
     async with resonate:

@@ -33,7 +33,17 @@ from ._checks import check_id
 from ._handle import Handle
 from ._promises import Promises
 from ._schedules import ScheduleCall, Schedules
-from ._settings import DEFAULT_GRACE, DEFAULT_THREADS, DEFAULT_TTL, LocalSettings, resolve, resolve_network
+from ._settings import (
+    DEFAULT_GRACE,
+    DEFAULT_HOT_FOR,
+    DEFAULT_HOT_LIMIT,
+    DEFAULT_PARKED_LIMIT,
+    DEFAULT_THREADS,
+    DEFAULT_TTL,
+    LocalSettings,
+    resolve,
+    resolve_network,
+)
 from ._worlds import check_world
 
 if TYPE_CHECKING:
@@ -78,6 +88,9 @@ class Resonate:
         converter: Converter | None = None,
         grace: float | timedelta = DEFAULT_GRACE,
         threads: int = DEFAULT_THREADS,
+        hot_for: float | timedelta = DEFAULT_HOT_FOR,
+        hot_limit: int = DEFAULT_HOT_LIMIT,
+        parked_limit: int = DEFAULT_PARKED_LIMIT,
     ) -> None:
         """Take settings; nothing is opened yet.
 
@@ -96,6 +109,14 @@ class Resonate:
             converter: a cattrs converter whose hooks say how your own types are recorded.
             grace: how long running leaves are waited for when this is stopped, in seconds or as a `timedelta`.
             threads: how many synchronous functions may run at once.
+            hot_for: how long an execution that only waits keeps its lease, in seconds or as a `timedelta`, and a
+                second more for each local call that it has made. Then it is parked: its task is suspended on the
+                server, and its coroutines stay in memory and go on without a replay. One that is about to sleep for
+                longer is parked at once.
+            hot_limit: when more executions than this are in memory with a lease, those that have waited longest are
+                parked at once.
+            parked_limit: when more executions than this are parked, those parked longest are dropped from memory;
+                they are replayed when what they wait for has settled.
 
         Raises:
             UsageError: url, store and network contradict each other.
@@ -108,6 +129,9 @@ class Resonate:
             ttl=ttl,
             grace=grace,
             threads=threads,
+            hot_for=hot_for,
+            hot_limit=hot_limit,
+            parked_limit=parked_limit,
             token=token,
             prefix=prefix,
             environ=os.environ,
@@ -223,6 +247,7 @@ class Resonate:
             threads=Threads(CapacityLimiter(settings.threads)),
             ttl_ms=settings.ttl_ms,
             grace=settings.grace,
+            limits=settings.limits,
             make_context=Context,
         )
 
@@ -236,7 +261,8 @@ class Resonate:
     async def serve(self) -> None:
         """Keep a worker going until it is stopped: by `stop()`, by being cancelled, or by SIGINT or SIGTERM.
 
-        Nothing else in this package installs signal handlers.
+        A second signal gives running leaves no more grace, and lets go of what has ended although other code does not
+        end. A third one is the interpreter's own. Nothing else in this package installs signal handlers.
         """
         check_world("resonate.serve()", None)
         worker = self._worker()
@@ -439,6 +465,7 @@ class Resonate:
 
 async def _stop_on_signal(worker: Worker) -> None:
     with anyio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
-        async for _ in signals:
-            break
-    await worker.stop()
+        await anext(signals)
+        worker.begin_to_stop()
+        await anext(signals)
+        worker.hurry()

@@ -11,6 +11,7 @@ from attrs import field, frozen
 from cattrs import Converter
 
 from .._engine._targets import any_of
+from .._engine._upkeep import Limits
 from .._errors import InvalidArgument, UsageError
 from .._graph import check_prefix
 from .._time import seconds, to_ms
@@ -23,6 +24,9 @@ DEFAULT_PORT: Final = "8001"
 DEFAULT_TTL: Final = 60.0
 DEFAULT_GRACE: Final = 10.0
 DEFAULT_THREADS: Final = 40
+DEFAULT_HOT_FOR: Final = 60.0
+DEFAULT_HOT_LIMIT: Final = 1000
+DEFAULT_PARKED_LIMIT: Final = 10_000
 
 
 class LocalSettings(TypedDict, total=False):
@@ -35,6 +39,9 @@ class LocalSettings(TypedDict, total=False):
     converter: Converter | None
     grace: float | timedelta
     threads: int
+    hot_for: float | timedelta
+    hot_limit: int
+    parked_limit: int
 
 
 @frozen(kw_only=True)
@@ -46,6 +53,7 @@ class Settings:
     ttl_ms: int
     grace: float
     threads: int
+    limits: Limits
     prefix: str
     network: Network
     token: str | None = field(default=None, repr=False)
@@ -104,6 +112,9 @@ def resolve(  # noqa: PLR0913 - one for each setting, all by name
     ttl: float | timedelta,
     grace: float | timedelta,
     threads: int,
+    hot_for: float | timedelta,
+    hot_limit: int,
+    parked_limit: int,
     token: str | None,
     prefix: str | None,
     environ: Mapping[str, str],
@@ -116,19 +127,26 @@ def resolve(  # noqa: PLR0913 - one for each setting, all by name
     if to_ms(ttl) == 0:
         msg = "ttl is the length of a lease; it must be more than 0 seconds"
         raise InvalidArgument(msg)
-    if isinstance(threads, bool) or not isinstance(threads, int) or threads < 1:
-        msg = f"threads is how many synchronous functions may run at once, at least 1, not {threads!r}"
-        raise InvalidArgument(msg)
+    _check_number("threads", "how many synchronous functions may run at once", threads, least=1)
+    _check_number("hot_limit", "how many executions that wait are kept leased", hot_limit, least=0)
+    _check_number("parked_limit", "how many parked executions are kept in memory", parked_limit, least=0)
     return Settings(
         group=_address_part("group", group or DEFAULT_GROUP),
         pid=_address_part("pid", pid or token_hex(8)),
         ttl_ms=to_ms(ttl),
         grace=seconds(grace),
         threads=threads,
+        limits=Limits(hot_for=seconds(hot_for), hot_limit=hot_limit, parked_limit=parked_limit),
         prefix=check_prefix(environ.get("RESONATE_PREFIX", "") if prefix is None else prefix),
         network=network,
         token=token or environ.get("RESONATE_TOKEN") or None,
     )
+
+
+def _check_number(name: str, what: str, value: int, *, least: int) -> None:
+    if isinstance(value, bool) or not isinstance(value, int) or value < least:
+        msg = f"{name} is {what}, at least {least}, not {value!r}"
+        raise InvalidArgument(msg)
 
 
 def _address_part(what: str, value: str) -> str:

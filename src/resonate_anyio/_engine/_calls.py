@@ -116,7 +116,7 @@ class Call(Builder[T]):
         node = await self._open(opening)
         if isinstance(node, Frame) and node.pending:
             self._frame.start(node)
-        return DurableFuture(self._frame, Started(opening, node))
+        return DurableFuture(self._frame, Started(opening, node=node))
 
     async def _run(self) -> T:
         opening = self._plan()

@@ -93,12 +93,10 @@ class _Race:
 
     async def _open(self, started: Started, refused: list[Exception]) -> None:
         try:
-            with self.frame.opening():
-                node = await started.opening.open()
+            node = await started.open()
         except Exception as exc:  # noqa: BLE001 - whatever it is, it belongs to whoever makes the call
             refused.append(exc)
             return
-        started.opened(node)
         if isinstance(node, Frame) and node.pending:
             self.frame.start(node)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
+from contextvars import Context, copy_context
 from typing import TypeVar, cast
 
 from anyio import CancelScope, Event
@@ -22,11 +23,12 @@ class Crew:
     """
 
     _group: TaskGroup
+    _context: Context = field(factory=copy_context, init=False)
     _busy: int = field(default=0, init=False)
     _changed: Event = field(factory=Event, init=False)
 
     def spawn(self, func: Callable[..., Awaitable[None]], *args: object, name: str) -> None:
-        """Run `func` in a task of its own."""
+        """Run `func` in a task of its own, with the context variables of whoever calls."""
         self._busy += 1
         self._group.start_soon(self._run, func, args, name=name)
 
@@ -38,6 +40,13 @@ class Crew:
         if errand.error is not None:
             raise errand.error
         return cast("T", errand.result)
+
+    def help(self, func: Callable[..., Awaitable[None]], *args: object, name: str) -> None:
+        """Run `func` in a task of its own, with the context variables of the host: it works for nobody in particular.
+
+        A task that code of the user's happens to cause must not be taken for one of the user's.
+        """
+        self._context.copy().run(self.spawn, func, *args, name=name)
 
     def finish(self, func: Callable[[], Awaitable[None]], *, name: str) -> None:
         """Run the last task, which waits for the others and is not waited for by `dismissed`."""

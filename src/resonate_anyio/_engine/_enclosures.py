@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Final
 from anyio import CancelScope, Event, current_time
 from attrs import define, field
 
-from ._cancellation import current_task
+from ._backend import current_task
 from ._reasons import PARENT, SCOPE, Reason
 
 if TYPE_CHECKING:

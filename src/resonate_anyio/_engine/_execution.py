@@ -1,9 +1,10 @@
-"""`Execution`: a root promise whose task this worker holds, with everything that runs locally below it.
+"""`Execution`: a root promise whose task this worker has taken, with everything that runs locally below it.
 
-An execution is hot (its coroutines are in memory and its task is leased) or not here at all. It is put away by
-*dropping* it: the reason is written down, its scope is cancelled, every durable wait is woken and every durable call
-from then on raises the backend's own cancellation. Nothing is sent for it any more and what its code still returns or
-raises is ignored, so that dropping looks like a crash to everybody else: whoever acquires the task next replays it.
+An execution is hot (its coroutines are in memory and its task is leased), parked (in memory only, see `_parking`) or
+not here at all. It is put away by *dropping* it: the reason is written down, its scope is cancelled, every durable wait
+is woken and every durable call from then on raises the backend's own cancellation. Nothing is sent for it any more and
+what its code still returns or raises is ignored, so that dropping looks like a crash to everybody else: whoever
+acquires the task next replays it.
 """
 
 from __future__ import annotations
@@ -13,12 +14,13 @@ from contextlib import contextmanager
 from enum import Enum
 from typing import TYPE_CHECKING, Protocol
 
-from anyio import CancelScope, Event, move_on_after
+from anyio import CancelScope, Event, current_effective_deadline, current_time, move_on_after
 from attrs import define, field
 
 from .._errors import NonDeterminismError, ResonateError
 from .._graph import SEPARATOR, History, origin_of
 from .._protocol import (
+    EMPTY,
     Promise,
     PromiseCreate,
     PromiseGet,
@@ -26,26 +28,26 @@ from .._protocol import (
     PromiseState,
     Request,
     Response,
-    TaskCreate,
     TaskFence,
     TaskFulfill,
     Value,
 )
-from ._cancellation import raise_cancelled
+from ._backend import Task, current_task, joins, raise_cancelled
 from ._reasons import OUTSIDE, Reason
-from ._requests import refusal
+from ._requests import refusal, timer_task
 from ._targets import any_of, nowhere
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, KeysView, ValuesView
     from typing import NoReturn
 
     from .._codec import Codec
+    from ._backend import Census
     from ._context import Context
     from ._frame import Frame
     from ._leaf import Threads
-    from ._nodes import Node
-    from ._waiting import Listener
+    from ._nodes import External
+    from ._parking import Parking
     from ._worker import Worker
 
 _ANSWERS = frozenset({200, 300, 404, 409})
@@ -53,8 +55,6 @@ _REFUSALS = frozenset({400, 422})  # these speak of the request; all others, of 
 
 logger = logging.getLogger("resonate_anyio")
 
-_TIMER_HOLDER = "timer"  # the pid that holds the tasks of timers and external promises (distribution 3)
-_TIMER_LEASE_MARGIN_MS = 3_600_000
 _LARGE_BRANCH = 10_000  # 3.5 MB and a third of a second of a real server, at each recovery
 _FENCED_BRANCH_LIMIT = 100  # above it, a fenced create costs more bytes than the orphan that it may prevent
 
@@ -63,11 +63,11 @@ class Drop(Enum):
     """Why an execution was put away."""
 
     UNLOADED = "unloaded"
-    """The worker stops; the task is released and runs on elsewhere, or here after the next start."""
+    """The worker stops, or has too many in memory: the task runs on elsewhere, or here when it is sent for."""
     SETTLED = "settled"
     """Its promise was settled from outside."""
     LOST = "lost"
-    """Another worker holds the task."""
+    """Another worker holds the task, or may."""
     HALTED = "halted"
     """A replay asked for something else than what is recorded."""
     CRASHED = "crashed"
@@ -75,14 +75,29 @@ class Drop(Enum):
 
 
 class Deadline(Protocol):
-    """Something that ends at an instant."""
+    """An instant at which something in an execution ends."""
 
     @property
     def instant(self) -> int:
-        """The instant, in milliseconds of the server's time."""
+        """The instant, in the server's milliseconds."""
 
     def map_deadline(self) -> None:
-        """Map the instant to the loop's clock."""
+        """Map it to the loop's clock, which may have parted from the server's."""
+
+
+@define(eq=False)
+class Wait:
+    """A task that waits in the engine.
+
+    Attributes:
+        task: the task.
+        event: what it waits for.
+        patient: nothing but this event ends the wait, as far as can be seen.
+    """
+
+    task: Task
+    event: Event
+    patient: bool
 
 
 @define(eq=False, kw_only=True)
@@ -97,6 +112,9 @@ class Execution:
         dropped: why it was put away, or None.
         error: what went wrong, if that is why.
         ended: set once no code of it runs any more and, if it was halted, that is on record.
+        parking: how its task is suspended, and taken back.
+        task: the task that it begins with.
+        stirred_at: when, by the loop's clock, it last began to wait.
         pinned: how many outcomes of unfinished frames a replay could not give back at once, since they came from a
             scope that is not on record: while there are any, it is not unloaded for economy.
     """
@@ -112,21 +130,32 @@ class Execution:
     ended: Event = field(factory=Event, init=False)
     local_records: int = 0
     pinned: int = 0
+    parking: Parking = field(init=False)
+    task: Task = field(default=None, init=False)
+    stirred_at: float = field(factory=current_time, init=False)
     _deadlines: set[Deadline] = field(factory=set, init=False)
     _frames: set[Frame] = field(factory=set, init=False)
+    _left: Event = field(factory=Event, init=False)
     _scope: CancelScope = field(factory=lambda: CancelScope(shield=True), init=False)
     _running_leaves: int = field(default=0, init=False)
-    _waits: dict[object, Event] = field(factory=dict, init=False)
-    _subscriptions: dict[str, Listener] = field(factory=dict, init=False)
+    _waits: set[Wait] = field(factory=set, init=False)
+    _subscriptions: dict[str, External] = field(factory=dict, init=False)
+    _fulfilling: bool = field(default=False, init=False)
 
     async def run(self) -> None:
         """Run the root function to its end, or until the execution is dropped."""
+        self.task = current_task()
         try:
             with self._scope:
                 await self.root.run()
+            # Code in tasks of the user's own, which no scope of ours is around, has been cancelled one by one.
+            while self._frames:
+                self._left = Event()
+                await self._left.wait()
         finally:
-            for id, listener in self._subscriptions.items():
-                self.worker.waiting.unsubscribe(id, listener)
+            self.worker.waiting.unsubscribe(self.id, self.root_settled)
+            for node in self._subscriptions.values():
+                self.worker.waiting.unsubscribe(node.id, node.settle)
 
     # What frames need from around them
 
@@ -164,7 +193,7 @@ class Execution:
 
     @contextmanager
     def leaf_running(self) -> Iterator[None]:
-        """Counts a running leaf: while one runs, shutdown gives grace."""
+        """Counts a running leaf: while one runs, shutdown gives grace, and the execution stays hot."""
         self._running_leaves += 1
         try:
             yield
@@ -181,6 +210,7 @@ class Execution:
                 yield
         finally:
             self._frames.remove(frame)
+            self._left.set()
 
     @contextmanager
     def deadline(self, deadline: Deadline) -> Iterator[None]:
@@ -205,9 +235,49 @@ class Execution:
 
     def end_call(self, id: str) -> None:
         """Cancel the local call `id` if it is running here: its promise was settled from outside."""
-        for frame in self._frames:
+        for frame in list(self._frames):
             if frame.id == id and frame is not self.root:
                 frame.request_cancel(Reason(OUTSIDE))
+
+    # What is waited for
+
+    @property
+    def awaited(self) -> KeysView[str]:
+        """The ids of what is waited for and settles elsewhere."""
+        return self._subscriptions.keys()
+
+    @property
+    def externals(self) -> ValuesView[External]:
+        """What is waited for and settles elsewhere."""
+        return self._subscriptions.values()
+
+    @property
+    def next_deadline(self) -> int:
+        """The earliest instant, in the server's milliseconds, at which a deadline of running code passes."""
+        return min(deadline.instant for deadline in self._deadlines)
+
+    def blocked(self, census: Census) -> bool:
+        """Whether no code of it can go on before something happens outside of it. In doubt it can."""
+        if self.busy or not self._subscriptions or self.dropped is not None:
+            return False
+        patient = {wait.task for wait in self._waits if wait.patient and not wait.event.is_set()}
+        return all(task in patient or joins(task) for task in census.tasks_of(self, self.task))
+
+    async def recheck(self) -> None:
+        """Ask for what is waited for, because a message that told of it may be lost."""
+        for id in list(self._subscriptions):
+            await self.worker.recheck(id)
+
+    def root_settled(self, record: Promise) -> None:
+        """Somebody else has settled the root. What runs below it ends, and nothing is written under it any more."""
+        if self._fulfilling or self.dropped is not None or not self.root.pending:
+            return
+        if record.state is PromiseState.TIMEDOUT and self.parking.hot:
+            self.root.expire()
+            return
+        self.root.settle(record)
+        self.drop(Drop.SETTLED)
+        self.worker.sweeps.begin(self.id)
 
     # Putting away
 
@@ -218,8 +288,10 @@ class Execution:
         self.dropped = reason
         self.error = error
         self._scope.cancel()
-        for event in self._waits.values():
-            event.set()
+        for frame in self._frames:
+            frame.put_away()
+        for wait in self._waits:
+            wait.event.set()
 
     async def halt(self, error: NonDeterminismError) -> NoReturn:
         """Stop here and let nobody run it until it is resumed; the promise stays pending."""
@@ -232,20 +304,33 @@ class Execution:
             await raise_cancelled()
 
     async def gate(self) -> None:
-        """Let a durable call start, unless the execution is being put away: then it never does."""
-        await self.check()
+        """Let a durable call start when the execution is hot, unless it is being put away: then it never does."""
+        await self.until_hot()
         if self.worker.draining:
-            await self.wait(Event())
+            await self._wait(Event(), patient=False)
+
+    async def until_hot(self) -> None:
+        """Wait until what happens here may be recorded; ask for that to be soon."""
+        await self.check()
+        while not self.parking.hot:
+            self.parking.want()
+            await self._wait(self.parking.moved, patient=False)
 
     async def wait(self, event: Event) -> None:
         """Wait for `event`; a shield of the user's does not hold this when the execution is dropped."""
         await self.check()
-        ticket = object()
-        self._waits[ticket] = event
+        self.stirred_at = current_time()
+        self.worker.upkeep.stirred()
+        await self._wait(event, patient=current_effective_deadline() >= self.worker.own_deadline())
+        await self.until_hot()
+
+    async def _wait(self, event: Event, *, patient: bool) -> None:
+        wait = Wait(current_task(), event, patient)
+        self._waits.add(wait)
         try:
             await event.wait()
         finally:
-            del self._waits[ticket]
+            self._waits.discard(wait)
         await self.check()
 
     # Requests
@@ -263,7 +348,7 @@ class Execution:
         Raises:
             RequestError: the request was refused as it is, and would be on a replay.
         """
-        await (self.check() if settling else self.gate())
+        await (self.until_hot() if settling else self.gate())
         try:
             response = await self.worker.connection.request(request)
         except Exception as exc:  # noqa: BLE001 - whatever a network raises, it is no outcome of a call
@@ -311,11 +396,9 @@ class Execution:
     async def create_timer(self, request: PromiseCreate) -> Promise:
         """Record a promise whose deadline must fire although no one may be there to look.
 
-        Servers arm the deadline of a promise that has a task. The task is born acquired by nobody in particular, for
-        longer than the deadline, so that no message is ever sent for it (distribution 3).
+        Its task is held by nobody in particular; see `timer_task`.
         """
-        ttl = max(request.timeout_at - self.now(), 0) + _TIMER_LEASE_MARGIN_MS
-        response = await self.request(TaskCreate(pid=_TIMER_HOLDER, ttl=ttl, action=request), taken=422)
+        response = await self.request(timer_task(request, self.now()), taken=422)
         if response.status in {409, 422}:
             response = await self.request(PromiseGet(id=request.id))
         assert response.promise is not None
@@ -348,6 +431,10 @@ class Execution:
 
     async def fulfill(self, state: PromiseState, value: Value) -> Promise:
         """Record the end of the root, and give back what is on record then."""
+        for id in self.parking.wakes:
+            await self.settle(id, PromiseState.RESOLVED, EMPTY)
+        # From here on the answer says who has settled it, and not a message.
+        self._fulfilling = True
         action = PromiseSettle(id=self.id, state=state, value=value)
         response = await self.request(TaskFulfill(id=self.id, version=self.version, action=action), settling=True)
         if response.status == 200:
@@ -359,10 +446,10 @@ class Execution:
         assert response.promise is not None
         return response.promise
 
-    async def listen(self, node: Node) -> None:
+    async def listen(self, node: External) -> None:
         """Hear of the settling of a promise that is not run here."""
         self.worker.waiting.subscribe(node.id, node.settle)
-        self._subscriptions[node.id] = node.settle
+        self._subscriptions[node.id] = node
         try:
             record = await self.worker.register_listener(node.id, self)
         except BaseException:
@@ -370,8 +457,10 @@ class Execution:
             raise
         if not record.pending:
             node.settle(record)
+        elif node.due is not None:
+            self.worker.upkeep.falls_asleep(self, record.timeout_at)
 
-    def unlisten(self, node: Node) -> None:
+    def unlisten(self, node: External) -> None:
         """Hear of it no more."""
         if self._subscriptions.pop(node.id, None) is not None:
             self.worker.waiting.unsubscribe(node.id, node.settle)
@@ -380,7 +469,7 @@ class Execution:
         """End what still runs or waits below a remote call that was cancelled."""
         try:
             with CancelScope(shield=True):
-                await self.worker.end(id)
+                await self.worker.sweeps.end(id)
         except ResonateError as exc:
             self.drop(Drop.CRASHED, exc)
         await self.check()

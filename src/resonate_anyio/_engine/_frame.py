@@ -24,7 +24,7 @@ from attrs import define, evolve, field
 from .._errors import ApplicationError, EncodeError, UsageError, WrongWorld
 from .._graph import Names
 from .._protocol import Promise, PromiseState, Value
-from ._cancellation import Owed, current_task, is_requested, raise_cancelled
+from ._backend import Owed, current_task, is_requested, raise_cancelled
 from ._enclosures import Enclosure, enclosing, reason_for
 from ._execution import Drop
 from ._functions import Kind
@@ -32,7 +32,7 @@ from ._lanes import Lane, current_frame, current_lane, lane_of
 from ._leaf import run_leaf
 from ._nodes import Node
 from ._outcomes import Ending, Raised, Returned, Stopped, TimedOut, raised, text_of, without_cancellations
-from ._reasons import DEADLINE, PARENT, SCOPE, Reason, reason_of
+from ._reasons import DEADLINE, OUTSIDE, PARENT, SCOPE, Reason, reason_of
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Iterator, Mapping
@@ -54,7 +54,11 @@ _MOST_NOTES: Final = 10
 
 @define(eq=False, kw_only=True)
 class Frame(Node):
-    """One run of a durable function (see the module's docstring)."""
+    """One run of a durable function (see the module's docstring).
+
+    Attributes:
+        expired: the instants of its durable scopes that have ended their blocks: what ended with them is no failure.
+    """
 
     parent: Frame | None
     function: Function
@@ -68,6 +72,7 @@ class Frame(Node):
     ended: bool = field(default=False, init=False)
     names: Names = field(init=False)
     enclosures: set[Enclosure] = field(factory=set, init=False)
+    expired: set[int] = field(factory=set, init=False)
     _openings: int = field(default=0, init=False)
     _opened: Event = field(factory=Event, init=False)
     _scope: CancelScope = field(factory=CancelScope, init=False)
@@ -148,9 +153,23 @@ class Frame(Node):
         return Stopped(reason, cancellation)
 
     @property
+    def settled_early(self) -> bool:
+        """Whether its promise is settled although its code still runs: by its deadline, or from outside."""
+        outside = self._stopped_by is not None and self._stopped_by.by == OUTSIDE
+        return outside or self.instant <= self.execution.now()
+
+    @property
     def cancel_called(self) -> bool:
         """Whether its function was cancelled, by its deadline or by its caller."""
         return self._scope.cancel_called
+
+    def expire(self) -> None:
+        """Its deadline has passed at the server, whatever the loop's clock says."""
+        self._scope.cancel()
+
+    def put_away(self) -> None:
+        """Nothing that its code does is recorded any more: end it, in whatever task it runs."""
+        self._scope.cancel()
 
     @property
     def instant(self) -> int:
@@ -330,7 +349,9 @@ class Frame(Node):
         return Raised(ExceptionGroup(msg, [error for _, error in unseen]))
 
     def _unseen(self, child: Node) -> Exception | None:
-        return None if child.pending or child.seen or self._cancelled_here(child) else child.failure()
+        if child.pending or child.seen or self._cancelled_here(child) or child.expired_at in self.expired:
+            return None
+        return child.failure()
 
     def _cancelled_here(self, child: Node) -> bool:
         record = child.record

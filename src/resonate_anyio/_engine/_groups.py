@@ -55,37 +55,36 @@ class _Member:
 
 @define(eq=False)
 class _Slots:
-    """How many members may run at once, and those who wait for their turn, in order."""
+    """How many members may run at once, and those who wait for their turn, in the order in which they were started."""
 
     _execution: Execution
     _free: int
     _queue: deque[Event] = field(factory=deque, init=False)
 
-    @asynccontextmanager
-    async def one(self) -> AsyncIterator[None]:
+    def reserve(self) -> Event:
+        """A turn that is set once it has come. Whoever has reserved one has to use it, with `hold`."""
+        turn = Event()
         if self._free > 0:
             self._free -= 1
+            turn.set()
         else:
-            await self._wait()
+            self._queue.append(turn)
+        return turn
+
+    @asynccontextmanager
+    async def hold(self, turn: Event) -> AsyncIterator[None]:
+        """Wait for the turn, and let the next one have it after the block."""
         try:
+            if not turn.is_set():
+                await self._execution.wait(turn)
             yield
         finally:
-            self._give()
+            self._give_up(turn)
 
-    async def _wait(self) -> None:
-        turn = Event()
-        self._queue.append(turn)
-        try:
-            await self._execution.wait(turn)
-        except BaseException:
-            if turn in self._queue:
-                self._queue.remove(turn)
-            else:
-                self._give()
-            raise
-
-    def _give(self) -> None:
-        if self._queue:
+    def _give_up(self, turn: Event) -> None:
+        if turn in self._queue:
+            self._queue.remove(turn)
+        elif self._queue:
             self._queue.popleft().set()
         else:
             self._free += 1
@@ -136,12 +135,13 @@ class DurableTaskGroup(Enclosure):
                 f"with tg.start_soon(func, *args)"
             )
             raise UsageError(msg)
-        started = Started(call.begin())
-        self._members.append(_Member(started))
-        record = started.opening.recorded
-        if record is not None and not record.pending and self._counts(started.opening.preview()):
+        started = Started(call.begin(), group=self)
+        member = _Member(started)
+        self._members.append(member)
+        if started.opening.replayed and self._counts(started.opening.preview()):
             self.condemn()
-        self._spawn(self._run_call, started, name=started.id)
+        turn = None if started.opening.replayed else self._turn()
+        self._spawn(turn, self._run_call, member, started, name=started.id)
         return DurableFuture(self.frame, started)
 
     @overload
@@ -206,7 +206,8 @@ class DurableTaskGroup(Enclosure):
         self._check_open("start_soon()")
         member = _Member()
         self._members.append(member)
-        self._spawn(self._run_plain, member, func, args, name=name or func, lane=lane_of(self.frame).open())
+        lane = lane_of(self.frame).open()
+        self._spawn(self._turn(), self._run_code, member, func, args, name=name or func, lane=lane)
 
     # Life
 
@@ -244,6 +245,7 @@ class DurableTaskGroup(Enclosure):
         finally:
             self._open = False
             self._block.close()
+        await self._forgo_rest()
         self._end(failure, cancellation)
         if cancellation is not None:
             raise cancellation
@@ -256,6 +258,17 @@ class DurableTaskGroup(Enclosure):
         if exc is None:
             return bool(await self._tasks.__aexit__(None, None, None))
         return bool(await self._tasks.__aexit__(type(exc), exc, exc.__traceback__))
+
+    async def _forgo_rest(self) -> None:
+        """End those whose turn has not come. What an earlier run has put on record must not stay pending."""
+        for member in self._members:
+            started = member.started
+            if started is None or started.node is not None or started.forgone is not None:
+                continue
+            if started.opening.unfinished:
+                await started.open_cancelled()
+            else:
+                started.forgo(DurableCancelledError(started.id, GROUP))
 
     def _end(self, failure: Exception | None, cancellation: BaseException | None) -> None:
         """Raise what has failed, unless the execution is put away."""
@@ -314,8 +327,17 @@ class DurableTaskGroup(Enclosure):
 
     # Members
 
+    def _turn(self) -> Event | None:
+        # In the order of the program's text: tasks may be started in any.
+        return None if self._slots is None else self._slots.reserve()
+
     def _spawn(
-        self, func: Callable[..., Coroutine[Any, Any, None]], *args: Any, name: object, lane: Lane | None = None
+        self,
+        turn: Event | None,
+        func: Callable[..., Coroutine[Any, Any, None]],
+        *args: Any,
+        name: object,
+        lane: Lane | None = None,
     ) -> None:
         tasks = self._tasks
         assert tasks is not None
@@ -324,35 +346,28 @@ class DurableTaskGroup(Enclosure):
         context.run(enclosing.set, self._stack)
         if lane is not None:
             context.run(current_lane.set, lane)
-        context.run(lambda: tasks.start_soon(func, *args, name=name))
+        context.run(lambda: tasks.start_soon(self._run, turn, func, args, name=name))
 
-    async def _run_call(self, started: Started) -> None:
-        try:
-            if started.opening.replayed or self._slots is None:
-                await self._make_call(started)
-            else:
-                async with self._slots.one():
-                    await self._make_call(started)
-        except get_cancelled_exc_class():
-            if started.node is None:
-                await self._forgo(started)
-            raise
-
-    async def _forgo(self, started: Started) -> None:
-        """Its turn has not come. What an earlier run has put on record must not stay pending."""
-        if started.opening.unfinished and not self.frame.execution.interrupted():
-            started.opened(await started.opening.open_cancelled())
+    async def _run(
+        self, turn: Event | None, func: Callable[..., Coroutine[Any, Any, None]], args: tuple[Any, ...]
+    ) -> None:
+        if turn is None or self._slots is None:
+            await func(*args)
         else:
-            started.forgo(DurableCancelledError(started.id, GROUP))
+            async with self._slots.hold(turn):
+                await func(*args)
+
+    async def _run_call(self, member: _Member, started: Started) -> None:
+        try:
+            await self._make_call(started)
+        except Exception as exc:  # noqa: BLE001 - the call was refused: that is a failure like any other
+            member.error = exc
+            self._failed(history=False)
 
     async def _make_call(self, started: Started) -> None:
-        if started.node is not None:
-            # An await of it was cancelled before its turn came.
+        node = started.node or await started.open()
+        if node is None:
             return
-        with self.frame.opening():
-            node = await started.opening.open()
-        node.group = self
-        started.opened(node)
         if not isinstance(node, Frame):
             await outcome(self.frame, node)
         elif node.pending:
@@ -360,13 +375,6 @@ class DurableTaskGroup(Enclosure):
             await node.run()
         if self._counts(node):
             self._failed(history=node.replayed)
-
-    async def _run_plain(self, member: _Member, func: Callable[..., Awaitable[object]], args: tuple[Any, ...]) -> None:
-        if self._slots is None:
-            await self._run_code(member, func, args)
-        else:
-            async with self._slots.one():
-                await self._run_code(member, func, args)
 
     async def _run_code(self, member: _Member, func: Callable[..., Awaitable[object]], args: tuple[Any, ...]) -> None:
         ending = await self.frame.outcome_of(func(*args))

@@ -18,12 +18,12 @@ from attrs import define, evolve, field, frozen
 
 from .._graph import LANE_TAG, Counter
 from .._protocol import Promise
-from ._cancellation import current_task
+from ._backend import current_task
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from ._cancellation import Owed
+    from ._backend import Owed
     from ._frame import Frame
 
 current_lane: ContextVar[Lane | None] = ContextVar("resonate_anyio.current_lane", default=None)

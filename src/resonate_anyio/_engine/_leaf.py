@@ -49,14 +49,15 @@ async def _attempt(frame: Frame, number: int) -> object:
     first = (frame.attempt(number),) if function.kind is Kind.INFO_LEAF else ()
     call = partial(function.func, *first, *frame.args, **frame.kwargs)
     if not function.is_async:
-        return await _attempt_in_thread(execution, call)
+        return await _attempt_in_thread(frame, call)
     await execution.gate()
     with execution.leaf_running():
         return await call()
 
 
-async def _attempt_in_thread(execution: Execution, call: Callable[[], Any]) -> object:
-    permit = await execution.threads.permit()
+async def _attempt_in_thread(frame: Frame, call: Callable[[], Any]) -> object:
+    execution = frame.execution
+    permit = await execution.threads.permit(frame)
     try:
         # After the permit: a worker that stops meanwhile lets nothing start.
         await execution.gate()
@@ -76,15 +77,17 @@ class Threads:
     """
 
     _limiter: CapacityLimiter
+    _running: set[Permit] = field(factory=set, init=False)
 
-    async def permit(self) -> Permit:
+    async def permit(self, leaf: Frame | None = None) -> Permit:
         """Wait until one more thread may run."""
-        permit = Permit(self)
+        permit = Permit(self, leaf)
         await self._limiter.acquire_on_behalf_of(permit)
         return permit
 
     async def run(self, call: Callable[[], Any], permit: Permit) -> object:
         """Call it in a thread and return what it returns. The permit is used up, whatever happens."""
+        self._running.add(permit)
         thread = _Thread(call, permit.release, current_token())
         try:
             return await to_thread.run_sync(thread.body, abandon_on_cancel=True, limiter=CapacityLimiter(1))
@@ -92,7 +95,13 @@ class Threads:
             thread.give_up()
             raise
 
+    def running_for(self, execution: Execution) -> list[Frame]:
+        """The leaves of an execution whose threads have not ended, whether or not anybody waits for them."""
+        leaves = [permit.leaf for permit in self._running]
+        return [leaf for leaf in leaves if leaf is not None and leaf.execution is execution]
+
     def _release(self, permit: Permit) -> None:
+        self._running.discard(permit)
         self._limiter.release_on_behalf_of(permit)
 
 
@@ -101,6 +110,7 @@ class Permit:
     """The right to run one thread."""
 
     _threads: Threads
+    leaf: Frame | None = None
 
     def release(self) -> None:
         """Give it back."""

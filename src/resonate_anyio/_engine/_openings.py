@@ -14,9 +14,10 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Final
 
 from anyio import CancelScope, get_cancelled_exc_class
+from anyio.lowlevel import checkpoint_if_cancelled
 from attrs import define, evolve, field, frozen
 
-from .._errors import DecodeError, NonDeterminismError
+from .._errors import DecodeError, NonDeterminismError, TooLate
 from .._graph import DETACHED_TAG, PARENT_TAG, child_id, detached_id
 from .._protocol import Promise, PromiseCreate, PromiseState, Value
 from .._time import from_ms
@@ -156,6 +157,7 @@ class Opening(ABC):
         try:
             await self.execution.gate()
             if not self.replayed:
+                await self._check_in_time()
                 await before_wait(self.frame)
         except get_cancelled_exc_class():
             if not self.execution.interrupted():
@@ -176,11 +178,23 @@ class Opening(ABC):
             self.frame.mark_seen(node)
         return node
 
+    async def _check_in_time(self) -> None:
+        """Refuse a call of a function whose promise is settled: it could be neither recorded nor waited for."""
+        if self.frame.settled_early:
+            # One that is being cancelled, and does not shield the call, ends like at any other.
+            await checkpoint_if_cancelled()
+            msg = (
+                f"a durable call ({self.id!r}) was made after the promise of {self.frame.function.name!r} "
+                f"({self.frame.id!r}) had been settled, by its deadline or from outside; what has to be done in that "
+                f"case belongs into its caller, whose promise is still pending"
+            )
+            raise TooLate(msg)
+
     async def _create(self, request: PromiseCreate) -> Promise:
         try:
             return await self.create(request)
         except get_cancelled_exc_class():
-            if not self.execution.interrupted():
+            if not self.execution.interrupted() and not self.frame.settled_early:
                 await self.open_cancelled()
             raise
 

@@ -7,10 +7,12 @@ from typing import Final
 
 from .._errors import NotFound, RequestError
 from .._graph import descendants_of, origin_of, shortened_below
-from .._protocol import Promise, PromiseGet, PromiseSearch, Request, Response
+from .._protocol import Promise, PromiseCreate, PromiseGet, PromiseSearch, Request, Response, TaskCreate
 from ..abc import Connection
 
 _PAGE: Final = 1000
+_TIMER_HOLDER: Final = "timer"  # the pid that holds the tasks of timers and external promises (distribution 3)
+_TIMER_LEASE_MARGIN_MS: Final = 3_600_000
 
 
 def refusal(request: Request, response: Response) -> RequestError:
@@ -30,6 +32,16 @@ def promise_of(request: Request, response: Response, id: str) -> Promise:
     if response.promise is None or response.status != 200:
         raise refusal(request, response)
     return response.promise
+
+
+def timer_task(create: PromiseCreate, now: int) -> TaskCreate:
+    """What makes a promise whose deadline fires although no one may be there to look.
+
+    Servers arm the deadline of a promise that has a task. The task is born acquired by nobody in particular, for
+    longer than the deadline, so that no message is ever sent for it (distribution 3).
+    """
+    ttl = max(create.timeout_at - now, 0) + _TIMER_LEASE_MARGIN_MS
+    return TaskCreate(pid=_TIMER_HOLDER, ttl=ttl, action=create)
 
 
 async def get_promise(connection: Connection, id: str) -> Promise:

@@ -103,6 +103,8 @@ class DurableScope(Enclosure):
         self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
     ) -> bool:
         swallowed = bool(self._block.__exit__(exc_type, exc, traceback))
+        if self.scope.cancel_called and not self._by_hand:
+            self.frame.expired.add(self.instant)
         if self._fails and self.scope.cancelled_caught and not self._by_hand:
             raise TimeoutError
         return swallowed

@@ -10,7 +10,7 @@ from attrs import define, field
 from ._awaits import deliver, outcome
 
 if TYPE_CHECKING:
-    from .._errors import DurableCancelledError
+    from ._enclosures import Enclosure
     from ._nodes import Node
     from ._openings import Opening
 
@@ -21,27 +21,55 @@ class Started:
 
     Attributes:
         node: the child that it has become, once it is on record.
+        group: the durable task group that it was started in, if any.
         forgone: what an await of it gives if it never was: its task group had ended before its turn came.
     """
 
     opening: Opening
     node: Node | None = None
-    forgone: DurableCancelledError | None = None
-    _opened: Event = field(factory=Event, init=False)
+    group: Enclosure | None = None
+    forgone: Exception | None = field(default=None, init=False)
+    _begun: bool = field(default=False, init=False)
+    _changed: Event = field(factory=Event, init=False)
 
     @property
     def id(self) -> str:
         return self.opening.id
 
+    async def open(self) -> Node | None:
+        """Put it on record, unless somebody else does that. None if that was in vain."""
+        if self._begun:
+            await self._until_opened()
+            return self.node
+        self._begun = True
+        try:
+            with self.opening.frame.opening():
+                self.opened(await self.opening.open())
+        except Exception as exc:
+            self.forgo(exc)
+            raise
+        except BaseException:
+            self._begun = False
+            raise
+        return self.node
+
+    async def open_cancelled(self) -> None:
+        """Put on record that it was cancelled before it began, if that is what has happened."""
+        if self._begun or self.opening.execution.interrupted():
+            return
+        self._begun = True
+        self.opened(await self.opening.open_cancelled())
+
     def opened(self, node: Node) -> None:
         """It is on record."""
+        node.group = self.group
         self.node = node
-        self._opened.set()
+        self._changed.set()
 
-    def forgo(self, error: DurableCancelledError) -> None:
+    def forgo(self, error: Exception) -> None:
         """It never will be."""
         self.forgone = error
-        self._opened.set()
+        self._changed.set()
 
     async def result(self) -> object:
         """Wait for its outcome, and hand it to the code that is running."""
@@ -52,21 +80,24 @@ class Started:
 
     async def settled(self) -> None:
         """Wait until it has ended somehow. Being cancelled here changes nothing about it."""
-        await self._until_opened()
+        if self.node is None and self.forgone is None:
+            await (self.open() if self.opening.replayed else self._until_opened())
         if self.node is not None:
             await self.node.wait()
 
     async def _until_opened(self) -> None:
         while self.node is None and self.forgone is None:
-            await self.opening.execution.wait(self._opened)
+            await self.opening.execution.wait(self._changed)
 
     async def _on_record(self) -> Node:
+        # One that has an outcome is not waited for, not even until a task has looked it up (semantics 3.1).
+        if self.opening.replayed and self.forgone is None:
+            await self.open()
         try:
             await self._until_opened()
         except get_cancelled_exc_class():
             # To cancel the await of a call is to cancel the call, whether its turn has come or not.
-            if self.node is None and not self.opening.execution.interrupted():
-                self.opened(await self.opening.open_cancelled())
+            await self.open_cancelled()
             raise
         if self.node is None:
             assert self.forgone is not None

@@ -58,6 +58,11 @@ class Waiting:
         if not listeners:
             self._listeners.pop(id, None)
 
+    @property
+    def ids(self) -> list[str]:
+        """What is waited for."""
+        return list(self._listeners)
+
     @contextmanager
     def inbox(self, id: str) -> Iterator[Inbox]:
         """An inbox that is subscribed to `id` while the block lasts."""

@@ -8,13 +8,14 @@ ends the block, whose exit then puts everything away in order (`stop`), and noth
 from __future__ import annotations
 
 import logging
+import math
 import random as random_module
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager, suppress
 from functools import partial
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
-from anyio import CancelScope, ClosedResourceError, EndOfStream, Event, create_task_group, current_time, move_on_after
+from anyio import CancelScope, ClosedResourceError, EndOfStream, Event, create_task_group
 from anyio.lowlevel import checkpoint
 from attrs import define, field
 
@@ -47,25 +48,26 @@ from .._protocol import (
     Value,
 )
 from ..abc import Connection, Identity, Network
-from ._cancellation import Teardown
+from ._backend import Teardown
 from ._crew import Crew
 from ._dependencies import Dependencies
 from ._execution import Drop, Execution, lineage
-from ._frame import Frame
+from ._frame import Frame, own_deadline
 from ._functions import Function, Registry, bind
 from ._leaf import Threads
 from ._leases import Leases
 from ._openings import make_info
-from ._requests import descendants, get_promise, promise_of, refusal, scan
+from ._parking import Parking, wakes_among
+from ._requests import get_promise, promise_of, refusal, scan
+from ._shutdown import Shutdown
+from ._sweeps import Sweeps
+from ._upkeep import Limits, Upkeep
 from ._waiting import Waiting
 
 if TYPE_CHECKING:
     from ._context import Context
 
 logger = logging.getLogger("resonate_anyio")
-
-_RELEASE_LIMIT: Final = 5.0
-_CLOCKS_PARTED: Final = 1.0
 
 
 @define(eq=False, kw_only=True)
@@ -75,6 +77,7 @@ class Worker:
     Attributes:
         ttl_ms: how long a lease lasts that is not renewed.
         grace: seconds that running leaves are given when the worker stops.
+        limits: how long and how many executions stay in memory while they wait.
     """
 
     identity: Identity
@@ -86,17 +89,28 @@ class Worker:
     ttl_ms: int
     grace: float
     make_context: Callable[[Frame], Context]
+    limits: Limits = field(factory=Limits)
     random: Callable[[], float] = random_module.random
     executions: dict[str, Execution] = field(factory=dict, init=False)
     waiting: Waiting = field(factory=Waiting, init=False)
     stopped: Event = field(factory=Event, init=False)
+    leases: Leases = field(init=False)
+    upkeep: Upkeep = field(init=False)
+    sweeps: Sweeps = field(init=False)
+    _shutdown: Shutdown = field(init=False)
     _crew: Crew = field(init=False)
-    _leases: Leases = field(init=False)
     _halted: dict[str, NonDeterminismError] = field(factory=dict, init=False)
-    _taking: set[str] = field(factory=set, init=False)
-    _leaf_ended: Event = field(factory=Event, init=False)
+    _taking: dict[str, int] = field(factory=dict, init=False)
     _emptied: Event = field(factory=Event, init=False)
     _teardown: Teardown | None = field(default=None, init=False)
+
+    own_deadline = staticmethod(own_deadline)
+
+    def __attrs_post_init__(self) -> None:
+        self.leases = Leases(self.connection, self.identity.holder, self.waiting)
+        self.upkeep = Upkeep(self, self.limits)
+        self.sweeps = Sweeps(self)
+        self._shutdown = Shutdown(self)
 
     # Life
 
@@ -107,10 +121,7 @@ class Worker:
         async with network.connect(identity) as connection, create_task_group() as tasks:
             worker = cls(identity=identity, connection=connection, **settings)
             worker._crew = Crew(tasks)
-            worker._leases = Leases(connection, identity.holder, worker.waiting)
-            worker._crew.spawn(worker._stand_by, name=f"resonate {identity.pid} sentinel")
-            worker._crew.spawn(worker._receive, name=f"resonate {identity.pid} messages")
-            worker._crew.spawn(worker._watch_clocks, name=f"resonate {identity.pid} clocks")
+            worker._begin()
             try:
                 yield worker
             finally:
@@ -119,58 +130,54 @@ class Worker:
                     with CancelScope(shield=True):
                         await worker.stop()
 
+    def _begin(self) -> None:
+        name = f"resonate {self.identity.pid}"
+        self.helper(self._stand_by, name=f"{name} sentinel")
+        self.helper(self._receive, name=f"{name} messages")
+        self.helper(self.upkeep.run, name=f"{name} upkeep")
+        self.helper(self.upkeep.watch_clocks, name=f"{name} clocks")
+        if self.connection.recheck < math.inf:
+            self.helper(self.upkeep.recheck, name=f"{name} recheck")
+
+    def helper(self, func: Callable[..., Awaitable[None]], *args: object, name: str) -> None:
+        """Do a work of the engine's own in a task of its own."""
+        self._crew.help(func, *args, name=name)
+
     @property
     def draining(self) -> bool:
         """Whether it is being stopped: no durable call starts any more."""
         return self.waiting.stopping
 
     async def stop(self) -> None:
-        """Put everything away, in order (semantics 9). A second call waits for the first.
+        """Put everything away, in order (see `_shutdown`). A second call waits for the first.
 
         The work is done by a task of the worker's own: whoever waits here may be interrupted, and it goes on.
         """
-        if not self.draining:
-            self.waiting.begin_to_stop()
-            self._crew.finish(self._put_away, name=f"resonate {self.identity.pid} stop")
+        self.begin_to_stop()
         with CancelScope(shield=True):
             await self.stopped.wait()
 
+    def begin_to_stop(self) -> None:
+        """Begin to put everything away, if that has not begun."""
+        if not self.draining:
+            self.waiting.begin_to_stop()
+            self._crew.finish(self._put_away, name=f"resonate {self.identity.pid} stop")
+
+    def hurry(self) -> None:
+        """Stop with no more grace, and no waiting for code that does not end before the other leases are released."""
+        self._shutdown.hurry()
+
     async def _put_away(self) -> None:
         try:
-            await self.connection.messages.aclose()
-            await self._grace()
-            unloaded = list(self.executions.values())
-            for execution in unloaded:
-                execution.drop(Drop.UNLOADED)
-            for execution in unloaded:
-                await execution.ended.wait()
-            await self._release_all(unloaded)
+            await self._shutdown.run()
             self.waiting.stop()
             self._emptied.set()
             await self._crew.dismissed()
         finally:
             self.stopped.set()
 
-    def _runs(self, id: str) -> bool:
-        return id in self.executions
-
-    async def _grace(self) -> None:
-        """Give running leaves time to end: what they have done is recorded then, and not done again."""
-        with move_on_after(self.grace):
-            while any(execution.busy for execution in self.executions.values()):
-                self._leaf_ended = Event()
-                await self._leaf_ended.wait()
-
     def leaf_ended(self) -> None:
-        self._leaf_ended.set()
-
-    async def _release_all(self, executions: list[Execution]) -> None:
-        with move_on_after(_RELEASE_LIMIT) as scope:
-            for execution in executions:
-                if execution.dropped is Drop.UNLOADED:
-                    await self._leases.release(execution.id, execution.version)
-        if scope.cancelled_caught:  # pragma: no cover - in process, releases are immediate
-            logger.warning("worker.release_timeout pid=%s", self.identity.pid)
+        self._shutdown.stir()
 
     async def _stand_by(self) -> None:
         self._teardown = Teardown()
@@ -180,19 +187,6 @@ class Worker:
     def torn_down(self) -> bool:
         """Whether the event loop is being taken down: what is cancelled now is cancelled by nobody that counts."""
         return self._teardown is not None and self._teardown.begun
-
-    async def _watch_clocks(self) -> None:
-        """Deadlines are instants of the server's; when its clock and the loop's part, they are mapped anew."""
-        offset = self._clock_offset()
-        while not self.waiting.stopping:
-            await self.waiting.pause(self.connection.clock_check)
-            if abs(self._clock_offset() - offset) > _CLOCKS_PARTED:
-                offset = self._clock_offset()
-                for execution in self.executions.values():
-                    execution.map_deadlines()
-
-    def _clock_offset(self) -> float:
-        return self.connection.now() / 1000 - current_time()
 
     # Messages
 
@@ -204,13 +198,26 @@ class Worker:
     def _handle(self, message: Message) -> None:
         match message:
             case Execute(task_id, version):
-                if task_id not in self.executions and task_id not in self._taking:
-                    self._taking.add(task_id)
-                    self._crew.spawn(self._take, task_id, version, name=f"resonate take {task_id}")
+                self.sent_for(task_id, version)
             case Unblock(promise):
                 # One that says "pending" is not what it claims to be; what it is about stays subscribed to.
                 if not promise.pending:
                     self.waiting.notify(promise)
+
+    def sent_for(self, id: str, version: int) -> None:
+        """Somebody is to acquire the task `id` at `version`."""
+        execution = self.executions.get(id)
+        if execution is not None and execution.parking.told(version):
+            return
+        if id not in self._taking:
+            self.helper(self._take, id, name=f"resonate take {id}")
+        self._taking[id] = max(version, self._taking.get(id, 0))
+
+    async def recheck(self, id: str) -> None:
+        """Ask once more for what is waited for. Whoever waits is told if it has settled."""
+        response = await self.leases.insist(RegisterListener(awaited=id, address=self.identity.unicast))
+        if response is not None and response.promise is not None and not response.promise.pending:
+            self.waiting.notify(response.promise)
 
     async def register_listener(self, id: str, execution: Execution | None = None) -> Promise:
         """Ask to be told when `id` settles. Its record tells whether it has already.
@@ -224,20 +231,29 @@ class Worker:
 
     # Tasks
 
-    async def _take(self, id: str, version: int) -> None:
+    async def _take(self, id: str) -> None:
         """Acquire a task that a message told of, and run it."""
         try:
-            request = TaskAcquire(id=id, version=version, pid=self.identity.holder, ttl=self.ttl_ms)
+            if not await self._vacated(id):
+                return
+            request = TaskAcquire(id=id, version=self._taking[id], pid=self.identity.holder, ttl=self.ttl_ms)
             response = await self.connection.request(request)
             if response.status == 200:
                 await self._accept(response)
         except Exception:
             logger.exception("task.take_failed id=%s", id)
             # What is given back is sent here again, and that message is not a double.
-            self._taking.discard(id)
-            await self._leases.look_for(id, self._runs)
+            self._taking.pop(id, None)
+            await self.leases.look_for(id, self.executions.__contains__)
         finally:
-            self._taking.discard(id)
+            self._taking.pop(id, None)
+
+    async def _vacated(self, id: str) -> bool:
+        """Wait until no code of an earlier run of `id` is here. False if that is because the worker stops."""
+        if (execution := self.executions.get(id)) is None:
+            return True
+        await execution.ended.wait()
+        return not self.draining
 
     async def _accept(self, response: Response) -> Execution | None:
         """Run the task that was acquired. One that this program cannot run is handed back, and None returned."""
@@ -246,26 +262,36 @@ class Worker:
         assert promise is not None
         if task.state is not TaskState.ACQUIRED or promise.timer:
             return None
+        if (execution := self.executions.get(task.id)) is not None:
+            return await self._rejoin(execution, task, response.preload)
         try:
             call = self.codec.decode_call(promise.param)
             function = self.registry.get(call.func, 1 if call.version is None else call.version)
             args, kwargs = bind(function, self.codec, call)
         except (NotRegistered, DecodeError, InvalidArgument) as exc:
             # Not at once: it would be sent here again immediately.
-            self._crew.spawn(self._leases.hand_back, task.id, task.version, exc, name=f"resonate decline {task.id}")
+            self.helper(self.leases.hand_back, task.id, task.version, exc, name=f"resonate decline {task.id}")
             return None
-        history = await self._history(task, response.preload)
+        remote = await self._remote_history(task)
         if self.draining:
-            await self._leases.release(task.id, task.version)
+            await self.leases.release(task.id, task.version)
             return None
-        return self._start(task, promise, function, tuple(args), kwargs, history)
+        execution = self._start(task, promise, function, tuple(args), kwargs, History.of(response.preload, remote))
+        execution.parking.wakes = wakes_among(task.id, remote)
+        return execution
 
-    async def _history(self, task: TaskRecord, preload: tuple[Promise, ...]) -> History:
+    async def _rejoin(self, execution: Execution, task: TaskRecord, preload: tuple[Promise, ...]) -> Execution | None:
+        """The task was acquired although its last run is still here. It goes on if that is its next version."""
+        if execution.parking.adopt(task, preload):
+            return execution
+        execution.drop(Drop.LOST)
+        # It is sent for again, and taken when that run has ended.
+        await self.leases.release(task.id, task.version)
+        return None
+
+    async def _remote_history(self, task: TaskRecord) -> list[Promise]:
         """What is recorded below the root: the local part came with the lease, the rest is one range scan."""
-        if task.version <= 1:
-            return History.of(preload)
-        remote = [record async for record in scan(self.connection, f"{task.id}.")]
-        return History.of(preload, remote)
+        return [] if task.version <= 1 else [record async for record in scan(self.connection, f"{task.id}.")]
 
     def _start(
         self,
@@ -284,6 +310,7 @@ class Worker:
             history=history,
             local_records=history.local,
         )
+        execution.parking = Parking(execution)
         parent = promise.tags.get(PARENT_TAG) or promise.tags.get("resonate:parent")
         execution.root = Frame(
             execution=execution,
@@ -297,6 +324,7 @@ class Worker:
             info=make_info(execution, promise, parent=None if parent == promise.id else parent, function=function),
         )
         self.executions[task.id] = execution
+        self.upkeep.enrol(execution)
         self._crew.spawn(self._run, execution, name=f"resonate {task.id}")
         return execution
 
@@ -307,11 +335,13 @@ class Worker:
                 await self._halt(execution)
         finally:
             del self.executions[execution.id]
+            self.upkeep.forget(execution)
             execution.ended.set()
+            self._shutdown.stir()
         if execution.dropped is Drop.CRASHED:
             await self._recover(execution)
         else:
-            self._leases.ended(execution.id)
+            self.leases.ended(execution.id)
 
     @staticmethod
     async def _run_code(execution: Execution) -> None:
@@ -323,14 +353,14 @@ class Worker:
     async def _halt(self, execution: Execution) -> None:
         assert isinstance(execution.error, NonDeterminismError)
         logger.error("execution.halted id=%s %s", execution.id, execution.error)
-        await self._leases.insist(TaskHalt(id=execution.id))
+        await self.leases.insist(TaskHalt(id=execution.id))
         self._halted[execution.id] = execution.error
         self.waiting.wake()
 
     async def _recover(self, execution: Execution) -> None:
         """The engine itself failed under this execution: hand it back after a while, to be tried again."""
         logger.error("execution.crashed id=%s", execution.id, exc_info=execution.error)
-        await self._leases.hand_back(execution.id, execution.version, repr(execution.error))
+        await self.leases.hand_back(execution.id, execution.version, repr(execution.error))
 
     # For the client
 
@@ -353,7 +383,7 @@ class Worker:
             return promise_of(request, response, create.id), await self._accept(response)
         except BaseException:
             # A cancellation of asyncio's own as well, which no shield holds up.
-            self._crew.spawn(self._leases.look_for, create.id, self._runs, name=f"resonate look for {create.id}")
+            self.helper(self.leases.look_for, create.id, self.executions.__contains__, name="resonate look for")
             raise
 
     async def settled(self, id: str, execution: Execution | None) -> Promise:
@@ -428,25 +458,5 @@ class Worker:
         request = PromiseSettle(id=id, state=state, value=value)
         record = promise_of(request, await self.connection.request(request), id)
         if state is PromiseState.CANCELED or id in self.executions:
-            await self.end(id)
+            await self.sweeps.end(id)
         return record
-
-    async def end(self, id: str) -> None:
-        """End the local code of a promise that was settled from outside, and cancel every pending descendant.
-
-        In id order; detached subtrees are left alone.
-        """
-        await self._end_local(id)
-        for execution in self.executions.values():
-            execution.end_call(id)
-        value = self.codec.encode({"by": "parent"})
-        for record in await descendants(self.connection, id):
-            if record.pending:
-                await self.connection.request(PromiseSettle(id=record.id, state=PromiseState.CANCELED, value=value))
-                await self._end_local(record.id)
-
-    async def _end_local(self, id: str) -> None:
-        execution = self.executions.get(id)
-        if execution is not None:
-            execution.drop(Drop.SETTLED)
-            await execution.ended.wait()

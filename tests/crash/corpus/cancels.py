@@ -6,8 +6,8 @@ from resonate_anyio import Context, DurableCancelledError
 
 from ..scenarios import Outside, scenario
 from .failures import busy, remote, waiting
-from .remote import cancel_all
 from .leaves import slow, step
+from .remote import cancel_all
 
 
 @scenario(fails="canceled", outside=cancel_all, functions=(remote, waiting))

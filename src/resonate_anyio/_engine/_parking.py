@@ -1,0 +1,327 @@
+"""`Parking`: how one execution gives its task back to the server and keeps its coroutines in memory.
+
+An execution that waits is *hot* at first: its task is leased. When it is blocked as a whole for a while, its task is
+suspended on what it waits for, and the execution is *parked*: it has no lease, and what is in memory is a cache. It is
+continued by acquiring the task at the version that it was suspended at, and by nothing else: then nobody else has run
+it meanwhile, and the function goes on where it was, without a replay. Anything else drops it, with nothing written.
+
+From the decision to suspend until it is hot again nothing is delivered to the code and no durable call starts. Code
+that goes on by itself (a deadline, a message) waits at this gate and thereby asks for the task to be taken back.
+
+Every suspend also waits for one *wake* promise, which nobody else settles: the process settles it to wake its own task,
+and its deadline wakes the task when a deadline of the code has come and the process is gone. No wake outlives its root.
+"""
+
+from __future__ import annotations
+
+import logging
+from enum import Enum
+from typing import TYPE_CHECKING, Final
+
+from anyio import CancelScope, Event, move_on_after
+from attrs import define, field
+
+from .._errors import ResonateError
+from .._graph import SEPARATOR
+from .._protocol import (
+    EMPTY,
+    Promise,
+    PromiseCreate,
+    PromiseGet,
+    PromiseSettle,
+    PromiseState,
+    Request,
+    Response,
+    TaskAcquire,
+    TaskGet,
+    TaskRecord,
+    TaskState,
+    TaskSuspend,
+)
+from ._execution import Drop
+from ._requests import timer_task
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Iterable
+
+    from ._execution import Execution
+
+logger = logging.getLogger("resonate_anyio")
+
+_UNBLOCK_PATIENCE: Final = 0.3
+"""Seconds that the message may take which says what had settled when a suspend was refused."""
+
+
+class Phase(Enum):
+    """Where an execution stands between memory and server."""
+
+    HOT = "hot"
+    """Its task is leased."""
+    SUSPENDING = "suspending"
+    """Its task is being suspended, or the answer to that is awaited."""
+    PARKED = "parked"
+    """Its task is suspended."""
+    RESUMING = "resuming"
+    """Its task is being taken back."""
+
+
+def wakes_among(id: str, records: Iterable[Promise]) -> list[str]:
+    """The wake promises of the root `id` that a process has left behind."""
+    start = f"{id}{SEPARATOR}~wake-"
+    return [record.id for record in records if record.pending and record.id.startswith(start)]
+
+
+@define(eq=False)
+class Parking:
+    """See the module's docstring.
+
+    Attributes:
+        phase: where the execution stands.
+        wakes: the wake promises that are to be settled before the root is.
+    """
+
+    _execution: Execution
+    phase: Phase = field(default=Phase.HOT, init=False)
+    wakes: list[str] = field(factory=list, init=False)
+    _awaited: list[str] = field(factory=list, init=False)
+    _wanted: bool = field(default=False, init=False)
+    _called: Event = field(factory=Event, init=False)
+    _moved: Event = field(factory=Event, init=False)
+    _operation: CancelScope = field(factory=CancelScope, init=False)
+    _made: int = field(default=0, init=False)
+
+    @property
+    def hot(self) -> bool:
+        return self.phase is Phase.HOT
+
+    @property
+    def moving(self) -> bool:
+        """Whether a request is under way that decides about the lease."""
+        return self.phase in {Phase.SUSPENDING, Phase.RESUMING}
+
+    @property
+    def moved(self) -> Event:
+        """Is set at the next change of the phase."""
+        return self._moved
+
+    async def at_rest(self) -> None:
+        """Wait until it is decided who has the lease."""
+        while self.moving:
+            await self._moved.wait()
+
+    def give_up(self) -> None:
+        """Stop asking: the worker has waited long enough."""
+        self._operation.cancel()
+
+    def _move(self, phase: Phase) -> None:
+        self.phase = phase
+        self._moved.set()
+        self._moved = Event()
+
+    def _begin(self, phase: Phase, func: Callable[..., Awaitable[None]], *args: object) -> None:
+        self._wanted = False
+        self._called = Event()
+        self._move(phase)
+        name = f"resonate {phase.value} {self._execution.id}"
+        self._execution.worker.helper(self._operate, phase, func, *args, name=name)
+
+    async def _operate(self, phase: Phase, func: Callable[..., Awaitable[None]], *args: object) -> None:
+        try:
+            with CancelScope() as self._operation:
+                await func(*args)
+        finally:
+            # It was given up, or has failed: the lease may be ours, and giving back one that is not does no harm.
+            if self.phase is phase:
+                self._stay_hot()
+
+    def _stay_hot(self) -> None:
+        self._move(Phase.HOT)
+        self._execution.worker.upkeep.not_parked(self._execution)
+
+    # What others say
+
+    def want(self) -> None:
+        """Code is at the gate: take the task back."""
+        self._wanted = True
+        self._called.set()
+        if self.phase is Phase.PARKED and not self._execution.worker.draining and self._execution.dropped is None:
+            self._begin(Phase.RESUMING, self._resume)
+
+    def told(self, version: int) -> bool:
+        """A message says that the task can be acquired at `version`. Returns whether this execution sees to it.
+
+        Otherwise somebody has to acquire it who begins anew, after this execution has ended.
+        """
+        execution = self._execution
+        if execution.dropped is not None:
+            return False
+        if version == execution.version and not self.hot:
+            self.want()
+        elif version >= execution.version:
+            execution.worker.helper(self._doubt, name=f"resonate doubt {execution.id}")
+        return True
+
+    async def _doubt(self) -> None:
+        """If it is true that the task can be acquired, this execution has lost it."""
+        execution = self._execution
+        response = await execution.worker.leases.insist(TaskGet(id=execution.id))
+        await self.at_rest()
+        task = None if response is None else response.task
+        if task is not None and task.state is TaskState.PENDING and task.version >= execution.version:
+            execution.drop(Drop.LOST)
+            execution.worker.sent_for(execution.id, task.version)
+
+    def adopt(self, task: TaskRecord, preload: Iterable[Promise]) -> bool:
+        """Another request of this worker has acquired the task. Returns whether this execution goes on with it."""
+        execution = self._execution
+        if execution.dropped is not None:
+            return False
+        if self.hot:
+            return task.version == execution.version
+        if task.version != execution.version + 1:
+            return False
+        self._heat(task.version, preload)
+        return True
+
+    # Suspending
+
+    def suspend(self, wake_at: int) -> None:
+        """Close the gate now, and suspend the task on what the execution waits for.
+
+        Args:
+            wake_at: the instant, in the server's milliseconds, at which the task is to wake in any case.
+        """
+        self._begin(Phase.SUSPENDING, self._suspend, wake_at)
+
+    async def _suspend(self, wake_at: int) -> None:
+        execution = self._execution
+        wake = await self._make_wake(wake_at)
+        if wake is None or self._wanted or self.phase is not Phase.SUSPENDING:
+            return
+        self._awaited = [*execution.awaited, wake]
+        request = TaskSuspend(
+            id=execution.id,
+            version=execution.version,
+            awaited=tuple(self._awaited),
+            awaiters=(execution.id,) * len(self._awaited),
+        )
+        response = await self._ask(request)
+        if self.phase is not Phase.SUSPENDING:
+            return
+        if response is None:
+            await self._find_out()
+        elif response.status == 200:
+            self._park()
+        elif response.status == 300:
+            self._stay_hot()
+            await self._look_what_settled()
+        elif response.status in {404, 409}:
+            execution.drop(Drop.LOST)
+
+    async def _make_wake(self, wake_at: int) -> str | None:
+        execution = self._execution
+        self._made += 1
+        # A second one for the same version has a name of its own: its deadline may be another.
+        part = f"~wake-{execution.version}" + (f"-{self._made}" if self._made > 1 else "")
+        id = f"{execution.id}{SEPARATOR}{part}"
+        lineage = {"resonate:origin": execution.origin, "resonate:branch": id, "resonate:parent": execution.id}
+        tags = {"resonate:timer": "true", "resonate:target": execution.nowhere, "resonate:scope": "global", **lineage}
+        create = PromiseCreate(id=id, timeout_at=wake_at, tags=tags)
+        # Before the request: if its answer is lost, there is one to be settled all the same.
+        self.wakes.append(id)
+        response = await self._ask(timer_task(create, execution.now()))
+        if response is not None and response.status in {409, 422}:
+            response = await self._ask(PromiseGet(id=id))
+        promise = None if response is None else response.promise
+        return id if promise is not None and promise.pending else None
+
+    def _park(self) -> None:
+        execution = self._execution
+        self._move(Phase.PARKED)
+        logger.debug(
+            "execution.parked id=%s version=%d awaited=%d", execution.id, execution.version, len(self._awaited)
+        )
+        execution.worker.upkeep.parked(execution)
+        if self._wanted:
+            self.want()
+
+    async def _look_what_settled(self) -> None:
+        """Something that is waited for has settled, and its message is on the way, or lost."""
+        execution = self._execution
+        with move_on_after(_UNBLOCK_PATIENCE):
+            await self._called.wait()
+        if execution.dropped is None and set(self._awaited[:-1]) <= execution.awaited:
+            await execution.recheck()
+
+    async def _find_out(self) -> None:
+        """The answer to the suspend was lost: the task itself tells what came of it."""
+        execution = self._execution
+        response = await execution.worker.leases.insist(TaskGet(id=execution.id))
+        if self.phase is not Phase.SUSPENDING or response is None:
+            return
+        task = response.task
+        if task is None or task.version != execution.version:
+            execution.drop(Drop.LOST)
+        elif task.state in {TaskState.SUSPENDED, TaskState.PENDING}:
+            self._wanted = self._wanted or task.state is TaskState.PENDING
+            self._park()
+        elif task.state is not TaskState.ACQUIRED or task.pid != execution.worker.identity.holder:
+            execution.drop(Drop.LOST)
+
+    # Resuming
+
+    async def _resume(self) -> None:
+        execution = self._execution
+        for id in list(self.wakes):
+            response = await execution.worker.leases.insist(
+                PromiseSettle(id=id, state=PromiseState.RESOLVED, value=EMPTY)
+            )
+            if response is None:
+                return
+            self.wakes.remove(id)
+        acquired = await self._acquire()
+        if self.phase is not Phase.RESUMING:
+            return
+        if acquired is None:
+            if not execution.worker.draining:
+                execution.drop(Drop.LOST)
+            return
+        if set(self._awaited[:-1]) <= execution.awaited:
+            # Nothing is known to have settled, but something may have, and its message may be lost.
+            await execution.recheck()
+        if self.phase is Phase.RESUMING:
+            self._heat(*acquired)
+
+    async def _acquire(self) -> tuple[int, tuple[Promise, ...]] | None:
+        """Take the task at the version that it was suspended at. None if that is refused."""
+        execution = self._execution
+        holder, ttl = execution.worker.identity.holder, execution.worker.ttl_ms
+        request = TaskAcquire(id=execution.id, version=execution.version, pid=holder, ttl=ttl)
+        response = await execution.worker.leases.insist(request)
+        if response is not None and response.status == 200 and response.task is not None:
+            return response.task.version, response.preload
+        # An earlier attempt may have taken it, and only its answer may be lost.
+        response = None if response is None else await execution.worker.leases.insist(TaskGet(id=execution.id))
+        task = None if response is None else response.task
+        if task is None or task.pid != holder or task.version != execution.version + 1:
+            return None
+        return task.version, ()
+
+    def _heat(self, version: int, local: Iterable[Promise]) -> None:
+        execution = self._execution
+        execution.version = version
+        self._made = 0
+        self._move(Phase.HOT)
+        logger.debug("execution.resumed id=%s version=%d", execution.id, version)
+        for record in local:
+            if not record.pending:
+                execution.end_call(record.id)
+        execution.worker.upkeep.resumed(execution)
+
+    async def _ask(self, request: Request) -> Response | None:
+        """Send one request. None if it was not answered."""
+        try:
+            return await self._execution.worker.connection.request(request)
+        except ResonateError as exc:
+            logger.warning("execution.not_parked id=%s kind=%s reason=%r", self._execution.id, request.kind, exc)
+            return None

@@ -1,0 +1,126 @@
+"""`Shutdown`: putting away everything that a worker runs, in one order (semantics 9).
+
+1. The message stream is closed, so that the server sends elsewhere.
+2. What only waits is suspended and unloaded: it goes on when what it waits for has settled, wherever that is.
+3. Running leaves get a grace period, in which nothing else begins. What they have done is recorded.
+4. The rest is unloaded: nothing is recorded of it, and it goes on from its last record.
+5. The lease of each is released once its code has ended. Code that does not end keeps its lease until that lapses,
+   so that nobody runs it beside us; it is named in the log, and waited for.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING, Final
+
+from anyio import Event, create_task_group, move_on_after
+from attrs import define, field
+
+from ._backend import Census, joins, stack_of
+from ._execution import Drop
+from ._upkeep import execution_in
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from ._execution import Execution
+    from ._worker import Worker
+
+logger = logging.getLogger("resonate_anyio")
+
+_ANSWER_LIMIT: Final = 5.0
+"""Seconds that all suspends together, and all releases together, may take."""
+_NAMED_EVERY: Final = 5.0
+
+
+@define(eq=False)
+class Shutdown:
+    """See the module's docstring."""
+
+    _worker: Worker
+    _hurried: bool = field(default=False, init=False)
+    _stirred: Event = field(factory=Event, init=False)
+
+    def hurry(self) -> None:
+        """Give no more grace, and let nobody wait for code that does not end."""
+        self._hurried = True
+        self.stir()
+
+    def stir(self) -> None:
+        """Something has ended that may be waited for."""
+        self._stirred.set()
+
+    async def run(self) -> None:
+        """Do all of it."""
+        await self._worker.connection.messages.aclose()
+        await self._suspend()
+        await self._grace()
+        await self._unload()
+
+    async def _suspend(self) -> None:
+        worker = self._worker
+        worker.upkeep.park_all()
+        with move_on_after(_ANSWER_LIMIT):
+            for execution in list(worker.executions.values()):
+                await execution.parking.at_rest()
+        for execution in list(worker.executions.values()):
+            execution.parking.give_up()
+            await execution.parking.at_rest()
+            if not execution.parking.hot:
+                execution.drop(Drop.UNLOADED)
+
+    async def _grace(self) -> None:
+        executions = self._worker.executions
+        await self._wait_while(
+            lambda: not self._hurried and any(each.busy for each in executions.values()), self._worker.grace
+        )
+
+    async def _unload(self) -> None:
+        remaining = list(self._worker.executions.values())
+        for execution in remaining:
+            execution.drop(Drop.UNLOADED)
+        while remaining:
+            await self._code_ended(remaining)
+            await self._release([each for each in remaining if each.ended.is_set()])
+            remaining = [each for each in remaining if not each.ended.is_set()]
+            self._name(remaining)
+
+    async def _code_ended(self, executions: list[Execution]) -> None:
+        hurried = self._hurried
+        await self._wait_while(
+            lambda: hurried == self._hurried and not all(each.ended.is_set() for each in executions), _NAMED_EVERY
+        )
+
+    async def _wait_while(self, condition: Callable[[], bool], limit: float) -> None:
+        with move_on_after(limit):
+            while condition():
+                self._stirred = Event()
+                await self._stirred.wait()
+
+    async def _release(self, executions: list[Execution]) -> None:
+        with move_on_after(_ANSWER_LIMIT) as limit:
+            async with create_task_group() as tasks:
+                for execution in executions:
+                    if self._has_lease_to_release(execution):
+                        tasks.start_soon(self._worker.leases.release, execution.id, execution.version)
+        if limit.cancelled_caught:
+            logger.warning("worker.release_timeout pid=%s", self._worker.identity.pid)
+
+    def _has_lease_to_release(self, execution: Execution) -> bool:
+        if execution.dropped is not Drop.UNLOADED or not execution.parking.hot:
+            return False
+        abandoned = self._worker.threads.running_for(execution)
+        for leaf in abandoned:
+            logger.warning("worker.thread_abandoned id=%s func=%s its thread runs on", leaf.id, leaf.function.name)
+        # What is on record will not be run again beside the thread.
+        return not any(leaf.pending for leaf in abandoned)
+
+    @staticmethod
+    def _name(executions: list[Execution]) -> None:
+        for execution in executions:
+            tasks = Census(execution_in).tasks_of(execution, execution.task)
+            logger.warning(
+                "worker.stuck id=%s its code does not end; it is waited for, and keeps its lease\n%s",
+                execution.id,
+                "".join(stack_of(task) for task in tasks if not joins(task)),
+            )

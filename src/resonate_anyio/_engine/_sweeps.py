@@ -1,0 +1,96 @@
+"""`Sweeps`: ending what is still pending below a promise that was settled from outside.
+
+The promise itself is settled first, so that nobody can be told to run it any more. Whoever ran it may have had a
+request under way just then, so the descendants are looked through until none is pending, and once more after a while.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING, Final
+
+from anyio import move_on_after
+from attrs import define, field
+
+from .._errors import ResonateError
+from .._protocol import PromiseSettle, PromiseState
+from ._execution import Drop
+from ._reasons import PARENT, Reason
+from ._requests import descendants, promise_of
+
+if TYPE_CHECKING:
+    from ._execution import Execution
+    from ._worker import Worker
+
+logger = logging.getLogger("resonate_anyio")
+
+_AGAIN_AFTER: Final = 2.0
+_CODE_PATIENCE: Final = 1.0
+"""Seconds that local code is given to end before what is below it is settled; it can write nothing any more."""
+_FIRST_BACKOFF: Final = 1.0
+_LONGEST_BACKOFF: Final = 60.0
+
+
+@define(eq=False)
+class Sweeps:
+    """See the module's docstring."""
+
+    _worker: Worker
+    _under_way: set[str] = field(factory=set, init=False)
+
+    def begin(self, id: str) -> None:
+        """Sweep below `id` in the background."""
+        self._worker.helper(self._insist, id, name=f"resonate sweep {id}")
+
+    async def end(self, id: str) -> None:
+        """End the local code of a promise that was settled, and cancel every pending descendant, in id order.
+
+        Detached subtrees are left alone.
+
+        Raises:
+            ResonateError: there was no answer, or a refusal.
+        """
+        for execution in self._worker.executions.values():
+            execution.end_call(id)
+        await self._end_local([id])
+        await self._sweep(id)
+        if id not in self._under_way:
+            self._under_way.add(id)
+            self._worker.helper(self._once_more, id, name=f"resonate sweep {id}")
+
+    async def _sweep(self, id: str) -> None:
+        connection = self._worker.connection
+        value = Reason(PARENT).encode(self._worker.codec)
+        while pending := [record.id for record in await descendants(connection, id) if record.pending]:
+            for each in pending:
+                request = PromiseSettle(id=each, state=PromiseState.CANCELED, value=value)
+                promise_of(request, await connection.request(request), each)
+            await self._end_local(pending)
+
+    async def _end_local(self, ids: list[str]) -> None:
+        """End the executions of these roots that are here, and give their code a moment to be gone."""
+        ended: list[Execution] = []
+        for id in ids:
+            if execution := self._worker.executions.get(id):
+                execution.drop(Drop.SETTLED)
+                ended.append(execution)
+        with move_on_after(_CODE_PATIENCE):
+            for execution in ended:
+                await execution.ended.wait()
+
+    async def _once_more(self, id: str) -> None:
+        await self._worker.waiting.pause(_AGAIN_AFTER)
+        self._under_way.discard(id)
+        await self._insist(id, again=False)
+
+    async def _insist(self, id: str, *, again: bool = True) -> None:
+        delay = _FIRST_BACKOFF
+        while not self._worker.draining:
+            try:
+                await (self.end(id) if again else self._sweep(id))
+            except ResonateError as exc:
+                logger.warning("sweep.unanswered id=%s retry_in=%.1f reason=%r", id, delay, exc)
+                await self._worker.waiting.pause(delay)
+                delay = min(delay * 2, _LONGEST_BACKOFF)
+            else:
+                return

@@ -1,0 +1,305 @@
+"""`Upkeep`: what a worker looks after while time passes: who is to be parked, who to be unloaded, whether clocks part.
+
+An execution that is over within half a second costs one entry in a queue. One that is older listens to its own root,
+so that it hears when somebody else settles it, and is looked at from then on: parked when it has waited long enough as
+a whole, or sooner when too many are hot. Nothing ticks: there is one timer, for what is due next, and an execution that
+cannot be parked is looked at less and less often.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from contextlib import suppress
+from contextvars import Context
+from heapq import heappop, heappush
+from itertools import count
+from typing import TYPE_CHECKING, Final
+
+from anyio import Event, current_time, move_on_after
+from attrs import define, field, frozen
+
+from .._errors import NotRunning
+from ._backend import Census, sees_every_deadline
+from ._execution import Drop
+from ._lanes import current_lane
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from ._execution import Execution
+    from ._worker import Worker
+
+_GROWN_UP: Final = 0.5
+"""Seconds after which an execution is worth a listener on its own root."""
+
+_SETTLING: Final = 0.5
+"""Seconds between what may make a look worth while and the look."""
+
+_BLIND_WAIT_MS: Final = 600_000
+"""How long a task may sleep at first while its code may have deadlines that cannot be seen."""
+
+_CLOCKS_PARTED: Final = 1.0
+
+
+@frozen(kw_only=True)
+class Limits:
+    """How long and how many executions stay in memory while they wait.
+
+    Attributes:
+        hot_for: seconds of waiting after which an execution is parked, and one more for each of its local records.
+        hot_limit: above so many hot executions the longest idle ones are parked at once.
+        parked_limit: above so many parked ones the longest parked are unloaded.
+    """
+
+    hot_for: float = 60.0
+    hot_limit: int = 1000
+    parked_limit: int = 10_000
+
+
+@define(eq=False)
+class _Watch:
+    """One execution that is looked at.
+
+    Attributes:
+        due: when it is looked at next; other entries in the queue are void.
+        delay: how long until the look after one that found code at work.
+    """
+
+    execution: Execution
+    delay: float
+    due: float = math.inf
+    looked_at: float = -math.inf
+
+
+@define(eq=False)
+class Upkeep:
+    """See the module's docstring."""
+
+    _worker: Worker
+    _limits: Limits
+    _young: deque[tuple[float, Execution]] = field(factory=deque, init=False)
+    _watches: dict[str, _Watch] = field(factory=dict, init=False)
+    _queue: list[tuple[float, int, _Watch]] = field(factory=list, init=False)
+    _numbers: Iterator[int] = field(factory=count, init=False)
+    _parked: dict[str, Execution] = field(factory=dict, init=False)
+    _pressed_at: float = field(default=math.inf, init=False)
+    _crowded: bool = field(default=False, init=False)
+    _sleeps_until: float = field(default=-math.inf, init=False)
+    _nudged: Event = field(factory=Event, init=False)
+
+    # Time
+
+    async def run(self) -> None:
+        """Do what is due until the worker begins to stop."""
+        while not self._worker.draining:
+            self._do_what_is_due(current_time())
+            await self._sleep_until(self._next_due())
+
+    async def _sleep_until(self, due: float) -> None:
+        self._nudged = Event()
+        self._sleeps_until = due
+        with move_on_after(due - current_time()), suppress(NotRunning):
+            await self._worker.waiting.wait(self._nudged)
+        self._sleeps_until = -math.inf
+
+    def _next_due(self) -> float:
+        young = self._young[0][0] if self._young else math.inf
+        return min(young, self._queue[0][0] if self._queue else math.inf, self._pressed_at)
+
+    def _wake_for(self, due: float) -> None:
+        if due < self._sleeps_until:
+            self._nudged.set()
+
+    def _do_what_is_due(self, now: float) -> None:
+        # Everything that is parked in one go is decided on at one instant: nothing else runs in between.
+        census = _Lazy()
+        while self._young and self._young[0][0] <= now:
+            _, execution = self._young.popleft()
+            if _alive(execution):
+                self._worker.helper(self._watch, execution, name=f"resonate watch {execution.id}")
+        while self._queue and self._queue[0][0] <= now:
+            due, _, watch = heappop(self._queue)
+            if watch.due == due and _alive(watch.execution):
+                self._look(watch, now, census)
+        if self._pressed_at <= now:
+            self._press(now, census)
+
+    # What others tell
+
+    def enrol(self, execution: Execution) -> None:
+        """An execution has begun."""
+        due = current_time() + _GROWN_UP
+        self._young.append((due, execution))
+        self._wake_for(due)
+
+    def forget(self, execution: Execution) -> None:
+        """An execution is over."""
+        self._watches.pop(execution.id, None)
+        self._parked.pop(execution.id, None)
+
+    def stirred(self) -> None:
+        """Some execution has begun to wait."""
+        if self._crowded:
+            self._press_soon()
+
+    def falls_asleep(self, execution: Execution, due_ms: int) -> None:
+        """A task of an execution is about to sleep until `due_ms`: if that is long, it need not be hot meanwhile."""
+        if due_ms - execution.now() > self._limits.hot_for * 1000:
+            self._schedule(execution, current_time() + _SETTLING)
+
+    def resumed(self, execution: Execution) -> None:
+        """A parked execution is hot again."""
+        self._parked.pop(execution.id, None)
+        self._schedule(execution, current_time() + _SETTLING)
+        if self._too_many():
+            self._press_soon()
+
+    def not_parked(self, execution: Execution) -> None:
+        """An execution could not be parked."""
+        if watch := self._watches.get(execution.id):
+            self._schedule(execution, current_time() + watch.delay)
+            watch.delay *= 2
+
+    def parked(self, execution: Execution) -> None:
+        """An execution is parked. If there are too many of them now, the longest parked are given up."""
+        self._parked[execution.id] = execution
+        excess = len(self._parked) - self._limits.parked_limit
+        # What is pinned has awaits that a replay could not give back at once.
+        for longest in [each for each in self._parked.values() if not each.pinned][: max(excess, 0)]:
+            del self._parked[longest.id]
+            longest.drop(Drop.UNLOADED)
+
+    # Looking
+
+    async def _watch(self, execution: Execution) -> None:
+        self._worker.waiting.subscribe(execution.id, execution.root_settled)
+        await self._worker.recheck(execution.id)
+        if not _alive(execution):
+            self._worker.waiting.unsubscribe(execution.id, execution.root_settled)
+            return
+        self._watches[execution.id] = _Watch(execution, self._patience)
+        self._schedule(execution, current_time())
+        if self._too_many():
+            self._press_soon()
+
+    @property
+    def _patience(self) -> float:
+        return max(self._limits.hot_for, _SETTLING)
+
+    def _schedule(self, execution: Execution, due: float) -> None:
+        if watch := self._watches.get(execution.id):
+            watch.due = due
+            heappush(self._queue, (due, next(self._numbers), watch))
+            self._wake_for(due)
+
+    def _look(self, watch: _Watch, now: float, census: _Lazy) -> None:
+        execution = watch.execution
+        if not execution.parking.hot:
+            return
+        if not execution.blocked(census.taken()):
+            # Code that goes on for a year is looked at a dozen times, one that has begun to wait soon.
+            watch.delay = self._patience if execution.stirred_at > watch.looked_at else watch.delay * 2
+            watch.looked_at = now
+            self._schedule(execution, now + watch.delay)
+            return
+        due = self._parkable_from(execution, now)
+        if due <= now:
+            self._park(execution, now)
+        else:
+            self._schedule(execution, due)
+
+    def _parkable_from(self, execution: Execution, now: float) -> float:
+        """From when on it is cheaper to park an execution that goes on waiting than to keep it hot."""
+        instants = [node.record.timeout_at for node in execution.externals]
+        seconds_left = (min(execution.next_deadline, *instants) - execution.now()) / 1000
+        if seconds_left <= self._limits.hot_for:
+            return now + self._patience
+        if all(node.due is not None for node in execution.externals):
+            return now
+        return execution.stirred_at + self._limits.hot_for + execution.local_records
+
+    def _park(self, execution: Execution, now: float) -> None:
+        wake_at = execution.next_deadline
+        if not sees_every_deadline():
+            # Each time twice as long: a deadline that was missed is late by its own length at most.
+            waited_ms = round((now - execution.stirred_at) * 1000)
+            wake_at = min(wake_at, execution.now() + max(waited_ms, _BLIND_WAIT_MS))
+        execution.parking.suspend(wake_at)
+
+    def park_all(self) -> None:
+        """Begin to park every execution that can be."""
+        census, now = _Lazy(), current_time()
+        for execution in self._worker.executions.values():
+            if execution.parking.hot and execution.blocked(census.taken()):
+                self._park(execution, now)
+
+    # Pressure
+
+    def _too_many(self) -> bool:
+        return len(self._worker.executions) - len(self._parked) > self._limits.hot_limit
+
+    def _press_soon(self) -> None:
+        if self._pressed_at == math.inf:
+            self._pressed_at = current_time() + _SETTLING
+            self._wake_for(self._pressed_at)
+
+    def _press(self, now: float, census: _Lazy) -> None:
+        self._pressed_at = math.inf
+        hot = [execution for execution in self._worker.executions.values() if execution.parking.hot]
+        excess = len(hot) - self._limits.hot_limit
+        for execution in sorted(hot, key=lambda each: each.stirred_at):
+            if excess <= 0:
+                break
+            if execution.id in self._watches and execution.blocked(census.taken()):
+                self._park(execution, now)
+                excess -= 1
+        # If too few of them wait, the next one that begins to is worth another look.
+        self._crowded = excess > 0
+
+    # What the server says
+
+    async def recheck(self) -> None:
+        """Ask again for everything that is waited for, again and again, if messages may be lost on their way."""
+        worker = self._worker
+        while not worker.draining:
+            await worker.waiting.pause(worker.connection.recheck * (0.5 + worker.random()))
+            for id in worker.waiting.ids:
+                await worker.recheck(id)
+
+    async def watch_clocks(self) -> None:
+        """Deadlines are instants of the server's; when its clock and the loop's part, they are mapped anew."""
+        offset = self._clock_offset()
+        while not self._worker.draining:
+            await self._worker.waiting.pause(self._worker.connection.clock_check)
+            if abs(self._clock_offset() - offset) > _CLOCKS_PARTED:
+                offset = self._clock_offset()
+                for execution in self._worker.executions.values():
+                    execution.map_deadlines()
+
+    def _clock_offset(self) -> float:
+        return self._worker.connection.now() / 1000 - current_time()
+
+
+@define(eq=False)
+class _Lazy:
+    """A census that is taken when it is first asked for."""
+
+    _census: Census | None = field(default=None, init=False)
+
+    def taken(self) -> Census:
+        if self._census is None:
+            self._census = Census(execution_in)
+        return self._census
+
+
+def execution_in(context: Context) -> Execution | None:
+    """Whom a task with this context works for."""
+    lane = context.get(current_lane)
+    frame = None if lane is None else lane.frame
+    # What has outlived the function that started it can make no durable call any more.
+    return None if frame is None or frame.ended else frame.execution
+
+
+def _alive(execution: Execution) -> bool:
+    return execution.dropped is None and not execution.ended.is_set()
