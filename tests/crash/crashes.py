@@ -26,7 +26,7 @@ class Trial:
     platform: Platform = field(factory=Platform)
     reference: Life = field(init=False)
     complaints: list[str] = field(factory=list, init=False)
-    _lived: dict[str, Life] = field(factory=dict, init=False)
+    _lived: dict[State, Life] = field(factory=dict, init=False)
 
     async def without_crash(self) -> Life:
         """Live without a crash. That has to be right in itself."""
@@ -42,10 +42,9 @@ class Trial:
 
     async def _live(self, state: State) -> Life:
         # Many points leave the same behind: what comes after them is the same, too.
-        key = repr((state.instant, state.records))
-        if key not in self._lived:
-            self._lived[key] = await live(self.scenario, state, self.platform)
-        return self._lived[key]
+        if state not in self._lived:
+            self._lived[state] = await live(self.scenario, state, self.platform)
+        return self._lived[state]
 
     def _judge(self, life: Life, past: Past) -> None:
         reference = self.reference if self.platform.exact else None
