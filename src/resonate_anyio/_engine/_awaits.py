@@ -8,6 +8,7 @@ not fail on a replay, it is what it was the first time, the place where the code
 from __future__ import annotations
 
 import logging
+import math
 from typing import TYPE_CHECKING, Final
 
 from anyio import current_effective_deadline, get_cancelled_exc_class, move_on_after
@@ -33,20 +34,25 @@ _STACK_SLICE: Final = 20
 _warned_places: Final[set[tuple[str, int]]] = set()
 
 
-async def before_wait(frame: Frame) -> None:
-    """The running code of `frame` is about to wait for something without an outcome: raise what is due to it."""
+async def before_wait(frame: Frame, place: tuple[str, int] | None = None) -> None:
+    """The running code of `frame` is about to wait for something without an outcome: raise what is due to it.
+
+    Args:
+        frame: whose code it is.
+        place: file and line of the call, if it was made elsewhere than it is waited for.
+    """
     lane = lane_of(frame)
     if lane.owed is not None:
         owed, lane.owed = lane.owed, None
         owed.collect()
     for enclosure in enclosing.get():
         await enclosure.before_wait()
-    if current_effective_deadline() < own_deadline():
-        _warn_of_plain_deadline()
+    # One that has passed already is not what the code waits under: it is being cancelled, for whatever reason.
+    if -math.inf < current_effective_deadline() < own_deadline():
+        _warn_of_plain_deadline(place or caller())
 
 
-def _warn_of_plain_deadline() -> None:
-    place = caller()
+def _warn_of_plain_deadline(place: tuple[str, int]) -> None:
     if place not in _warned_places:
         _warned_places.add(place)
         logger.warning(

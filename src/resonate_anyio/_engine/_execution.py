@@ -135,6 +135,7 @@ class Execution:
     stirred_at: float = field(factory=current_time, init=False)
     _deadlines: set[Deadline] = field(factory=set, init=False)
     _frames: set[Frame] = field(factory=set, init=False)
+    _left: Event = field(factory=Event, init=False)
     _scope: CancelScope = field(factory=lambda: CancelScope(shield=True), init=False)
     _running_leaves: int = field(default=0, init=False)
     _waits: set[Wait] = field(factory=set, init=False)
@@ -147,6 +148,10 @@ class Execution:
         try:
             with self._scope:
                 await self.root.run()
+            # Code in tasks of the user's own, which no scope of ours is around, has been cancelled one by one.
+            while self._frames:
+                self._left = Event()
+                await self._left.wait()
         finally:
             self.worker.waiting.unsubscribe(self.id, self.root_settled)
             for node in self._subscriptions.values():
@@ -205,6 +210,7 @@ class Execution:
                 yield
         finally:
             self._frames.remove(frame)
+            self._left.set()
 
     @contextmanager
     def deadline(self, deadline: Deadline) -> Iterator[None]:
@@ -282,6 +288,8 @@ class Execution:
         self.dropped = reason
         self.error = error
         self._scope.cancel()
+        for frame in self._frames:
+            frame.put_away()
         for wait in self._waits:
             wait.event.set()
 

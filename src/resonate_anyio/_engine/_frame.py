@@ -167,6 +167,10 @@ class Frame(Node):
         """Its deadline has passed at the server, whatever the loop's clock says."""
         self._scope.cancel()
 
+    def put_away(self) -> None:
+        """Nothing that its code does is recorded any more: end it, in whatever task it runs."""
+        self._scope.cancel()
+
     @property
     def instant(self) -> int:
         """The deadline of the promise, an instant of the server's in milliseconds."""

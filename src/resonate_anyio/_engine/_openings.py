@@ -97,6 +97,7 @@ class Opening(ABC):
         param: what is recorded with it.
         type: what its value is decoded as.
         timeout_ms: how long it may take from its start, or None.
+        made_at: file and line of the code that makes it.
         id: the id of its promise.
         recorded: its record, if it is history.
     """
@@ -106,6 +107,7 @@ class Opening(ABC):
     param: Value
     type: Any = Any
     timeout_ms: int | None = None
+    made_at: tuple[str, int] | None = None
     id: str = field(init=False)
     recorded: Promise | None = field(init=False)
     _lane_tags: Mapping[str, str] = field(init=False)
@@ -158,7 +160,7 @@ class Opening(ABC):
             await self.execution.gate()
             if not self.replayed:
                 await self._check_in_time()
-                await before_wait(self.frame)
+                await before_wait(self.frame, self.made_at)
         except get_cancelled_exc_class():
             if not self.execution.interrupted():
                 await self.open_cancelled()
