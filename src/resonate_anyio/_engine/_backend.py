@@ -17,17 +17,19 @@ import gc
 import math
 import sys
 from asyncio import TaskGroup
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from contextvars import Context
 from functools import cache
 from pathlib import Path
 from traceback import StackSummary
 from types import AsyncGeneratorType, CodeType, CoroutineType, FrameType, GeneratorType
-from typing import Any, Final, NoReturn, TypeAlias
+from typing import Any, Final, NoReturn, TypeAlias, TypeVar
 
 from anyio import CancelScope, create_task_group, current_effective_deadline, get_cancelled_exc_class
 from anyio.lowlevel import checkpoint
 from attrs import frozen
+
+T = TypeVar("T")
 
 Task: TypeAlias = Any
 """A task of the running backend's: an `asyncio.Task` or a `trio.lowlevel.Task`."""
@@ -56,6 +58,24 @@ def is_requested() -> bool:
         return True
     # `asyncio.timeout` and `Task.cancel` leave a count, which trio's scopes do not need.
     return _cancelling() > 0
+
+
+async def unbroken(step: Callable[[], Awaitable[T]]) -> tuple[T, Owed | None]:
+    """Do a step to its end, whoever cancels the task meanwhile, and give what that leaves to be raised later.
+
+    A shield holds up the scopes of anyio and of trio. What asyncio itself cancels (`asyncio.timeout`, `wait_for`, a
+    `TaskGroup`, `Task.cancel`) comes through, each once, and the step is done again: it has to be one that may be.
+    """
+    owed: Owed | None = None
+    while True:
+        count = _cancelling()
+        try:
+            with CancelScope(shield=True):
+                return await step(), owed
+        except get_cancelled_exc_class() as exc:
+            if _cancelling() <= count:
+                raise
+            owed = Owed.of(exc)
 
 
 def _cancelling() -> int:
