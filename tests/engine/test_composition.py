@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any
 
 import anyio
 import pytest
@@ -90,8 +89,7 @@ async def test_a_wait_that_was_given_up_is_not_on_record(world: World) -> None:
 async def gives_up_durably(ctx: Context, how: How) -> list[str]:
     """What the case above does, with the durable construct for it."""
     future = await call(ctx, how, slow).spawn()
-    pause: Any = ctx.sleep(3)
-    index, _ = await ctx.first(future, pause)
+    index, _ = await ctx.first(future, ctx.sleep(3))
     seen = ["gave up"] if index == 1 else []
     return [*seen, await future, await call(ctx, how, after)]
 
