@@ -143,9 +143,14 @@ def _without_lanes(text: str) -> str:
 
 
 def content_of(promise: Promise) -> Any:
-    """The value or error of a promise as JSON. Of an error the traceback is left out: a replay has another."""
+    """The value or error of a promise as JSON, without what a crash may change and nobody sees.
+
+    That is the traceback of an error, and whether a call had begun when it was cancelled.
+    """
     value = _CODEC.decode(promise.value)
-    return {key: member for key, member in value.items() if key != "stack"} if isinstance(value, dict) else value
+    if not isinstance(value, dict):
+        return value
+    return {key: member for key, member in value.items() if key not in {"stack", "started"}}
 
 
 def ending_of(promise: Promise) -> Ending:

@@ -15,13 +15,13 @@ from anyio import current_effective_deadline, get_cancelled_exc_class, move_on_a
 
 from .._errors import NonDeterminismError
 from .._protocol import PromiseState
-from ._backend import Owed, raise_cancelled
+from ._backend import Owed
 from ._builder import caller
 from ._enclosures import PATIENCE, Enclosure, enclosing, reason_for
 from ._frame import Frame, own_deadline
 from ._lanes import lane_of
 from ._reasons import DEADLINE, GROUP, PARENT, SCOPE, Reason, reason_of
-from ._scopes import DurableScope, durable_scopes, instants
+from ._scopes import Scope, durable_scopes, instants
 
 if TYPE_CHECKING:
     from ._nodes import Node
@@ -133,7 +133,7 @@ async def deliver(frame: Frame, child: Node) -> object:
     return child.value()
 
 
-def expired_scope(frame: Frame, child: Node) -> DurableScope | None:
+def expired_scope(frame: Frame, child: Node) -> Scope | None:
     """The outermost durable scope around the running code whose deadline it was that has ended `child`."""
     expired_at = child.expired_at
     if expired_at is None or expired_at not in instants(child.record):
@@ -147,17 +147,14 @@ async def rejoin(frame: Frame, child: Node) -> None:
     if expired is not None:
         await _end(frame, child, expired)
     if child.replayed and child.record.state is PromiseState.CANCELED:
-        reason = reason_of(child.record, frame.execution.codec)
-        if reason is not None and reason.by in {SCOPE, PARENT}:
-            await _wait_for_scope(frame, child)
+        await cancel_again(frame, child)
     frame.mark_seen(child)
 
 
 async def _end(frame: Frame, child: Node, enclosure: Enclosure) -> None:
     """End the block of `enclosure`, here and now: that is what `child` has ended of."""
     frame.mark_seen(child)
-    enclosure.scope.cancel()
-    await raise_cancelled()
+    await enclosure.end_again()
 
 
 async def cancel_again(frame: Frame, child: Node) -> None:
@@ -169,7 +166,7 @@ async def cancel_again(frame: Frame, child: Node) -> None:
         await _wait_for_scope(frame, child)
     elif reason.by in {GROUP, DEADLINE}:
         enclosure = _at_depth(reason)
-        if enclosure is not None and child.group in {None, enclosure}:
+        if enclosure is not None and _was_around(enclosure, child):
             # Only once: whoever awaits it again gets the outcome, as they did then.
             child.replayed = False
             await _end(frame, child, enclosure)
@@ -178,6 +175,12 @@ async def cancel_again(frame: Frame, child: Node) -> None:
 def _at_depth(reason: Reason) -> Enclosure | None:
     stack, depth = enclosing.get(), reason.depth
     return stack[depth] if depth is not None and depth < len(stack) else None
+
+
+def _was_around(enclosure: Enclosure, child: Node) -> bool:
+    """Whether an enclosure of the running code may have been around `child`: not, if it came after its group."""
+    group = child.group
+    return group is None or enclosure in group.stack or group in enclosing.get()
 
 
 async def _wait_for_scope(frame: Frame, child: Node) -> None:

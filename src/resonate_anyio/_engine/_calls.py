@@ -127,7 +127,9 @@ class Call(Builder[T_co]):
 
     async def _open(self, opening: Opening) -> Node:
         with self._frame.opening():
-            return await opening.open()
+            node = await opening.open()
+        await opening.refuse_again(node)
+        return node
 
     def begin(self) -> Opening:
         """Settle where the call stands, for someone who makes it in a while."""
@@ -332,7 +334,7 @@ class DetachedCall(Builder[str]):
             timeout_ms=call._timeout_ms,
             target=call._address(),
         )
-        await opening.open()
+        await opening.refuse_again(await opening.open())
         return opening.id
 
 

@@ -21,11 +21,12 @@ from ._builder import Builder
 from ._calls import Call, DurableFuture
 from ._enclosures import reason_for
 from ._frame import Frame
-from ._groups import DurableTaskGroup
+from ._groups import Group
 from ._lanes import own_place
 from ._openings import FactOpening
 from ._reasons import CHOICE, Reason
 from ._started import Started
+from ._task_group import DurableTaskGroup
 
 if TYPE_CHECKING:
     from ._context import Context
@@ -54,7 +55,7 @@ class GatherCall(Builder[T]):
         self._collect = collect
 
     async def _run(self) -> T:
-        async with DurableTaskGroup(self._context._frame, self._context, self._limit) as group:
+        async with DurableTaskGroup(self._context, Group(self._context._frame, self._limit)) as group:
             futures = [group.start(call) for call in self._calls]
         return cast("T", self._collect(future.result() for future in futures))
 
@@ -90,6 +91,9 @@ class _Race:
         if refused:
             # Raised outside of the task group, which would wrap it.
             raise refused[0]
+        for started in self.own:
+            if started.node is not None:
+                await started.opening.refuse_again(started.node)
 
     async def _open(self, started: Started, refused: list[Exception]) -> None:
         try:

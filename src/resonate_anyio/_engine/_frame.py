@@ -20,6 +20,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 from anyio import CancelScope, Event, create_task_group, current_time, get_cancelled_exc_class
+from anyio.lowlevel import checkpoint_if_cancelled
 from attrs import define, evolve, field
 
 from .._errors import ApplicationError, EncodeError, UsageError, WrongWorld
@@ -133,8 +134,9 @@ class Frame(Node):
         if self._stopped_by is not None and not self.replaying:
             return Stopped(self._stopped_by)
         # What had begun before a crash is replayed even if it is to end: its `finally` blocks have not run yet.
-
         try:
+            if not self.replaying:
+                await checkpoint_if_cancelled()
             with self.execution.running(self), self._scope:
                 return await self._call()
         except get_cancelled_exc_class() as exc:

@@ -29,7 +29,7 @@ from ._info import Info
 from ._lanes import Place, insist
 from ._nodes import External, Node
 from ._reasons import reason_of
-from ._scopes import SCOPES_TAG, DurableScope, durable_scopes, encode_instants, fix_instants
+from ._scopes import SCOPES_TAG, Scope, durable_scopes, encode_instants, fix_instants
 
 if TYPE_CHECKING:
     from .._codec import Codec
@@ -112,7 +112,7 @@ class Opening(ABC):
     id: str = field(init=False)
     recorded: Promise | None = field(init=False)
     _lane_tags: Mapping[str, str] = field(init=False)
-    _scopes: tuple[DurableScope, ...] = field(init=False)
+    _scopes: tuple[Scope, ...] = field(init=False)
 
     def __attrs_post_init__(self) -> None:
         segment, self._lane_tags = self.place.resolve(self._id_of, self._same_call)
@@ -151,8 +151,6 @@ class Opening(ABC):
         await self._check(record, request)
         node = self._node(await self.execution.fresh(record))
         self._adopt(node)
-        if self.replayed:
-            await self._replay_refusal(node)
         return node
 
     async def begin(self) -> None:
@@ -201,9 +199,11 @@ class Opening(ABC):
                 await self.open_cancelled()
             raise
 
-    async def _replay_refusal(self, node: Node) -> None:
-        """The first time, the call was not even begun: the code that makes it was cancelled there."""
-        reason = reason_of(node.record, self.execution.codec) if node.record.state is PromiseState.CANCELED else None
+    async def refuse_again(self, node: Node) -> None:
+        """If the call was not even begun the first time, then the code that makes it was cancelled here."""
+        if not self.replayed or node.record.state is not PromiseState.CANCELED:
+            return
+        reason = reason_of(node.record, self.execution.codec)
         if reason is not None and not reason.started:
             await deliver(self.frame, node)
 
