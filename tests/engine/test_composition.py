@@ -1,4 +1,4 @@
-"""Users' own concurrency around durable calls does what its documentation says: live, parked, unloaded, after crashes."""
+"""Users' own concurrency does what its documentation says around durable calls too: live, parked, unloaded, killed."""
 
 from __future__ import annotations
 
