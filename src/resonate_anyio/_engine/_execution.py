@@ -12,6 +12,7 @@ from __future__ import annotations
 import logging
 from contextlib import contextmanager
 from enum import Enum
+from functools import partial
 from typing import TYPE_CHECKING, Protocol
 
 from anyio import CancelScope, Event, current_effective_deadline, current_time, move_on_after
@@ -33,6 +34,7 @@ from .._protocol import (
     Value,
 )
 from ._cancellation import raise_cancelled
+from ._lanes import insist
 from ._reasons import OUTSIDE, Reason
 from ._requests import refusal, timer_task
 from ._targets import any_of, nowhere
@@ -410,9 +412,7 @@ class Execution:
         if not record.expired(self.now()):
             return record
         # Its outcome is history, which a cancelled scope does not hide.
-        with CancelScope(shield=True):
-            confirmed = await self.confirm_timeout(record)
-        return confirmed  # noqa: RET504 - to a type checker, a scope may swallow the return
+        return await insist(partial(self.confirm_timeout, record))
 
     async def confirm_timeout(self, record: Promise) -> Promise:
         """Ask for a promise whose deadline has passed here until it has passed there as well."""
@@ -469,8 +469,7 @@ class Execution:
     async def end_elsewhere(self, id: str) -> None:
         """End what still runs or waits below a remote call that was cancelled."""
         try:
-            with CancelScope(shield=True):
-                await self.worker.sweeps.end(id)
+            await insist(partial(self.worker.sweeps.end, id))
         except ResonateError as exc:
             self.drop(Drop.CRASHED, exc)
         await self.check()
