@@ -263,7 +263,7 @@ class DurableTaskGroup(Enclosure):
             exc = cancellation
         if exc is None:
             return bool(await self._tasks.__aexit__(None, None, None))
-        # The backend's group cancels itself now. Unless it is cancelled already, something around it has asked for that.
+        # The backend's group cancels itself now. If it is not cancelled already, something around it is.
         self.passes_on = self.passes_on or not self.scope.cancel_called
         return bool(await self._tasks.__aexit__(type(exc), exc, exc.__traceback__))
 

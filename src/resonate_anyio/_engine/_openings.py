@@ -27,7 +27,7 @@ from ._frame import Frame
 from ._info import Info
 from ._nodes import External, Node
 from ._reasons import reason_of
-from ._scopes import SCOPES_TAG, DurableScope, durable_scopes, encode_instants, fix_instants
+from ._scopes import SCOPES_TAG, DurableScope, durable_scopes, encode_instants, fix_instants, limit
 
 if TYPE_CHECKING:
     from .._codec import Codec
@@ -211,8 +211,8 @@ class Opening(ABC):
 
     def _timeout_at(self) -> int:
         """Its own deadline if it has one, but never after that of anything around it."""
-        limit = min([self.frame.instant, *(scope.instant for scope in self._scopes)])
-        return limit if self.timeout_ms is None else min(self.execution.now() + self.timeout_ms, limit)
+        latest = limit(self.frame, self._scopes)
+        return latest if self.timeout_ms is None else min(self.execution.now() + self.timeout_ms, latest)
 
     def _tags(self, own: Mapping[str, str]) -> dict[str, str]:
         execution, parent = self.execution, self.frame.id

@@ -1,15 +1,17 @@
 """Durable scopes: `ctx.fail_after` and `ctx.move_on_after`, deadlines that a restart does not extend (semantics 5).
 
 A scope makes no request of its own. Each call that is made inside carries the instants of the scopes around it, and
-lives no longer than the earliest. On a replay the first recorded call gives the scope its instant back.
+lives no longer than the earliest, but for those that a shield of the user's keeps out. On a replay the first recorded
+call gives the scope its instant back.
 """
 
 from __future__ import annotations
 
+import math
 from contextlib import ExitStack
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
-from anyio import CancelScope, current_time
+from anyio import CancelScope, current_effective_deadline, current_time
 from attrs import define, field
 
 from .._errors import UsageError
@@ -19,7 +21,7 @@ from ._enclosures import PATIENCE, Enclosure, enclosing
 from ._reasons import DEADLINE, SCOPE, Reason
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable
     from datetime import datetime
     from types import TracebackType
     from typing import Self
@@ -27,7 +29,8 @@ if TYPE_CHECKING:
     from ._frame import Frame
 
 SCOPES_TAG: Final = "resonate-anyio:scopes"
-"""The instants of the durable scopes around a call, the outermost first, in milliseconds."""
+"""The instants of the durable scopes around a call, the outermost first, in milliseconds; `~` before those that a
+shield keeps out."""
 
 
 @define(eq=False, repr=False)
@@ -92,8 +95,8 @@ class DurableScope(Enclosure):
         self._used = True
         self.frame.check_current("entering a durable scope")
         execution = self.frame.execution
-        outer = [self.frame.instant, *(scope.instant for scope in durable_scopes(self.frame))]
-        self._instant = min(execution.now() + self._duration_ms, *outer)
+        around = () if self._shield else durable_scopes(self.frame)
+        self._instant = min(execution.now() + self._duration_ms, limit(self.frame, around))
         self._block.enter_context(self.scope)
         self._block.enter_context(self.entered())
         self._block.enter_context(execution.deadline(self))
@@ -108,6 +111,11 @@ class DurableScope(Enclosure):
         if self._fails and self.scope.cancelled_caught and not self._by_hand:
             raise TimeoutError
         return swallowed
+
+    @property
+    def shielded_off(self) -> bool:
+        """Whether a shield keeps it from cancelling the code that is running."""
+        return current_effective_deadline() > (-math.inf if self.scope.cancel_called else self.scope.deadline)
 
     def map_deadline(self) -> None:
         """Map the instant to the loop's clock; not before a replay has come to where it was the first time."""
@@ -136,18 +144,27 @@ def durable_scopes(frame: Frame) -> tuple[DurableScope, ...]:
     return tuple(one for one in stack if isinstance(one, DurableScope) and one.frame is frame) if stack else ()
 
 
-def encode_instants(scopes: Sequence[DurableScope]) -> str:
+def limit(frame: Frame, scopes: Iterable[DurableScope]) -> int:
+    """The instant after which nothing lives that the running code of `frame` starts, inside of these scopes."""
+    return min([frame.instant, *(scope.instant for scope in scopes if not scope.shielded_off)])
+
+
+def encode_instants(scopes: Iterable[DurableScope]) -> str:
     """What a call carries of the scopes around it."""
-    return ",".join(str(scope.instant) for scope in scopes)
+    return ",".join(f"~{scope.instant}" if scope.shielded_off else str(scope.instant) for scope in scopes)
+
+
+def _carried(record: Promise) -> list[str]:
+    return record.tags.get(SCOPES_TAG, "").split(",")
 
 
 def instants(record: Promise) -> list[int]:
-    """The instants that a recorded call carries."""
-    carried: Any = record.tags.get(SCOPES_TAG, "").split(",")
-    return [int(part) for part in carried if part.isdecimal()]
+    """The instants that a recorded call carries and may have ended at."""
+    return [int(part) for part in _carried(record) if part.isdecimal()]
 
 
-def fix_instants(scopes: Sequence[DurableScope], record: Promise) -> None:
+def fix_instants(scopes: Iterable[DurableScope], record: Promise) -> None:
     """Give the scopes back the instants that a recorded call was made under."""
-    for scope, instant in zip(scopes, instants(record), strict=False):
-        scope.fix(instant)
+    for scope, part in zip(scopes, _carried(record), strict=False):
+        if part.removeprefix("~").isdecimal():
+            scope.fix(int(part.removeprefix("~")))
