@@ -21,7 +21,7 @@ from ._enclosures import PATIENCE, Enclosure, enclosing, reason_for
 from ._frame import Frame, own_deadline
 from ._lanes import lane_of
 from ._reasons import DEADLINE, GROUP, PARENT, SCOPE, Reason, reason_of
-from ._scopes import DurableScope, durable_scopes, instants
+from ._scopes import Scope, durable_scopes, instants
 
 if TYPE_CHECKING:
     from ._nodes import Node
@@ -34,20 +34,25 @@ _STACK_SLICE: Final = 20
 _warned_places: Final[set[tuple[str, int]]] = set()
 
 
-async def before_wait(frame: Frame) -> None:
-    """The running code of `frame` is about to wait for something without an outcome: raise what is due to it."""
+async def before_wait(frame: Frame, place: tuple[str, int] | None = None) -> None:
+    """The running code of `frame` is about to wait for something without an outcome: raise what is due to it.
+
+    Args:
+        frame: whose code it is.
+        place: file and line of the call, if it was made elsewhere than it is waited for.
+    """
     lane = lane_of(frame)
     if lane.owed is not None:
         owed, lane.owed = lane.owed, None
         owed.collect()
     for enclosure in enclosing.get():
         await enclosure.before_wait()
+    # One that has passed already is not what the code waits under: it is being cancelled, for whatever reason.
     if -math.inf < current_effective_deadline() < own_deadline():
-        _warn_of_plain_deadline()
+        _warn_of_plain_deadline(place or caller())
 
 
-def _warn_of_plain_deadline() -> None:
-    place = caller()
+def _warn_of_plain_deadline(place: tuple[str, int]) -> None:
     if place not in _warned_places:
         _warned_places.add(place)
         logger.warning(
@@ -102,7 +107,7 @@ async def outcome(frame: Frame, child: Node) -> None:
 
 def ended_by_cancellation(child: Node) -> bool:
     """Whether there is nothing else to hand to the code than the cancellation itself."""
-    return child.record.state in {PromiseState.CANCELED, PromiseState.TIMEDOUT}
+    return child.record.state is PromiseState.CANCELED or child.expired_at is not None
 
 
 async def _cancel(frame: Frame, child: Node) -> None:
@@ -119,16 +124,21 @@ async def _cancel(frame: Frame, child: Node) -> None:
 
 async def deliver(frame: Frame, child: Node) -> object:
     """Hand the outcome of a settled child to the code of `frame`: its value is returned, its failure raised."""
-    expired = expired_scope(frame, child)
-    if expired is not None:
-        await _end(frame, child, expired)
-    if child.replayed and child.record.state is PromiseState.CANCELED:
-        await cancel_again(frame, child)
+    await end_again(frame, child)
     frame.mark_seen(child)
     return child.value()
 
 
-def expired_scope(frame: Frame, child: Node) -> DurableScope | None:
+async def end_again(frame: Frame, child: Node) -> None:
+    """End the running code where it waits for `child`, if that is how its wait ended the first time."""
+    expired = expired_scope(frame, child)
+    if expired is not None:
+        await _end(frame, child, expired)
+    if child.replayed and child.record.state is PromiseState.CANCELED:
+        await _cancel_again(frame, child)
+
+
+def expired_scope(frame: Frame, child: Node) -> Scope | None:
     """The outermost durable scope around the running code whose deadline it was that has ended `child`."""
     expired_at = child.expired_at
     if expired_at is None or expired_at not in instants(child.record):
@@ -138,11 +148,7 @@ def expired_scope(frame: Frame, child: Node) -> DurableScope | None:
 
 async def rejoin(frame: Frame, child: Node) -> None:
     """End the running code as it was ended the first time, if that is what `child` tells; nobody has awaited it."""
-    expired = expired_scope(frame, child)
-    if expired is not None:
-        await _end(frame, child, expired)
-    if child.replayed and child.record.state is PromiseState.CANCELED:
-        await cancel_again(frame, child)
+    await end_again(frame, child)
     frame.mark_seen(child)
 
 
@@ -152,7 +158,7 @@ async def _end(frame: Frame, child: Node, enclosure: Enclosure) -> None:
     await enclosure.end_again()
 
 
-async def cancel_again(frame: Frame, child: Node) -> None:
+async def _cancel_again(frame: Frame, child: Node) -> None:
     """The first time, the await of `child` was cancelled, and the child with it."""
     reason = reason_of(child.record, frame.execution.codec)
     if reason is None:

@@ -76,8 +76,8 @@ class Owed:
 
     @classmethod
     def of(cls, cancellation: BaseException) -> Owed | None:
-        """Remember a cancellation that has just been caught, if anyone is waiting for it."""
-        count = _cancelling()
+        """Remember a cancellation that has just been caught, if anyone is waiting for it and does not ask again."""
+        count = 0 if current_effective_deadline() == -math.inf else _cancelling()
         return cls(cancellation, count) if count else None
 
     def collect(self) -> None:

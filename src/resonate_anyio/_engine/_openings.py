@@ -27,7 +27,7 @@ from ._frame import Frame
 from ._info import Info
 from ._nodes import External, Node
 from ._reasons import reason_of
-from ._scopes import SCOPES_TAG, DurableScope, durable_scopes, encode_instants, fix_instants, limit
+from ._scopes import SCOPES_TAG, Scope, clamping_scopes, encode_instants, fix_instants
 
 if TYPE_CHECKING:
     from .._codec import Codec
@@ -97,6 +97,7 @@ class Opening(ABC):
         param: what is recorded with it.
         type: what its value is decoded as.
         timeout_ms: how long it may take from its start, or None.
+        made_at: file and line of the code that makes it.
         id: the id of its promise.
         recorded: its record, if it is history.
     """
@@ -106,16 +107,17 @@ class Opening(ABC):
     param: Value
     type: Any = Any
     timeout_ms: int | None = None
+    made_at: tuple[str, int] | None = None
     id: str = field(init=False)
     recorded: Promise | None = field(init=False)
     _lane_tags: Mapping[str, str] = field(init=False)
-    _scopes: tuple[DurableScope, ...] = field(init=False)
+    _scopes: tuple[Scope, ...] = field(init=False)
 
     def __attrs_post_init__(self) -> None:
         segment, self._lane_tags = self.place.resolve(self._id_of, self._same_call)
         self.frame.names.claim(segment)
         self.id = self._id_of(segment)
-        self._scopes = durable_scopes(self.frame)
+        self._scopes = clamping_scopes(self.frame)
         self.recorded = self.frame.execution.recorded(self.id)
         if self.recorded is not None:
             fix_instants(self._scopes, self.recorded)
@@ -156,7 +158,7 @@ class Opening(ABC):
             await self.execution.gate()
             if not self.replayed:
                 await self._check_in_time()
-                await before_wait(self.frame)
+                await before_wait(self.frame, self.made_at)
         except get_cancelled_exc_class():
             if not self.execution.interrupted():
                 await self.open_cancelled()
@@ -211,8 +213,8 @@ class Opening(ABC):
 
     def _timeout_at(self) -> int:
         """Its own deadline if it has one, but never after that of anything around it."""
-        latest = limit(self.frame, self._scopes)
-        return latest if self.timeout_ms is None else min(self.execution.now() + self.timeout_ms, latest)
+        limit = min([self.frame.instant, *(scope.instant for scope in self._scopes)])
+        return limit if self.timeout_ms is None else min(self.execution.now() + self.timeout_ms, limit)
 
     def _tags(self, own: Mapping[str, str]) -> dict[str, str]:
         execution, parent = self.execution, self.frame.id
