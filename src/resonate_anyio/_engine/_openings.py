@@ -22,7 +22,7 @@ from .._errors import DecodeError, NonDeterminismError, TooLate
 from .._graph import DETACHED_TAG, PARENT_TAG, child_id, detached_id
 from .._protocol import Promise, PromiseCreate, PromiseState, Value
 from .._time import from_ms
-from ._awaits import before_wait, deliver
+from ._awaits import before_wait, deliver, end_again
 from ._enclosures import reason_for
 from ._frame import Frame
 from ._info import Info
@@ -420,11 +420,30 @@ class FactOpening(Opening):
 
     async def choose(self, value: object = None) -> Any:
         """The choice on record. If there is none yet it is `value`, from now on."""
-        codec = self.execution.codec
         if self.recorded is None:
-            self.param = codec.encode({**codec.decode(self.param), "value": value})
+            self._add("value", value)
         node = await self.open()
-        return _content(node.record, codec).get("value")
+        await end_again(self.frame, node)
+        return _content(node.record, self.execution.codec).get("value")
+
+    def _add(self, name: str, value: object) -> None:
+        codec = self.execution.codec
+        self.param = codec.encode({**codec.decode(self.param), name: value})
+
+    async def open_cancelled(self) -> Node:
+        # Born resolved, it cannot be cancelled afterwards: that nothing was chosen is what it says.
+        self._add("cancelled", self.execution.codec.decode(reason_for(self.frame).encode(self.execution.codec)))
+        return await super().open_cancelled()
+
+    async def _create(self, request: PromiseCreate) -> Promise:
+        try:
+            await checkpoint_if_cancelled()
+        except get_cancelled_exc_class():
+            if not self.execution.interrupted() and not self.frame.settled_early:
+                await self.open_cancelled()
+            raise
+        # What is on its way is a choice, whoever is cancelled meanwhile.
+        return await insist(partial(self.create, request))
 
     def _id_of(self, segment: str) -> str:
         return child_id(self.frame.id, segment, base=self.execution.id)
@@ -444,6 +463,11 @@ class FactOpening(Opening):
         return await self.execution.create_local(request)
 
     def _node(self, record: Promise) -> External:
+        cancelled = _content(record, self.execution.codec).get("cancelled")
+        if cancelled is not None:
+            # Shown as what it stands for: a call that was cancelled.
+            value = self.execution.codec.encode(cancelled)
+            record = evolve(record, state=PromiseState.CANCELED, value=value)
         return External(execution=self.execution, caller=self.frame, record=record, replayed=True)
 
     def _adopt(self, node: Node) -> None:
