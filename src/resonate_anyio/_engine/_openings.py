@@ -10,7 +10,7 @@ A new call that is reached in a cancelled scope is recorded as cancelled, so tha
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from typing import TYPE_CHECKING, Any, Final
 
 from anyio import CancelScope, get_cancelled_exc_class
@@ -21,13 +21,15 @@ from .._errors import DecodeError, NonDeterminismError, TooLate
 from .._graph import DETACHED_TAG, PARENT_TAG, child_id, detached_id
 from .._protocol import Promise, PromiseCreate, PromiseState, Value
 from .._time import from_ms
-from ._awaits import before_wait, deliver
+from ._awaits import before_wait, deliver, interrupt_again
+from ._backend import Owed
 from ._enclosures import reason_for
 from ._frame import Frame
 from ._info import Info
+from ._lanes import lane_of
 from ._nodes import External, Node
-from ._reasons import reason_of
-from ._scopes import SCOPES_TAG, Scope, clamping_scopes, encode_instants, fix_instants
+from ._reasons import SCOPE, Reason, reason_of
+from ._scopes import SCOPES_TAG, Scope, clamping_scopes, durable_scopes, encode_instants, fix_instants
 
 if TYPE_CHECKING:
     from .._codec import Codec
@@ -112,12 +114,13 @@ class Opening(ABC):
     recorded: Promise | None = field(init=False)
     _lane_tags: Mapping[str, str] = field(init=False)
     _scopes: tuple[Scope, ...] = field(init=False)
+    _clamping: tuple[Scope, ...] = field(init=False)
 
     def __attrs_post_init__(self) -> None:
         segment, self._lane_tags = self.place.resolve(self._id_of, self._same_call)
         self.frame.names.claim(segment)
         self.id = self._id_of(segment)
-        self._scopes = clamping_scopes(self.frame)
+        self._scopes, self._clamping = durable_scopes(self.frame), clamping_scopes(self.frame)
         self.recorded = self.frame.execution.recorded(self.id)
         if self.recorded is not None:
             fix_instants(self._scopes, self.recorded)
@@ -213,14 +216,14 @@ class Opening(ABC):
 
     def _timeout_at(self) -> int:
         """Its own deadline if it has one, but never after that of anything around it."""
-        limit = min([self.frame.instant, *(scope.instant for scope in self._scopes)])
+        limit = min([self.frame.instant, *(scope.instant for scope in self._clamping)])
         return limit if self.timeout_ms is None else min(self.execution.now() + self.timeout_ms, limit)
 
     def _tags(self, own: Mapping[str, str]) -> dict[str, str]:
         execution, parent = self.execution, self.frame.id
         tags = {**own, **self._lane_tags, "resonate:origin": execution.origin}
         if self._scopes:
-            tags[SCOPES_TAG] = encode_instants(self._scopes)
+            tags[SCOPES_TAG] = encode_instants(self._scopes, self._clamping)
         if self.id.startswith(f"{parent}."):
             return {**tags, "resonate:parent": parent}
         branch = tags["resonate:branch"]
@@ -412,18 +415,70 @@ class FactOpening(Opening):
     The param is the choice. Whoever creates the promise first has chosen; everybody else gets that.
     """
 
+    _planned_at: int = field(init=False)
+
+    def __attrs_post_init__(self) -> None:
+        Opening.__attrs_post_init__(self)
+        self._planned_at = self.execution.now()
+
     @classmethod
     def plan(cls, frame: Frame, place: Place, fact: str) -> FactOpening:
         """A choice that may have been made already: see `recorded`."""
         return cls(frame=frame, place=place, param=frame.execution.codec.encode({"fact": fact}))
 
-    async def choose(self, value: object = None) -> Any:
-        """The choice on record. If there is none yet it is `value`, from now on."""
-        codec = self.execution.codec
+    async def choose(self, choice: Callable[[], Awaitable[object]]) -> Any:
+        """The choice on record. If there is none yet it is made now, and stands from now on.
+
+        If the code is cancelled meanwhile, that stands: a replay might find that it need not wait any more, and go on.
+        """
         if self.recorded is None:
-            self.param = codec.encode({**codec.decode(self.param), "value": value})
+            await self._make(choice)
         node = await self.open()
-        return _content(node.record, codec).get("value")
+        cancelled = self._cancellation(node.record)
+        if cancelled is not None:
+            reason, waited_ms = cancelled
+            await interrupt_again(self.frame, node, reason, lived_ms=waited_ms)
+        return _content(node.record, self.execution.codec).get("value")
+
+    async def _make(self, choice: Callable[[], Awaitable[object]]) -> None:
+        try:
+            self._state(value=await choice())
+        except get_cancelled_exc_class():
+            if not self.execution.interrupted() and not self.frame.settled_early:
+                await self.open_cancelled()
+            raise
+
+    def _state(self, **facts: object) -> None:
+        codec = self.execution.codec
+        self.param = codec.encode({"fact": codec.decode(self.param)["fact"], **facts})
+
+    async def open_cancelled(self) -> Node:
+        reason = reason_for(self.frame)
+        if reason.by == SCOPE:
+            self.frame.pin()
+        self._state(cancelled=reason.fields(), waited=self.execution.now() - self._planned_at)
+        with CancelScope(shield=True):
+            record = await self.create(self._request())
+        return self._node(record)
+
+    async def _create(self, request: PromiseCreate) -> Promise:
+        try:
+            return await self.create(request)
+        except get_cancelled_exc_class() as exc:
+            if self.execution.interrupted() or self.frame.settled_early:
+                raise
+            node = await self.open_cancelled()
+            if self._cancellation(node.record) is not None:
+                raise
+            # It was on record already: the choice stands, and the cancellation has to come again.
+            lane_of(self.frame).owed = Owed.of(exc)
+            return node.record
+
+    def _cancellation(self, record: Promise) -> tuple[Reason, int] | None:
+        """What was recorded instead of a choice, if the code was cancelled: why, and after how many milliseconds."""
+        content = _content(record, self.execution.codec)
+        reason, waited_ms = Reason.of(content.get("cancelled")), content.get("waited")
+        return None if reason is None else (reason, waited_ms if isinstance(waited_ms, int) else 0)
 
     def _id_of(self, segment: str) -> str:
         return child_id(self.frame.id, segment, base=self.execution.id)
