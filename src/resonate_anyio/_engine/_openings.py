@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Mapping
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 from anyio import CancelScope, get_cancelled_exc_class
@@ -26,7 +27,7 @@ from ._backend import Owed
 from ._enclosures import reason_for
 from ._frame import Frame
 from ._info import Info
-from ._lanes import lane_of
+from ._lanes import Place, insist, lane_of
 from ._nodes import External, Node
 from ._reasons import SCOPE, Reason, reason_of
 from ._scopes import SCOPES_TAG, Scope, clamping_scopes, durable_scopes, encode_instants, fix_instants
@@ -35,7 +36,6 @@ if TYPE_CHECKING:
     from .._codec import Codec
     from ._execution import Execution
     from ._functions import Function
-    from ._lanes import Place
     from ._retry import RetryPolicy
 
 ONE_YEAR_MS: Final = 365 * 24 * 3600 * 1000
@@ -172,7 +172,7 @@ class Opening(ABC):
         reason = evolve(reason_for(self.frame), started=False)
         with CancelScope(shield=True):
             request = self._request()
-            record = await self.create(request)
+            record = await insist(partial(self.create, request))
             await self._check(record, request)
             node = self._node(record)
             self._adopt(node)
@@ -458,7 +458,7 @@ class FactOpening(Opening):
             self.frame.pin()
         self._state(cancelled=reason.fields(), waited=self.execution.now() - self._planned_at)
         with CancelScope(shield=True):
-            record = await self.create(self._request())
+            record = await insist(partial(self.create, self._request()))
         return self._node(record)
 
     async def _create(self, request: PromiseCreate) -> Promise:
