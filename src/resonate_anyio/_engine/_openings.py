@@ -23,7 +23,7 @@ from .._graph import DETACHED_TAG, PARENT_TAG, child_id, detached_id
 from .._protocol import Promise, PromiseCreate, PromiseState, Value
 from .._time import from_ms
 from ._awaits import before_wait, deliver, interrupt_again
-from ._backend import Owed
+from ._cancellation import Owed
 from ._enclosures import reason_for
 from ._frame import Frame
 from ._info import Info
