@@ -96,6 +96,7 @@ class _Race:
                 await started.opening.refuse_again(started.node)
 
     async def _open(self, started: Started, refused: list[Exception]) -> None:
+        started.opening.apart = True
         try:
             node = await started.open()
         except Exception as exc:  # noqa: BLE001 - whatever it is, it belongs to whoever makes the call

@@ -102,6 +102,7 @@ class Opening(ABC):
         made_at: file and line of the code that makes it.
         id: the id of its promise.
         recorded: its record, if it is history.
+        apart: whether the code goes on when the call is on record, and does not wait for it in the same breath.
     """
 
     frame: Frame
@@ -112,6 +113,7 @@ class Opening(ABC):
     made_at: tuple[str, int] | None = None
     id: str = field(init=False)
     recorded: Promise | None = field(init=False)
+    apart: bool = field(default=False, init=False)
     _lane_tags: Mapping[str, str] = field(init=False)
     _scopes: tuple[Scope, ...] = field(init=False)
     _clamping: tuple[Scope, ...] = field(init=False)
@@ -153,7 +155,20 @@ class Opening(ABC):
         await self._check(record, request)
         node = self._node(await self.execution.fresh(record))
         self._adopt(node)
+        if self.apart and self.unfinished and node.pending:
+            await self._check_not_cancelled(node)
         return node
+
+    async def _check_not_cancelled(self, node: Node) -> None:
+        """End a call that was on record if the code that starts it is cancelled: no request of this run tells it."""
+        try:
+            await checkpoint_if_cancelled()
+        except get_cancelled_exc_class():
+            if not self.execution.interrupted():
+                with CancelScope(shield=True):
+                    await node.forgo(evolve(reason_for(self.frame), started=False))
+                self.frame.mark_seen(node)
+            raise
 
     async def begin(self) -> None:
         """Wait until the call may begin: one that has no outcome yet has to, and ends if it is cancelled meanwhile."""
@@ -161,6 +176,7 @@ class Opening(ABC):
             await self.execution.gate()
             if not self.replayed:
                 await self._check_in_time()
+            if self.recorded is None or (self.unfinished and not self.apart):
                 await before_wait(self.frame, self.made_at)
         except get_cancelled_exc_class():
             if not self.execution.interrupted():
