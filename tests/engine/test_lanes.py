@@ -463,11 +463,11 @@ async def test_new_call_in_a_cancelled_scope(kind: str) -> None:
             scope.cancel()
             await call(ctx)
             got.append("not reached")
-        got.append(await ctx.run(slow, 1, "after"))
+        got.append(await ctx.run(step, "after"))
         return got
 
     endings = await survives(workflow, returns=["after"])
-    assert {"late": ("rejected_canceled", {"by": "scope"}), "slow-1": ("resolved", "after")} == endings
+    assert {"late": ("rejected_canceled", {"by": "scope"}), "step-1": ("resolved", "after")} == endings
 
 
 async def test_replay_waits_for_the_scope_of_a_refused_call(world: World) -> None:
