@@ -117,6 +117,7 @@ class Call(Builder[T_co]):
         """Start the call and return at once: it is on record then, and runs beside its caller."""
         self._use()
         opening = self._plan()
+        opening.apart = True
         node = await self._open(opening)
         if isinstance(node, Frame) and node.pending:
             self._frame.start(node)
