@@ -33,23 +33,24 @@ from .._protocol import (
     TaskFulfill,
     Value,
 )
-from ._backend import Task, current_task, joins, raise_cancelled
+from ._cancellation import raise_cancelled
 from ._lanes import insist
 from ._reasons import OUTSIDE, Reason
 from ._requests import refusal, timer_task
 from ._targets import any_of, nowhere
+from ._tasks import Task, current_task, joins
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, KeysView, ValuesView
     from typing import NoReturn
 
     from .._codec import Codec
-    from ._backend import Census
     from ._context import Context
     from ._frame import Frame
     from ._leaf import Threads
     from ._nodes import External
     from ._parking import Parking
+    from ._tasks import Census
     from ._worker import Worker
 
 _ANSWERS = frozenset({200, 300, 404, 409})
@@ -237,7 +238,7 @@ class Execution:
 
     def end_call(self, id: str) -> None:
         """Cancel the local call `id` if it is running here: its promise was settled from outside."""
-        for frame in list(self._frames):
+        for frame in self._frames:
             if frame.id == id and frame is not self.root:
                 frame.request_cancel(Reason(OUTSIDE))
 

@@ -26,7 +26,7 @@ from attrs import define, evolve, field
 from .._errors import ApplicationError, EncodeError, UsageError, WrongWorld
 from .._graph import Names
 from .._protocol import Promise, PromiseState, Value
-from ._backend import Owed, current_task, is_requested, raise_cancelled
+from ._cancellation import Owed, is_requested, raise_cancelled
 from ._enclosures import Enclosure, enclosing, reason_for
 from ._execution import Drop
 from ._functions import Kind
@@ -35,6 +35,7 @@ from ._leaf import run_leaf
 from ._nodes import Node
 from ._outcomes import Ending, Raised, Returned, Stopped, TimedOut, raised, text_of, without_cancellations
 from ._reasons import DEADLINE, OUTSIDE, PARENT, SCOPE, Reason, reason_of
+from ._tasks import current_task
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Iterator, Mapping

@@ -18,12 +18,13 @@ from attrs import define, evolve, field, frozen
 
 from .._graph import LANE_TAG, Counter
 from .._protocol import Promise
-from ._backend import current_task, unbroken
+from ._cancellation import unbroken
+from ._tasks import current_task
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
-    from ._backend import Owed
+    from ._cancellation import Owed
     from ._frame import Frame
 
 T = TypeVar("T")

@@ -29,7 +29,7 @@ from ._info import Info
 from ._lanes import Place, insist
 from ._nodes import External, Node
 from ._reasons import reason_of
-from ._scopes import SCOPES_TAG, Scope, durable_scopes, encode_instants, fix_instants
+from ._scopes import SCOPES_TAG, Scope, clamping_scopes, encode_instants, fix_instants
 
 if TYPE_CHECKING:
     from .._codec import Codec
@@ -118,7 +118,7 @@ class Opening(ABC):
         segment, self._lane_tags = self.place.resolve(self._id_of, self._same_call)
         self.frame.names.claim(segment)
         self.id = self._id_of(segment)
-        self._scopes = durable_scopes(self.frame)
+        self._scopes = clamping_scopes(self.frame)
         self.recorded = self.frame.execution.recorded(self.id)
         if self.recorded is not None:
             fix_instants(self._scopes, self.recorded)
