@@ -163,7 +163,7 @@ async def test_while_the_execution_is_put_away(world: World, answered: bool) -> 
     """A gathering that is cancelled again and again, since its execution ends, does not keep what it records going."""
 
     async def workflow(ctx: Context) -> list[str]:
-        return await asyncio.gather(ctx.run(quick), ctx.run(quick))
+        return [*await asyncio.gather(ctx.run(quick), ctx.run(quick))]
 
     process = world.process(workflow)
     process.kill_at(settles("w.quick-2"), answered=answered)
