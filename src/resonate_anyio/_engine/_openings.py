@@ -22,13 +22,14 @@ from .._errors import DecodeError, NonDeterminismError, TooLate
 from .._graph import DETACHED_TAG, PARENT_TAG, child_id, detached_id
 from .._protocol import Promise, PromiseCreate, PromiseState, Value
 from .._time import from_ms
-from ._awaits import before_wait, deliver, end_again
+from ._awaits import before_wait, deliver, interrupt_again
+from ._cancellation import Owed
 from ._enclosures import reason_for
 from ._frame import Frame
 from ._info import Info
-from ._lanes import Place, insist
+from ._lanes import Place, insist, lane_of
 from ._nodes import External, Node
-from ._reasons import SCOPE, reason_of
+from ._reasons import SCOPE, Reason, reason_of
 from ._scopes import SCOPES_TAG, Scope, clamping_scopes, durable_scopes, encode_instants, fix_instants
 
 if TYPE_CHECKING:
@@ -185,8 +186,6 @@ class Opening(ABC):
     async def open_cancelled(self) -> Node:
         """Put on record that the call was cancelled before it began, and make it a child of its frame."""
         reason = evolve(reason_for(self.frame), started=False)
-        if reason.by == SCOPE:
-            self.frame.pin()
         with CancelScope(shield=True):
             request = self._request()
             record = await insist(partial(self.create, request))
@@ -432,48 +431,70 @@ class FactOpening(Opening):
     The param is the choice. Whoever creates the promise first has chosen; everybody else gets that.
     """
 
+    _planned_at: int = field(init=False)
+
+    def __attrs_post_init__(self) -> None:
+        Opening.__attrs_post_init__(self)
+        self._planned_at = self.execution.now()
+
     @classmethod
     def plan(cls, frame: Frame, place: Place, fact: str) -> FactOpening:
         """A choice that may have been made already: see `recorded`."""
         return cls(frame=frame, place=place, param=frame.execution.codec.encode({"fact": fact}))
 
     async def choose(self, choice: Callable[[], Awaitable[object]]) -> Any:
-        """The choice on record. If there is none yet it is made now, and stands from now on."""
+        """The choice on record. If there is none yet it is made now, and stands from now on.
+
+        If the code is cancelled meanwhile, that stands: a replay might find that it need not wait any more, and go on.
+        """
         if self.recorded is None:
             await self._make(choice)
         node = await self.open()
-        await end_again(self.frame, node)
+        cancelled = self._cancellation(node.record)
+        if cancelled is not None:
+            reason, waited_ms = cancelled
+            await interrupt_again(self.frame, node, reason, lived_ms=waited_ms)
         return _content(node.record, self.execution.codec).get("value")
 
     async def _make(self, choice: Callable[[], Awaitable[object]]) -> None:
-        began = self.execution.now()
         try:
-            self._add("value", await choice())
+            self._state(value=await choice())
         except get_cancelled_exc_class():
-            # A replay might find that it need not wait any more, and go on: that it was cancelled here is a fact, too.
             if not self.execution.interrupted() and not self.frame.settled_early:
-                self._add("waited", self.execution.now() - began)
                 await self.open_cancelled()
             raise
 
-    def _add(self, name: str, value: object) -> None:
+    def _state(self, **facts: object) -> None:
         codec = self.execution.codec
-        self.param = codec.encode({**codec.decode(self.param), name: value})
+        self.param = codec.encode({"fact": codec.decode(self.param)["fact"], **facts})
 
     async def open_cancelled(self) -> Node:
-        # Born resolved, it cannot be cancelled afterwards: that nothing was chosen is what it says.
-        self._add("cancelled", self.execution.codec.decode(reason_for(self.frame).encode(self.execution.codec)))
-        return await super().open_cancelled()
+        reason = reason_for(self.frame)
+        if reason.by == SCOPE:
+            self.frame.pin()
+        self._state(cancelled=reason.fields(), waited=self.execution.now() - self._planned_at)
+        with CancelScope(shield=True):
+            record = await insist(partial(self.create, self._request()))
+        return self._node(record)
 
     async def _create(self, request: PromiseCreate) -> Promise:
         try:
-            await checkpoint_if_cancelled()
-        except get_cancelled_exc_class():
-            if not self.execution.interrupted() and not self.frame.settled_early:
-                await self.open_cancelled()
-            raise
-        # What is on its way is a choice, whoever is cancelled meanwhile.
-        return await insist(partial(self.create, request))
+            return await self.create(request)
+        except get_cancelled_exc_class() as exc:
+            if self.execution.interrupted() or self.frame.settled_early:
+                raise
+            node = await self.open_cancelled()
+            if self._cancellation(node.record) is not None:
+                raise
+            # It was on record already: the choice stands, and the cancellation has to come again.
+            lane_of(self.frame).owed = Owed.of(exc)
+            return node.record
+
+    def _cancellation(self, record: Promise) -> tuple[Reason, int] | None:
+        """What was recorded instead of a choice, if the code was cancelled: why, and after how many milliseconds."""
+        content = _content(record, self.execution.codec)
+        reason, waited_ms = Reason.of(content.get("cancelled")), content.get("waited")
+        return None if reason is None else (reason, waited_ms if isinstance(waited_ms, int) else 0)
 
     def _id_of(self, segment: str) -> str:
         return child_id(self.frame.id, segment, base=self.execution.id)
@@ -493,14 +514,6 @@ class FactOpening(Opening):
         return await self.execution.create_local(request)
 
     def _node(self, record: Promise) -> External:
-        content = _content(record, self.execution.codec)
-        if "cancelled" in content:
-            # Shown as what it stands for: a call that was cancelled, after a while.
-            value, ended_at = (
-                self.execution.codec.encode(content["cancelled"]),
-                record.created_at + content.get("waited", 0),
-            )
-            record = evolve(record, state=PromiseState.CANCELED, value=value, settled_at=ended_at)
         return External(execution=self.execution, caller=self.frame, record=record, replayed=True)
 
     def _adopt(self, node: Node) -> None:
