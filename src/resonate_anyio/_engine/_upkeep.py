@@ -205,8 +205,10 @@ class Upkeep:
 
     async def _watch_call(self, frame: Frame) -> None:
         """Hear of it if somebody elsewhere settles a local call that runs here."""
-        frame.execution.listen_to_call(frame)
-        await self._worker.recheck(frame.id)
+        # It may have ended since it was looked at.
+        if frame.execution.runs(frame):
+            frame.execution.listen_to_call(frame)
+            await self._worker.recheck(frame.id)
 
     @property
     def _patience(self) -> float:
