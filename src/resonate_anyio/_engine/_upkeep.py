@@ -205,6 +205,7 @@ class Upkeep:
 
     async def _watch_call(self, frame: Frame) -> None:
         """Hear of it if somebody elsewhere settles a local call that runs here."""
+        # It may have ended since it was looked at.
         if frame.execution.runs(frame):
             frame.execution.listen_to_call(frame)
             await self._worker.recheck(frame.id)
