@@ -28,7 +28,7 @@ from ._frame import Frame
 from ._info import Info
 from ._lanes import Place, insist
 from ._nodes import External, Node
-from ._reasons import reason_of
+from ._reasons import SCOPE, reason_of
 from ._scopes import SCOPES_TAG, Scope, clamping_scopes, encode_instants, fix_instants
 
 if TYPE_CHECKING:
@@ -158,12 +158,15 @@ class Opening(ABC):
         try:
             await self.execution.gate()
             if not self.replayed:
-                await self._check_in_time()
-                await before_wait(self.frame, self.made_at)
+                await self._before_wait()
         except get_cancelled_exc_class():
             if not self.execution.interrupted():
                 await self.open_cancelled()
             raise
+
+    async def _before_wait(self) -> None:
+        await self._check_in_time()
+        await before_wait(self.frame, self.made_at)
 
     async def open_cancelled(self) -> Node:
         """Put on record that the call was cancelled before it began, and make it a child of its frame."""
@@ -410,7 +413,8 @@ class DetachedOpening(Opening):
 class FactOpening(Opening):
     """Something that is chosen once and for all: recorded, and settled, with one request.
 
-    The param is the choice. Whoever creates the promise first has chosen; everybody else gets that.
+    The param is the choice. Whoever creates the promise first has chosen; everybody else gets that. Code that is
+    cancelled before it can choose chooses to have been cancelled.
     """
 
     @classmethod
@@ -424,7 +428,24 @@ class FactOpening(Opening):
         if self.recorded is None:
             self.param = codec.encode({**codec.decode(self.param), "value": value})
         node = await self.open()
+        await self.refuse_again(node)
         return _content(node.record, codec).get("value")
+
+    async def _before_wait(self) -> None:
+        await Opening._before_wait(self)
+        # From here on nothing interrupts it: what is on record has been seen.
+        await checkpoint_if_cancelled()
+
+    async def _create(self, request: PromiseCreate) -> Promise:
+        return await insist(partial(self.create, request))
+
+    async def open_cancelled(self) -> Node:
+        reason = evolve(reason_for(self.frame), started=False)
+        codec = self.execution.codec
+        self.param = codec.encode({"fact": codec.decode(self.param)["fact"], "cancelled": reason.fields})
+        if reason.by == SCOPE:
+            self.frame.pin()
+        return await Opening.open_cancelled(self)
 
     def _id_of(self, segment: str) -> str:
         return child_id(self.frame.id, segment, base=self.execution.id)
@@ -444,6 +465,11 @@ class FactOpening(Opening):
         return await self.execution.create_local(request)
 
     def _node(self, record: Promise) -> External:
+        codec = self.execution.codec
+        if (reason := _content(record, codec).get("cancelled")) is not None:
+            # Shown as a call that was cancelled before it began.
+            value = codec.encode(reason)
+            record = evolve(record, state=PromiseState.CANCELED, value=value, settled_at=record.created_at)
         return External(execution=self.execution, caller=self.frame, record=record, replayed=True)
 
     def _adopt(self, node: Node) -> None:

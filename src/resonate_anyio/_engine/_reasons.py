@@ -45,6 +45,11 @@ class Reason:
 
     def encode(self, codec: Codec) -> Value:
         """As it is recorded."""
+        return codec.encode(self.fields)
+
+    @property
+    def fields(self) -> dict[str, object]:
+        """What is recorded."""
         fields: dict[str, object] = {"by": self.by}
         if self.depth is not None:
             fields["depth"] = self.depth
@@ -52,7 +57,7 @@ class Reason:
             fields["instant"] = self.instant
         if not self.started:
             fields["started"] = False
-        return codec.encode(fields)
+        return fields
 
 
 def reason_of(record: Promise, codec: Codec) -> Reason | None:
