@@ -433,7 +433,8 @@ class Execution:
     async def fulfill(self, state: PromiseState, value: Value) -> Promise:
         """Record the end of the root, and give back what is on record then."""
         for id in self.parking.wakes:
-            await self.settle(id, PromiseState.RESOLVED, EMPTY)
+            # There may be none: the request that was to make it can have been lost, or refused.
+            await self.request(PromiseSettle(id=id, state=PromiseState.RESOLVED, value=EMPTY), settling=True)
         # From here on the answer says who has settled it, and not a message.
         self._fulfilling = True
         action = PromiseSettle(id=self.id, state=state, value=value)

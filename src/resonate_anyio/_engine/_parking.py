@@ -128,17 +128,20 @@ class Parking:
     def _begin(self, phase: Phase, func: Callable[..., Awaitable[None]], *args: object) -> None:
         self._wanted = False
         self._called = Event()
+        self._operation = CancelScope()
         self._move(phase)
         name = f"resonate {phase.value} {self._execution.id}"
-        self._execution.worker.helper(self._operate, phase, func, *args, name=name)
+        self._execution.worker.helper(self._operate, self._operation, phase, func, *args, name=name)
 
-    async def _operate(self, phase: Phase, func: Callable[..., Awaitable[None]], *args: object) -> None:
+    async def _operate(
+        self, operation: CancelScope, phase: Phase, func: Callable[..., Awaitable[None]], *args: object
+    ) -> None:
         try:
-            with CancelScope() as self._operation:
+            with operation:
                 await func(*args)
         finally:
             # It was given up, or has failed: the lease may be ours, and giving back one that is not does no harm.
-            if self.phase is phase:
+            if self._operation is operation and self.phase is phase:
                 self._stay_hot()
 
     def _stay_hot(self) -> None:
@@ -152,6 +155,7 @@ class Parking:
         self._wanted = True
         self._called.set()
         if self.phase is Phase.PARKED and not self._execution.worker.draining and self._execution.dropped is None:
+            self._execution.worker.upkeep.resuming(self._execution)
             self._begin(Phase.RESUMING, self._resume)
 
     def told(self, version: int) -> bool:
@@ -187,6 +191,8 @@ class Parking:
             return task.version == execution.version
         if task.version != execution.version + 1:
             return False
+        # What is being asked for has been decided.
+        self._operation.cancel()
         self._heat(task.version, preload)
         return True
 
@@ -221,7 +227,8 @@ class Parking:
             self._park()
         elif response.status == 300:
             self._stay_hot()
-            await self._look_what_settled()
+            # Not as a part of this: the next suspend may begin before that has ended.
+            execution.worker.helper(self._look_what_settled, name=f"resonate look {execution.id}")
         elif response.status in {404, 409}:
             execution.drop(Drop.LOST)
 
@@ -290,6 +297,10 @@ class Parking:
         if acquired is None:
             if not execution.worker.draining:
                 execution.drop(Drop.LOST)
+            return
+        if execution.dropped is not None:
+            # Put away meanwhile, its code may be gone: the lease is nobody's then but ours.
+            await execution.worker.leases.release(execution.id, acquired[0])
             return
         if set(self._awaited[:-1]) <= execution.awaited:
             # Nothing is known to have settled, but something may have, and its message may be lost.

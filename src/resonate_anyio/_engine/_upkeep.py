@@ -80,7 +80,7 @@ class Upkeep:
     _limits: Limits
     _young: deque[tuple[float, Execution]] = field(factory=deque, init=False)
     _watches: dict[str, _Watch] = field(factory=dict, init=False)
-    _queue: list[tuple[float, int, _Watch]] = field(factory=list, init=False)
+    _queue: list[tuple[float, int, str]] = field(factory=list, init=False)
     _numbers: Iterator[int] = field(factory=count, init=False)
     _parked: dict[str, Execution] = field(factory=dict, init=False)
     _pressed_at: float = field(default=math.inf, init=False)
@@ -119,8 +119,10 @@ class Upkeep:
             if _alive(execution):
                 self._worker.helper(self._watch, execution, name=f"resonate watch {execution.id}")
         while self._queue and self._queue[0][0] <= now:
-            due, _, watch = heappop(self._queue)
-            if watch.due == due and _alive(watch.execution):
+            # By id: an entry may be due long after the end of its execution, which must not stay in memory for it.
+            due, _, id = heappop(self._queue)
+            watch = self._watches.get(id)
+            if watch is not None and watch.due == due and _alive(watch.execution):
                 self._look(watch, now, census)
         if self._pressed_at <= now:
             self._press(now, census)
@@ -147,6 +149,10 @@ class Upkeep:
         """A task of an execution is about to sleep until `due_ms`: if that is long, it need not be hot meanwhile."""
         if due_ms - execution.now() > self._limits.hot_for * 1000:
             self._schedule(execution, current_time() + _SETTLING)
+
+    def resuming(self, execution: Execution) -> None:
+        """A parked execution is being taken back: nobody else would release the lease that it is about to be given."""
+        self._parked.pop(execution.id, None)
 
     def resumed(self, execution: Execution) -> None:
         """A parked execution is hot again."""
@@ -190,7 +196,7 @@ class Upkeep:
     def _schedule(self, execution: Execution, due: float) -> None:
         if watch := self._watches.get(execution.id):
             watch.due = due
-            heappush(self._queue, (due, next(self._numbers), watch))
+            heappush(self._queue, (due, next(self._numbers), execution.id))
             self._wake_for(due)
 
     def _look(self, watch: _Watch, now: float, census: _Lazy) -> None:
