@@ -356,7 +356,6 @@ class Frame(Node):
         return child.failure()
 
     def _expired_here(self, child: Node) -> bool:
-        """Whether a durable scope has ended it. Its own deadline may have been the same instant: that is a failure."""
         return child.expired_at in self.expired and child.expired_at in instants(child.record)
 
     def _cancelled_here(self, child: Node) -> bool:
