@@ -183,10 +183,6 @@ class Opening(ABC):
                 await self.open_cancelled()
             raise
 
-    async def _before_wait(self) -> None:
-        await self._check_in_time()
-        await before_wait(self.frame, self.made_at)
-
     async def open_cancelled(self) -> Node:
         """Put on record that the call was cancelled before it began, and make it a child of its frame."""
         reason = evolve(reason_for(self.frame), started=False)
@@ -432,8 +428,7 @@ class DetachedOpening(Opening):
 class FactOpening(Opening):
     """Something that is chosen once and for all: recorded, and settled, with one request.
 
-    The param is the choice. Whoever creates the promise first has chosen; everybody else gets that. Code that is
-    cancelled before it can choose chooses to have been cancelled.
+    The param is the choice. Whoever creates the promise first has chosen; everybody else gets that.
     """
 
     _planned_at: int = field(init=False)
@@ -501,22 +496,6 @@ class FactOpening(Opening):
         reason, waited_ms = Reason.of(content.get("cancelled")), content.get("waited")
         return None if reason is None else (reason, waited_ms if isinstance(waited_ms, int) else 0)
 
-    async def _before_wait(self) -> None:
-        await Opening._before_wait(self)
-        # From here on nothing interrupts it: what is on record has been seen.
-        await checkpoint_if_cancelled()
-
-    async def _create(self, request: PromiseCreate) -> Promise:
-        return await insist(partial(self.create, request))
-
-    async def open_cancelled(self) -> Node:
-        reason = evolve(reason_for(self.frame), started=False)
-        codec = self.execution.codec
-        self.param = codec.encode({"fact": codec.decode(self.param)["fact"], "cancelled": reason.fields})
-        if reason.by == SCOPE:
-            self.frame.pin()
-        return await Opening.open_cancelled(self)
-
     def _id_of(self, segment: str) -> str:
         return child_id(self.frame.id, segment, base=self.execution.id)
 
@@ -535,11 +514,6 @@ class FactOpening(Opening):
         return await self.execution.create_local(request)
 
     def _node(self, record: Promise) -> External:
-        codec = self.execution.codec
-        if (reason := _content(record, codec).get("cancelled")) is not None:
-            # Shown as a call that was cancelled before it began.
-            value = codec.encode(reason)
-            record = evolve(record, state=PromiseState.CANCELED, value=value, settled_at=record.created_at)
         return External(execution=self.execution, caller=self.frame, record=record, replayed=True)
 
     def _adopt(self, node: Node) -> None:

@@ -128,20 +128,17 @@ class Parking:
     def _begin(self, phase: Phase, func: Callable[..., Awaitable[None]], *args: object) -> None:
         self._wanted = False
         self._called = Event()
-        self._operation = CancelScope()
         self._move(phase)
         name = f"resonate {phase.value} {self._execution.id}"
-        self._execution.worker.helper(self._operate, self._operation, phase, func, *args, name=name)
+        self._execution.worker.helper(self._operate, phase, func, *args, name=name)
 
-    async def _operate(
-        self, operation: CancelScope, phase: Phase, func: Callable[..., Awaitable[None]], *args: object
-    ) -> None:
+    async def _operate(self, phase: Phase, func: Callable[..., Awaitable[None]], *args: object) -> None:
         try:
-            with operation:
+            with CancelScope() as self._operation:
                 await func(*args)
         finally:
             # It was given up, or has failed: the lease may be ours, and giving back one that is not does no harm.
-            if self._operation is operation and self.phase is phase:
+            if self.phase is phase:
                 self._stay_hot()
 
     def _stay_hot(self) -> None:
@@ -191,8 +188,6 @@ class Parking:
             return task.version == execution.version
         if task.version != execution.version + 1:
             return False
-        # What is being asked for has been decided.
-        self._operation.cancel()
         self._heat(task.version, preload)
         return True
 
@@ -227,8 +222,7 @@ class Parking:
             self._park()
         elif response.status == 300:
             self._stay_hot()
-            # Not as a part of this: the next suspend may begin before that has ended.
-            execution.worker.helper(self._look_what_settled, name=f"resonate look {execution.id}")
+            await self._look_what_settled()
         elif response.status in {404, 409}:
             execution.drop(Drop.LOST)
 
@@ -301,10 +295,6 @@ class Parking:
         if acquired is None:
             if not execution.worker.draining:
                 execution.drop(Drop.LOST)
-            return
-        if execution.dropped is not None:
-            # Put away meanwhile, its code may be gone: the lease is nobody's then but ours.
-            await execution.worker.leases.release(execution.id, acquired[0])
             return
         if set(self._awaited[:-1]) <= execution.awaited:
             # Nothing is known to have settled, but something may have, and its message may be lost.

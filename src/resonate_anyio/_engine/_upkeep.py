@@ -82,7 +82,7 @@ class Upkeep:
     _limits: Limits
     _young: deque[tuple[float, Execution | Frame]] = field(factory=deque, init=False)
     _watches: dict[str, _Watch] = field(factory=dict, init=False)
-    _queue: list[tuple[float, int, str]] = field(factory=list, init=False)
+    _queue: list[tuple[float, int, _Watch]] = field(factory=list, init=False)
     _numbers: Iterator[int] = field(factory=count, init=False)
     _parked: dict[str, Execution] = field(factory=dict, init=False)
     _economized: set[str] = field(factory=set, init=False)
@@ -215,7 +215,7 @@ class Upkeep:
     def _schedule(self, execution: Execution, due: float) -> None:
         if watch := self._watches.get(execution.id):
             watch.due = due
-            heappush(self._queue, (due, next(self._numbers), execution.id))
+            heappush(self._queue, (due, next(self._numbers), watch))
             self._wake_for(due)
 
     def _look(self, execution: Execution, watch: _Watch, now: float, census: _Lazy) -> None:
