@@ -223,3 +223,26 @@ async def test_own_deadline_at_the_instant_of_a_scope(resonate: Resonate) -> Non
         with pytest.raises(ExceptionGroup) as caught:
             await resonate.run("w", same_instant)
         assert ["w.slow-1"] == [error.id for error in caught.value.exceptions if hasattr(error, "id")]
+
+
+# What is shown
+
+
+async def test_reprs(resonate: Resonate) -> None:
+    """What the engine is made of shows itself in a line each, and not the whole worker with it."""
+    resonate.register(waiting)
+    async with resonate:
+        assert resonate._running is not None
+        worker = resonate._running.worker
+        handle = await resonate.run("w", waiting).spawn()
+        await anyio.sleep(1)
+        execution = worker.executions["w"]
+        shown = [worker, execution, execution.root, *execution.externals]
+        assert [
+            "<Worker default/p with 1 executions>",
+            "<Execution w at version 1: hot>",
+            "<Frame w pending>",
+            "<External w.p pending>",
+        ] == [repr(each) for each in shown]
+        await Look(resonate).settle("w.p", None, resonate)
+        await handle
