@@ -104,7 +104,7 @@ class Wait:
     patient: bool
 
 
-@define(eq=False, kw_only=True)
+@define(eq=False, kw_only=True, repr=False)
 class Execution:
     """One root promise and the local part of the call graph below it (see the module's docstring).
 
@@ -146,6 +146,10 @@ class Execution:
     _waits: set[Wait] = field(factory=set, init=False)
     _subscriptions: dict[str, External] = field(factory=dict, init=False)
     _fulfilling: bool = field(default=False, init=False)
+
+    def __repr__(self) -> str:
+        state = self.parking.phase.value if self.dropped is None else self.dropped.value
+        return f"<Execution {self.id} at version {self.version}: {state}>"
 
     async def run(self) -> None:
         """Run the root function to its end, or until the execution is dropped."""
