@@ -210,7 +210,7 @@ async def test_branch_alone(network: LocalNetwork) -> None:
         await anyio.sleep(10)
         await cast.bystander.cancel("w.branch-1")
         await anyio.sleep(1)
-        assert ["branch", "leaf"] == sorted(cast.stopped)
+        assert ["branch", "leaf", "waiting"] == sorted(cast.stopped)
         with pytest.raises(DurableCancelledError):
             await handle
 
