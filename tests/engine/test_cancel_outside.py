@@ -131,9 +131,7 @@ async def test_waiting_workflow(
 
 @pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("canceller", ["holder", "bystander"])
-async def test_running_leaf(
-    network: LocalNetwork, canceller: str, way: Callable[[Resonate], Awaitable[None]]
-) -> None:
+async def test_running_leaf(network: LocalNetwork, canceller: str, way: Callable[[Resonate], Awaitable[None]]) -> None:
     """A leaf that runs is cancelled within a second, its workflow with it, and what runs elsewhere."""
     cast = Cast(network)
     async with cast.holder, cast.below, cast.bystander:

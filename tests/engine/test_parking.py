@@ -686,9 +686,7 @@ def forget_messages(resonate: Resonate, monkeypatch: pytest.MonkeyPatch, *kinds:
 
 
 @pytest.mark.parametrize("kind", [Unblock, Execute])
-async def test_lost_message_to_what_is_parked(
-    wire: Wire, monkeypatch: pytest.MonkeyPatch, kind: type[object]
-) -> None:
+async def test_lost_message_to_what_is_parked(wire: Wire, monkeypatch: pytest.MonkeyPatch, kind: type[object]) -> None:
     """Either of the two messages is enough to resume what is parked."""
     runs = Runs()
     resonate = Resonate(network=wire, hot_for=1)
