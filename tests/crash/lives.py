@@ -4,31 +4,66 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
-from typing import TYPE_CHECKING, Any, Final
+from functools import cached_property
+from typing import Any, Final, TypeAlias
 
 import anyio
 from attrs import define, field, frozen
 
-from resonate_anyio import Info, Resonate
+from resonate_anyio import Info, Resonate, make_converter
 from resonate_anyio._protocol import Request, Response
-from resonate_anyio.abc import Store
+from resonate_anyio.abc import Clock, Store
 from resonate_anyio.networks import LocalNetwork
 from resonate_anyio.stores import MemoryStore
 from resonate_anyio.testing import VirtualClock
-from tests.engine.harness import Wire
+from tests.engine.harness import Wire, nothing
 
 from .scenarios import ROOT, Outside, Scenario
-from .states import State
+from .states import Recorder, State
 
-if TYPE_CHECKING:
-    from collections.abc import Iterator
+_CONVERTER: Final = make_converter()  # it takes longer to make than most of the corpus to run
 
-PATIENCE: Final = 24 * 3600.0
+PATIENCE: Final = 2 * 3600.0
 """Seconds after which a root will not settle any more."""
+
 AFTERMATH: Final = 600.0
 """Seconds that what lies beside the root's tree may take to end after it."""
+
+Watch: TypeAlias = Callable[["Mark"], None]
+
+
+@frozen
+class Mark:
+    """An instant at which a process may die: just before a request has its effect, or just after.
+
+    Attributes:
+        number: counts the requests of a life, from 1.
+        answered: whether the request has had its effect; its answer is lost.
+        request: what it asks for.
+    """
+
+    number: int
+    answered: bool
+    request: str
+
+    def __str__(self) -> str:
+        return f"{'after' if self.answered else 'before'} request {self.number} ({self.request})"
+
+
+@frozen
+class Point:
+    """A kill, and what it leaves behind.
+
+    Attributes:
+        runs: which leaves had begun by then in this life, and how often.
+        state: what is on record.
+    """
+
+    mark: Mark
+    runs: Counter[str]
+    state: State
 
 
 @define
@@ -43,54 +78,39 @@ class Journal:
             self.runs[info.id] += 1
 
 
-@frozen
-class Point:
-    """One instant at which the process may die.
-
-    Attributes:
-        number: counts the requests of a life, from 1.
-        answered: whether the request has had its effect; its answer is lost.
-        runs: which leaves had begun by then in this life, and how often.
-        state: what is left behind.
-    """
-
-    number: int
-    answered: bool
-    request: Request
-    runs: Counter[str]
-    state: State
-
-    def __str__(self) -> str:
-        when = "after" if self.answered else "before"
-        return f"{when} request {self.number} ({self.request.kind} {_subject(self.request)})"
-
-
-def _subject(request: Request) -> str:
-    for name in ("action_id", "id", "awaited", "cursor"):
-        if value := getattr(request, name, None):
-            return str(value)
-    action = getattr(request, "action", None)
-    return str(getattr(action, "id", ""))
-
-
-@define(eq=False)
+@define(eq=False, kw_only=True, slots=False)
 class Life:
-    """What happened in one life of the program.
+    """What happened in one life of a program.
 
     Attributes:
-        points: every request, before and after.
-        errors: what was logged as an error.
+        runs: which leaves ran, and how often.
         settled: whether the root came to an end.
+        begun: the state when the process had started, and done nothing yet.
         quiet: the state when nothing happened any more, the process still living.
         final: the state after the process has stopped.
+        errors: what was logged as an error.
+        points: every request, before and after.
     """
 
-    journal: Journal = field(factory=Journal)
+    scenario: Scenario
+    runs: Counter[str]
+    settled: bool
+    begun: State
+    quiet: State
+    final: State
+    errors: list[str]
     points: list[Point] = field(factory=list)
-    errors: list[str] = field(factory=list)
-    settled: bool = False
-    quiet: State = field(init=False)
-    final: State = field(init=False)
+
+    @cached_property
+    def endings(self) -> dict[str, list[str]]:
+        """How everything ended that has to end the same in every case (see `Scenario.endings`)."""
+        return self.scenario.endings(self.final)
+
+    @cached_property
+    def orphans(self) -> list[str]:
+        """What was pending, at any point, below something that had ended by its own code."""
+        states = {id(point.state): point for point in self.points}
+        return [f"{text}, {point.mark}" for point in states.values() for text in point.state.orphans]
 
 
 @frozen(kw_only=True)
@@ -117,54 +137,90 @@ class Platform:
 
 async def live(scenario: Scenario, past: State, platform: Platform) -> Life:
     """Start the program on what is left of its past, and let it live until there is nothing to do."""
-    life = Life()
-    store = platform.store()
+    store, journal = Recorder(platform.store()), Journal()
+    points: list[Point] = []
     past.restore(store)
     downtime = platform.downtime if past.records else 0
     clock = VirtualClock(epoch_ms=past.instant + int(downtime * 1000))
+
+    def watch(mark: Mark) -> None:
+        points.append(Point(mark, journal.runs.copy(), store.state(clock())))
+
+    with errors_logged() as errors:
+        settled, begun, quiet = await run(scenario, store, clock, platform, journal, watch)
+    final = State.found(store, clock())
+    return Life(
+        scenario=scenario,
+        runs=journal.runs,
+        settled=settled,
+        begun=begun,
+        quiet=quiet,
+        final=final,
+        errors=errors,
+        points=points,
+    )
+
+
+async def run(
+    scenario: Scenario, store: Store, clock: Clock, platform: Platform, journal: Journal, watch: Watch
+) -> tuple[bool, State, State]:
+    """Run the program on a store that is not open.
+
+    Returns whether the root has settled, the state when the program had started, and that when all was quiet.
+    """
     clock()
     wire = Wire(LocalNetwork(store, clock=clock, keep_leases=platform.outlived))
-    numbers: dict[int, int] = {}
+    _watch(wire, watch)
+    async with _programs(scenario, wire, platform, journal) as (program, outsider), anyio.create_task_group() as tasks:
+        begun = State.of(store, clock())
+        if scenario.outside is not None:
+            tasks.start_soon(scenario.outside, Outside(outsider, store, clock))
+        if not _exists(store, ROOT):
+            await _start(scenario, program)
+        settled = await _reached(lambda: _settled(store, ROOT), PATIENCE)
+        await _reached(lambda: not State.of(store, 0).pending, AFTERMATH)
+        tasks.cancel_scope.cancel()
+        # What it says while it stops is of no interest: everything has ended.
+        wire.before = wire.after = nothing
+        return settled, begun, State.of(store, clock())
 
-    def mark(request: Request, *, answered: bool) -> None:
-        number = numbers[id(request)]
-        life.points.append(Point(number, answered, request, life.journal.runs.copy(), State.of(store, clock())))
+
+def _watch(wire: Wire, watch: Watch) -> None:
+    marks: dict[int, Mark] = {}
+    # An id is an object's as long as that lives.
+    requests: list[Request] = []
 
     async def before(request: Request) -> None:
-        numbers[id(request)] = len(numbers) + 1
-        mark(request, answered=False)
+        requests.append(request)
+        mark = Mark(len(requests), answered=False, request=_described(request))
+        marks[id(request)] = mark
+        watch(mark)
 
     async def after(request: Request, _: Response) -> None:
-        mark(request, answered=True)
+        mark = marks[id(request)]
+        watch(Mark(mark.number, answered=True, request=mark.request))
 
     wire.before, wire.after = before, after
-    with _errors_logged(life.errors):
-        async with (
-            _programs(scenario, wire, platform, life.journal) as (main, outsider),
-            anyio.create_task_group() as tasks,
-        ):
-            if scenario.outside is not None:
-                tasks.start_soon(scenario.outside, Outside(outsider, store, clock))
-            if ROOT not in past.promises:
-                await _start(scenario, main)
-            life.settled = await _reached(lambda: State.of(store, 0).settled(ROOT), PATIENCE)
-            await _reached(lambda: not State.of(store, 0).pending, AFTERMATH)
-            tasks.cancel_scope.cancel()
-            wire.before = wire.after = _unseen
-            life.quiet = State.of(store, clock())
-    store.open()
-    life.final = State.of(store, clock())
-    store.close()
-    return life
+
+
+def _described(request: Request) -> str:
+    action = getattr(request, "action", request)
+    subject = next((found for name in ("id", "awaited", "cursor") if (found := getattr(action, name, None))), "")
+    return f"{request.kind} {subject}"
+
+
+def _exists(store: Store, id: str) -> bool:
+    return store.read(lambda view: view.promise(id)) is not None
+
+
+def _settled(store: Store, id: str) -> bool:
+    promise = store.read(lambda view: view.promise(id))
+    return promise is not None and not promise.pending
 
 
 async def _start(scenario: Scenario, program: Resonate) -> None:
     call = program.run(ROOT, scenario.workflow, *scenario.args)
     await (call if scenario.timeout is None else call.timeout(scenario.timeout)).spawn()
-
-
-async def _unseen(*_: object) -> None:
-    pass
 
 
 async def _reached(condition: Callable[[], bool], patience: float) -> bool:
@@ -186,8 +242,8 @@ async def _programs(
     async with AsyncExitStack() as stack:
         programs: dict[str, Resonate] = {}
         for group, functions in groups.items():
-            resonate = Resonate(network=wire, group=group, pid=group, grace=0, **platform.settings)
-            resonate.with_dependency(journal)
+            resonate = Resonate(network=wire, group=group, pid=group, grace=0, converter=_CONVERTER, **platform.settings)
+            resonate.with_dependency(journal, Journal)
             for function in functions:
                 resonate.register(function)
             programs[group] = await stack.enter_async_context(resonate)
@@ -195,12 +251,14 @@ async def _programs(
 
 
 @contextmanager
-def _errors_logged(into: list[str]) -> Iterator[None]:
-    handler = _Collector(into)
+def errors_logged() -> Iterator[list[str]]:
+    """What the engine logs as an error: whatever else comes of it, nobody should have to read that."""
+    errors: list[str] = []
+    handler = _Collector(errors)
     logger = logging.getLogger("resonate_anyio")
     logger.addHandler(handler)
     try:
-        yield
+        yield errors
     finally:
         logger.removeHandler(handler)
 

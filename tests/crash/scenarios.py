@@ -13,7 +13,7 @@ from attrs import define, field, frozen
 
 from resonate_anyio import Resonate
 from resonate_anyio._codec import Codec
-from resonate_anyio._protocol import Promise
+from resonate_anyio._protocol import Promise, PromiseState
 from resonate_anyio.abc import Clock, Store
 
 from .states import EMPTY, State
@@ -92,18 +92,19 @@ class Scenario:
         return (state, value) == (expected, pattern)
 
     def endings(self, state: State) -> dict[str, list[str]]:
-        """How everything ended whose end is the same in every case, by id; of what the engine has made for itself (`~`)
-        it is not. Tasks of plain groups are numbered as they come, so their numbers say nothing.
+        """How everything ended whose end is the same in every case, by id.
+
+        The engine's own promises (`~`) are left out. Tasks of plain groups are numbered as they come, so their numbers
+        say nothing; and whose doing it was that something was cancelled may be found out in another way by a replay.
         """
         endings: dict[str, list[str]] = {}
         for promise in state.promises.values():
-            if "~" not in promise.id and not self._may_vary(promise.id):
-                ending = _without_lanes(f"{promise.state.value} {json.dumps(content_of(promise), sort_keys=True)}")
-                endings.setdefault(_without_lanes(promise.id), []).append(ending)
+            if not self._may_vary(promise):
+                endings.setdefault(_without_lanes(promise.id), []).append(_without_lanes(_told(promise)))
         return {id: sorted(texts) for id, texts in endings.items()}
 
-    def _may_vary(self, id: str) -> bool:
-        return any(fnmatchcase(id, pattern) for pattern in self.varies)
+    def _may_vary(self, promise: Promise) -> bool:
+        return "~" in promise.id or any(fnmatchcase(promise.id, pattern) for pattern in self.varies)
 
 
 CORPUS: Final[dict[str, Scenario]] = {}
@@ -132,14 +133,24 @@ def _failure(text: str) -> Ending:
     return (f"rejected_{text}", None) if text in {"timedout", "canceled"} else ("rejected", text)
 
 
+def _told(promise: Promise) -> str:
+    cancelled = promise.state is PromiseState.CANCELED
+    return promise.state.value if cancelled else f"{promise.state.value} {json.dumps(content_of(promise), sort_keys=True)}"
+
+
 def _without_lanes(text: str) -> str:
     return re.sub(r"(-\d+tp)\d+", r"\1", text)
 
 
 def content_of(promise: Promise) -> Any:
-    """The value or error of a promise as JSON. Of an error the traceback is left out: a replay has another."""
+    """The value or error of a promise as JSON, without what a crash may change and nobody sees.
+
+    That is the traceback of an error, and whether a call had begun when it was cancelled.
+    """
     value = _CODEC.decode(promise.value)
-    return {key: member for key, member in value.items() if key != "stack"} if isinstance(value, dict) else value
+    if not isinstance(value, dict):
+        return value
+    return {key: member for key, member in value.items() if key not in {"stack", "started"}}
 
 
 def ending_of(promise: Promise) -> Ending:

@@ -7,15 +7,12 @@ from collections.abc import Iterator
 
 from attrs import frozen
 
-from resonate_anyio._graph import DETACHED_TAG, parent_of
 from resonate_anyio._protocol import Promise, PromiseState
 
 from .corpus.leaves import LEAVES
 from .lives import Life, Point
-from .scenarios import ROOT, Scenario, ending_of
-from .states import State
-
-_BY_CODE = {PromiseState.RESOLVED, PromiseState.REJECTED}
+from .scenarios import ROOT, ending_of
+from .states import EMPTY, State
 
 
 @frozen
@@ -29,6 +26,11 @@ class Past:
     points: tuple[Point, ...] = ()
 
     @property
+    def left(self) -> State:
+        """What the last of them left behind."""
+        return self.points[-1].state if self.points else EMPTY
+
+    @property
     def runs(self) -> Counter[str]:
         """How often each leaf had begun."""
         return sum((point.runs for point in self.points), Counter[str]())
@@ -39,20 +41,21 @@ class Past:
         return Counter(id for point in self.points for id in point.runs if not point.state.settled(id))
 
     def __str__(self) -> str:
-        return ", then ".join(map(str, self.points))
+        return ", then ".join(str(point.mark) for point in self.points)
 
 
-def verdict(scenario: Scenario, life: Life, past: Past, reference: Life | None) -> list[str]:
+def verdict(life: Life, past: Past, reference: Life | None) -> list[str]:
     """Everything that is wrong with a life, given the crashes before it.
 
     Without a reference, outcomes may differ: time has passed while nobody lived.
     """
     return [
         *life.errors,
-        *(_settled(life) if reference is None else _endings(scenario, life, reference)),
+        *(_settled(life) if reference is None else _endings(life, reference)),
         *_runs(life, past),
         *_left_behind(life),
-        *(complaint for point in life.points for complaint in structure(point.state)),
+        *_of_the_dead(life, past, at_once=reference is not None),
+        *life.orphans,
     ]
 
 
@@ -61,21 +64,20 @@ def _settled(life: Life) -> Iterator[str]:
         yield f"the root never settled; pending: {life.final.pending}"
 
 
-def _endings(scenario: Scenario, life: Life, reference: Life) -> Iterator[str]:
+def _endings(life: Life, reference: Life) -> Iterator[str]:
     yield from _settled(life)
-    if life.settled and not scenario.ends_as(ending := ending_of(life.final.promises[ROOT])):
-        yield f"the root ended as {ending}, not as {scenario.ending}"
-    expected, actual = scenario.endings(reference.final), scenario.endings(life.final)
+    if life.settled and not life.scenario.ends_as(ending := ending_of(life.final.promises[ROOT])):
+        yield f"the root ended as {ending}, not as {life.scenario.ending}"
+    expected, actual = reference.endings, life.endings
     for id in sorted(expected.keys() | actual.keys()):
         if expected.get(id) != actual.get(id):
             yield f"{id} ended as {actual.get(id)}; without a crash: {expected.get(id)}"
 
 
 def _runs(life: Life, past: Past) -> Iterator[str]:
-    on_record = past.points[-1].state if past.points else None
-    cut, total = past.cut, past.runs + life.journal.runs
-    for id, count in life.journal.runs.items():
-        if on_record is not None and on_record.settled(id):
+    cut, total = past.cut, past.runs + life.runs
+    for id, count in life.runs.items():
+        if past.left.settled(id):
             yield f"{id} ran again although its outcome was on record"
         if total[id] > 1 + cut[id]:
             yield f"{id} ran {total[id]} times, {count} of them in this life; in flight at {cut[id]} kills"
@@ -92,15 +94,13 @@ def _is_leaf(promise: Promise) -> bool:
 def _left_behind(life: Life) -> Iterator[str]:
     if life.final.pending:
         yield f"still pending when all is quiet: {life.final.pending}"
-    for state in (life.quiet, life.final):
-        if state.leases:
-            yield f"leases left: {state.leases}"
-    yield from structure(life.final)
+    if life.final.leases:
+        yield f"still leased when the process has stopped: {life.final.leases}"
 
 
-def structure(state: State) -> Iterator[str]:
-    """At any instant: what has ended by its own code has ended after everything that it called."""
-    for promise in state.promises.values():
-        parent = state.promises.get(parent_of(promise))
-        if promise.pending and DETACHED_TAG not in promise.tags and parent is not None and parent.state in _BY_CODE:
-            yield f"{promise.id} is pending although {parent.id} is {parent.state.value}"
+def _of_the_dead(life: Life, past: Past, *, at_once: bool) -> Iterator[str]:
+    """Leases that the dead have left: they are gone when the process has started, or at least in the end."""
+    dead = set(past.left.leases.values())
+    state = life.begun if at_once else life.quiet
+    if kept := {id: holder for id, holder in state.leases.items() if holder in dead}:
+        yield f"still leased to the dead: {kept}"

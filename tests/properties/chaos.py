@@ -100,12 +100,16 @@ class Mishap:
 
 @frozen
 class Script:
-    """What goes wrong, and at which points it may: requests and messages that a run in which nothing does has had."""
+    """What goes wrong, and at which points it may: requests and messages that a run in which nothing does has had.
+
+    `order` decides how tasks take turns, where the backend leaves that to chance.
+    """
 
     failures: Sequence[Failure] = ()
     mishaps: Sequence[Mishap] = ()
     requests: Sequence[Point] = ()
     messages: Sequence[Point] = ()
+    order: int = 0
 
 
 _T = TypeVar("_T", Failure, Mishap)

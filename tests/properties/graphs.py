@@ -2,9 +2,8 @@
 
 Every wait of a description has a length of its own: `2 ** exponent` units, each exponent at most once in a whole
 description. The instant of anything that happens is then the sum of some subset of the lengths, and two instants that
-come of different subsets are at least one unit apart. Crashes and lost messages delay everything by less than a unit
-altogether (see `chaos.SLACK`), so they cannot change what comes first: the outcome is determined, and comparing it is
-fair.
+come of different subsets are at least one unit apart. What goes wrong in an example delays everything by less than half
+a unit altogether, so it cannot change what comes first: the outcome is determined, and comparing it is fair.
 """
 
 from __future__ import annotations
@@ -13,7 +12,7 @@ from typing import Final, Literal, TypeAlias
 
 from attrs import field, frozen
 
-UNIT: Final = 3600.0
+UNIT: Final = 6 * 3600.0
 """Seconds that exponent 0 stands for."""
 
 MOST_WAITS: Final = 12
@@ -131,7 +130,86 @@ class Fail:
     kind: Literal["fail"] = "fail"
 
 
-Step: TypeAlias = Leaf | Sleep | External | Call | Detached | Spawn | Try | Fail
+@frozen(kw_only=True)
+class Group:
+    """`ctx.task_group`: calls and plain code (`start_soon`) that run beside a body."""
+
+    kind: Literal["group"] = "group"
+    calls: tuple[Startable, ...] = ()
+    codes: tuple[Flow, ...] = ()
+    body: Flow
+    limit: int | None = None
+
+
+@frozen(kw_only=True)
+class Gather:
+    """`ctx.gather`."""
+
+    kind: Literal["gather"] = "gather"
+    calls: tuple[Startable, ...]
+    limit: int | None = None
+
+
+@frozen(kw_only=True)
+class First:
+    """`ctx.first` of some calls, and of some that were spawned before and are kept."""
+
+    kind: Literal["first"] = "first"
+    calls: tuple[Startable, ...]
+    kept: tuple[Startable, ...] = ()
+
+
+@frozen(kw_only=True)
+class Completed:
+    """`ctx.as_completed`, left after some of the calls; what becomes of the others is awaited by nobody."""
+
+    kind: Literal["completed"] = "completed"
+    calls: tuple[Startable, ...]
+    taken: int
+
+
+@frozen(kw_only=True)
+class Scope:
+    """`ctx.fail_after` or `ctx.move_on_after` around a block."""
+
+    kind: Literal["scope"] = "scope"
+    length: int
+    fails: bool
+    flow: Flow
+
+
+@frozen(kw_only=True)
+class Nursery:
+    """A plain task group of anyio's, whose tasks make durable calls."""
+
+    kind: Literal["nursery"] = "nursery"
+    codes: tuple[Flow, ...]
+
+
+@frozen(kw_only=True)
+class Facts:
+    """`ctx.now`, `ctx.random` and `ctx.uuid`."""
+
+    kind: Literal["facts"] = "facts"
+
+
+Step: TypeAlias = (
+    Leaf
+    | Sleep
+    | External
+    | Call
+    | Detached
+    | Spawn
+    | Try
+    | Fail
+    | Group
+    | Gather
+    | First
+    | Completed
+    | Scope
+    | Nursery
+    | Facts
+)
 
 
 @frozen

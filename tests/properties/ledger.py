@@ -1,8 +1,8 @@
 """A store that is watched: after every commit the call graph in it has to be sound.
 
 What must hold at every instant that anybody can observe: when a function's promise has settled, nothing below it is
-pending. Two exceptions, judged once all is quiet, because their rule is to settle from the top down (semantics 8): what
-somebody outside has cancelled, and the executions below a remote call that was cancelled.
+pending. Two exceptions, because their rule is to settle from the top down (semantics 8): what somebody outside has
+cancelled, and the executions below a remote call that was cancelled. There, what is below has to follow soon.
 """
 
 from __future__ import annotations
@@ -13,15 +13,19 @@ from typing import Final, TypeVar
 from attrs import define, field
 
 from resonate_anyio._codec import Codec
-from resonate_anyio._engine._reasons import reason_of
 from resonate_anyio._graph import DETACHED_TAG, parent_of
 from resonate_anyio._protocol import Outcome, Promise, PromiseState, PutPromise, PutTask, Step, Task, TaskState, View
 from resonate_anyio.abc import Clock, Store
 from resonate_anyio.stores import MemoryStore
 
+from .graphs import UNIT
+
 T = TypeVar("T")
 
 CODEC: Final = Codec()
+
+SOON_MS: Final = round(UNIT * 500)
+"""Half a unit: what goes wrong in one example delays everything by less, and events of different times are further apart."""
 
 _FINISHED: Final = {PromiseState.RESOLVED, PromiseState.REJECTED}
 
@@ -92,6 +96,8 @@ class Ledger(Store):
     # What must hold
 
     def _check(self, promise: Promise) -> None:
+        if not promise.pending:
+            self._check_promptness(promise)
         if self._excused(promise.id):
             return
         now = self.clock()
@@ -103,18 +109,21 @@ class Ledger(Store):
             pending = [id for id in self._children.get(promise.id, ()) if self._is_pending(id, now)]
             self.faults += [f"{id} was pending when {promise.id} became {promise.state}" for id in pending]
 
+    def _check_promptness(self, promise: Promise) -> None:
+        assert promise.settled_at is not None
+        late = promise.settled_at - (self.settled_above(promise.id) or promise.settled_at)
+        if late > SOON_MS:
+            self.faults.append(f"{promise.id} was pending for {late / 1000} s below what had settled")
+
     def _is_pending(self, id: str, now: int) -> bool:
         promise = self.promises[id]
         return promise.pending and not promise.expired(now)
 
     def _excused(self, id: str) -> bool:
         """Whether a settlement from the top down has reached `id`, or something above it."""
-        above = self.promises.get(id)
-        while above is not None:
-            if above.state is PromiseState.CANCELED and (above.branch == above.id or reason_of(above, CODEC) is None):
-                return True
-            above = self.promises.get(self.parent(above))
-        return False
+        calls = (self.promises[id], *self.above(id))
+        cancelled = [call for call in calls if call.state is PromiseState.CANCELED]
+        return any(call.branch == call.id or _from_outside(call) for call in cancelled)
 
     @staticmethod
     def parent(promise: Promise) -> str:
@@ -123,6 +132,16 @@ class Ledger(Store):
         return "" if parent == promise.id or DETACHED_TAG in promise.tags else parent
 
     # What can be asked
+
+    def above(self, id: str) -> Iterator[Promise]:
+        """The calls that `id` belongs to, its own caller first."""
+        promise = self.promises.get(id)
+        while promise is not None and (promise := self.promises.get(self.parent(promise))) is not None:
+            yield promise
+
+    def settled_above(self, id: str) -> int | None:
+        """When the first of the calls that `id` belongs to settled, if one has."""
+        return min((call.settled_at for call in self.above(id) if call.settled_at is not None), default=None)
 
     @property
     def quiet(self) -> bool:
@@ -143,3 +162,9 @@ class Ledger(Store):
     def finished(self, id: str) -> bool:
         """Whether `id` has an outcome that its own function gave."""
         return id in self.promises and self.promises[id].state in _FINISHED
+
+
+def _from_outside(promise: Promise) -> bool:
+    """Whether somebody outside has cancelled it: the engine itself records why it does."""
+    value = CODEC.decode(promise.value)
+    return not isinstance(value, dict) or value.get("by", "outside") == "outside"

@@ -20,9 +20,9 @@ from attrs import define, field
 from resonate_anyio import NotRunning, Resonate
 from resonate_anyio._protocol import Promise
 
-from ..engine.harness import Unreachable
 from .graphs import CANCELLED, ROOT, Broken, Leaf, Plan, Settlement, seconds
-from .ledger import CODEC, Ledger
+from ..engine.harness import Unreachable
+from .ledger import CODEC, SOON_MS, Ledger
 
 _Act: TypeAlias = Callable[[Resonate], Awaitable[object]]
 _Intention: TypeAlias = tuple[float, _Act]
@@ -49,6 +49,7 @@ class Outside:
     _failures: dict[str, int] = field(factory=dict, init=False)
     _intend: MemoryObjectSendStream[_Intention] = field(init=False)
     _intended: MemoryObjectReceiveStream[_Intention] = field(init=False)
+    _witnessed: dict[str, object] = field(factory=dict, init=False)
     _living: Resonate | None = field(default=None, init=False)
     _born: Event = field(factory=Event, init=False)
 
@@ -66,7 +67,15 @@ class Outside:
         else:
             end = self._ends.setdefault(id, anyio.current_time() + seconds(plan.work))
             await anyio.sleep_until(end)
+        self._check_time(id)
         return self._result(id, plan)
+
+    def _check_time(self, id: str) -> None:
+        """Whoever's time is up is stopped, and does not come here."""
+        now, promise = self.ledger.clock(), self.ledger.promises[id]
+        ended = [at for at in (promise.settled_at, self.ledger.settled_above(id)) if at is not None]
+        if ended and now - min(ended) > SOON_MS:
+            self.faults.append(f"{id} ran on for {(now - min(ended)) / 1000} s after its end was on record")
 
     def _result(self, id: str, plan: Leaf) -> str:
         failures = self._failures.get(id, 0)
@@ -75,6 +84,12 @@ class Outside:
             msg = f"{id} was to fail"
             raise Broken(msg)
         return f"result of {id}"
+
+    def witness(self, place: str, what: object) -> None:
+        """A workflow was given this at this place; a replay has to be given the same."""
+        seen = self._witnessed.setdefault(place, what)
+        if seen != what:
+            self.faults.append(f"{place} was given {seen} once and {what} on a replay")
 
     # People
 

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any, Final
 
 import anyio
+import trio
 from anyio import Event, create_task_group
 from attrs import define, field, frozen
 
 from resonate_anyio import Resonate
-from resonate_anyio._protocol import Promise
+from resonate_anyio._protocol import Promise, PromiseState
 from resonate_anyio.networks import LocalNetwork
 from resonate_anyio.testing import VirtualClock, run_virtual
 
@@ -19,7 +22,7 @@ from ..engine.harness import Unreachable
 from .chaos import Chaos, ChaoticNetwork, Failure, Mishap, Point, Script
 from .graphs import ROOT, UNIT, WHOLE_LIFE, Plan
 from .interpreter import FUNCTIONS, flow
-from .ledger import CODEC, Ledger
+from .ledger import CODEC, SOON_MS, Ledger
 from .outside import Outside
 
 _CALM: Final = Script()
@@ -39,7 +42,8 @@ class Story:
     """What came of one example.
 
     Attributes:
-        outcomes: of every promise, by id.
+        outcomes: of every promise, by id, as far as they are determined. (Several share one id if they differ in the
+            number of a task only, which is chance.)
         faults: what must not have happened, in words.
         requests: everything that was asked for, or would have been after a crash, in order.
         messages: everything that was told, in order.
@@ -54,19 +58,47 @@ class Story:
     happened: Sequence[str]
     lasted: float
 
-    def script(self, *, failures: Sequence[Failure] = (), mishaps: Sequence[Mishap] = ()) -> Script:
+    def script(self, failures: Sequence[Failure] = (), mishaps: Sequence[Mishap] = (), order: int = 0) -> Script:
         """These troubles, in a run of the same plan."""
-        return Script(failures, mishaps, self.requests, self.messages)
+        return Script(failures, mishaps, self.requests, self.messages, order)
 
 
 def play(plan: Plan, backend: str, script: Script = _CALM) -> Story:
-    """Run an example and tell what came of it."""
-    return run_virtual(_play, plan, Chaos.of(script), backend=backend)
+    """Run an example and tell what came of it. The same example has the same story."""
+    with _silence(), _scheduling(script.order):
+        return run_virtual(_play, plan, Chaos.of(script), backend=backend)
+
+
+@contextmanager
+def _silence() -> Iterator[None]:
+    """What goes wrong is told in the log, at length; here it is meant to."""
+    logger = logging.getLogger("resonate_anyio")
+    level = logger.level
+    logger.setLevel(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
+
+
+@contextmanager
+def _scheduling(order: int) -> Iterator[None]:
+    """Let trio, which shuffles its tasks on purpose, do so in the same way each time.
+
+    It has this switch for tests, and no public way to use it.
+    """
+    run = trio._core._run
+    before, state = run._ALLOW_DETERMINISTIC_SCHEDULING, run._r.getstate()
+    run._ALLOW_DETERMINISTIC_SCHEDULING = True
+    run._r.seed(order)
+    try:
+        yield
+    finally:
+        run._ALLOW_DETERMINISTIC_SCHEDULING = before
+        run._r.setstate(state)
 
 
 async def _play(plan: Plan, chaos: Chaos) -> Story:
-    # What goes wrong is told in the log, at length; here it is meant to.
-    logging.getLogger("resonate_anyio").setLevel(logging.CRITICAL)
     clock = VirtualClock()
     ledger = Ledger(clock)
     drama = _Drama(plan, chaos, clock, ledger, Outside(plan, ledger))
@@ -101,7 +133,9 @@ class _Drama:
             self._quiet.set()
 
     async def _live(self) -> None:
-        network = ChaoticNetwork(LocalNetwork(self._ledger, clock=self._clock), self._chaos, self._chaos.lifetime())
+        network = ChaoticNetwork(
+            LocalNetwork(self._ledger, clock=self._clock), self._chaos, self._chaos.lifetime()
+        )
         resonate = Resonate(network=network, pid="p", grace=0, ttl=_LEASE).with_dependency(self._outside)
         for function in FUNCTIONS:
             resonate.register(function)
@@ -127,12 +161,25 @@ class _Drama:
             except Unreachable:
                 await anyio.sleep(_AGAIN)
 
+    def _outcomes(self) -> dict[str, list[Any]]:
+        found: dict[str, list[Any]] = {}
+        for id, promise in sorted(self._ledger.promises.items()):
+            if not self._cut_off(promise):
+                found.setdefault(_common(id), []).append(_outcome(promise))
+        return {id: sorted(outcomes, key=repr) for id, outcomes in found.items()}
+
+    def _cut_off(self, promise: Promise) -> bool:
+        """Whether it was cancelled at the instant of its start, or something above was: how far that got is chance."""
+        calls = (promise, *self._ledger.above(promise.id))
+        cancelled = (call for call in calls if call.state is PromiseState.CANCELED)
+        return any((call.settled_at or 0) - call.created_at < SOON_MS for call in cancelled)
+
     def story(self) -> Story:
         ledger = self._ledger
         unfinished = [f"the task {task} at the end" for task in ledger.unfinished_tasks()]
         pending = [f"{id} is pending at the end" for id in ledger.pending]
         return Story(
-            outcomes={id: outcome(promise) for id, promise in sorted(ledger.promises.items())},
+            outcomes=self._outcomes(),
             faults=[*ledger.faults, *self._outside.faults, *self._faults, *pending, *unfinished],
             requests=sorted(set(self._chaos.requests) | set(_recoveries(ledger))),
             messages=sorted(self._chaos.messages),
@@ -141,7 +188,15 @@ class _Drama:
         )
 
 
-def outcome(promise: Promise) -> Any:
+_PLAIN_LANE: Final = re.compile(r"(?<=[0-9]t)p[0-9]+")
+
+
+def _common(text: str) -> str:
+    """A text without the numbers of the tasks of plain nurseries, which trio starts in any order."""
+    return _PLAIN_LANE.sub("p", text)
+
+
+def _outcome(promise: Promise) -> Any:
     """How a promise ended, without what differs from run to run."""
     return promise.state.value, _lasting(CODEC.decode(promise.value))
 
@@ -149,13 +204,20 @@ def outcome(promise: Promise) -> Any:
 def _lasting(value: Any) -> Any:
     match value:
         case dict():
-            # The arguments of a timeout have its instant, which what went wrong before may have put off.
-            dropped = {"stack", "args"} if value.get("name") == "DurableTimeoutError" else {"stack"}
-            return {key: _lasting(inner) for key, inner in value.items() if key not in dropped}
+            return {key: _lasting(inner) for key, inner in value.items() if key not in _passing(value)}
         case list():
             return [_lasting(inner) for inner in value]
+        case str():
+            return _common(value)
         case _:
             return value
+
+
+def _passing(value: Mapping[str, Any]) -> set[str]:
+    """What differs from run to run: tracebacks, and instants, which what went wrong before them may have put off."""
+    if value.get("name") == "DurableTimeoutError":
+        return {"stack", "args"}
+    return {"instant", "started"} if "by" in value else {"stack"}
 
 
 def _recoveries(ledger: Ledger) -> list[Point]:

@@ -16,7 +16,28 @@ from typing import Any, Final, TypeVar
 from hypothesis import strategies as st
 
 from .chaos import Effect, Failure, Mishap, Trick
-from .graphs import MOST_WAITS, Call, Detached, External, Fail, Flow, Leaf, Plan, Sleep, Spawn, Startable, Step, Try
+from .graphs import (
+    MOST_WAITS,
+    Call,
+    Completed,
+    Detached,
+    External,
+    Fail,
+    First,
+    Flow,
+    Gather,
+    Group,
+    Leaf,
+    Nursery,
+    Plan,
+    Scope,
+    Sleep,
+    Spawn,
+    Startable,
+    Step,
+    Try,
+    Facts,
+)
 
 T = TypeVar("T")
 
@@ -78,7 +99,8 @@ class _Author:
         return bool(self._draw(st.integers(0, of - 1)) == of - 1)
 
     def _choose(self, *options: T) -> T:
-        return self._draw(st.sampled_from(options))  # type: ignore[no-any-return]
+        chosen: T = self._draw(st.sampled_from(options))
+        return chosen
 
     def _flow(self, depth: int, first: tuple[Step, ...] = ()) -> Flow:
         length = self._draw(st.integers(1 - len(first), 3) if depth else st.integers(2, 6))
@@ -89,13 +111,16 @@ class _Author:
         if self._exponents:
             kinds += [self._leaf, self._sleep, self._external]
         if self._exponents and depth < _DEEPEST:
-            kinds += [self._spawn, self._spawn, self._spawn, self._spawn, self._detached]
+            kinds += [self._spawn, self._spawn, self._spawn, self._detached, self._scope, self._scope]
+            kinds += [self._group, self._group, self._group, self._gather, self._first, self._completed, self._nursery]
         if depth < _DEEPEST:
             kinds += [self._try, self._try, self._call]
-        return self._choose(*kinds)(depth)  # type: ignore[no-any-return]
+        return self._choose(*kinds)(depth)
 
-    def _quick(self, _: int) -> Leaf | Fail:
-        return Fail() if self._chance(6) else Leaf(failures=self._failures())
+    def _quick(self, _: int) -> Leaf | Fail | Facts:
+        if self._chance(6):
+            return Fail()
+        return Facts() if self._chance(6) else Leaf(failures=self._failures())
 
     def _failures(self) -> int | None:
         return self._choose(0, 0, 0, 0, 0, 1, 2, None)
@@ -136,11 +161,52 @@ class _Author:
     def _detached(self, depth: int) -> Detached:
         return Detached(flow=self._flow(depth + 1))
 
-    def _try(self, depth: int) -> Try:
-        return Try(flow=self._flow(depth + 1))
+    # What runs beside something else
 
-    def _spawn(self, depth: int) -> Spawn:
+    def _entrant(self, depth: int) -> Startable:
         kinds: list[Callable[[int], Startable]] = [self._leaf, self._sleep, self._external]
         if depth < _DEEPEST:
             kinds += [self._led_call, self._led_call]
-        return Spawn(call=self._choose(*kinds)(depth), awaited=not self._chance(3))
+        return self._choose(*kinds)(depth)
+
+    def _entrants(self, depth: int, most: int) -> tuple[Startable, ...]:
+        count = self._draw(st.integers(0, most))
+        return tuple(self._entrant(depth) for _ in range(count) if self._exponents)
+
+    def _code(self, depth: int) -> Flow:
+        # A step, and no sleep: in a plain nursery, a replay tells tasks from each other by what they call first.
+        return self._flow(depth + 1, (self._leaf(depth),))
+
+    def _codes(self, depth: int) -> tuple[Flow, ...]:
+        count = self._draw(st.integers(0, 2))
+        return tuple(self._code(depth) for _ in range(count) if self._exponents)
+
+    def _spawn(self, depth: int) -> Spawn:
+        return Spawn(call=self._entrant(depth), awaited=not self._chance(3))
+
+    def _group(self, depth: int) -> Group:
+        calls, codes = self._entrants(depth, 3), self._codes(depth)
+        return Group(calls=calls, codes=codes, body=self._flow(depth + 1), limit=self._limit())
+
+    def _limit(self) -> int | None:
+        return self._choose(None, None, 1, 2)
+
+    def _gather(self, depth: int) -> Gather:
+        return Gather(calls=(self._entrant(depth), *self._entrants(depth, 3)), limit=self._limit())
+
+    def _first(self, depth: int) -> First:
+        return First(calls=(self._entrant(depth), *self._entrants(depth, 2)), kept=self._entrants(depth, 1))
+
+    def _completed(self, depth: int) -> Completed:
+        return Completed(calls=(self._entrant(depth), *self._entrants(depth, 3)), taken=self._choose(9, 9, 1))
+
+    def _nursery(self, depth: int) -> Nursery:
+        return Nursery(codes=(self._code(depth), *self._codes(depth)))
+
+    # Blocks
+
+    def _scope(self, depth: int) -> Scope:
+        return Scope(length=self._exponent(), fails=self._chance(2), flow=self._flow(depth + 1))
+
+    def _try(self, depth: int) -> Try:
+        return Try(flow=self._flow(depth + 1))

@@ -7,17 +7,20 @@ A run has a fixed set of examples. `RESONATE_EXAMPLES=20` takes twenty times as 
 from __future__ import annotations
 
 import os
-from typing import Final
+from typing import Any, Final
 
 import pytest
-from hypothesis import Phase, given, note, settings
+from hypothesis import Phase, given, note, settings, strategies as st
 
-from .chaos import Failure, Mishap
+from .chaos import Failure, Mishap, Script
 from .graphs import ROOT, Plan
 from .play import Story, play
 from .strategies import failures, mishaps, plans
 
 _FACTOR: Final = int(os.environ.get("RESONATE_EXAMPLES", "1"))
+
+
+ORDERS: Final = st.integers(0, 9)
 
 
 def examples(count: int) -> settings:
@@ -47,40 +50,41 @@ def told(story: Story) -> Story:
     return story
 
 
+def check_same(plan: Plan, backend: str, *, order: int, **troubles: Any) -> None:
+    """See that a plan comes to the same, soundly, with and without troubles."""
+    calm = play(plan, backend)
+    story = told(play(plan, backend, calm.script(**troubles, order=order)))
+    assert [] == story.faults
+    assert calm.outcomes == story.outcomes
+
+
 @examples(400)
-@given(plan=plans())
-def test_calm(backend: str, plan: Plan) -> None:
+@given(plan=plans(), order=ORDERS)
+def test_calm(backend: str, plan: Plan, order: int) -> None:
     """When nothing goes wrong the call graph is sound at every instant, and everything ends before its time is up."""
-    story = told(play(plan, backend))
+    story = told(play(plan, backend, Script(order=order)))
     assert [] == story.faults
-    assert "rejected_timedout" != story.outcomes[ROOT][0]
+    assert "rejected_timedout" != story.outcomes[ROOT][0][0]
 
 
 @examples(400)
-@given(plan=plans(), happening=failures(3))
-def test_failures(backend: str, plan: Plan, happening: list[Failure]) -> None:
+@given(plan=plans(), failures=failures(3), order=ORDERS)
+def test_failures(backend: str, plan: Plan, failures: list[Failure], order: int) -> None:
     """When processes die and requests fail, the call graph is sound at every instant and every outcome is the same."""
-    calm = play(plan, backend)
-    story = told(play(plan, backend, calm.script(failures=happening)))
-    assert [] == story.faults
-    assert calm.outcomes == story.outcomes
+    check_same(plan, backend, failures=failures, order=order)
 
 
 @examples(200)
-@given(plan=plans(), happening=mishaps(6))
-def test_mishaps(backend: str, plan: Plan, happening: list[Mishap]) -> None:
+@given(plan=plans(), mishaps=mishaps(6), order=ORDERS)
+def test_mishaps(backend: str, plan: Plan, mishaps: list[Mishap], order: int) -> None:
     """When messages are lost, late, repeated or untrue, the call graph is sound and every outcome is the same."""
-    calm = play(plan, backend)
-    story = told(play(plan, backend, calm.script(mishaps=happening)))
-    assert [] == story.faults
-    assert calm.outcomes == story.outcomes
+    check_same(plan, backend, mishaps=mishaps, order=order)
 
 
 @examples(200)
-@given(plan=plans(), failing=failures(4), happening=mishaps(4))
-def test_everything(backend: str, plan: Plan, failing: list[Failure], happening: list[Mishap]) -> None:
+@given(plan=plans(), failures=failures(4), mishaps=mishaps(4), order=ORDERS)
+def test_everything(
+    backend: str, plan: Plan, failures: list[Failure], mishaps: list[Mishap], order: int
+) -> None:
     """When everything goes wrong at once, the call graph is sound and every outcome is the same."""
-    calm = play(plan, backend)
-    story = told(play(plan, backend, calm.script(failures=failing, mishaps=happening)))
-    assert [] == story.faults
-    assert calm.outcomes == story.outcomes
+    check_same(plan, backend, failures=failures, mishaps=mishaps, order=order)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import socket
 import sys
 import threading
@@ -44,6 +45,16 @@ async def test_a_century_passes_at_once() -> None:
             tg.start_soon(sleep, year * YEAR / SECOND)
 
     assert 100 * YEAR / SECOND == pytest.approx(anyio.current_time(), abs=0.001)
+
+
+async def test_timers_that_differ_by_one_float_both_fire() -> None:
+    """Two timers as near to each other as floats can be, far from the start, do not keep time from passing."""
+    first = YEAR / SECOND
+    async with create_task_group() as tg:
+        for instant in (first, math.nextafter(first, math.inf), first + 1):
+            tg.start_soon(sleep, instant)
+
+    assert first + 1 == pytest.approx(anyio.current_time(), abs=0.001)
 
 
 async def test_timers_fire_in_the_order_of_their_deadlines() -> None:

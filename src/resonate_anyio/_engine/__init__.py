@@ -12,3 +12,5 @@ from ._retry import (
     Retry as Retry,
     RetryPolicy as RetryPolicy,
 )
+from ._scopes import DurableScope as DurableScope
+from ._task_group import DurableTaskGroup as DurableTaskGroup

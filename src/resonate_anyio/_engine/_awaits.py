@@ -8,6 +8,7 @@ not fail on a replay, it is what it was the first time, the place where the code
 from __future__ import annotations
 
 import logging
+import math
 from typing import TYPE_CHECKING, Final
 
 from anyio import current_effective_deadline, get_cancelled_exc_class, move_on_after
@@ -15,12 +16,12 @@ from anyio import current_effective_deadline, get_cancelled_exc_class, move_on_a
 from .._errors import NonDeterminismError
 from .._protocol import PromiseState
 from ._builder import caller
-from ._cancellation import Owed, raise_cancelled
+from ._cancellation import Owed
 from ._enclosures import PATIENCE, Enclosure, enclosing, reason_for
 from ._frame import Frame, own_deadline
 from ._lanes import lane_of
 from ._reasons import DEADLINE, GROUP, PARENT, SCOPE, Reason, reason_of
-from ._scopes import DurableScope, durable_scopes, instants
+from ._scopes import Scope, durable_scopes, instants
 
 if TYPE_CHECKING:
     from ._nodes import Node
@@ -33,20 +34,25 @@ _STACK_SLICE: Final = 20
 _warned_places: Final[set[tuple[str, int]]] = set()
 
 
-async def before_wait(frame: Frame) -> None:
-    """The running code of `frame` is about to wait for something without an outcome: raise what is due to it."""
+async def before_wait(frame: Frame, place: tuple[str, int] | None = None) -> None:
+    """The running code of `frame` is about to wait for something without an outcome: raise what is due to it.
+
+    Args:
+        frame: whose code it is.
+        place: file and line of the call, if it was made elsewhere than it is waited for.
+    """
     lane = lane_of(frame)
     if lane.owed is not None:
         owed, lane.owed = lane.owed, None
         owed.collect()
     for enclosure in enclosing.get():
         await enclosure.before_wait()
-    if current_effective_deadline() < own_deadline():
-        _warn_of_plain_deadline()
+    # One that has passed already is not what the code waits under: it is being cancelled, for whatever reason.
+    if -math.inf < current_effective_deadline() < own_deadline():
+        _warn_of_plain_deadline(place or caller())
 
 
-def _warn_of_plain_deadline() -> None:
-    place = caller()
+def _warn_of_plain_deadline(place: tuple[str, int]) -> None:
     if place not in _warned_places:
         _warned_places.add(place)
         logger.warning(
@@ -101,7 +107,7 @@ async def outcome(frame: Frame, child: Node) -> None:
 
 def ended_by_cancellation(child: Node) -> bool:
     """Whether there is nothing else to hand to the code than the cancellation itself."""
-    return child.record.state in {PromiseState.CANCELED, PromiseState.TIMEDOUT}
+    return child.record.state is PromiseState.CANCELED or child.expired_at is not None
 
 
 async def _cancel(frame: Frame, child: Node) -> None:
@@ -118,16 +124,21 @@ async def _cancel(frame: Frame, child: Node) -> None:
 
 async def deliver(frame: Frame, child: Node) -> object:
     """Hand the outcome of a settled child to the code of `frame`: its value is returned, its failure raised."""
-    expired = expired_scope(frame, child)
-    if expired is not None:
-        await _end(frame, child, expired)
-    if child.replayed and child.record.state is PromiseState.CANCELED:
-        await cancel_again(frame, child)
+    await end_again(frame, child)
     frame.mark_seen(child)
     return child.value()
 
 
-def expired_scope(frame: Frame, child: Node) -> DurableScope | None:
+async def end_again(frame: Frame, child: Node) -> None:
+    """End the running code where it waits for `child`, if that is how its wait ended the first time."""
+    expired = expired_scope(frame, child)
+    if expired is not None:
+        await _end(frame, child, expired)
+    if child.replayed and child.record.state is PromiseState.CANCELED:
+        await _cancel_again(frame, child)
+
+
+def expired_scope(frame: Frame, child: Node) -> Scope | None:
     """The outermost durable scope around the running code whose deadline it was that has ended `child`."""
     expired_at = child.expired_at
     if expired_at is None or expired_at not in instants(child.record):
@@ -137,24 +148,17 @@ def expired_scope(frame: Frame, child: Node) -> DurableScope | None:
 
 async def rejoin(frame: Frame, child: Node) -> None:
     """End the running code as it was ended the first time, if that is what `child` tells; nobody has awaited it."""
-    expired = expired_scope(frame, child)
-    if expired is not None:
-        await _end(frame, child, expired)
-    if child.replayed and child.record.state is PromiseState.CANCELED:
-        reason = reason_of(child.record, frame.execution.codec)
-        if reason is not None and reason.by in {SCOPE, PARENT}:
-            await _wait_for_scope(frame, child)
+    await end_again(frame, child)
     frame.mark_seen(child)
 
 
 async def _end(frame: Frame, child: Node, enclosure: Enclosure) -> None:
     """End the block of `enclosure`, here and now: that is what `child` has ended of."""
     frame.mark_seen(child)
-    enclosure.scope.cancel()
-    await raise_cancelled()
+    await enclosure.end_again()
 
 
-async def cancel_again(frame: Frame, child: Node) -> None:
+async def _cancel_again(frame: Frame, child: Node) -> None:
     """The first time, the await of `child` was cancelled, and the child with it."""
     reason = reason_of(child.record, frame.execution.codec)
     if reason is None:
@@ -163,7 +167,7 @@ async def cancel_again(frame: Frame, child: Node) -> None:
         await _wait_for_scope(frame, child)
     elif reason.by in {GROUP, DEADLINE}:
         enclosure = _at_depth(reason)
-        if enclosure is not None and child.group in {None, enclosure}:
+        if enclosure is not None and _was_around(enclosure, child):
             # Only once: whoever awaits it again gets the outcome, as they did then.
             child.replayed = False
             await _end(frame, child, enclosure)
@@ -172,6 +176,12 @@ async def cancel_again(frame: Frame, child: Node) -> None:
 def _at_depth(reason: Reason) -> Enclosure | None:
     stack, depth = enclosing.get(), reason.depth
     return stack[depth] if depth is not None and depth < len(stack) else None
+
+
+def _was_around(enclosure: Enclosure, child: Node) -> bool:
+    """Whether an enclosure of the running code may have been around `child`: not, if it came after its group."""
+    group = child.group
+    return group is None or enclosure in group.stack or group in enclosing.get()
 
 
 async def _wait_for_scope(frame: Frame, child: Node) -> None:

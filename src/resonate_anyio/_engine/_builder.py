@@ -18,15 +18,15 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Generator
     from typing import Self
 
-T = TypeVar("T")
+T_co = TypeVar("T_co", covariant=True)
 U = TypeVar("U")
 V = TypeVar("V")
 
 _PACKAGE: Final = str(Path(__file__).parent.parent)
 
 
-class Builder(ABC, Generic[T]):
-    """A call that is made when it is awaited; its result has the type `T`."""
+class Builder(ABC, Generic[T_co]):
+    """A call that is made when it is awaited; its result has the type `T_co`."""
 
     __slots__ = ("__weakref__", "_label", "_made_at", "_type", "_used")
 
@@ -36,12 +36,12 @@ class Builder(ABC, Generic[T]):
         self._type = type_
         self._made_at = caller()
 
-    def __await__(self) -> Generator[Any, Any, T]:
+    def __await__(self) -> Generator[Any, Any, T_co]:
         self._use()
         return self._run().__await__()
 
     @abstractmethod
-    def _run(self) -> Coroutine[Any, Any, T]:
+    def _run(self) -> Coroutine[Any, Any, T_co]:
         """Make the call and wait for its result."""
 
     def _use(self) -> None:

@@ -29,12 +29,12 @@ if TYPE_CHECKING:
     from ._functions import Function
     from ._nodes import Node
 
-T = TypeVar("T")
+T_co = TypeVar("T_co", covariant=True)
 U = TypeVar("U")
 
 
 @define(eq=False, repr=False)
-class DurableFuture(Generic[T]):
+class DurableFuture(Generic[T_co]):
     """A durable call that was started: it runs on, and `await` gives its result.
 
     Its function does not end before it has ended, awaited or not. Cancelling an `await` of it cancels the call.
@@ -48,10 +48,10 @@ class DurableFuture(Generic[T]):
         """The id of its promise; whoever settles it from outside needs it."""
         return self._started.id
 
-    def __await__(self) -> Generator[Any, Any, T]:
+    def __await__(self) -> Generator[Any, Any, T_co]:
         return self._wait().__await__()
 
-    def result(self) -> T:
+    def result(self) -> T_co:
         """Return the result of a call that has ended for sure, or raise what it failed with.
 
         Raises:
@@ -60,7 +60,7 @@ class DurableFuture(Generic[T]):
         """
         if self._started.forgone is not None:
             raise self._started.forgone
-        return cast("T", self._ended("result()").value())
+        return cast("T_co", self._ended("result()").value())
 
     def exception(self) -> Exception | None:
         """Return what a call that has ended for sure failed with, or None.
@@ -70,9 +70,9 @@ class DurableFuture(Generic[T]):
         """
         return self._started.forgone or self._ended("exception()").failure()
 
-    async def _wait(self) -> T:
+    async def _wait(self) -> T_co:
         self._frame.check_current(f"await of {self.id!r}")
-        return cast("T", await self._started.result())
+        return cast("T_co", await self._started.result())
 
     def _ended(self, what: str) -> Node:
         node = self._started.node
@@ -88,7 +88,7 @@ class DurableFuture(Generic[T]):
         return f"<DurableFuture {self.id} {state}>"
 
 
-class Call(Builder[T]):
+class Call(Builder[T_co]):
     """A durable call that a workflow is about to make. Awaiting it makes the call and waits for the result."""
 
     __slots__ = ("_frame", "_place")
@@ -109,7 +109,7 @@ class Call(Builder[T]):
         self._place = Place(self._place.lane, self._checked(check_name, name), named=True)
         return self
 
-    async def spawn(self) -> DurableFuture[T]:
+    async def spawn(self) -> DurableFuture[T_co]:
         """Start the call and return at once: it is on record then, and runs beside its caller."""
         self._use()
         opening = self._plan()
@@ -118,16 +118,18 @@ class Call(Builder[T]):
             self._frame.start(node)
         return DurableFuture(self._frame, Started(opening, node=node))
 
-    async def _run(self) -> T:
+    async def _run(self) -> T_co:
         opening = self._plan()
         self._check_depth()
         node = await self._open(opening)
         await complete(self._frame, node)
-        return cast("T", await deliver(self._frame, node))
+        return cast("T_co", await deliver(self._frame, node))
 
     async def _open(self, opening: Opening) -> Node:
         with self._frame.opening():
-            return await opening.open()
+            node = await opening.open()
+        await opening.refuse_again(node)
+        return node
 
     def begin(self) -> Opening:
         """Settle where the call stands, for someone who makes it in a while."""
@@ -137,7 +139,9 @@ class Call(Builder[T]):
     def _plan(self) -> Opening:
         """Settle where the call stands in the call graph."""
         self._frame.check_current(self._label)
-        return self._opening()
+        opening = self._opening()
+        opening.made_at = self._made_at
+        return opening
 
     def _opening(self) -> Opening:
         raise NotImplementedError
@@ -146,7 +150,7 @@ class Call(Builder[T]):
         pass
 
 
-class TimedCall(Call[T]):
+class TimedCall(Call[T_co]):
     """A durable call that can be given a deadline."""
 
     __slots__ = ("_timeout_ms",)
@@ -165,7 +169,7 @@ class TimedCall(Call[T]):
         return self
 
 
-class RunCall(TimedCall[T]):
+class RunCall(TimedCall[T_co]):
     """`ctx.run(...)`: a call that runs in this process."""
 
     __slots__ = ("_args", "_function", "_kwargs", "_retry")
@@ -226,7 +230,7 @@ class RunCall(TimedCall[T]):
         )
 
 
-class _TargetedCall(TimedCall[T]):
+class _TargetedCall(TimedCall[T_co]):
     """What calls that run elsewhere have in common."""
 
     __slots__ = ("_args", "_func", "_kwargs", "_target", "_version")
@@ -266,7 +270,7 @@ class _TargetedCall(TimedCall[T]):
         return self._target or self._frame.execution.own_group
 
 
-class RpcCall(_TargetedCall[T]):
+class RpcCall(_TargetedCall[T_co]):
     """`ctx.rpc(...)`: a call that a worker of its target runs, as an execution of its own."""
 
     __slots__ = ()
@@ -330,7 +334,7 @@ class DetachedCall(Builder[str]):
             timeout_ms=call._timeout_ms,
             target=call._address(),
         )
-        await opening.open()
+        await opening.refuse_again(await opening.open())
         return opening.id
 
 
@@ -349,7 +353,7 @@ class SleepCall(Call[None]):
         )
 
 
-class PromiseCall(TimedCall[T]):
+class PromiseCall(TimedCall[T_co]):
     """`ctx.promise()`: a promise that somebody outside settles. Spawn it to learn its id first."""
 
     __slots__ = ("_param",)

@@ -11,11 +11,14 @@ from __future__ import annotations
 
 import asyncio
 import math
-from typing import NoReturn
+from collections.abc import Awaitable, Callable
+from typing import NoReturn, TypeVar
 
 from anyio import CancelScope, current_effective_deadline, get_cancelled_exc_class
 from anyio.lowlevel import checkpoint
 from attrs import frozen
+
+T = TypeVar("T")
 
 
 def is_requested() -> bool:
@@ -42,8 +45,8 @@ class Owed:
 
     @classmethod
     def of(cls, cancellation: BaseException) -> Owed | None:
-        """Remember a cancellation that has just been caught, if anyone is waiting for it."""
-        count = _cancelling()
+        """Remember a cancellation that has just been caught, if anyone is waiting for it and does not ask again."""
+        count = 0 if current_effective_deadline() == -math.inf else _cancelling()
         return cls(cancellation, count) if count else None
 
     def collect(self) -> None:
@@ -74,6 +77,24 @@ class Teardown:
     def begun(self) -> bool:
         """Whether the task was cancelled from outside of the engine."""
         return self._task is not None and self._task.cancelling() > 0
+
+
+async def unbroken(step: Callable[[], Awaitable[T]]) -> tuple[T, Owed | None]:
+    """Do a step to its end, whoever cancels the task meanwhile, and give what that leaves to be raised later.
+
+    A shield holds up the scopes of anyio and of trio. What asyncio itself cancels (`asyncio.timeout`, `wait_for`, a
+    `TaskGroup`, `Task.cancel`) comes through, each once, and the step is done again: it has to be one that may be.
+    """
+    owed: Owed | None = None
+    while True:
+        count = _cancelling()
+        try:
+            with CancelScope(shield=True):
+                return await step(), owed
+        except get_cancelled_exc_class() as exc:
+            if _cancelling() <= count:
+                raise
+            owed = Owed.of(exc)
 
 
 async def raise_cancelled() -> NoReturn:

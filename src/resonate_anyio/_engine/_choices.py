@@ -14,18 +14,18 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
 from anyio import CancelScope, create_task_group, get_cancelled_exc_class
 
 from .._errors import UsageError
-from .._protocol import PromiseState
 from .._time import from_ms
-from ._awaits import before_wait, cancel_again, deliver
+from ._awaits import before_wait, deliver, end_again
 from ._builder import Builder
 from ._calls import Call, DurableFuture
 from ._enclosures import reason_for
 from ._frame import Frame
-from ._groups import DurableTaskGroup
+from ._groups import Group
 from ._lanes import own_place
 from ._openings import FactOpening
 from ._reasons import CHOICE, Reason
 from ._started import Started
+from ._task_group import DurableTaskGroup
 
 if TYPE_CHECKING:
     from ._context import Context
@@ -54,7 +54,7 @@ class GatherCall(Builder[T]):
         self._collect = collect
 
     async def _run(self) -> T:
-        async with DurableTaskGroup(self._context._frame, self._context, self._limit) as group:
+        async with DurableTaskGroup(self._context, Group(self._context._frame, self._limit)) as group:
             futures = [group.start(call) for call in self._calls]
         return cast("T", self._collect(future.result() for future in futures))
 
@@ -90,6 +90,9 @@ class _Race:
         if refused:
             # Raised outside of the task group, which would wrap it.
             raise refused[0]
+        for started in self.own:
+            if started.node is not None:
+                await started.opening.refuse_again(started.node)
 
     async def _open(self, started: Started, refused: list[Exception]) -> None:
         try:
@@ -102,6 +105,10 @@ class _Race:
 
     async def next(self, left: Sequence[int]) -> int:
         """Which of those that are left has ended first; wait for it if need be."""
+        for node in self.nodes():
+            # No choice is on record. The first time, the code may have been ended here, with what it had started.
+            if not (node.pending or node.known):
+                await end_again(self.frame, node)
         if not self._ended(left):
             await before_wait(self.frame)
             async with create_task_group() as tasks:
@@ -179,10 +186,6 @@ class FirstCall(Builder[tuple[int, T]]):
         return index, cast("T", await deliver(race.frame, winner))
 
     async def _choose(self) -> int:
-        for node in self._race.nodes():
-            # The first time, the code was cancelled here, and what it had started with it.
-            if node.replayed and node.record.state is PromiseState.CANCELED:
-                await cancel_again(self._race.frame, node)
         return await self._race.next(range(len(self._race.runners)))
 
 

@@ -15,10 +15,11 @@ from .._time import from_ms, to_ms
 from ._calls import Call, DetachedCall, DurableFuture, PromiseCall, RpcCall, RunCall, SleepCall
 from ._choices import AsCompleted, FirstCall, GatherCall, NowCall
 from ._functions import Function, check_call
-from ._groups import DurableTaskGroup, check_limit
+from ._groups import Group, check_limit
 from ._info import Info
 from ._lanes import own_place
-from ._scopes import DurableScope
+from ._scopes import DurableScope, Scope
+from ._task_group import DurableTaskGroup
 
 if TYPE_CHECKING:
     from ._frame import Frame
@@ -183,7 +184,7 @@ class Context:
             InvalidArgument: `limit` is no positive number.
         """
         self._frame.check_current("ctx.task_group()")
-        return DurableTaskGroup(self._frame, self, check_limit(limit))
+        return DurableTaskGroup(self, Group(self._frame, check_limit(limit)))
 
     @overload
     def gather(self, c1: Call[T1], c2: Call[T2], /, *, limit: int | None = None) -> GatherCall[tuple[T1, T2]]: ...
@@ -296,7 +297,7 @@ class Context:
             InvalidArgument: the delay is negative or no duration.
         """
         self._frame.check_current("ctx.fail_after()")
-        return DurableScope(self._frame, to_ms(delay), fails=True, shield=shield)
+        return DurableScope(Scope(self._frame, to_ms(delay), shield=shield), fails=True)
 
     def move_on_after(self, delay: float | timedelta, *, shield: bool = False) -> DurableScope:
         """A deadline for a block of this function, which ends quietly when it passes. See `fail_after`.
@@ -305,7 +306,7 @@ class Context:
             InvalidArgument: the delay is negative or no duration.
         """
         self._frame.check_current("ctx.move_on_after()")
-        return DurableScope(self._frame, to_ms(delay), fails=False, shield=shield)
+        return DurableScope(Scope(self._frame, to_ms(delay), shield=shield), fails=False)
 
     # Values that a replay gets again
 

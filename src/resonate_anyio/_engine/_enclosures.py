@@ -14,11 +14,13 @@ from typing import TYPE_CHECKING, Final
 from anyio import CancelScope, Event, current_time
 from attrs import define, field
 
+from ._cancellation import raise_cancelled
 from ._reasons import PARENT, SCOPE, Reason
 from ._tasks import current_task
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from typing import NoReturn
 
     from ._frame import Frame
 
@@ -37,11 +39,15 @@ class Enclosure:
         frame: whose code it is.
         scope: what cancels the code.
         depth: how many others are around it.
+        stack: those, and it.
+        passes_on: whether it is cancelled only because something around it is.
     """
 
     frame: Frame
     scope: CancelScope = field(init=False)
     depth: int = field(default=0, init=False)
+    stack: tuple[Enclosure, ...] = field(default=(), init=False)
+    passes_on: bool = field(default=False, init=False)
     _host: object = field(default=None, init=False)
     _condemned: bool = field(default=False, init=False)
 
@@ -52,10 +58,10 @@ class Enclosure:
     @contextmanager
     def entered(self) -> Iterator[None]:
         """Surround what the current task does in the block."""
-        stack = enclosing.get()
-        self.depth, self._host = len(stack), current_task()
+        around = enclosing.get()
+        self.depth, self.stack, self._host = len(around), (*around, self), current_task()
         self.frame.enclosures.add(self)
-        token = enclosing.set((*stack, self))
+        token = enclosing.set(self.stack)
         try:
             yield
         finally:
@@ -85,6 +91,15 @@ class Enclosure:
             # It ends with the task that the enclosure belongs to, not before it.
             await self.frame.execution.wait(Event())
 
+    async def end_again(self) -> NoReturn:
+        """The code inside has come to where this was cancelled the first time."""
+        if self._host is current_task():
+            self.scope.cancel()
+        else:
+            self.condemn()
+            await self.frame.execution.wait(Event())
+        await raise_cancelled()
+
 
 def reason_for(frame: Frame) -> Reason:
     """Why a cancellation that has arrived in the code of `frame` came."""
@@ -94,6 +109,6 @@ def reason_for(frame: Frame) -> Reason:
             return Reason(PARENT)
         above = above.parent
     for enclosure in enclosing.get():
-        if enclosure.scope.cancel_called:
+        if enclosure.scope.cancel_called and not enclosure.passes_on:
             return enclosure.reason()
     return Reason(SCOPE)

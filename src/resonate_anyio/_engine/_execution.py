@@ -12,6 +12,7 @@ from __future__ import annotations
 import logging
 from contextlib import contextmanager
 from enum import Enum
+from functools import partial
 from typing import TYPE_CHECKING, Protocol
 
 from anyio import CancelScope, Event, current_effective_deadline, current_time, move_on_after
@@ -33,6 +34,7 @@ from .._protocol import (
     Value,
 )
 from ._cancellation import raise_cancelled
+from ._lanes import insist
 from ._reasons import OUTSIDE, Reason
 from ._requests import refusal, timer_task
 from ._targets import any_of, nowhere
@@ -136,6 +138,7 @@ class Execution:
     stirred_at: float = field(factory=current_time, init=False)
     _deadlines: set[Deadline] = field(factory=set, init=False)
     _frames: set[Frame] = field(factory=set, init=False)
+    _left: Event = field(factory=Event, init=False)
     _scope: CancelScope = field(factory=lambda: CancelScope(shield=True), init=False)
     _running_leaves: int = field(default=0, init=False)
     _waits: set[Wait] = field(factory=set, init=False)
@@ -148,6 +151,10 @@ class Execution:
         try:
             with self._scope:
                 await self.root.run()
+            # Code in tasks of the user's own, which no scope of ours is around, has been cancelled one by one.
+            while self._frames:
+                self._left = Event()
+                await self._left.wait()
         finally:
             self.worker.waiting.unsubscribe(self.id, self.root_settled)
             for node in self._subscriptions.values():
@@ -206,6 +213,7 @@ class Execution:
                 yield
         finally:
             self._frames.remove(frame)
+            self._left.set()
 
     @contextmanager
     def deadline(self, deadline: Deadline) -> Iterator[None]:
@@ -283,6 +291,8 @@ class Execution:
         self.dropped = reason
         self.error = error
         self._scope.cancel()
+        for frame in self._frames:
+            frame.put_away()
         for wait in self._waits:
             wait.event.set()
 
@@ -402,9 +412,7 @@ class Execution:
         if not record.expired(self.now()):
             return record
         # Its outcome is history, which a cancelled scope does not hide.
-        with CancelScope(shield=True):
-            confirmed = await self.confirm_timeout(record)
-        return confirmed  # noqa: RET504 - to a type checker, a scope may swallow the return
+        return await insist(partial(self.confirm_timeout, record))
 
     async def confirm_timeout(self, record: Promise) -> Promise:
         """Ask for a promise whose deadline has passed here until it has passed there as well."""
@@ -461,8 +469,7 @@ class Execution:
     async def end_elsewhere(self, id: str) -> None:
         """End what still runs or waits below a remote call that was cancelled."""
         try:
-            with CancelScope(shield=True):
-                await self.worker.sweeps.end(id)
+            await insist(partial(self.worker.sweeps.end, id))
         except ResonateError as exc:
             self.drop(Drop.CRASHED, exc)
         await self.check()

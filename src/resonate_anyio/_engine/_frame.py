@@ -16,9 +16,11 @@ from __future__ import annotations
 
 import math
 from contextlib import contextmanager
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 from anyio import CancelScope, Event, create_task_group, current_time, get_cancelled_exc_class
+from anyio.lowlevel import checkpoint_if_cancelled
 from attrs import define, evolve, field
 
 from .._errors import ApplicationError, EncodeError, UsageError, WrongWorld
@@ -28,7 +30,7 @@ from ._cancellation import Owed, is_requested, raise_cancelled
 from ._enclosures import Enclosure, enclosing, reason_for
 from ._execution import Drop
 from ._functions import Kind
-from ._lanes import Lane, current_frame, current_lane, lane_of
+from ._lanes import Lane, current_frame, current_lane, insist, lane_of
 from ._leaf import run_leaf
 from ._nodes import Node
 from ._outcomes import Ending, Raised, Returned, Stopped, TimedOut, raised, text_of, without_cancellations
@@ -133,8 +135,9 @@ class Frame(Node):
         if self._stopped_by is not None and not self.replaying:
             return Stopped(self._stopped_by)
         # What had begun before a crash is replayed even if it is to end: its `finally` blocks have not run yet.
-
         try:
+            if not self.replaying:
+                await checkpoint_if_cancelled()
             with self.execution.running(self), self._scope:
                 return await self._call()
         except get_cancelled_exc_class() as exc:
@@ -143,10 +146,6 @@ class Frame(Node):
             self.ended = True
             self._unpin()
         return TimedOut() if self._stopped_by is None else Stopped(self._stopped_by)
-
-    def expire(self) -> None:
-        """Its deadline has passed at the server, whatever the loop's clock says."""
-        self._scope.cancel()
 
     def _ended_from_above(self, cancellation: BaseException) -> Ending:
         """Something around the call was cancelled. What was spawned has only its caller's frame around it."""
@@ -167,6 +166,14 @@ class Frame(Node):
     def cancel_called(self) -> bool:
         """Whether its function was cancelled, by its deadline or by its caller."""
         return self._scope.cancel_called
+
+    def expire(self) -> None:
+        """Its deadline has passed at the server, whatever the loop's clock says."""
+        self._scope.cancel()
+
+    def put_away(self) -> None:
+        """Nothing that its code does is recorded any more: end it, in whatever task it runs."""
+        self._scope.cancel()
 
     @property
     def instant(self) -> int:
@@ -297,8 +304,7 @@ class Frame(Node):
 
     async def cancel(self, reason: Reason) -> None:
         self.request_cancel(reason)
-        with CancelScope(shield=True):
-            await self.wait()
+        await insist(self.wait)
 
     async def forgo(self, reason: Reason) -> None:
         if self.replaying:
@@ -308,8 +314,7 @@ class Frame(Node):
             await self._settle(Stopped(evolve(reason, started=False)))
 
     async def time_out(self) -> None:
-        with CancelScope(shield=True):
-            await self.wait()
+        await insist(self.wait)
 
     def request_cancel(self, reason: Reason) -> None:
         """Cancel the running function; its outcome is recorded by the task that runs it."""
@@ -321,8 +326,7 @@ class Frame(Node):
         """Cancel what is unfinished, depth first: local functions record their own end before this one's is."""
         if self.execution.dropped is not None:
             return
-        with CancelScope(shield=True):
-            await self._all_opened()
+        await insist(self._all_opened)
         unfinished = [child for child in self.children.values() if child.pending]
         for child in unfinished:
             if isinstance(child, Frame):
@@ -399,9 +403,7 @@ class Frame(Node):
         """Record how the function ended. From then on the record is the outcome."""
         execution = self.execution
         if execution.dropped is None:
-            with CancelScope(shield=True):
-                await self._end_forgotten()
-                self.settle(await self._record(ending))
+            self.settle(await insist(partial(self._record, ending)))
         if execution.dropped is not None:
             await raise_cancelled()
         if isinstance(ending, Raised) and self.record.state is PromiseState.REJECTED:
@@ -434,6 +436,7 @@ class Frame(Node):
                 await execution.end_elsewhere(record.id)
 
     async def _record(self, ending: Ending) -> Promise:
+        await self._end_forgotten()
         codec = self.execution.codec
         match ending:
             case TimedOut():

@@ -1,4 +1,4 @@
-"""`DurableTaskGroup`: anyio's task group over durable calls, which gives the same on a replay (semantics 4).
+"""Durable task groups: anyio's task group over durable calls, which gives the same on a replay (semantics 4).
 
 The first failure cancels the rest; the block ends when all have ended and are on record; then the failures are raised
 together. A failure that a replay finds in the history cancels the body where it did the first time at the earliest: at
@@ -7,13 +7,14 @@ the first durable await that has no outcome.
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import ExitStack, asynccontextmanager
 from contextvars import copy_context
-from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar, TypeVarTuple, overload
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, TypeVarTuple
 
-from anyio import CancelScope, Event, create_task_group, get_cancelled_exc_class
+from anyio import Event, create_task_group, current_effective_deadline, get_cancelled_exc_class
 from attrs import define, field
 
 from .._errors import DurableCancelledError, InvalidArgument, UsageError
@@ -22,7 +23,6 @@ from ._awaits import expired_scope, outcome, rejoin
 from ._calls import Call, DurableFuture
 from ._enclosures import Enclosure, enclosing
 from ._frame import Frame
-from ._info import Info
 from ._lanes import Lane, current_lane, lane_of
 from ._outcomes import Raised, without_cancellations
 from ._reasons import GROUP, OUTSIDE, Reason, reason_of
@@ -30,13 +30,9 @@ from ._started import Started
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
-    from datetime import timedelta
-    from types import TracebackType
-    from typing import Self
 
     from anyio.abc import TaskGroup
 
-    from ._context import Context
     from ._execution import Execution
     from ._nodes import Node
 
@@ -90,16 +86,10 @@ class _Slots:
             self._free += 1
 
 
-@define(eq=False, repr=False)
-class DurableTaskGroup(Enclosure):
-    """A task group of durable calls, made by `ctx.task_group()` and used in an `async with` statement, once.
+@define(eq=False)
+class Group(Enclosure):
+    """One durable task group (see the module's docstring); users hold a `DurableTaskGroup`."""
 
-    What it starts begins at once and runs beside the body. The first that fails cancels the others and the body. The
-    block ends when everything in it has ended, and then raises an `ExceptionGroup` of all failures, in the order in
-    which they were started, that of the body last. Calls that the group has cancelled are none.
-    """
-
-    _context: Context
     _limit: int | None = None
     _tasks: TaskGroup | None = field(default=None, init=False)
     _members: list[_Member] = field(factory=list, init=False)
@@ -107,23 +97,21 @@ class DurableTaskGroup(Enclosure):
     _stack: tuple[Enclosure, ...] = field(default=(), init=False)
     _block: ExitStack = field(factory=ExitStack, init=False)
     _open: bool = field(default=False, init=False)
+    _running: int = field(default=0, init=False)
+    _one_ended: Event = field(factory=Event, init=False)
 
     @property
-    def cancel_scope(self) -> CancelScope:
-        """What cancels the whole group, body included. A group that was cancelled so does not raise.
+    def entered_once(self) -> bool:
+        """Whether its block has begun, and may have ended."""
+        return self._tasks is not None
 
-        Raises:
-            UsageError: the group has not been entered yet.
-        """
-        if self._tasks is None:
-            msg = "a task group has a cancel scope once it has been entered: async with ctx.task_group() as tg"
-            raise UsageError(msg)
-        return self.scope
+    @property
+    def size(self) -> int:
+        """How much was started in it."""
+        return len(self._members)
 
     def start(self, call: Call[T]) -> DurableFuture[T]:
-        """Start a durable call and return at once: `ctx.run(...)`, `ctx.rpc(...)`, `ctx.sleep(...)`, `ctx.promise()`.
-
-        Its id is known at once. Its result is there when the block has ended, or when the future is awaited.
+        """Start a durable call and return at once.
 
         Raises:
             UsageError: the group has not been entered, or has ended; or this is no such call.
@@ -144,61 +132,8 @@ class DurableTaskGroup(Enclosure):
         self._spawn(turn, self._run_call, member, started, name=started.id)
         return DurableFuture(self.frame, started)
 
-    @overload
-    def run(
-        self, func: Callable[Concatenate[Context, P], Awaitable[T]], /, *args: P.args, **kwargs: P.kwargs
-    ) -> DurableFuture[T]: ...
-    @overload
-    def run(
-        self, func: Callable[Concatenate[Info, P], Awaitable[T]], /, *args: P.args, **kwargs: P.kwargs
-    ) -> DurableFuture[T]: ...
-    @overload
-    def run(
-        self, func: Callable[Concatenate[Info, P], T], /, *args: P.args, **kwargs: P.kwargs
-    ) -> DurableFuture[T]: ...
-    @overload
-    def run(self, func: Callable[P, Awaitable[T]], /, *args: P.args, **kwargs: P.kwargs) -> DurableFuture[T]: ...
-    @overload
-    def run(self, func: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> DurableFuture[T]: ...
-    def run(self, func: Callable[..., Any], /, *args: Any, **kwargs: Any) -> DurableFuture[Any]:
-        """Short for `tg.start(ctx.run(func, ...))`."""
-        return self.start(self._context.run(func, *args, **kwargs))
-
-    @overload
-    def rpc(
-        self, func: Callable[Concatenate[Context, P], Awaitable[T]], /, *args: P.args, **kwargs: P.kwargs
-    ) -> DurableFuture[T]: ...
-    @overload
-    def rpc(
-        self, func: Callable[Concatenate[Info, P], Awaitable[T]], /, *args: P.args, **kwargs: P.kwargs
-    ) -> DurableFuture[T]: ...
-    @overload
-    def rpc(
-        self, func: Callable[Concatenate[Info, P], T], /, *args: P.args, **kwargs: P.kwargs
-    ) -> DurableFuture[T]: ...
-    @overload
-    def rpc(self, func: Callable[P, Awaitable[T]], /, *args: P.args, **kwargs: P.kwargs) -> DurableFuture[T]: ...
-    @overload
-    def rpc(self, func: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> DurableFuture[T]: ...
-    @overload
-    def rpc(self, func: str, /, *args: Any, **kwargs: Any) -> DurableFuture[Any]: ...
-    def rpc(self, func: Callable[..., Any] | str, /, *args: Any, **kwargs: Any) -> DurableFuture[Any]:
-        """Short for `tg.start(ctx.rpc(func, ...))`."""
-        return self.start(self._context.rpc(func, *args, **kwargs))
-
-    def sleep(self, duration: float | timedelta) -> DurableFuture[None]:
-        """Short for `tg.start(ctx.sleep(duration))`."""
-        return self.start(self._context.sleep(duration))
-
-    def promise(self, *, param: object = None) -> DurableFuture[Any]:
-        """Short for `tg.start(ctx.promise(param=param))`."""
-        return self.start(self._context.promise(param=param))
-
-    def start_soon(self, func: Callable[[*Ts], Awaitable[object]], *args: *Ts, name: object = None) -> None:
-        """Run a coroutine function of this workflow, which may make durable calls, in a task of its own.
-
-        It is code of this function: it runs again on a replay, and what it returns is dropped. Its calls are counted by
-        themselves, so that their ids do not depend on the order in which tasks run.
+    def start_soon(self, func: Callable[..., Awaitable[object]], args: tuple[Any, ...], name: object) -> None:
+        """Run a coroutine function of the frame's in a task of its own, in a lane that is numbered now.
 
         Raises:
             UsageError: the group has not been entered, or has ended.
@@ -211,7 +146,12 @@ class DurableTaskGroup(Enclosure):
 
     # Life
 
-    async def __aenter__(self) -> Self:
+    async def enter(self) -> None:
+        """Begin the block.
+
+        Raises:
+            UsageError: it has been entered before.
+        """
         if self._tasks is not None:
             msg = "a durable task group is entered once; make another one for each block"
             raise UsageError(msg)
@@ -220,15 +160,15 @@ class DurableTaskGroup(Enclosure):
         await self._tasks.__aenter__()
         self.scope = self._tasks.cancel_scope
         self._block.enter_context(self.entered())
-        self._stack = enclosing.get()
         if self._limit is not None:
             self._slots = _Slots(self.frame.execution, self._limit)
         self._open = True
-        return self
 
-    async def __aexit__(
-        self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
-    ) -> bool:
+    async def leave(self, exc: BaseException | None) -> bool:
+        """End the block, whose body has ended with `exc`: wait for all members, and raise what has failed.
+
+        Returns whether the body's exception was the cancellation of this group.
+        """
         assert self._tasks is not None
         failure, rest = _parted(exc)
         if failure is not None:
@@ -239,7 +179,7 @@ class DurableTaskGroup(Enclosure):
         cancellation: BaseException | None = None
         swallowed = False
         try:
-            swallowed = await self._leave(rest)
+            swallowed = await self._join(rest)
         except get_cancelled_exc_class() as caught:
             cancellation = caught
         finally:
@@ -253,11 +193,23 @@ class DurableTaskGroup(Enclosure):
             await rejoin(self.frame, node)
         return swallowed
 
-    async def _leave(self, exc: BaseException | None) -> bool:
+    async def _join(self, exc: BaseException | None) -> bool:
         assert self._tasks is not None
+        try:
+            if exc is None:
+                await self._all_ended()
+        except get_cancelled_exc_class() as cancellation:
+            exc = cancellation
         if exc is None:
             return bool(await self._tasks.__aexit__(None, None, None))
+        # The backend's group cancels itself now. Unless that is done, something around it has asked for it.
+        self.passes_on = self.passes_on or not self.scope.cancel_called
         return bool(await self._tasks.__aexit__(type(exc), exc, exc.__traceback__))
+
+    async def _all_ended(self) -> None:
+        while self._running:
+            self._one_ended = Event()
+            await self.frame.execution.wait(self._one_ended)
 
     async def _forgo_rest(self) -> None:
         """End those whose turn has not come. What an earlier run has put on record must not stay pending."""
@@ -307,7 +259,7 @@ class DurableTaskGroup(Enclosure):
                 return node.failure() is not None and self._expired(node) is None
 
     def _expired(self, node: Node) -> Enclosure | None:
-        token = enclosing.set(self._stack)
+        token = enclosing.set(self.stack)
         try:
             return expired_scope(self.frame, node)
         finally:
@@ -343,19 +295,28 @@ class DurableTaskGroup(Enclosure):
         assert tasks is not None
         context = copy_context()
         # What is around the group is around its tasks, and nothing else is.
-        context.run(enclosing.set, self._stack)
+        context.run(enclosing.set, self.stack)
         if lane is not None:
             context.run(current_lane.set, lane)
+        self._running += 1
         context.run(lambda: tasks.start_soon(self._run, turn, func, args, name=name))
 
     async def _run(
         self, turn: Event | None, func: Callable[..., Coroutine[Any, Any, None]], args: tuple[Any, ...]
     ) -> None:
-        if turn is None or self._slots is None:
-            await func(*args)
-        else:
-            async with self._slots.hold(turn):
+        try:
+            if turn is None or self._slots is None:
                 await func(*args)
+            else:
+                async with self._slots.hold(turn):
+                    await func(*args)
+        except get_cancelled_exc_class():
+            if not self.scope.cancel_called and current_effective_deadline() == -math.inf:
+                self.passes_on = True
+            raise
+        finally:
+            self._running -= 1
+            self._one_ended.set()
 
     async def _run_call(self, member: _Member, started: Started) -> None:
         try:
@@ -387,9 +348,6 @@ class DurableTaskGroup(Enclosure):
             self.condemn()
         else:
             self.scope.cancel()
-
-    def __repr__(self) -> str:
-        return f"<DurableTaskGroup of {self.frame.id}, {len(self._members)} started>"
 
 
 def _parted(exc: BaseException | None) -> tuple[Exception | None, BaseException | None]:

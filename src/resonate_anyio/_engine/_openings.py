@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 from anyio import CancelScope, get_cancelled_exc_class
@@ -25,15 +26,15 @@ from ._awaits import before_wait, deliver
 from ._enclosures import reason_for
 from ._frame import Frame
 from ._info import Info
+from ._lanes import Place, insist
 from ._nodes import External, Node
 from ._reasons import reason_of
-from ._scopes import SCOPES_TAG, DurableScope, durable_scopes, encode_instants, fix_instants
+from ._scopes import SCOPES_TAG, Scope, clamping_scopes, encode_instants, fix_instants
 
 if TYPE_CHECKING:
     from .._codec import Codec
     from ._execution import Execution
     from ._functions import Function
-    from ._lanes import Place
     from ._retry import RetryPolicy
 
 ONE_YEAR_MS: Final = 365 * 24 * 3600 * 1000
@@ -97,6 +98,7 @@ class Opening(ABC):
         param: what is recorded with it.
         type: what its value is decoded as.
         timeout_ms: how long it may take from its start, or None.
+        made_at: file and line of the code that makes it.
         id: the id of its promise.
         recorded: its record, if it is history.
     """
@@ -106,16 +108,17 @@ class Opening(ABC):
     param: Value
     type: Any = Any
     timeout_ms: int | None = None
+    made_at: tuple[str, int] | None = None
     id: str = field(init=False)
     recorded: Promise | None = field(init=False)
     _lane_tags: Mapping[str, str] = field(init=False)
-    _scopes: tuple[DurableScope, ...] = field(init=False)
+    _scopes: tuple[Scope, ...] = field(init=False)
 
     def __attrs_post_init__(self) -> None:
         segment, self._lane_tags = self.place.resolve(self._id_of, self._same_call)
         self.frame.names.claim(segment)
         self.id = self._id_of(segment)
-        self._scopes = durable_scopes(self.frame)
+        self._scopes = clamping_scopes(self.frame)
         self.recorded = self.frame.execution.recorded(self.id)
         if self.recorded is not None:
             fix_instants(self._scopes, self.recorded)
@@ -148,8 +151,6 @@ class Opening(ABC):
         await self._check(record, request)
         node = self._node(await self.execution.fresh(record))
         self._adopt(node)
-        if self.replayed:
-            await self._replay_refusal(node)
         return node
 
     async def begin(self) -> None:
@@ -158,7 +159,7 @@ class Opening(ABC):
             await self.execution.gate()
             if not self.replayed:
                 await self._check_in_time()
-                await before_wait(self.frame)
+                await before_wait(self.frame, self.made_at)
         except get_cancelled_exc_class():
             if not self.execution.interrupted():
                 await self.open_cancelled()
@@ -169,7 +170,7 @@ class Opening(ABC):
         reason = evolve(reason_for(self.frame), started=False)
         with CancelScope(shield=True):
             request = self._request()
-            record = await self.create(request)
+            record = await insist(partial(self.create, request))
             await self._check(record, request)
             node = self._node(record)
             self._adopt(node)
@@ -198,9 +199,11 @@ class Opening(ABC):
                 await self.open_cancelled()
             raise
 
-    async def _replay_refusal(self, node: Node) -> None:
-        """The first time, the call was not even begun: the code that makes it was cancelled there."""
-        reason = reason_of(node.record, self.execution.codec) if node.record.state is PromiseState.CANCELED else None
+    async def refuse_again(self, node: Node) -> None:
+        """If the call was not even begun the first time, then the code that makes it was cancelled here."""
+        if not self.replayed or node.record.state is not PromiseState.CANCELED:
+            return
+        reason = reason_of(node.record, self.execution.codec)
         if reason is not None and not reason.started:
             await deliver(self.frame, node)
 

@@ -7,9 +7,10 @@ lives no longer than the earliest. On a replay the first recorded call gives the
 from __future__ import annotations
 
 from contextlib import ExitStack
+from math import inf
 from typing import TYPE_CHECKING, Any, Final
 
-from anyio import CancelScope, current_time
+from anyio import CancelScope, current_effective_deadline, current_time
 from attrs import define, field
 
 from .._errors import UsageError
@@ -30,20 +31,15 @@ SCOPES_TAG: Final = "resonate-anyio:scopes"
 """The instants of the durable scopes around a call, the outermost first, in milliseconds."""
 
 
-@define(eq=False, repr=False)
-class DurableScope(Enclosure):
-    """A deadline around a block of a workflow: a fixed instant, which a restart does not move.
-
-    Made by `ctx.move_on_after()` and `ctx.fail_after()`, and used in a `with` statement, once.
-    """
+@define(eq=False)
+class Scope(Enclosure):
+    """One durable scope (see the module's docstring); users hold a `DurableScope`."""
 
     _duration_ms: int
-    _fails: bool = field(kw_only=True)
     _shield: bool = field(kw_only=True)
     _instant: int | None = field(default=None, init=False)
     _fixed: bool = field(default=False, init=False)
     _block: ExitStack = field(factory=ExitStack, init=False)
-    _used: bool = field(default=False, init=False)
     _by_hand: bool = field(default=False, init=False)
 
     def __attrs_post_init__(self) -> None:
@@ -56,58 +52,54 @@ class DurableScope(Enclosure):
         return self._instant
 
     @property
-    def deadline(self) -> datetime:
-        """When it expires, in UTC.
-
-        Raises:
-            UsageError: it has not been entered yet.
-        """
-        if self._instant is None:
-            msg = "a durable scope has a deadline once it has been entered"
-            raise UsageError(msg)
-        return from_ms(self._instant)
+    def entered_once(self) -> bool:
+        """Whether its block has begun, and may have ended."""
+        return self._instant is not None
 
     @property
-    def cancel_called(self) -> bool:
-        """Whether it has expired or was cancelled."""
-        return self.scope.cancel_called
+    def ends_at(self) -> float:
+        """When it ends its block, by the loop's clock; minus infinity if it has begun to."""
+        return -inf if self.scope.cancel_called else self.scope.deadline
 
     @property
-    def cancelled_caught(self) -> bool:
-        """Whether that has ended the block. To be asked after the block."""
-        return self.scope.cancelled_caught
+    def expired(self) -> bool:
+        """Whether its block was ended because its instant had come."""
+        return self.scope.cancel_called and not self._by_hand
 
     def cancel(self) -> None:
-        """End the block, as `anyio.CancelScope.cancel` does. A replay has to do it again."""
+        """End the block before its time."""
         self._by_hand = self._by_hand or not self.scope.cancel_called
         self.scope.cancel()
 
     def reason(self) -> Reason:
-        return Reason(SCOPE) if self._by_hand else Reason(DEADLINE, self.depth, self.instant)
+        return Reason(DEADLINE, self.depth, self.instant) if self.expired else Reason(SCOPE)
 
-    def __enter__(self) -> Self:
-        if self._used:
+    def enter(self) -> None:
+        """Begin the block.
+
+        Raises:
+            UsageError: it has been entered before.
+        """
+        if self.entered_once:
             msg = "a durable scope is entered once; make another one for each block"
             raise UsageError(msg)
-        self._used = True
         self.frame.check_current("entering a durable scope")
         execution = self.frame.execution
-        outer = [self.frame.instant, *(scope.instant for scope in durable_scopes(self.frame))]
+        # Of those that a shield keeps out, its own or another, none is meant.
+        around = () if self._shield else clamping_scopes(self.frame)
+        outer = [self.frame.instant, *(scope.instant for scope in around)]
         self._instant = min(execution.now() + self._duration_ms, *outer)
         self._block.enter_context(self.scope)
         self._block.enter_context(self.entered())
         self._block.enter_context(execution.deadline(self))
-        return self
 
-    def __exit__(
-        self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
-    ) -> bool:
-        swallowed = bool(self._block.__exit__(exc_type, exc, traceback))
-        if self.scope.cancel_called and not self._by_hand:
+    def leave(self, exc: BaseException | None) -> bool:
+        """End the block, whose body has ended with `exc`. Returns whether that was the cancellation of this scope."""
+        traceback = None if exc is None else exc.__traceback__
+        swallowed = self._block.__exit__(None if exc is None else type(exc), exc, traceback)
+        if self.expired:
             self.frame.expired.add(self.instant)
-        if self._fails and self.scope.cancelled_caught and not self._by_hand:
-            raise TimeoutError
-        return swallowed
+        return bool(swallowed)
 
     def map_deadline(self) -> None:
         """Map the instant to the loop's clock; not before a replay has come to where it was the first time."""
@@ -126,17 +118,78 @@ class DurableScope(Enclosure):
         if instant <= self.frame.execution.now():
             self.condemn()
 
+
+@define(eq=False, repr=False)
+class DurableScope:
+    """A deadline around a block of a workflow: a fixed instant, which a restart does not move.
+
+    Made by `ctx.move_on_after()` and `ctx.fail_after()`, and used in a `with` statement, once.
+    """
+
+    _scope: Scope
+    _fails: bool = field(kw_only=True)
+
+    @property
+    def deadline(self) -> datetime:
+        """When it expires, in UTC.
+
+        Raises:
+            UsageError: it has not been entered yet.
+        """
+        if not self._scope.entered_once:
+            msg = "a durable scope has a deadline once it has been entered"
+            raise UsageError(msg)
+        return from_ms(self._scope.instant)
+
+    @property
+    def cancel_called(self) -> bool:
+        """Whether it has expired or was cancelled."""
+        return self._scope.scope.cancel_called
+
+    @property
+    def cancelled_caught(self) -> bool:
+        """Whether that has ended the block. To be asked after the block."""
+        return self._scope.scope.cancelled_caught
+
+    def cancel(self) -> None:
+        """End the block, as `anyio.CancelScope.cancel` does. A replay has to do it again."""
+        self._scope.cancel()
+
+    def __enter__(self) -> Self:
+        self._scope.enter()
+        return self
+
+    def __exit__(
+        self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
+    ) -> bool:
+        swallowed = self._scope.leave(exc)
+        if self._fails and self.cancelled_caught and self._scope.expired:
+            raise TimeoutError
+        return swallowed
+
     def __repr__(self) -> str:
-        return f"<DurableScope of {self.frame.id}>"
+        state = self.deadline.isoformat() if self._scope.entered_once else "not entered"
+        return f"<DurableScope of {self._scope.frame.id}: {state}>"
 
 
-def durable_scopes(frame: Frame) -> tuple[DurableScope, ...]:
+def durable_scopes(frame: Frame) -> tuple[Scope, ...]:
     """The durable scopes of `frame` around the running code, the outermost first."""
     stack = enclosing.get()
-    return tuple(one for one in stack if isinstance(one, DurableScope) and one.frame is frame) if stack else ()
+    return tuple(one for one in stack if isinstance(one, Scope) and one.frame is frame) if stack else ()
 
 
-def encode_instants(scopes: Sequence[DurableScope]) -> str:
+def clamping_scopes(frame: Frame) -> tuple[Scope, ...]:
+    """Those of them that end what is called now: a shield of the user's keeps a call from those around it."""
+    scopes = durable_scopes(frame)
+    if not scopes:
+        return ()
+    effective = current_effective_deadline()
+    return tuple(
+        scope for scope in scopes if effective <= (-inf if scope.scope.cancel_called else scope.scope.deadline)
+    )
+
+
+def encode_instants(scopes: Sequence[Scope]) -> str:
     """What a call carries of the scopes around it."""
     return ",".join(str(scope.instant) for scope in scopes)
 
@@ -147,7 +200,7 @@ def instants(record: Promise) -> list[int]:
     return [int(part) for part in carried if part.isdecimal()]
 
 
-def fix_instants(scopes: Sequence[DurableScope], record: Promise) -> None:
+def fix_instants(scopes: Sequence[Scope], record: Promise) -> None:
     """Give the scopes back the instants that a recorded call was made under."""
     for scope, instant in zip(scopes, instants(record), strict=False):
         scope.fix(instant)

@@ -6,9 +6,12 @@ import asyncio
 import math
 import selectors
 import time
+from typing import Final
 
 from anyio import NoEventLoopError
 from anyio._backends import _asyncio as anyio_asyncio
+
+_NANOSECOND: Final = 1e-9
 
 
 class VirtualEventLoop(asyncio.SelectorEventLoop):
@@ -20,7 +23,11 @@ class VirtualEventLoop(asyncio.SelectorEventLoop):
 
     def time(self) -> float:
         """Seconds of virtual time since the loop was made."""
-        return self._virtual.time
+        now = self._virtual.time
+        # The loop runs timers that lie before its time plus this. Far from zero a nanosecond is less than the distance
+        # of two floats: a timer met exactly would be due, and never before it.
+        self._clock_resolution = max(_NANOSECOND, math.ulp(now))
+        return now
 
 
 class _JumpingSelector(selectors.DefaultSelector):
@@ -50,9 +57,7 @@ class _JumpingSelector(selectors.DefaultSelector):
         return ready
 
     def _pass(self, seconds: float) -> None:
-        # asyncio runs timers that lie before its time plus a nanosecond. Far from zero, floats are coarser than that,
-        # so a timer met exactly would never be before it: go one float beyond.
-        self.time = math.nextafter(self.time + seconds, math.inf)
+        self.time += seconds
 
 
 def _threads_at_work() -> bool:
