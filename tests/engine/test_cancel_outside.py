@@ -37,10 +37,10 @@ class Cast:
         self.holder = Resonate(network=self.network, group="holder", pid="h", grace=0, **self.settings)
         self.below = Resonate(network=self.network, group="below", pid="b", grace=0, **self.settings)
         self.bystander = Resonate(network=self.network, group="bystander", pid="s")
-        for func in (self.waiting, self.working):
-            self.holder.register(func)
-        for func in (self.branch, self.leaf):
-            self.below.register(func)
+        self.holder.register(self.waiting)
+        self.holder.register(self.working)
+        self.below.register(self.branch)
+        self.below.register(self.leaf)
 
     async def _until_stopped(self, name: str, wait: Awaitable[object]) -> None:
         # One that is too young to know of its root may learn first that what it waits for was cancelled.

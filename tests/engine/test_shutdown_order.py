@@ -73,7 +73,8 @@ class Stage:
 
     def make(self, **settings: Any) -> Resonate:
         """The program anew, with other settings."""
-        self.resonate = Resonate(network=self.wire, pid="p", **{"grace": 10, **settings})
+        settings = {"grace": 10, **settings}
+        self.resonate = Resonate(network=self.wire, pid="p", **settings)
         for func in (self.waiting, self.working, self.stuck, self.threaded, self.busy):
             self.resonate.register(func)
         return self.resonate
@@ -259,6 +260,28 @@ async def test_suspend_that_is_not_answered(stage: Stage) -> None:
     assert 5 == pytest.approx(anyio.current_time() - start, abs=0.1)
     assert ["task.release w0", "task.release w1", "task.release w2"] == sorted(stage.trace[-4:-1])
     assert [TaskState.PENDING] * 3 == await states(stage, "w0", "w1", "w2")
+
+
+async def test_resume_that_is_not_answered(stage: Stage) -> None:
+    """A task that was taken back just before, although nobody says so in time, is given back as well."""
+
+    async def stall(request: Request, _: Response) -> None:
+        if isinstance(request, TaskAcquire):
+            taken.set()
+            await anyio.sleep(math.inf)
+
+    taken = anyio.Event()
+    async with stage.make(hot_for=1) as resonate:
+        await resonate.run("w", "waiting").spawn()
+        await anyio.sleep(10)
+        stage.begin()
+        stage.wire.after = stall
+        await resonate.promises.resolve("w.promise-1")
+        await taken.wait()
+        start = anyio.current_time()
+    assert 5 == pytest.approx(anyio.current_time() - start, abs=0.1)
+    assert "task.release w" in stage.trace
+    assert [TaskState.PENDING] == await states(stage, "w")
 
 
 async def test_network_that_is_down(stage: Stage) -> None:

@@ -38,7 +38,7 @@ from ._lanes import insist
 from ._reasons import OUTSIDE, Reason
 from ._requests import refusal, timer_task
 from ._targets import any_of, nowhere
-from ._tasks import Task, current_task, joins
+from ._tasks import Task, current_task, is_timed, joins
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, KeysView, ValuesView
@@ -103,7 +103,7 @@ class Wait:
     patient: bool
 
 
-@define(eq=False, kw_only=True)
+@define(eq=False, kw_only=True, repr=False, weakref_slot=True)
 class Execution:
     """One root promise and the local part of the call graph below it (see the module's docstring).
 
@@ -264,7 +264,8 @@ class Execution:
         if self.busy or not self._subscriptions or self.dropped is not None:
             return False
         patient = {wait.task for wait in self._waits if wait.patient and not wait.event.is_set()}
-        return all(task in patient or joins(task) for task in census.tasks_of(self, self.task))
+        tasks = census.tasks_of(self, self.task)
+        return all((task in patient or joins(task)) and not is_timed(task) for task in tasks)
 
     async def recheck(self) -> None:
         """Ask for what is waited for, because a message that told of it may be lost."""
@@ -433,7 +434,8 @@ class Execution:
     async def fulfill(self, state: PromiseState, value: Value) -> Promise:
         """Record the end of the root, and give back what is on record then."""
         for id in self.parking.wakes:
-            await self.settle(id, PromiseState.RESOLVED, EMPTY)
+            # One whose making was not answered may not exist.
+            await self.request(PromiseSettle(id=id, state=PromiseState.RESOLVED, value=EMPTY), settling=True)
         # From here on the answer says who has settled it, and not a message.
         self._fulfilling = True
         action = PromiseSettle(id=self.id, state=state, value=value)

@@ -66,7 +66,7 @@ class _Watch:
         delay: how long until the look after one that found code at work.
     """
 
-    execution: Execution
+    execution: Execution | None
     delay: float
     due: float = math.inf
     looked_at: float = -math.inf
@@ -120,8 +120,8 @@ class Upkeep:
                 self._worker.helper(self._watch, execution, name=f"resonate watch {execution.id}")
         while self._queue and self._queue[0][0] <= now:
             due, _, watch = heappop(self._queue)
-            if watch.due == due and _alive(watch.execution):
-                self._look(watch, now, census)
+            if watch.due == due and watch.execution is not None and _alive(watch.execution):
+                self._look(watch, watch.execution, now, census)
         if self._pressed_at <= now:
             self._press(now, census)
 
@@ -135,7 +135,9 @@ class Upkeep:
 
     def forget(self, execution: Execution) -> None:
         """An execution is over."""
-        self._watches.pop(execution.id, None)
+        if watch := self._watches.pop(execution.id, None):
+            # The queue still has it, maybe for hours.
+            watch.execution = None
         self._parked.pop(execution.id, None)
 
     def stirred(self) -> None:
@@ -148,9 +150,13 @@ class Upkeep:
         if due_ms - execution.now() > self._limits.hot_for * 1000:
             self._schedule(execution, current_time() + _SETTLING)
 
+    def resuming(self, execution: Execution) -> None:
+        """A parked execution is wanted again."""
+        self._parked.pop(execution.id, None)
+
     def resumed(self, execution: Execution) -> None:
         """A parked execution is hot again."""
-        self._parked.pop(execution.id, None)
+        self.resuming(execution)
         self._schedule(execution, current_time() + _SETTLING)
         if self._too_many():
             self._press_soon()
@@ -193,8 +199,7 @@ class Upkeep:
             heappush(self._queue, (due, next(self._numbers), watch))
             self._wake_for(due)
 
-    def _look(self, watch: _Watch, now: float, census: _Lazy) -> None:
-        execution = watch.execution
+    def _look(self, watch: _Watch, execution: Execution, now: float, census: _Lazy) -> None:
         if not execution.parking.hot:
             return
         if not execution.blocked(census.taken()):
