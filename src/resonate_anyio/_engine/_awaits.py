@@ -15,8 +15,8 @@ from anyio import current_effective_deadline, get_cancelled_exc_class, move_on_a
 
 from .._errors import NonDeterminismError
 from .._protocol import PromiseState
-from ._backend import Owed
 from ._builder import caller
+from ._cancellation import Owed
 from ._enclosures import PATIENCE, Enclosure, enclosing, reason_for
 from ._frame import Frame, own_deadline
 from ._lanes import lane_of

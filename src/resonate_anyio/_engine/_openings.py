@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 from anyio import CancelScope, get_cancelled_exc_class
@@ -25,6 +26,7 @@ from ._awaits import before_wait, deliver
 from ._enclosures import reason_for
 from ._frame import Frame
 from ._info import Info
+from ._lanes import Place, insist
 from ._nodes import External, Node
 from ._reasons import reason_of
 from ._scopes import SCOPES_TAG, Scope, clamping_scopes, encode_instants, fix_instants
@@ -33,7 +35,6 @@ if TYPE_CHECKING:
     from .._codec import Codec
     from ._execution import Execution
     from ._functions import Function
-    from ._lanes import Place
     from ._retry import RetryPolicy
 
 ONE_YEAR_MS: Final = 365 * 24 * 3600 * 1000
@@ -169,7 +170,7 @@ class Opening(ABC):
         reason = evolve(reason_for(self.frame), started=False)
         with CancelScope(shield=True):
             request = self._request()
-            record = await self.create(request)
+            record = await insist(partial(self.create, request))
             await self._check(record, request)
             node = self._node(record)
             self._adopt(node)
