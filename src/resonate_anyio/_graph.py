@@ -158,11 +158,6 @@ def detached_id(origin: str, parent: str, part: str) -> str:
     return f"{origin}{SEPARATOR}d{hashed(parent, part)}"
 
 
-def is_wake(id: str) -> bool:
-    """Whether a promise is one with which a parked execution wakes itself: no call of the program's."""
-    return id.rpartition(SEPARATOR)[2].startswith("~wake-")
-
-
 @define
 class Counter:
     """Counts the calls of one lane by what they call."""
@@ -232,8 +227,6 @@ class History:
 
     def __attrs_post_init__(self) -> None:
         for record in self._records.values():
-            if is_wake(record.id):
-                continue
             parent = parent_of(record)
             self._unasked[parent] = self._unasked.get(parent, 0) + 1
             if (lane := record.tags.get(LANE_TAG, "")).isdecimal():
@@ -254,7 +247,7 @@ class History:
     def take(self, id: str) -> Promise | None:
         """The record of `id`, or None. It is forgotten: each call of a replay asks once."""
         record = self._records.pop(id, None)
-        if record is not None and not is_wake(id):
+        if record is not None:
             self._unasked[parent_of(record)] -= 1
         return record
 
@@ -264,7 +257,7 @@ class History:
 
     def forgotten(self, parent: str) -> list[Promise]:
         """What is unfinished below `parent` and was not asked for, the deepest first; detached subtrees left out."""
-        below = descendants_of(parent, (record for record in self._records.values() if not is_wake(record.id)))
+        below = descendants_of(parent, self._records.values())
         return [record for record in reversed(below) if record.pending]
 
     def lanes(self, parent: str) -> dict[int, Promise]:

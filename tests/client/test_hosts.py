@@ -162,6 +162,11 @@ def working(resonate: Resonate) -> Resonate:
     return resonate
 
 
+async def states(resonate: Resonate) -> dict[str, str]:
+    """All promises of functions and their calls, with their states."""
+    return {promise.id: promise.state async for promise in resonate.promises.search() if "~" not in promise.id}
+
+
 @all_hosts
 async def test_a_host_that_is_cancelled(make: Make, host: Host) -> None:
     """However the host is cancelled, its block ends in order, what ran goes on at the next start, nothing is left."""
@@ -185,7 +190,7 @@ async def test_a_host_that_is_cancelled(make: Make, host: Host) -> None:
             "a.nap-1.sleep-1": "pending",
             "a.sleep-1": "pending",
             "a.step-1": "resolved",
-        } == {promise.id: promise.state async for promise in other.promises.search()}
+        } == await states(other)
         async with resonate:
             assert "done, rested" == await (await resonate.get("a"))
             assert 30 == pytest.approx(anyio.current_time() - begun, abs=0.1)
@@ -290,9 +295,7 @@ async def test_a_caller_that_is_cancelled_while_it_cancels(network: LocalNetwork
 
         await host(cancel, 5)
         await anyio.sleep(10)
-        assert {"a": "rejected_canceled", "a.sleep-1": "rejected_canceled"} == {
-            promise.id: promise.state async for promise in resonate.promises.search()
-        }
+        assert {"a": "rejected_canceled", "a.sleep-1": "rejected_canceled"} == await states(resonate)
 
 
 def late(wanted: Wanted) -> After:

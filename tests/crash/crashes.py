@@ -1,6 +1,9 @@
-"""Kill a scenario's program at every point of its life, let the next one take over, and judge what comes of it."""
+"""Kill a scenario's program at points of its life, let the next one take over, and judge what comes of it."""
 
 from __future__ import annotations
+
+import random
+from collections.abc import Sequence
 
 from attrs import define, field
 
@@ -15,22 +18,21 @@ class Trial:
     """All crashes of one scenario on one platform.
 
     Attributes:
+        reference: the life without a crash, which all others are compared with.
         complaints: what was wrong, and after which crashes.
-        lives: how many lives were lived.
     """
 
     scenario: Scenario
-    platform: Platform
+    platform: Platform = field(factory=Platform)
     reference: Life = field(init=False)
     complaints: list[str] = field(factory=list, init=False)
-    lives: int = field(default=0, init=False)
-    _lived: dict[str, Life] = field(factory=dict, init=False)
+    _lived: dict[State, Life] = field(factory=dict, init=False)
 
     async def without_crash(self) -> Life:
-        """The life that all others are compared with. It has to be right in itself."""
-        self.reference = life = await self._live(EMPTY)
-        self._judge(life, Past())
-        return life
+        """Live without a crash. That has to be right in itself."""
+        self.reference = await self._live(EMPTY)
+        self._judge(self.reference, Past())
+        return self.reference
 
     async def crash_at(self, *points: Point) -> Life:
         """Die at the last of these points, having died at those before it; then live on."""
@@ -40,13 +42,39 @@ class Trial:
 
     async def _live(self, state: State) -> Life:
         # Many points leave the same behind: what comes after them is the same, too.
-        key = repr((state.instant, state.records))
-        if key not in self._lived:
-            self._lived[key] = await live(self.scenario, state, self.platform)
-            self.lives += 1
-        return self._lived[key]
+        if state not in self._lived:
+            self._lived[state] = await live(self.scenario, state, self.platform)
+        return self._lived[state]
 
     def _judge(self, life: Life, past: Past) -> None:
         reference = self.reference if self.platform.exact else None
-        where = f"{self.scenario.name}, " + (f"killed {past}" if past.points else "not killed")
-        self.complaints += [f"{where}: {text}" for text in verdict(life, past, reference)]
+        crashes = f"killed {past}" if past.points else "not killed"
+        self.complaints += [f"{self.scenario.name}, {crashes}: {text}" for text in verdict(life, past, reference)]
+
+
+async def crash_everywhere(trial: Trial) -> None:
+    """Die once, at every point."""
+    life = await trial.without_crash()
+    for point in life.points:
+        await trial.crash_at(point)
+
+
+async def crash_somewhere(trial: Trial, *, count: int) -> None:
+    """Die once, at a sample of the points: the same in every run of the tests."""
+    life = await trial.without_crash()
+    for point in _sample(trial, life.points, count):
+        await trial.crash_at(point)
+
+
+async def crash_twice(trial: Trial, *, count: int) -> None:
+    """Die at a sample of the points, and once more at some points of the life after that."""
+    life = await trial.without_crash()
+    for point in _sample(trial, life.points, count):
+        second = await trial.crash_at(point)
+        for again in _sample(trial, second.points, 2):
+            await trial.crash_at(point, again)
+
+
+def _sample(trial: Trial, points: Sequence[Point], count: int) -> list[Point]:
+    choice = random.Random(trial.scenario.name)  # noqa: S311 - nothing here is secret
+    return choice.sample(points, min(count, len(points)))

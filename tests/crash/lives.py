@@ -12,8 +12,7 @@ from typing import Any, Final, TypeAlias
 import anyio
 from attrs import define, field, frozen
 
-from resonate_anyio import Info, Resonate
-from resonate_anyio._codec._converter import make_converter
+from resonate_anyio import Info, Resonate, make_converter
 from resonate_anyio._protocol import Request, Response
 from resonate_anyio.abc import Clock, Store
 from resonate_anyio.networks import LocalNetwork
@@ -22,11 +21,11 @@ from resonate_anyio.testing import VirtualClock
 from tests.engine.harness import Wire, nothing
 
 from .scenarios import ROOT, Outside, Scenario
-from .states import State
+from .states import Recorder, State
 
 _CONVERTER: Final = make_converter()  # it takes longer to make than most of the corpus to run
 
-PATIENCE: Final = 24 * 3600.0
+PATIENCE: Final = 2 * 3600.0
 """Seconds after which a root will not settle any more."""
 
 AFTERMATH: Final = 600.0
@@ -86,6 +85,7 @@ class Life:
     Attributes:
         runs: which leaves ran, and how often.
         settled: whether the root came to an end.
+        begun: the state when the process had started, and done nothing yet.
         quiet: the state when nothing happened any more, the process still living.
         final: the state after the process has stopped.
         errors: what was logged as an error.
@@ -95,6 +95,7 @@ class Life:
     scenario: Scenario
     runs: Counter[str]
     settled: bool
+    begun: State
     quiet: State
     final: State
     errors: list[str]
@@ -108,7 +109,8 @@ class Life:
     @cached_property
     def orphans(self) -> list[str]:
         """What was pending, at any point, below something that had ended by its own code."""
-        return [f"{text}, {point.mark}" for point in self.points for text in point.state.orphans]
+        states = {id(point.state): point for point in self.points}
+        return [f"{text}, {point.mark}" for point in states.values() for text in point.state.orphans]
 
 
 @frozen(kw_only=True)
@@ -135,22 +137,23 @@ class Platform:
 
 async def live(scenario: Scenario, past: State, platform: Platform) -> Life:
     """Start the program on what is left of its past, and let it live until there is nothing to do."""
-    store, journal = platform.store(), Journal()
+    store, journal = Recorder(platform.store()), Journal()
     points: list[Point] = []
     past.restore(store)
     downtime = platform.downtime if past.records else 0
     clock = VirtualClock(epoch_ms=past.instant + int(downtime * 1000))
 
     def watch(mark: Mark) -> None:
-        points.append(Point(mark, journal.runs.copy(), State.of(store, clock())))
+        points.append(Point(mark, journal.runs.copy(), store.state(clock())))
 
     with errors_logged() as errors:
-        settled, quiet = await run(scenario, store, clock, platform, journal, watch)
+        settled, begun, quiet = await run(scenario, store, clock, platform, journal, watch)
     final = State.found(store, clock())
     return Life(
         scenario=scenario,
         runs=journal.runs,
         settled=settled,
+        begun=begun,
         quiet=quiet,
         final=final,
         errors=errors,
@@ -160,12 +163,16 @@ async def live(scenario: Scenario, past: State, platform: Platform) -> Life:
 
 async def run(
     scenario: Scenario, store: Store, clock: Clock, platform: Platform, journal: Journal, watch: Watch
-) -> tuple[bool, State]:
-    """Run the program on a store that is not open; tell whether the root has settled, and what is on record then."""
+) -> tuple[bool, State, State]:
+    """Run the program on a store that is not open.
+
+    Returns whether the root has settled, the state when the program had started, and that when all was quiet.
+    """
     clock()
     wire = Wire(LocalNetwork(store, clock=clock, keep_leases=platform.outlived))
     _watch(wire, watch)
     async with _programs(scenario, wire, platform, journal) as (program, outsider), anyio.create_task_group() as tasks:
+        begun = State.of(store, clock())
         if scenario.outside is not None:
             tasks.start_soon(scenario.outside, Outside(outsider, store, clock))
         if not _exists(store, ROOT):
@@ -175,7 +182,7 @@ async def run(
         tasks.cancel_scope.cancel()
         # What it says while it stops is of no interest: everything has ended.
         wire.before = wire.after = nothing
-        return settled, State.of(store, clock())
+        return settled, begun, State.of(store, clock())
 
 
 def _watch(wire: Wire, watch: Watch) -> None:

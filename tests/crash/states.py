@@ -6,11 +6,11 @@ the kill, and the next process starts on the copy, while the first runs on in a 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cached_property
-from typing import Final
+from typing import Final, TypeVar
 
-from attrs import field, frozen
+from attrs import define, evolve, field, frozen
 
 from resonate_anyio._graph import DETACHED_TAG, parent_of
 from resonate_anyio._protocol import (
@@ -23,6 +23,7 @@ from resonate_anyio._protocol import (
     PutPromise,
     PutTask,
     Response,
+    Step,
     Task,
     TaskState,
     View,
@@ -32,10 +33,12 @@ from resonate_anyio._protocol._sweep import TIMER_PID
 from resonate_anyio.abc import Store
 from resonate_anyio.testing._virtual_clock import DEFAULT_EPOCH_MS
 
+T = TypeVar("T")
+
 _BY_CODE: Final = frozenset({PromiseState.RESOLVED, PromiseState.REJECTED})
 
 
-@frozen(slots=False)
+@frozen(slots=False, eq=False)
 class State:
     """What a store holds at an instant.
 
@@ -111,6 +114,41 @@ def _everything(view: View) -> Iterator[Change]:
             *(PutListener(*listener) for listener in view.all_listeners()),
         ]
     )
+
+
+@define(eq=False)
+class Recorder(Store):
+    """Another store, whose states are copied: each once, however often it is asked for."""
+
+    _inner: Store
+    _latest: State | None = field(default=None, init=False)
+
+    @property
+    def blocking(self) -> bool:  # type: ignore[override]
+        return self._inner.blocking
+
+    def open(self) -> None:
+        self._inner.open()
+
+    def close(self) -> None:
+        self._inner.close()
+
+    def transact(self, steps: Sequence[Step]) -> list[Outcome]:
+        outcomes = self._inner.transact(steps)
+        if any(outcome.changes for outcome in outcomes):
+            self._latest = None
+        return outcomes
+
+    def read(self, query: Callable[[View], T]) -> T:
+        return self._inner.read(query)
+
+    def state(self, instant: int) -> State:
+        """The present state. As long as nothing has changed, time included, it is the same object."""
+        if self._latest is None:
+            self._latest = State.of(self._inner, instant)
+        elif self._latest.instant != instant:
+            self._latest = evolve(self._latest, instant=instant)
+        return self._latest
 
 
 EMPTY: Final = State(DEFAULT_EPOCH_MS, ())

@@ -1,20 +1,61 @@
-"""Whatever the instant at which a process is killed, what comes of its workflow is the same."""
+"""Whatever the instant at which a process is killed, what comes of its workflow is the same.
+
+A failure names the workflow, the request before or after which its process was killed, and what differs.
+"""
 
 from __future__ import annotations
 
+from itertools import count
+from pathlib import Path
+
 import pytest
 
-from . import corpus  # noqa: F401 - fills it
-from .crashes import Trial
+from resonate_anyio.stores import SQLiteStore
+
+from . import corpus  # noqa: F401 - importing it fills CORPUS
+from .crashes import Trial, crash_everywhere, crash_somewhere, crash_twice
 from .lives import Platform
 from .scenarios import CORPUS, Scenario
 
+each_scenario = pytest.mark.parametrize("scenario", CORPUS.values(), ids=CORPUS)
 
-@pytest.mark.parametrize("scenario", CORPUS.values(), ids=CORPUS)
+
+@each_scenario
 async def test_every_crash(scenario: Scenario) -> None:
-    """Killed before and after each of its requests, a workflow ends as it does without, and leaves nothing behind."""
-    trial = Trial(scenario, Platform())
-    life = await trial.without_crash()
-    for point in life.points:
-        await trial.crash_at(point)
+    """Killed before or after any of its requests, a workflow ends as it does without that, and leaves nothing behind."""
+    trial = Trial(scenario)
+    await crash_everywhere(trial)
+    assert "" == "\n".join(trial.complaints)
+
+
+@each_scenario
+async def test_second_crash(scenario: Scenario) -> None:
+    """The same holds when the process that takes over is killed as well."""
+    trial = Trial(scenario)
+    await crash_twice(trial, count=5)
+    assert "" == "\n".join(trial.complaints)
+
+
+@each_scenario
+async def test_crash_and_downtime(scenario: Scenario) -> None:
+    """If nobody runs for a while, deadlines pass; but all comes to an end, and what is on record is not done again."""
+    trial = Trial(scenario, Platform(downtime=7))
+    await crash_somewhere(trial, count=8)
+    assert "" == "\n".join(trial.complaints)
+
+
+@each_scenario
+async def test_crash_that_the_server_outlives(scenario: Scenario) -> None:
+    """If the leases of the dead have to lapse first, the next process takes over all the same, and so do its children."""
+    trial = Trial(scenario, Platform(outlived=True))
+    await crash_somewhere(trial, count=8)
+    assert "" == "\n".join(trial.complaints)
+
+
+@pytest.mark.parametrize("name", ["sequence", "failure_cancels", "group_failing", "rpc_to_another_group"])
+async def test_crash_over_a_file(name: str, tmp_path: Path) -> None:
+    """The store makes no difference."""
+    files = count()
+    trial = Trial(CORPUS[name], Platform(store=lambda: SQLiteStore(tmp_path / f"{next(files)}.db")))
+    await crash_somewhere(trial, count=20)
     assert "" == "\n".join(trial.complaints)

@@ -53,7 +53,8 @@ def verdict(life: Life, past: Past, reference: Life | None) -> list[str]:
         *life.errors,
         *(_settled(life) if reference is None else _endings(life, reference)),
         *_runs(life, past),
-        *_left_behind(life, past),
+        *_left_behind(life),
+        *_of_the_dead(life, past, at_once=reference is not None),
         *life.orphans,
     ]
 
@@ -90,12 +91,16 @@ def _is_leaf(promise: Promise) -> bool:
     return promise.id.rpartition(".")[2].partition("-")[0] in LEAVES
 
 
-def _left_behind(life: Life, past: Past) -> Iterator[str]:
+def _left_behind(life: Life) -> Iterator[str]:
     if life.final.pending:
         yield f"still pending when all is quiet: {life.final.pending}"
     if life.final.leases:
         yield f"still leased when the process has stopped: {life.final.leases}"
-    dead = set(past.left.leases.values())
-    if kept := {id: holder for id, holder in life.quiet.leases.items() if holder in dead}:
-        yield f"still leased to the dead: {kept}"
 
+
+def _of_the_dead(life: Life, past: Past, *, at_once: bool) -> Iterator[str]:
+    """Leases that the dead have left: they are gone when the process has started, or at least in the end."""
+    dead = set(past.left.leases.values())
+    state = life.begun if at_once else life.quiet
+    if kept := {id: holder for id, holder in state.leases.items() if holder in dead}:
+        yield f"still leased to the dead: {kept}"

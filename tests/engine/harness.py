@@ -96,7 +96,9 @@ class Wire(Network):
         async with self._inner.connect(identity) as connection:
             messages = _Messages(self, connection.messages)
             self._messages.append(messages)
-            yield _WiredConnection(self, connection, messages)
+            wired = _WiredConnection(self, connection, messages)
+            wired.clock_check, wired.recheck = connection.clock_check, connection.recheck
+            yield wired
 
     def cut(self) -> None:
         """From now on no request has an effect, and none is answered."""

@@ -1,9 +1,8 @@
-"""Users' own concurrency around durable calls does what its own documentation says, live and after any crash."""
+"""Users' own concurrency does what its documentation says around durable calls too: live, parked, unloaded, killed."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any
 
 import anyio
 import pytest
@@ -15,7 +14,7 @@ from resonate_anyio.stores import MemoryStore
 from .compositions import CASES, Begun, Case, How, ends, knowing
 from .compositions.cases import Workflow, after, call, slow
 from .compositions.with_asyncio import asyncio_shield
-from .harness import World
+from .harness import Look, World
 
 
 def each(cases: Iterable[Case]) -> pytest.MarkDecorator:
@@ -65,6 +64,44 @@ async def test_killed(clock: Clock, case: Case, how: How) -> None:
         assert set() == finished & set(begun), f"after {second + 0.5} seconds"
 
 
+@each(CASES)
+async def test_parked(world: World, case: Case) -> None:
+    """It ends as it does in memory, with no delay, if it is parked whenever it only waits."""
+    process = world.process(hot_for=0)
+    resonate = knowing(process.resonate, Begun(), case.workflow)
+    async with process:
+        begun = anyio.current_time()
+        assert case.seen == await resonate.run("w", case.workflow, "rpc")
+        assert case.seconds == pytest.approx(anyio.current_time() - begun, abs=0.1)
+        assert case.states == await ends(resonate)
+
+
+@each(case for case in CASES if case.replays and not case.hidden)
+async def test_unloaded(world: World, case: Case) -> None:
+    """It ends as it does in memory if it is dropped from there whenever it only waits, and run again from the top."""
+    process = world.process(hot_for=0, parked_limit=0)
+    resonate = knowing(process.resonate, Begun(), case.workflow)
+    async with process:
+        with anyio.fail_after(3600):
+            assert case.seen == await resonate.run("w", case.workflow, "rpc")
+        assert case.states == await ends(resonate)
+
+
+@pytest.mark.parametrize("parked_limit", [1000, 0], ids=["parked", "unloaded"])
+@each(case for case in CASES if case.name in {"anyio_group", "asyncio_group", "trio_nursery"})
+async def test_groups_are_put_away(world: World, case: Case, parked_limit: int) -> None:
+    """Tasks of a plain group that all wait for durable calls do not keep their execution in memory."""
+    process = world.process(hot_for=0, parked_limit=parked_limit)
+    resonate = knowing(process.resonate, Begun(), case.workflow)
+    async with process:
+        await resonate.run("w", case.workflow, "rpc").spawn()
+        await anyio.sleep(4)
+        assert "suspended" == (await Look(resonate).task("w")).state
+        await (await resonate.get("w"))
+    # It waited for the first of two calls, then for the other, then for the one after the group.
+    assert 3 == process.wire.counts()["task.suspend"]
+
+
 async def killed(world: World, workflow: Workflow, how: How, seconds: float) -> set[str]:
     """Run the workflow in a process that is killed after so many seconds; give the ids of what had ended by then."""
     process = world.process()
@@ -90,8 +127,7 @@ async def test_a_wait_that_was_given_up_is_not_on_record(world: World) -> None:
 async def gives_up_durably(ctx: Context, how: How) -> list[str]:
     """What the case above does, with the durable construct for it."""
     future = await call(ctx, how, slow).spawn()
-    pause: Any = ctx.sleep(3)
-    index, _ = await ctx.first(future, pause)
+    index, _ = await ctx.first(future, ctx.sleep(3))
     seen = ["gave up"] if index == 1 else []
     return [*seen, await future, await call(ctx, how, after)]
 

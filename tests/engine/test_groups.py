@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
 from typing import Any
 
 import anyio
@@ -22,7 +21,6 @@ from resonate_anyio import (
 )
 from resonate_anyio._protocol import Request
 from tests.crash.corpus.leaves import Oops, fail, slow, step
-from tests.crash.lives import Journal
 from tests.crash.scenarios import Outside
 
 from .harness import Wire, World, creates, settles

@@ -42,6 +42,11 @@ def delay(wire: Wire, wanted: Wanted, *, answered: bool) -> None:
     wire.before, wire.after = before, after
 
 
+async def states(resonate: Resonate) -> dict[str, str]:
+    """All promises of functions and their calls, with their states."""
+    return {id: state for id, state in (await Look(resonate).states()).items() if "~" not in id}
+
+
 @pytest.mark.parametrize("answered", [False, True])
 async def test_while_a_call_is_created(resonate: Resonate, wire: Wire, answered: bool) -> None:
     """The call is recorded as cancelled, and the cancellation goes where it belongs."""
@@ -57,9 +62,7 @@ async def test_while_a_call_is_created(resonate: Resonate, wire: Wire, answered:
     async with resonate:
         with anyio.fail_after(100):
             assert "quick" == await resonate.run("w", workflow)
-        assert {"w": "resolved", "w.quick-1": "resolved", "w.slow-1": "rejected_canceled"} == await Look(
-            resonate
-        ).states()
+        assert {"w": "resolved", "w.quick-1": "resolved", "w.slow-1": "rejected_canceled"} == await states(resonate)
 
 
 @pytest.mark.parametrize("answered", [False, True])
@@ -84,30 +87,45 @@ async def test_while_a_result_is_recorded(resonate: Resonate, wire: Wire, answer
             "w.quick-1": "resolved",
             "w.quick-2": "resolved",
             "w.slow-1": "rejected_canceled",
-        } == await Look(resonate).states()
+        } == await states(resonate)
     assert ["quick"] == got
 
 
 @pytest.mark.parametrize("answered", [False, True])
-@pytest.mark.parametrize("spawned", [False, True])
-async def test_while_a_cancellation_is_recorded(resonate: Resonate, wire: Wire, answered: bool, spawned: bool) -> None:
+@pytest.mark.parametrize("how", ["awaited", "spawned", "in a group", "in another workflow"])
+async def test_while_a_cancellation_is_recorded(resonate: Resonate, wire: Wire, answered: bool, how: str) -> None:
     """A second deadline that passes meanwhile does not keep the first one's from being recorded; both take effect."""
-    delay(wire, settles("w.slow-1"), answered=answered)
+    delay(wire, settles("w.slow"), answered=answered)
+
+    async def calls_slow(ctx: Context) -> None:
+        await ctx.run(slow).named("inner")
+
+    async def call(ctx: Context) -> None:
+        match how:
+            case "awaited":
+                await ctx.run(slow).named("slow")
+            case "spawned":
+                await (await ctx.run(slow).named("slow").spawn())
+            case "in a group":
+                async with ctx.task_group() as tg:
+                    tg.start(ctx.run(slow).named("slow"))
+            case _:
+                await ctx.run(calls_slow).named("slow")
 
     async def workflow(ctx: Context) -> str:
         with pytest.raises(TimeoutError):  # noqa: PT012 - the deadline is what raises
             async with asyncio.timeout(6):
                 async with asyncio.timeout(5):
-                    await (await ctx.run(slow).spawn() if spawned else ctx.run(slow))
+                    await call(ctx)
         return await ctx.run(quick)
 
     resonate.register(workflow)
     async with resonate:
         with anyio.fail_after(100):
             assert "quick" == await resonate.run("w", workflow)
-        assert {"w": "resolved", "w.quick-1": "resolved", "w.slow-1": "rejected_canceled"} == await Look(
-            resonate
-        ).states()
+        ended = await states(resonate)
+    assert ("resolved", "resolved") == (ended.pop("w"), ended.pop("w.quick-1"))
+    assert {"rejected_canceled"} == set(ended.values())
 
 
 @pytest.mark.parametrize("answered", [False, True])
@@ -137,4 +155,4 @@ async def test_while_the_cancellation_of_a_remote_call_is_recorded(
             "w.child-1": "rejected_canceled",
             "w.child-1.sleep-1": "rejected_canceled",
             "w.quick-1": "resolved",
-        } == await Look(resonate).states()
+        } == await states(resonate)

@@ -15,8 +15,8 @@ from anyio import current_effective_deadline, get_cancelled_exc_class, move_on_a
 
 from .._errors import NonDeterminismError
 from .._protocol import PromiseState
-from ._backend import Owed
 from ._builder import caller
+from ._cancellation import Owed
 from ._enclosures import PATIENCE, Enclosure, enclosing, reason_for
 from ._frame import Frame, own_deadline
 from ._lanes import lane_of
@@ -107,7 +107,7 @@ async def outcome(frame: Frame, child: Node) -> None:
 
 def ended_by_cancellation(child: Node) -> bool:
     """Whether there is nothing else to hand to the code than the cancellation itself."""
-    return child.record.state in {PromiseState.CANCELED, PromiseState.TIMEDOUT}
+    return child.record.state is PromiseState.CANCELED or child.expired_at is not None
 
 
 async def _cancel(frame: Frame, child: Node) -> None:
@@ -124,13 +124,18 @@ async def _cancel(frame: Frame, child: Node) -> None:
 
 async def deliver(frame: Frame, child: Node) -> object:
     """Hand the outcome of a settled child to the code of `frame`: its value is returned, its failure raised."""
+    await end_again(frame, child)
+    frame.mark_seen(child)
+    return child.value()
+
+
+async def end_again(frame: Frame, child: Node) -> None:
+    """End the running code where it waits for `child`, if that is how its wait ended the first time."""
     expired = expired_scope(frame, child)
     if expired is not None:
         await _end(frame, child, expired)
     if child.replayed and child.record.state is PromiseState.CANCELED:
-        await cancel_again(frame, child)
-    frame.mark_seen(child)
-    return child.value()
+        await _cancel_again(frame, child)
 
 
 def expired_scope(frame: Frame, child: Node) -> Scope | None:
@@ -143,11 +148,7 @@ def expired_scope(frame: Frame, child: Node) -> Scope | None:
 
 async def rejoin(frame: Frame, child: Node) -> None:
     """End the running code as it was ended the first time, if that is what `child` tells; nobody has awaited it."""
-    expired = expired_scope(frame, child)
-    if expired is not None:
-        await _end(frame, child, expired)
-    if child.replayed and child.record.state is PromiseState.CANCELED:
-        await cancel_again(frame, child)
+    await end_again(frame, child)
     frame.mark_seen(child)
 
 
@@ -157,7 +158,7 @@ async def _end(frame: Frame, child: Node, enclosure: Enclosure) -> None:
     await enclosure.end_again()
 
 
-async def cancel_again(frame: Frame, child: Node) -> None:
+async def _cancel_again(frame: Frame, child: Node) -> None:
     """The first time, the await of `child` was cancelled, and the child with it."""
     reason = reason_of(child.record, frame.execution.codec)
     if reason is None:

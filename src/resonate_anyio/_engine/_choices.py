@@ -14,9 +14,8 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
 from anyio import CancelScope, create_task_group, get_cancelled_exc_class
 
 from .._errors import UsageError
-from .._protocol import PromiseState
 from .._time import from_ms
-from ._awaits import before_wait, cancel_again, deliver
+from ._awaits import before_wait, deliver, end_again
 from ._builder import Builder
 from ._calls import Call, DurableFuture
 from ._enclosures import reason_for
@@ -106,6 +105,10 @@ class _Race:
 
     async def next(self, left: Sequence[int]) -> int:
         """Which of those that are left has ended first; wait for it if need be."""
+        for node in self.nodes():
+            # No choice is on record. The first time, the code may have been ended here, with what it had started.
+            if not (node.pending or node.known):
+                await end_again(self.frame, node)
         if not self._ended(left):
             await before_wait(self.frame)
             async with create_task_group() as tasks:
@@ -183,10 +186,6 @@ class FirstCall(Builder[tuple[int, T]]):
         return index, cast("T", await deliver(race.frame, winner))
 
     async def _choose(self) -> int:
-        for node in self._race.nodes():
-            # The first time, the code was cancelled here, and what it had started with it.
-            if node.replayed and node.record.state is PromiseState.CANCELED:
-                await cancel_again(self._race.frame, node)
         return await self._race.next(range(len(self._race.runners)))
 
 

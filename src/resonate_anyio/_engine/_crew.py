@@ -32,21 +32,21 @@ class Crew:
         self._busy += 1
         self._group.start_soon(self._run, func, args, name=name)
 
-    async def complete(self, func: Callable[[], Awaitable[T]], *, name: str) -> T:
-        """Run `func` in a task of its own and give its outcome. It runs to its end, although whoever waits may not."""
-        errand = _Errand(func)
-        self.spawn(errand.run, name=name)
-        await errand.ended.wait()
-        if errand.error is not None:
-            raise errand.error
-        return cast("T", errand.result)
-
     def help(self, func: Callable[..., Awaitable[None]], *args: object, name: str) -> None:
         """Run `func` in a task of its own, with the context variables of the host: it works for nobody in particular.
 
         A task that code of the user's happens to cause must not be taken for one of the user's.
         """
         self._context.copy().run(self.spawn, func, *args, name=name)
+
+    async def complete(self, func: Callable[[], Awaitable[T]], *, name: str) -> T:
+        """Run `func` in a task of its own and give its outcome. It runs to its end, although whoever waits may not."""
+        errand = _Errand(func)
+        self.help(errand.run, name=name)
+        await errand.ended.wait()
+        if errand.error is not None:
+            raise errand.error
+        return cast("T", errand.result)
 
     def finish(self, func: Callable[[], Awaitable[None]], *, name: str) -> None:
         """Run the last task, which waits for the others and is not waited for by `dismissed`."""

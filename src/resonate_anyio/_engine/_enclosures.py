@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING, Final
 from anyio import CancelScope, Event, current_time
 from attrs import define, field
 
-from ._backend import current_task, raise_cancelled
+from ._cancellation import raise_cancelled
 from ._reasons import PARENT, SCOPE, Reason
+from ._tasks import current_task
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

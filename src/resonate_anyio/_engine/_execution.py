@@ -12,6 +12,7 @@ from __future__ import annotations
 import logging
 from contextlib import contextmanager
 from enum import Enum
+from functools import partial
 from typing import TYPE_CHECKING, Protocol
 
 from anyio import CancelScope, Event, current_effective_deadline, current_time, move_on_after
@@ -32,22 +33,24 @@ from .._protocol import (
     TaskFulfill,
     Value,
 )
-from ._backend import Task, current_task, joins, raise_cancelled
+from ._cancellation import raise_cancelled
+from ._lanes import insist
 from ._reasons import OUTSIDE, Reason
 from ._requests import refusal, timer_task
 from ._targets import any_of, nowhere
+from ._tasks import Task, current_task, joins
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, KeysView, ValuesView
     from typing import NoReturn
 
     from .._codec import Codec
-    from ._backend import Census
     from ._context import Context
     from ._frame import Frame
     from ._leaf import Threads
     from ._nodes import External
     from ._parking import Parking
+    from ._tasks import Census
     from ._worker import Worker
 
 _ANSWERS = frozenset({200, 300, 404, 409})
@@ -235,7 +238,7 @@ class Execution:
 
     def end_call(self, id: str) -> None:
         """Cancel the local call `id` if it is running here: its promise was settled from outside."""
-        for frame in list(self._frames):
+        for frame in self._frames:
             if frame.id == id and frame is not self.root:
                 frame.request_cancel(Reason(OUTSIDE))
 
@@ -409,9 +412,7 @@ class Execution:
         if not record.expired(self.now()):
             return record
         # Its outcome is history, which a cancelled scope does not hide.
-        with CancelScope(shield=True):
-            confirmed = await self.confirm_timeout(record)
-        return confirmed  # noqa: RET504 - to a type checker, a scope may swallow the return
+        return await insist(partial(self.confirm_timeout, record))
 
     async def confirm_timeout(self, record: Promise) -> Promise:
         """Ask for a promise whose deadline has passed here until it has passed there as well."""
@@ -468,8 +469,7 @@ class Execution:
     async def end_elsewhere(self, id: str) -> None:
         """End what still runs or waits below a remote call that was cancelled."""
         try:
-            with CancelScope(shield=True):
-                await self.worker.sweeps.end(id)
+            await insist(partial(self.worker.sweeps.end, id))
         except ResonateError as exc:
             self.drop(Drop.CRASHED, exc)
         await self.check()

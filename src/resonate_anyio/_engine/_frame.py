@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import math
 from contextlib import contextmanager
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 from anyio import CancelScope, Event, create_task_group, current_time, get_cancelled_exc_class
@@ -25,15 +26,16 @@ from attrs import define, evolve, field
 from .._errors import ApplicationError, EncodeError, UsageError, WrongWorld
 from .._graph import Names
 from .._protocol import Promise, PromiseState, Value
-from ._backend import Owed, current_task, is_requested, raise_cancelled
+from ._cancellation import Owed, is_requested, raise_cancelled
 from ._enclosures import Enclosure, enclosing, reason_for
 from ._execution import Drop
 from ._functions import Kind
-from ._lanes import Lane, current_frame, current_lane, lane_of
+from ._lanes import Lane, current_frame, current_lane, insist, lane_of
 from ._leaf import run_leaf
 from ._nodes import Node
 from ._outcomes import Ending, Raised, Returned, Stopped, TimedOut, raised, text_of, without_cancellations
 from ._reasons import DEADLINE, OUTSIDE, PARENT, SCOPE, Reason, reason_of
+from ._tasks import current_task
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Iterator, Mapping
@@ -302,8 +304,7 @@ class Frame(Node):
 
     async def cancel(self, reason: Reason) -> None:
         self.request_cancel(reason)
-        with CancelScope(shield=True):
-            await self.wait()
+        await insist(self.wait)
 
     async def forgo(self, reason: Reason) -> None:
         if self.replaying:
@@ -313,8 +314,7 @@ class Frame(Node):
             await self._settle(Stopped(evolve(reason, started=False)))
 
     async def time_out(self) -> None:
-        with CancelScope(shield=True):
-            await self.wait()
+        await insist(self.wait)
 
     def request_cancel(self, reason: Reason) -> None:
         """Cancel the running function; its outcome is recorded by the task that runs it."""
@@ -326,8 +326,7 @@ class Frame(Node):
         """Cancel what is unfinished, depth first: local functions record their own end before this one's is."""
         if self.execution.dropped is not None:
             return
-        with CancelScope(shield=True):
-            await self._all_opened()
+        await insist(self._all_opened)
         unfinished = [child for child in self.children.values() if child.pending]
         for child in unfinished:
             if isinstance(child, Frame):
@@ -404,9 +403,7 @@ class Frame(Node):
         """Record how the function ended. From then on the record is the outcome."""
         execution = self.execution
         if execution.dropped is None:
-            with CancelScope(shield=True):
-                await self._end_forgotten()
-                self.settle(await self._record(ending))
+            self.settle(await insist(partial(self._record, ending)))
         if execution.dropped is not None:
             await raise_cancelled()
         if isinstance(ending, Raised) and self.record.state is PromiseState.REJECTED:
@@ -439,6 +436,7 @@ class Frame(Node):
                 await execution.end_elsewhere(record.id)
 
     async def _record(self, ending: Ending) -> Promise:
+        await self._end_forgotten()
         codec = self.execution.codec
         match ending:
             case TimedOut():

@@ -12,19 +12,22 @@ no order. So every task of a frame counts by itself, in a lane of its own, and t
 from __future__ import annotations
 
 from contextvars import ContextVar
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from attrs import define, evolve, field, frozen
 
 from .._graph import LANE_TAG, Counter
 from .._protocol import Promise
-from ._backend import current_task
+from ._cancellation import unbroken
+from ._tasks import current_task
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Awaitable, Callable
 
-    from ._backend import Owed
+    from ._cancellation import Owed
     from ._frame import Frame
+
+T = TypeVar("T")
 
 current_lane: ContextVar[Lane | None] = ContextVar("resonate_anyio.current_lane", default=None)
 """The lane of the code that is running, or of the task that has started it; None in the ephemeral world."""
@@ -76,6 +79,15 @@ def lane_of(frame: Frame) -> Lane:
         current_lane.set(lane)
     lane.task = task
     return lane
+
+
+async def insist(step: Callable[[], Awaitable[T]]) -> T:
+    """Do a step to its end, again if need be; a cancellation that has come meanwhile stays owed to the code."""
+    result, owed = await unbroken(step)
+    lane = current_lane.get()
+    if owed is not None and lane is not None:
+        lane.owed = owed
+    return result
 
 
 @frozen

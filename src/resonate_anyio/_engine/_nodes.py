@@ -6,13 +6,15 @@ sleeps, promises that somebody outside settles. The other kind, a function that 
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from anyio import CancelScope, Event
+from anyio import Event
 from attrs import define, evolve, field
 
 from .._errors import DurableTimeoutError
 from .._protocol import Promise, PromiseState
+from ._lanes import insist
 from ._outcomes import failure_of, value_of
 
 if TYPE_CHECKING:
@@ -150,16 +152,14 @@ class External(Node):
         Node.settle(self, record)
 
     async def cancel(self, reason: Reason) -> None:
-        with CancelScope(shield=True):
-            value = reason.encode(self.execution.codec)
-            self.settle(await self.execution.settle(self.id, PromiseState.CANCELED, value))
-            if self.has_descendants and self.record.state is PromiseState.CANCELED:
-                await self.execution.end_elsewhere(self.id)
+        value = reason.encode(self.execution.codec)
+        self.settle(await insist(partial(self.execution.settle, self.id, PromiseState.CANCELED, value)))
+        if self.has_descendants and self.record.state is PromiseState.CANCELED:
+            await self.execution.end_elsewhere(self.id)
 
     async def forgo(self, reason: Reason) -> None:
         # Who was told of it may have begun already.
         await self.cancel(evolve(reason, started=False))
 
     async def time_out(self) -> None:
-        with CancelScope(shield=True):
-            self.settle(await self.execution.confirm_timeout(self.record))
+        self.settle(await insist(partial(self.execution.confirm_timeout, self.record)))

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 from anyio import CancelScope, get_cancelled_exc_class
@@ -25,15 +26,15 @@ from ._awaits import before_wait, deliver
 from ._enclosures import reason_for
 from ._frame import Frame
 from ._info import Info
+from ._lanes import Place, insist
 from ._nodes import External, Node
 from ._reasons import reason_of
-from ._scopes import SCOPES_TAG, Scope, durable_scopes, encode_instants, fix_instants
+from ._scopes import SCOPES_TAG, Scope, clamping_scopes, encode_instants, fix_instants
 
 if TYPE_CHECKING:
     from .._codec import Codec
     from ._execution import Execution
     from ._functions import Function
-    from ._lanes import Place
     from ._retry import RetryPolicy
 
 ONE_YEAR_MS: Final = 365 * 24 * 3600 * 1000
@@ -117,7 +118,7 @@ class Opening(ABC):
         segment, self._lane_tags = self.place.resolve(self._id_of, self._same_call)
         self.frame.names.claim(segment)
         self.id = self._id_of(segment)
-        self._scopes = durable_scopes(self.frame)
+        self._scopes = clamping_scopes(self.frame)
         self.recorded = self.frame.execution.recorded(self.id)
         if self.recorded is not None:
             fix_instants(self._scopes, self.recorded)
@@ -169,7 +170,7 @@ class Opening(ABC):
         reason = evolve(reason_for(self.frame), started=False)
         with CancelScope(shield=True):
             request = self._request()
-            record = await self.create(request)
+            record = await insist(partial(self.create, request))
             await self._check(record, request)
             node = self._node(record)
             self._adopt(node)

@@ -65,10 +65,17 @@ class Phase(Enum):
     """Its task is being taken back."""
 
 
-def wakes_among(id: str, records: Iterable[Promise]) -> list[str]:
-    """The wake promises of the root `id` that a process has left behind."""
+def without_wakes(id: str, records: Iterable[Promise]) -> tuple[list[str], list[Promise]]:
+    """The pending wake promises of the root `id` that earlier holders have left, and the records that are of calls."""
     start = f"{id}{SEPARATOR}~wake-"
-    return [record.id for record in records if record.pending and record.id.startswith(start)]
+    wakes: list[str] = []
+    calls: list[Promise] = []
+    for record in records:
+        if not record.id.startswith(start):
+            calls.append(record)
+        elif record.pending:
+            wakes.append(record.id)
+    return wakes, calls
 
 
 @define(eq=False)
@@ -238,9 +245,7 @@ class Parking:
     def _park(self) -> None:
         execution = self._execution
         self._move(Phase.PARKED)
-        logger.debug(
-            "execution.parked id=%s version=%d awaited=%d", execution.id, execution.version, len(self._awaited)
-        )
+        logger.debug("execution.parked id=%s version=%d", execution.id, execution.version)
         execution.worker.upkeep.parked(execution)
         if self._wanted:
             self.want()

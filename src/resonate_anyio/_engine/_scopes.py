@@ -7,9 +7,10 @@ lives no longer than the earliest. On a replay the first recorded call gives the
 from __future__ import annotations
 
 from contextlib import ExitStack
+from math import inf
 from typing import TYPE_CHECKING, Any, Final
 
-from anyio import CancelScope, current_time
+from anyio import CancelScope, current_effective_deadline, current_time
 from attrs import define, field
 
 from .._errors import UsageError
@@ -56,6 +57,11 @@ class Scope(Enclosure):
         return self._instant is not None
 
     @property
+    def ends_at(self) -> float:
+        """When it ends its block, by the loop's clock; minus infinity if it has begun to."""
+        return -inf if self.scope.cancel_called else self.scope.deadline
+
+    @property
     def expired(self) -> bool:
         """Whether its block was ended because its instant had come."""
         return self.scope.cancel_called and not self._by_hand
@@ -79,7 +85,9 @@ class Scope(Enclosure):
             raise UsageError(msg)
         self.frame.check_current("entering a durable scope")
         execution = self.frame.execution
-        outer = [self.frame.instant, *(scope.instant for scope in durable_scopes(self.frame))]
+        # Of those that a shield keeps out, its own or another, none is meant.
+        around = () if self._shield else clamping_scopes(self.frame)
+        outer = [self.frame.instant, *(scope.instant for scope in around)]
         self._instant = min(execution.now() + self._duration_ms, *outer)
         self._block.enter_context(self.scope)
         self._block.enter_context(self.entered())
@@ -168,6 +176,17 @@ def durable_scopes(frame: Frame) -> tuple[Scope, ...]:
     """The durable scopes of `frame` around the running code, the outermost first."""
     stack = enclosing.get()
     return tuple(one for one in stack if isinstance(one, Scope) and one.frame is frame) if stack else ()
+
+
+def clamping_scopes(frame: Frame) -> tuple[Scope, ...]:
+    """Those of them that end what is called now: a shield of the user's keeps a call from those around it."""
+    scopes = durable_scopes(frame)
+    if not scopes:
+        return ()
+    effective = current_effective_deadline()
+    return tuple(
+        scope for scope in scopes if effective <= (-inf if scope.scope.cancel_called else scope.scope.deadline)
+    )
 
 
 def encode_instants(scopes: Sequence[Scope]) -> str:

@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Final
 from anyio import Event, create_task_group, move_on_after
 from attrs import define, field
 
-from ._backend import Census, joins, stack_of
 from ._execution import Drop
+from ._tasks import Census, joins, stack_of
 from ._upkeep import execution_in
 
 if TYPE_CHECKING:

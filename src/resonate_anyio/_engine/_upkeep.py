@@ -20,9 +20,9 @@ from anyio import Event, current_time, move_on_after
 from attrs import define, field, frozen
 
 from .._errors import NotRunning
-from ._backend import Census, sees_every_deadline
 from ._execution import Drop
 from ._lanes import current_lane
+from ._tasks import Census, sees_every_deadline
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -296,9 +296,8 @@ class _Lazy:
 def execution_in(context: Context) -> Execution | None:
     """Whom a task with this context works for."""
     lane = context.get(current_lane)
-    frame = None if lane is None else lane.frame
     # What has outlived the function that started it can make no durable call any more.
-    return None if frame is None or frame.ended else frame.execution
+    return None if lane is None or lane.frame.ended else lane.frame.execution
 
 
 def _alive(execution: Execution) -> bool:

@@ -48,7 +48,7 @@ from .._protocol import (
     Value,
 )
 from ..abc import Connection, Identity, Network
-from ._backend import Teardown
+from ._cancellation import Teardown
 from ._crew import Crew
 from ._dependencies import Dependencies
 from ._execution import Drop, Execution, lineage
@@ -57,7 +57,7 @@ from ._functions import Function, Registry, bind
 from ._leaf import Threads
 from ._leases import Leases
 from ._openings import make_info
-from ._parking import Parking, wakes_among
+from ._parking import Parking, without_wakes
 from ._requests import get_promise, promise_of, refusal, scan
 from ._shutdown import Shutdown
 from ._sweeps import Sweeps
@@ -272,12 +272,12 @@ class Worker:
             # Not at once: it would be sent here again immediately.
             self.helper(self.leases.hand_back, task.id, task.version, exc, name=f"resonate decline {task.id}")
             return None
-        remote = await self._remote_history(task)
+        wakes, calls = without_wakes(task.id, await self._remote_history(task))
         if self.draining:
             await self.leases.release(task.id, task.version)
             return None
-        execution = self._start(task, promise, function, tuple(args), kwargs, History.of(response.preload, remote))
-        execution.parking.wakes = wakes_among(task.id, remote)
+        execution = self._start(task, promise, function, tuple(args), kwargs, History.of(response.preload, calls))
+        execution.parking.wakes = wakes
         return execution
 
     async def _rejoin(self, execution: Execution, task: TaskRecord, preload: tuple[Promise, ...]) -> Execution | None:

@@ -97,8 +97,8 @@ async def retries_timed_out(ctx: Context) -> str:
 
 async def sitting(ctx: Context, seconds: float) -> str:
     """Have something running below, here and elsewhere."""
-    await ctx.run(naps, 100, 4).spawn()
-    await ctx.rpc(naps, 100, 4).spawn()
+    await ctx.run(naps, 100, 6).spawn()
+    await ctx.rpc(naps, 100, 6).spawn()
     await ctx.sleep(seconds)
     return "unreachable"
 

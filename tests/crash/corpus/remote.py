@@ -86,7 +86,7 @@ async def rpc_cancelled_by_a_scope(ctx: Context) -> list[str]:
 async def long(ctx: Context, levels: int) -> int:
     if levels == 0:
         await ctx.promise().spawn()
-        await ctx.run(slow, 100, "never")
+        return await ctx.run(slow, 100, 0)
     call = (ctx.run if levels % 2 else ctx.rpc)(long, levels - 1)
     return 1 + await call
 

@@ -75,7 +75,7 @@ async def ends(resonate: Resonate) -> dict[str, str]:
     return {
         re.sub(r"^w\.([a-z]+)-.*", r"\1", record.id): record.state
         async for record in resonate.promises.search()
-        if record.id != "w"
+        if record.id != "w" and "~" not in record.id
     }
 
 
@@ -98,6 +98,8 @@ class Case:
         seconds: how long that takes.
         backend: the only one that has the construct, if it is one of a backend.
         replays: whether a replay sees the same, whenever the process has died.
+        hidden: whether there is a deadline that the engine cannot see: it begins anew each time that an execution was
+            unloaded to save memory, so it does not come if that is done again and again.
     """
 
     workflow: Workflow
@@ -106,6 +108,7 @@ class Case:
     seconds: float
     backend: str | None = None
     replays: bool = True
+    hidden: bool = False
 
     @property
     def name(self) -> str:
@@ -120,12 +123,12 @@ RESOLVED: Final = "resolved"
 
 
 def case(
-    *seen: str, seconds: float, backend: str | None = None, replays: bool = True, **states: str
+    *seen: str, seconds: float, backend: str | None = None, replays: bool = True, hidden: bool = False, **states: str
 ) -> Callable[[Workflow], Workflow]:
     """Declare a workflow to be a case; see `Case`."""
 
     def declare(workflow: Workflow) -> Workflow:
-        CASES.append(Case(workflow, list(seen), states, seconds, backend, replays))
+        CASES.append(Case(workflow, list(seen), states, seconds, backend, replays, hidden))
         return workflow
 
     return declare

@@ -46,7 +46,7 @@ async def asyncio_group_failing(ctx: Context, how: How) -> list[str]:
     return [*seen, await call(ctx, how, after)]
 
 
-@case("TimeoutError", "after", seconds=6, backend="asyncio", endless=CANCELED, after=RESOLVED)
+@case("TimeoutError", "after", seconds=6, backend="asyncio", hidden=True, endless=CANCELED, after=RESOLVED)
 async def asyncio_timeout(ctx: Context, how: How) -> list[str]:
     """A deadline that passes raises `TimeoutError`."""
     seen: list[str] = []
@@ -58,7 +58,17 @@ async def asyncio_timeout(ctx: Context, how: How) -> list[str]:
     return [*seen, await call(ctx, how, after)]
 
 
-@case("quick", "TimeoutError", "after", seconds=6, backend="asyncio", quick=RESOLVED, endless=CANCELED, after=RESOLVED)
+@case(
+    "quick",
+    "TimeoutError",
+    "after",
+    seconds=6,
+    backend="asyncio",
+    hidden=True,
+    quick=RESOLVED,
+    endless=CANCELED,
+    after=RESOLVED,
+)
 async def asyncio_timeout_of_several(ctx: Context, how: How) -> list[str]:
     """What had ended before keeps its result."""
     seen: list[str] = []
@@ -71,7 +81,17 @@ async def asyncio_timeout_of_several(ctx: Context, how: How) -> list[str]:
     return [*seen, await call(ctx, how, after)]
 
 
-@case("inner", "outer", "after", seconds=7, backend="asyncio", endless=CANCELED, slow=CANCELED, after=RESOLVED)
+@case(
+    "inner",
+    "outer",
+    "after",
+    seconds=7,
+    backend="asyncio",
+    hidden=True,
+    endless=CANCELED,
+    slow=CANCELED,
+    after=RESOLVED,
+)
 async def asyncio_timeouts_nested(ctx: Context, how: How) -> list[str]:
     """Each of two deadlines ends what it is around."""
     seen: list[str] = []

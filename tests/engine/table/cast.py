@@ -8,7 +8,7 @@ from typing import Any, Final, TypeAlias
 
 import anyio
 
-from resonate_anyio import Context, Info, Resonate
+from resonate_anyio import Context, DurablePromise, Info, Resonate
 from resonate_anyio._graph import detached_id
 from resonate_anyio.abc import Network
 
@@ -70,11 +70,15 @@ def process(network: Network, diary: Diary, *functions: Callable[..., Any]) -> P
 
 
 async def endings(resonate: Resonate) -> dict[str, str]:
-    """How every promise stands: its state and, if it was cancelled, by whom according to the record."""
-    return {record.id: _ending(record) async for record in resonate.promises.search()}
+    """How every promise stands: its state and, if it was cancelled, by whom according to the record.
+
+    Those by which executions are woken are left out: they come and go.
+    """
+    ids = [record.id async for record in resonate.promises.search() if "~" not in record.id]
+    return {id: _ending(await resonate.promises.get(id)) for id in ids}
 
 
-def _ending(record: Any) -> str:
+def _ending(record: DurablePromise) -> str:
     by = record.value.get("by") if isinstance(record.value, dict) else None
     return record.state if by is None else f"{record.state} by {by}"
 

@@ -13,7 +13,7 @@ from .cast import DETACHED, Diary, Start, branch, endings, passed
 CANCELED = "rejected_canceled"
 
 
-@pytest.fixture(params=["its worker"])
+@pytest.fixture(params=["its worker", "another worker"])
 def canceller(request: pytest.FixtureRequest, resonate: Resonate, elsewhere: Resonate) -> Resonate:
     """Who is asked to cancel."""
     return resonate if request.param == "its worker" else elsewhere
@@ -44,8 +44,10 @@ async def test_cancel_local(
     assert [(id, CANCELED) for id in ("w", "w.branch-1", "w.branch-1.step-1")] == list(dict.fromkeys(wire.settled()))
 
 
-async def test_cancel_remote(resonate: Resonate, elsewhere: Resonate, canceller: Resonate, start: Start) -> None:
-    """What runs on another worker is cancelled with all that is below it."""
+async def test_cancel_remote(
+    resonate: Resonate, elsewhere: Resonate, canceller: Resonate, diary: Diary, start: Start
+) -> None:
+    """What runs on another worker is cancelled with all that is below it, and its code unwound within a second."""
 
     async def workflow(ctx: Context) -> None:
         await start(ctx.rpc(branch, 3600).target("elsewhere"))
@@ -62,6 +64,8 @@ async def test_cancel_remote(resonate: Resonate, elsewhere: Resonate, canceller:
         } == await endings(resonate)
         with pytest.raises(DurableCancelledError):
             await handle
+        await anyio.sleep(1)
+        assert ["w.branch-1.step-1 unwound", "w.branch-1 unwound"] == diary[2:]
 
 
 async def test_cancel_sleep(resonate: Resonate, elsewhere: Resonate, canceller: Resonate, start: Start) -> None:

@@ -100,7 +100,7 @@ async def test_failure_local_compensating(resonate: Resonate, wire: Wire) -> Non
     ] == wire.settled()
 
 
-async def test_failure_remote(resonate: Resonate, elsewhere: Resonate, wire: Wire) -> None:
+async def test_failure_remote(resonate: Resonate, elsewhere: Resonate, wire: Wire, diary: Diary) -> None:
     """What runs on another worker is cancelled, with all that is below it, before its caller fails."""
 
     async def workflow(ctx: Context) -> None:
@@ -123,6 +123,9 @@ async def test_failure_remote(resonate: Resonate, elsewhere: Resonate, wire: Wir
             "w.branch-1.step-1": "rejected_canceled by parent",
             "w.fail-1": "rejected",
         } == await endings(resonate)
+        await anyio.sleep(1)
+        assert ["begun", "unwound"] == diary.of("w.branch-1.step-1")
+        assert ["begun", "unwound"] == diary.of("w.branch-1")
 
 
 async def test_failure_remote_untaken(resonate: Resonate, elsewhere: Resonate, diary: Diary) -> None:

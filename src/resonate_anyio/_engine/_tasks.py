@@ -1,20 +1,13 @@
-"""What asyncio and trio do each in its own way and anyio has no word for: the one module that knows them by name.
+"""The tasks of executions, which asyncio and trio keep each in its own way and anyio has no word for.
 
-*Cancellation.* An execution that is put away is ended by cancelling its scope. A durable call that is made after that,
-or inside a shield of the user's, has to end as well, and nothing but the backend's own cancellation may go through user
-code (`except Exception` must not catch it, `finally` and `async with` must see what they always see). trio's
-`Cancelled` cannot be constructed, so one is caught in a scope of our own and raised again outside of it: it then
-travels up to the nearest enclosing scope that is cancelled, which is the execution's.
-
-*Tasks.* An execution may be parked if none of its tasks can go on by itself, so its tasks have to be found, those that
-the user's own code has started among them, and what each of them awaits.
+An execution may be parked if none of its tasks can go on by itself, so its tasks have to be found, those that the
+user's own code has started among them, and what each of them awaits.
 """
 
 from __future__ import annotations
 
 import asyncio
 import gc
-import math
 import sys
 from asyncio import TaskGroup
 from collections.abc import Callable, Iterator
@@ -23,11 +16,9 @@ from functools import cache
 from pathlib import Path
 from traceback import StackSummary
 from types import AsyncGeneratorType, CodeType, CoroutineType, FrameType, GeneratorType
-from typing import Any, Final, NoReturn, TypeAlias
+from typing import Any, Final, TypeAlias
 
-from anyio import CancelScope, create_task_group, current_effective_deadline, get_cancelled_exc_class
-from anyio.lowlevel import checkpoint
-from attrs import frozen
+from anyio import create_task_group, get_cancelled_exc_class
 
 Task: TypeAlias = Any
 """A task of the running backend's: an `asyncio.Task` or a `trio.lowlevel.Task`."""
@@ -44,84 +35,12 @@ def _trio() -> Any:
     return sys.modules["trio"]
 
 
-# Cancellation
-
-
-def is_requested() -> bool:
-    """Whether a cancellation that has just been caught was asked for: by a scope around here, or (in asyncio) a caller.
-
-    Otherwise it has escaped from some other task or future that was cancelled, and is a failure like any other.
-    """
-    if current_effective_deadline() == -math.inf:
-        return True
-    # `asyncio.timeout` and `Task.cancel` leave a count, which trio's scopes do not need.
-    return _cancelling() > 0
-
-
-def _cancelling() -> int:
-    task = asyncio.current_task() if _on_asyncio() else None
-    return 0 if task is None else task.cancelling()
-
-
-@frozen
-class Owed:
-    """A cancellation that was caught and is still to be raised, at the next opportunity.
-
-    Only asyncio needs it: it delivers each request for a cancellation once, and counts those that are not taken back.
-    The scopes of anyio and of trio deliver theirs again and again.
-    """
-
-    _cancellation: BaseException
-    _count: int
-
-    @classmethod
-    def of(cls, cancellation: BaseException) -> Owed | None:
-        """Remember a cancellation that has just been caught, if anyone is waiting for it."""
-        count = _cancelling()
-        return cls(cancellation, count) if count else None
-
-    def collect(self) -> None:
-        """Raise it, unless whoever had asked for it has given up."""
-        if _cancelling() >= self._count:
-            raise self._cancellation
-
-
-class Teardown:
-    """Tells whether the event loop is being taken down around everybody.
-
-    asyncio cancels every task when a program is interrupted a second time, the engine's own among them, in spite of
-    all shields. A task that runs nothing of the user's and makes one of these knows such a cancellation from others.
-    """
-
-    def __init__(self) -> None:
-        self._task = asyncio.current_task() if _on_asyncio() else None
-
-    @property
-    def begun(self) -> bool:
-        """Whether the task was cancelled from outside of the engine."""
-        return self._task is not None and self._task.cancelling() > 0
-
-
-async def raise_cancelled() -> NoReturn:
-    """Raise the backend's cancellation exception, whatever scopes are open."""
-    caught: BaseException | None = None
-    with CancelScope() as scope:
-        scope.cancel()
-        try:
-            await checkpoint()
-        except get_cancelled_exc_class() as exc:
-            caught = exc
-            raise
-    assert caught is not None
-    raise caught
-
-
-# Tasks
-
-
 def current_task() -> Task:
     """The task that is running."""
-    return asyncio.current_task() if _on_asyncio() else _trio().lowlevel.current_task()
+    trio = sys.modules.get("trio")
+    if trio is not None and trio.lowlevel.in_trio_task():
+        return trio.lowlevel.current_task()
+    return asyncio.current_task()
 
 
 def sees_every_deadline() -> bool:

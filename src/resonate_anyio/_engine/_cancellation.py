@@ -1,0 +1,111 @@
+"""The backend's own cancellation: raising it by hand, and telling whether anybody asked for it.
+
+An execution that is put away is ended by cancelling its scope. A durable call that is made after that, or inside a
+shield of the user's, has to end as well, and nothing but the backend's own cancellation may go through user code
+(`except Exception` must not catch it, `finally` and `async with` must see what they always see). trio's `Cancelled`
+cannot be constructed, so one is caught in a scope of our own and raised again outside of it: it then travels up to the
+nearest enclosing scope that is cancelled, which is the execution's.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from collections.abc import Awaitable, Callable
+from typing import NoReturn, TypeVar
+
+from anyio import CancelScope, current_effective_deadline, get_cancelled_exc_class
+from anyio.lowlevel import checkpoint
+from attrs import frozen
+
+T = TypeVar("T")
+
+
+def is_requested() -> bool:
+    """Whether a cancellation that has just been caught was asked for: by a scope around here, or (in asyncio) a caller.
+
+    Otherwise it has escaped from some other task or future that was cancelled, and is a failure like any other.
+    """
+    if current_effective_deadline() == -math.inf:
+        return True
+    # anyio has no word for this: `asyncio.timeout` and `Task.cancel` leave a count, which trio's scopes do not need.
+    return _cancelling() > 0
+
+
+@frozen
+class Owed:
+    """A cancellation that was caught and is still to be raised, at the next opportunity.
+
+    Only asyncio needs it: it delivers each request for a cancellation once, and counts those that are not taken back.
+    The scopes of anyio and of trio deliver theirs again and again.
+    """
+
+    _cancellation: BaseException
+    _count: int
+
+    @classmethod
+    def of(cls, cancellation: BaseException) -> Owed | None:
+        """Remember a cancellation that has just been caught, if anyone is waiting for it and does not ask again."""
+        count = 0 if current_effective_deadline() == -math.inf else _cancelling()
+        return cls(cancellation, count) if count else None
+
+    def collect(self) -> None:
+        """Raise it, unless whoever had asked for it has given up."""
+        if _cancelling() >= self._count:
+            raise self._cancellation
+
+
+def _cancelling() -> int:
+    if get_cancelled_exc_class() is not asyncio.CancelledError:
+        return 0
+    task = asyncio.current_task()
+    return 0 if task is None else task.cancelling()
+
+
+class Teardown:
+    """Tells whether the event loop is being taken down around everybody.
+
+    asyncio cancels every task when a program is interrupted a second time, the engine's own among them, in spite of
+    all shields. A task that runs nothing of the user's and makes one of these knows such a cancellation from others.
+    """
+
+    def __init__(self) -> None:
+        asynchronous = get_cancelled_exc_class() is asyncio.CancelledError
+        self._task = asyncio.current_task() if asynchronous else None
+
+    @property
+    def begun(self) -> bool:
+        """Whether the task was cancelled from outside of the engine."""
+        return self._task is not None and self._task.cancelling() > 0
+
+
+async def unbroken(step: Callable[[], Awaitable[T]]) -> tuple[T, Owed | None]:
+    """Do a step to its end, whoever cancels the task meanwhile, and give what that leaves to be raised later.
+
+    A shield holds up the scopes of anyio and of trio. What asyncio itself cancels (`asyncio.timeout`, `wait_for`, a
+    `TaskGroup`, `Task.cancel`) comes through, each once, and the step is done again: it has to be one that may be.
+    """
+    owed: Owed | None = None
+    while True:
+        count = _cancelling()
+        try:
+            with CancelScope(shield=True):
+                return await step(), owed
+        except get_cancelled_exc_class() as exc:
+            if _cancelling() <= count:
+                raise
+            owed = Owed.of(exc)
+
+
+async def raise_cancelled() -> NoReturn:
+    """Raise the backend's cancellation exception, whatever scopes are open."""
+    caught: BaseException | None = None
+    with CancelScope() as scope:
+        scope.cancel()
+        try:
+            await checkpoint()
+        except get_cancelled_exc_class() as exc:
+            caught = exc
+            raise
+    assert caught is not None
+    raise caught
