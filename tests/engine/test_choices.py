@@ -365,13 +365,14 @@ async def test_as_completed() -> None:
     """Futures come as they end, each with its result at once; the order is on record."""
 
     async def workflow(ctx: Context) -> list[object]:
+        # A leaf that is cut by a crash begins anew, and takes twice as long in the worst case.
         known = await ctx.run(slow, 3, "3").spawn()
         got: list[object] = []
-        async for future in ctx.as_completed(ctx.run(slow, 7, "7"), known, ctx.run(slow, 1, "1"), ctx.sleep(5)):
+        async for future in ctx.as_completed(ctx.run(slow, 7, "7"), known, ctx.run(slow, 1, "1"), ctx.sleep(15)):
             got.append(future.result())
         return [*got, await ctx.run(step, "end")]
 
-    await survives(workflow, returns=["1", "3", None, "7", "end"])
+    await survives(workflow, returns=["1", "3", "7", None, "end"])
 
 
 async def test_as_completed_with_work_between() -> None:
@@ -408,9 +409,9 @@ async def test_as_completed_with_failures() -> None:
         got: list[object] = []
         async for future in ctx.as_completed(ctx.run(fail, "no", 2), ctx.run(slow, 4, "ok"), ctx.promise().timeout(1)):
             got.append(str(future.exception()) if future.exception() else await future)
-        return [text.split(" ")[0] for text in got]  # type: ignore[attr-defined]
+        return got
 
-    await survives(workflow, returns=["'w.promise-1'", "no", "ok"])
+    await survives(workflow, returns=["the deadline of 'w.promise-1' passed before it was settled", "no", "ok"])
 
 
 async def test_as_completed_whose_failures_nobody_sees() -> None:
@@ -537,7 +538,7 @@ async def test_one_request_for_each_fact(resonate: Resonate, wire: Wire) -> None
     async with resonate:
         await resonate.run("w", workflow)
         assert {"promise.create": 4, "task.fulfill": 1} == wire.counts()
-        assert ["w.~now-1", "w.~first-1", "w.~completed-1-1", "w.~completed-1-2"] == wire.created()[:-1]
+        assert ["w.~now-1", "w.~first-1", "w.~completed-1-1", "w.~completed-1-2"] == wire.created()
 
 
 async def test_facts_are_born_settled(resonate: Resonate) -> None:

@@ -51,6 +51,7 @@ if TYPE_CHECKING:
     from ._nodes import External
     from ._parking import Parking
     from ._tasks import Census
+    from ._waiting import Listener
     from ._worker import Worker
 
 _ANSWERS = frozenset({200, 300, 404, 409})
@@ -137,7 +138,8 @@ class Execution:
     task: Task = field(default=None, init=False)
     stirred_at: float = field(factory=current_time, init=False)
     _deadlines: set[Deadline] = field(factory=set, init=False)
-    _frames: set[Frame] = field(factory=set, init=False)
+    _frames: dict[Frame, Listener | None] = field(factory=dict, init=False)
+    _kept: bool = field(default=False, init=False)
     _left: Event = field(factory=Event, init=False)
     _scope: CancelScope = field(factory=lambda: CancelScope(shield=True), init=False)
     _running_leaves: int = field(default=0, init=False)
@@ -207,13 +209,38 @@ class Execution:
     @contextmanager
     def running(self, frame: Frame) -> Iterator[None]:
         """Know of a running frame, and keep its deadline."""
-        self._frames.add(frame)
+        self._frames[frame] = None
+        if frame is not self.root:
+            self.worker.upkeep.enrol(frame)
         try:
             with self.deadline(frame):
                 yield
         finally:
-            self._frames.remove(frame)
+            listener = self._frames.pop(frame)
+            if listener is not None:
+                self.worker.waiting.unsubscribe(frame.id, listener)
             self._left.set()
+
+    def runs(self, frame: Frame) -> bool:
+        """Whether code of `frame` runs here, and is wanted."""
+        return self.dropped is None and frame in self._frames
+
+    def listen_to_call(self, frame: Frame) -> None:
+        """End the local call if somebody else settles its promise."""
+
+        def settled(record: Promise) -> None:
+            if record.state is PromiseState.TIMEDOUT:
+                frame.expire()
+            else:
+                self.end_call(record.id)
+
+        self._frames[frame] = settled
+        self.worker.waiting.subscribe(frame.id, settled)
+
+    def keep_until_progress(self) -> None:
+        """Do not unload it for economy before something that it waits for has settled."""
+        self._kept = True
+        self.pinned += 1
 
     @contextmanager
     def deadline(self, deadline: Deadline) -> Iterator[None]:
@@ -433,7 +460,8 @@ class Execution:
     async def fulfill(self, state: PromiseState, value: Value) -> Promise:
         """Record the end of the root, and give back what is on record then."""
         for id in self.parking.wakes:
-            await self.settle(id, PromiseState.RESOLVED, EMPTY)
+            # One that was never made, since the request for it was lost, need not be.
+            await self.request(PromiseSettle(id=id, state=PromiseState.RESOLVED, value=EMPTY), settling=True)
         # From here on the answer says who has settled it, and not a message.
         self._fulfilling = True
         action = PromiseSettle(id=self.id, state=state, value=value)
@@ -465,6 +493,9 @@ class Execution:
         """Hear of it no more."""
         if self._subscriptions.pop(node.id, None) is not None:
             self.worker.waiting.unsubscribe(node.id, node.settle)
+        if self._kept and not node.pending:
+            self._kept = False
+            self.pinned -= 1
 
     async def end_elsewhere(self, id: str) -> None:
         """End what still runs or waits below a remote call that was cancelled."""

@@ -148,8 +148,8 @@ class External(Node):
         return super()._failure()
 
     def settle(self, record: Promise) -> None:
-        self.execution.unlisten(self)
         Node.settle(self, record)
+        self.execution.unlisten(self)
 
     async def cancel(self, reason: Reason) -> None:
         value = reason.encode(self.execution.codec)

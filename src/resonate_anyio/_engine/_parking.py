@@ -152,6 +152,7 @@ class Parking:
         self._wanted = True
         self._called.set()
         if self.phase is Phase.PARKED and not self._execution.worker.draining and self._execution.dropped is None:
+            self._execution.worker.upkeep.unparked(self._execution)
             self._begin(Phase.RESUMING, self._resume)
 
     def told(self, version: int) -> bool:
@@ -287,6 +288,10 @@ class Parking:
         acquired = await self._acquire()
         if self.phase is not Phase.RESUMING:
             return
+        if acquired is not None and execution.dropped is not None:
+            # It was put away meanwhile, and nobody else knows of the lease that was granted just now.
+            await execution.worker.leases.release(execution.id, acquired[0])
+            return
         if acquired is None:
             if not execution.worker.draining:
                 execution.drop(Drop.LOST)
@@ -294,7 +299,9 @@ class Parking:
         if set(self._awaited[:-1]) <= execution.awaited:
             # Nothing is known to have settled, but something may have, and its message may be lost.
             await execution.recheck()
-        if self.phase is Phase.RESUMING:
+        if execution.dropped is not None:
+            await execution.worker.leases.release(execution.id, acquired[0])
+        elif self.phase is Phase.RESUMING:
             self._heat(*acquired)
 
     async def _acquire(self) -> tuple[int, tuple[Promise, ...]] | None:
