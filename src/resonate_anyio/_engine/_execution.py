@@ -38,7 +38,7 @@ from ._lanes import insist
 from ._reasons import OUTSIDE, Reason
 from ._requests import refusal, timer_task
 from ._targets import any_of, nowhere
-from ._tasks import Task, current_task, joins
+from ._tasks import Task, current_task, is_timed, joins
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, KeysView, ValuesView
@@ -51,6 +51,7 @@ if TYPE_CHECKING:
     from ._nodes import External
     from ._parking import Parking
     from ._tasks import Census
+    from ._waiting import Listener
     from ._worker import Worker
 
 _ANSWERS = frozenset({200, 300, 404, 409})
@@ -103,7 +104,7 @@ class Wait:
     patient: bool
 
 
-@define(eq=False, kw_only=True)
+@define(eq=False, kw_only=True, repr=False)
 class Execution:
     """One root promise and the local part of the call graph below it (see the module's docstring).
 
@@ -137,13 +138,17 @@ class Execution:
     task: Task = field(default=None, init=False)
     stirred_at: float = field(factory=current_time, init=False)
     _deadlines: set[Deadline] = field(factory=set, init=False)
-    _frames: set[Frame] = field(factory=set, init=False)
+    _frames: dict[Frame, Listener | None] = field(factory=dict, init=False)
     _left: Event = field(factory=Event, init=False)
     _scope: CancelScope = field(factory=lambda: CancelScope(shield=True), init=False)
     _running_leaves: int = field(default=0, init=False)
     _waits: set[Wait] = field(factory=set, init=False)
     _subscriptions: dict[str, External] = field(factory=dict, init=False)
     _fulfilling: bool = field(default=False, init=False)
+
+    def __repr__(self) -> str:
+        state = self.parking.phase.value if self.dropped is None else self.dropped.value
+        return f"<Execution {self.id} at version {self.version}: {state}>"
 
     async def run(self) -> None:
         """Run the root function to its end, or until the execution is dropped."""
@@ -207,13 +212,33 @@ class Execution:
     @contextmanager
     def running(self, frame: Frame) -> Iterator[None]:
         """Know of a running frame, and keep its deadline."""
-        self._frames.add(frame)
+        self._frames[frame] = None
+        if frame is not self.root:
+            self.worker.upkeep.enrol(frame)
         try:
             with self.deadline(frame):
                 yield
         finally:
-            self._frames.remove(frame)
+            listener = self._frames.pop(frame)
+            if listener is not None:
+                self.worker.waiting.unsubscribe(frame.id, listener)
             self._left.set()
+
+    def runs(self, frame: Frame) -> bool:
+        """Whether code of `frame` runs here, and is wanted."""
+        return self.dropped is None and frame in self._frames
+
+    def listen_to_call(self, frame: Frame) -> None:
+        """End the local call if somebody else settles its promise."""
+
+        def settled(record: Promise) -> None:
+            if record.state is PromiseState.TIMEDOUT:
+                frame.expire()
+            else:
+                self.end_call(record.id)
+
+        self._frames[frame] = settled
+        self.worker.waiting.subscribe(frame.id, settled)
 
     @contextmanager
     def deadline(self, deadline: Deadline) -> Iterator[None]:
@@ -264,7 +289,8 @@ class Execution:
         if self.busy or not self._subscriptions or self.dropped is not None:
             return False
         patient = {wait.task for wait in self._waits if wait.patient and not wait.event.is_set()}
-        return all(task in patient or joins(task) for task in census.tasks_of(self, self.task))
+        tasks = census.tasks_of(self, self.task)
+        return all((task in patient or joins(task)) and not is_timed(task) for task in tasks)
 
     async def recheck(self) -> None:
         """Ask for what is waited for, because a message that told of it may be lost."""
@@ -433,7 +459,8 @@ class Execution:
     async def fulfill(self, state: PromiseState, value: Value) -> Promise:
         """Record the end of the root, and give back what is on record then."""
         for id in self.parking.wakes:
-            await self.settle(id, PromiseState.RESOLVED, EMPTY)
+            # One whose making was not answered may not exist.
+            await self.request(PromiseSettle(id=id, state=PromiseState.RESOLVED, value=EMPTY), settling=True)
         # From here on the answer says who has settled it, and not a message.
         self._fulfilling = True
         action = PromiseSettle(id=self.id, state=state, value=value)

@@ -21,6 +21,7 @@ from attrs import define, field, frozen
 
 from .._errors import NotRunning
 from ._execution import Drop
+from ._frame import Frame
 from ._lanes import current_lane
 from ._tasks import Census, sees_every_deadline
 
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
     from ._worker import Worker
 
 _GROWN_UP: Final = 0.5
-"""Seconds after which an execution is worth a listener on its own root."""
+"""Seconds after which an execution is worth a listener on its own root, and a local call one on its promise."""
 
 _SETTLING: Final = 0.5
 """Seconds between what may make a look worth while and the look."""
@@ -62,11 +63,12 @@ class _Watch:
     """One execution that is looked at.
 
     Attributes:
+        execution: which; None once it has ended.
         due: when it is looked at next; other entries in the queue are void.
         delay: how long until the look after one that found code at work.
     """
 
-    execution: Execution
+    execution: Execution | None
     delay: float
     due: float = math.inf
     looked_at: float = -math.inf
@@ -78,7 +80,7 @@ class Upkeep:
 
     _worker: Worker
     _limits: Limits
-    _young: deque[tuple[float, Execution]] = field(factory=deque, init=False)
+    _young: deque[tuple[float, Execution | Frame]] = field(factory=deque, init=False)
     _watches: dict[str, _Watch] = field(factory=dict, init=False)
     _queue: list[tuple[float, int, _Watch]] = field(factory=list, init=False)
     _numbers: Iterator[int] = field(factory=count, init=False)
@@ -115,27 +117,32 @@ class Upkeep:
         # Everything that is parked in one go is decided on at one instant: nothing else runs in between.
         census = _Lazy()
         while self._young and self._young[0][0] <= now:
-            _, execution = self._young.popleft()
-            if _alive(execution):
-                self._worker.helper(self._watch, execution, name=f"resonate watch {execution.id}")
+            _, young = self._young.popleft()
+            if isinstance(young, Frame):
+                if young.execution.runs(young):
+                    self._worker.helper(self._watch_call, young, name=f"resonate watch {young.id}")
+            elif _alive(young):
+                self._worker.helper(self._watch, young, name=f"resonate watch {young.id}")
         while self._queue and self._queue[0][0] <= now:
             due, _, watch = heappop(self._queue)
-            if watch.due == due and _alive(watch.execution):
-                self._look(watch, now, census)
+            if watch.due == due and watch.execution is not None and _alive(watch.execution):
+                self._look(watch, watch.execution, now, census)
         if self._pressed_at <= now:
             self._press(now, census)
 
     # What others tell
 
-    def enrol(self, execution: Execution) -> None:
-        """An execution has begun."""
+    def enrol(self, young: Execution | Frame) -> None:
+        """An execution, or a call in one, has begun."""
         due = current_time() + _GROWN_UP
-        self._young.append((due, execution))
+        self._young.append((due, young))
         self._wake_for(due)
 
     def forget(self, execution: Execution) -> None:
         """An execution is over."""
-        self._watches.pop(execution.id, None)
+        if watch := self._watches.pop(execution.id, None):
+            # The queue still has it, maybe for hours.
+            watch.execution = None
         self._parked.pop(execution.id, None)
 
     def stirred(self) -> None:
@@ -148,9 +155,13 @@ class Upkeep:
         if due_ms - execution.now() > self._limits.hot_for * 1000:
             self._schedule(execution, current_time() + _SETTLING)
 
+    def resuming(self, execution: Execution) -> None:
+        """A parked execution is wanted again."""
+        self._parked.pop(execution.id, None)
+
     def resumed(self, execution: Execution) -> None:
         """A parked execution is hot again."""
-        self._parked.pop(execution.id, None)
+        self.resuming(execution)
         self._schedule(execution, current_time() + _SETTLING)
         if self._too_many():
             self._press_soon()
@@ -183,6 +194,13 @@ class Upkeep:
         if self._too_many():
             self._press_soon()
 
+    async def _watch_call(self, frame: Frame) -> None:
+        """Hear of it if somebody elsewhere settles a local call that runs here."""
+        # It may have ended since it was looked at.
+        if frame.execution.runs(frame):
+            frame.execution.listen_to_call(frame)
+            await self._worker.recheck(frame.id)
+
     @property
     def _patience(self) -> float:
         return max(self._limits.hot_for, _SETTLING)
@@ -193,8 +211,7 @@ class Upkeep:
             heappush(self._queue, (due, next(self._numbers), watch))
             self._wake_for(due)
 
-    def _look(self, watch: _Watch, now: float, census: _Lazy) -> None:
-        execution = watch.execution
+    def _look(self, watch: _Watch, execution: Execution, now: float, census: _Lazy) -> None:
         if not execution.parking.hot:
             return
         if not execution.blocked(census.taken()):
