@@ -76,9 +76,7 @@ def test_settings(backend: str, plan: Plan, order: int, settings: dict[str, Any]
 
 @examples(300)
 @given(plan=plans(), failures=failures(3), order=ORDERS, settings=SETTINGS)
-def test_failures(
-    backend: str, plan: Plan, failures: list[Failure], order: int, settings: dict[str, Any]
-) -> None:
+def test_failures(backend: str, plan: Plan, failures: list[Failure], order: int, settings: dict[str, Any]) -> None:
     """When processes die and requests fail, the call graph is sound at every instant and every outcome is the same."""
     check_same(plan, backend, failures=failures, order=order, settings=settings)
 
