@@ -90,12 +90,12 @@ def _scheduling(order: int) -> Iterator[None]:
     """
     run = trio._core._run
     before, state = run._ALLOW_DETERMINISTIC_SCHEDULING, run._r.getstate()
-    run._ALLOW_DETERMINISTIC_SCHEDULING = True
+    run._ALLOW_DETERMINISTIC_SCHEDULING = True  # type: ignore[misc]
     run._r.seed(order)
     try:
         yield
     finally:
-        run._ALLOW_DETERMINISTIC_SCHEDULING = before
+        run._ALLOW_DETERMINISTIC_SCHEDULING = before  # type: ignore[misc]
         run._r.setstate(state)
 
 

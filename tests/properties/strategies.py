@@ -168,7 +168,7 @@ class _Author:
         )
 
     def _led_call(self, depth: int) -> Call:
-        first = self._choose(self._sleep, self._leaf)(depth)
+        first: Sleep | Leaf = self._sleep(depth) if self._chance(2) else self._leaf(depth)
         return self._call_of(self._flow(depth + 1, (first,)))
 
     def _detached(self, depth: int) -> Detached:

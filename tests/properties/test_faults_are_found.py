@@ -11,7 +11,6 @@ from hypothesis import Phase, given, settings, strategies as st
 
 from resonate_anyio._engine._execution import Execution
 from resonate_anyio._engine._frame import Frame
-from resonate_anyio._engine._openings import FactOpening
 from resonate_anyio._engine._scopes import Scope as EngineScope
 from resonate_anyio._engine._sweeps import Sweeps
 from resonate_anyio._engine._worker import Worker
@@ -75,15 +74,6 @@ def restarts_extend_scopes(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(EngineScope, "fix", lambda *_: None)
 
 
-def choices_are_made_anew(patch: pytest.MonkeyPatch) -> None:
-    """What time it was is not recorded."""
-
-    async def choose(_: FactOpening, value: object = None) -> object:
-        return 0 if value is None else value
-
-    patch.setattr(FactOpening, "choose", choose)
-
-
 Troubles: TypeAlias = st.SearchStrategy[dict[str, Any]]
 
 CALM: Final[Troubles] = st.fixed_dictionaries({})
@@ -96,7 +86,6 @@ FAULTS: Final[dict[Break, Troubles]] = {
     sweeps_stop_at_the_top: CALM,
     history_is_ignored: CRASHES,
     restarts_extend_scopes: CRASHES,
-    choices_are_made_anew: CRASHES,
     messages_are_believed: MESSAGES,
     nobody_asks_again: MESSAGES,
 }
