@@ -38,7 +38,7 @@ from ._lanes import insist
 from ._reasons import OUTSIDE, Reason
 from ._requests import refusal, timer_task
 from ._targets import any_of, nowhere
-from ._tasks import Task, current_task, joins
+from ._tasks import Task, current_task, is_timed, joins
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, KeysView, ValuesView
@@ -104,7 +104,7 @@ class Wait:
     patient: bool
 
 
-@define(eq=False, kw_only=True)
+@define(eq=False, kw_only=True, repr=False)
 class Execution:
     """One root promise and the local part of the call graph below it (see the module's docstring).
 
@@ -139,13 +139,16 @@ class Execution:
     stirred_at: float = field(factory=current_time, init=False)
     _deadlines: set[Deadline] = field(factory=set, init=False)
     _frames: dict[Frame, Listener | None] = field(factory=dict, init=False)
-    _kept: bool = field(default=False, init=False)
     _left: Event = field(factory=Event, init=False)
     _scope: CancelScope = field(factory=lambda: CancelScope(shield=True), init=False)
     _running_leaves: int = field(default=0, init=False)
     _waits: set[Wait] = field(factory=set, init=False)
     _subscriptions: dict[str, External] = field(factory=dict, init=False)
     _fulfilling: bool = field(default=False, init=False)
+
+    def __repr__(self) -> str:
+        state = self.parking.phase.value if self.dropped is None else self.dropped.value
+        return f"<Execution {self.id} at version {self.version}: {state}>"
 
     async def run(self) -> None:
         """Run the root function to its end, or until the execution is dropped."""
@@ -237,11 +240,6 @@ class Execution:
         self._frames[frame] = settled
         self.worker.waiting.subscribe(frame.id, settled)
 
-    def keep_until_progress(self) -> None:
-        """Do not unload it for economy before something that it waits for has settled."""
-        self._kept = True
-        self.pinned += 1
-
     @contextmanager
     def deadline(self, deadline: Deadline) -> Iterator[None]:
         """Keep a deadline where the server has it, although the loop's clock may part from it."""
@@ -291,7 +289,8 @@ class Execution:
         if self.busy or not self._subscriptions or self.dropped is not None:
             return False
         patient = {wait.task for wait in self._waits if wait.patient and not wait.event.is_set()}
-        return all(task in patient or joins(task) for task in census.tasks_of(self, self.task))
+        tasks = census.tasks_of(self, self.task)
+        return all((task in patient or joins(task)) and not is_timed(task) for task in tasks)
 
     async def recheck(self) -> None:
         """Ask for what is waited for, because a message that told of it may be lost."""
@@ -460,7 +459,7 @@ class Execution:
     async def fulfill(self, state: PromiseState, value: Value) -> Promise:
         """Record the end of the root, and give back what is on record then."""
         for id in self.parking.wakes:
-            # One that was never made, since the request for it was lost, need not be.
+            # One whose making was not answered may not exist.
             await self.request(PromiseSettle(id=id, state=PromiseState.RESOLVED, value=EMPTY), settling=True)
         # From here on the answer says who has settled it, and not a message.
         self._fulfilling = True
@@ -493,9 +492,6 @@ class Execution:
         """Hear of it no more."""
         if self._subscriptions.pop(node.id, None) is not None:
             self.worker.waiting.unsubscribe(node.id, node.settle)
-        if self._kept and not node.pending:
-            self._kept = False
-            self.pinned -= 1
 
     async def end_elsewhere(self, id: str) -> None:
         """End what still runs or waits below a remote call that was cancelled."""

@@ -56,7 +56,7 @@ _MOST_NOTES: Final = 10
 """A thousand children may fail for one reason; their errors are on record each."""
 
 
-@define(eq=False, kw_only=True)
+@define(eq=False, kw_only=True, repr=False)
 class Frame(Node):
     """One run of a durable function (see the module's docstring).
 
