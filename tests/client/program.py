@@ -106,6 +106,38 @@ async def host() -> None:
         tell("put away")
 
 
+async def slow() -> None:
+    """Work for longer than anybody wants to wait."""
+    tell("working")
+    try:
+        await anyio.sleep_forever()
+    finally:
+        tell("let go")
+
+
+async def stubborn(ctx: Context) -> None:
+    """Do not end."""
+    with anyio.CancelScope(shield=True):
+        await anyio.sleep_forever()
+
+
+async def resist() -> None:
+    """Serve with one function that would need a long grace period, and one that does not end at all."""
+    resonate = Resonate.local(FILE, grace=3600)
+    resonate.register(slow)
+    resonate.register(stubborn)
+    async with resonate, anyio.create_task_group() as tasks:
+        tasks.start_soon(resonate.serve)
+        while signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:
+            await anyio.lowlevel.checkpoint()
+        await resonate.run("stubborn", stubborn).spawn()
+        await resonate.run("slow", slow).spawn()
+        running = resonate._running
+        while running is not None and not running.worker.draining:  # noqa: ASYNC110 - a signal begins it
+            await anyio.sleep(0.01)
+        tell("stopping")
+
+
 async def hold() -> None:
     """Own the file until killed."""
     async with Resonate.local(FILE) as resonate:
@@ -114,7 +146,13 @@ async def hold() -> None:
         await anyio.sleep_forever()
 
 
-PROGRAMS: dict[str, Callable[[], Awaitable[None]]] = {"crash": crash, "serve": serve, "host": host, "hold": hold}
+PROGRAMS: dict[str, Callable[[], Awaitable[None]]] = {
+    "crash": crash,
+    "serve": serve,
+    "resist": resist,
+    "host": host,
+    "hold": hold,
+}
 
 if __name__ == "__main__":
     anyio.run(PROGRAMS[sys.argv[1]], backend=sys.argv[2])

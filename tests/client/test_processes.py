@@ -8,6 +8,7 @@ import signal
 import sqlite3
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from itertools import islice
@@ -150,6 +151,30 @@ def test_signals_end_a_worker_in_order(start: Start, file: Path, backend: str, n
     )
     # suspended until what it waits for has settled
     assert [("rest", "suspended")] == rows(file, "SELECT id, state FROM tasks WHERE id = 'rest'")
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("backend", ["asyncio", "trio"])
+def test_a_second_signal_skips_grace_and_waiting(
+    start: Start, file: Path, backend: str, number: signal.Signals
+) -> None:
+    """It ends what was given time and gives its lease back although other code resists; the third is the system's."""
+    process = start("resist", backend, file)
+    told = lines(process)
+    assert next(told) == "working"
+
+    process.send_signal(number)
+    assert next(told) == "stopping"
+    process.send_signal(number)
+    assert next(told) == "let go"
+    while rows(file, "SELECT state FROM tasks WHERE id = 'slow'") != [("pending",)]:
+        assert process.poll() is None
+        time.sleep(0.01)
+
+    assert [("acquired",)] == rows(file, "SELECT state FROM tasks WHERE id = 'stubborn'")
+    process.send_signal(signal.SIGTERM)
+    assert -signal.SIGTERM == process.wait()
+    assert {("pending",)} == set(rows(file, "SELECT state FROM promises"))
 
 
 @pytest.mark.parametrize("backend", ["asyncio", "trio"])

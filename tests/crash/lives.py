@@ -31,6 +31,9 @@ PATIENCE: Final = 2 * 3600.0
 AFTERMATH: Final = 600.0
 """Seconds that what lies beside the root's tree may take to end after it."""
 
+_GROUP: Final = "default"
+_OUTSIDE: Final = "outside"
+
 Watch: TypeAlias = Callable[["Mark"], None]
 
 
@@ -171,12 +174,12 @@ async def run(
     clock()
     wire = Wire(LocalNetwork(store, clock=clock, keep_leases=platform.outlived))
     _watch(wire, watch)
-    async with _programs(scenario, wire, platform, journal) as (program, outsider), anyio.create_task_group() as tasks:
+    async with _programs(scenario, wire, platform, journal) as programs, anyio.create_task_group() as tasks:
         begun = State.of(store, clock())
         if scenario.outside is not None:
-            tasks.start_soon(scenario.outside, Outside(outsider, store, clock))
+            tasks.start_soon(scenario.outside, Outside(programs[_OUTSIDE], store, clock))
         if not _exists(store, ROOT):
-            await _start(scenario, program)
+            await _start(scenario, programs[_GROUP])
         settled = await _reached(lambda: _settled(store, ROOT), PATIENCE)
         await _reached(lambda: not State.of(store, 0).pending, AFTERMATH)
         tasks.cancel_scope.cancel()
@@ -236,9 +239,11 @@ async def _reached(condition: Callable[[], bool], patience: float) -> bool:
 @asynccontextmanager
 async def _programs(
     scenario: Scenario, wire: Wire, platform: Platform, journal: Journal
-) -> AsyncIterator[tuple[Resonate, Resonate]]:
-    """The worker groups of a scenario and the outsider, running."""
-    groups = {"default": (scenario.workflow, *scenario.functions), **scenario.others, "outside": ()}
+) -> AsyncIterator[Mapping[str, Resonate]]:
+    """The worker groups of a scenario and the outsider, if there is one, running."""
+    groups = {_GROUP: (scenario.workflow, *scenario.functions), **scenario.others}
+    if scenario.outside is not None:
+        groups[_OUTSIDE] = ()
     async with AsyncExitStack() as stack:
         programs: dict[str, Resonate] = {}
         for group, functions in groups.items():
@@ -247,7 +252,7 @@ async def _programs(
             for function in functions:
                 resonate.register(function)
             programs[group] = await stack.enter_async_context(resonate)
-        yield programs["default"], programs["outside"]
+        yield programs
 
 
 @contextmanager

@@ -420,10 +420,12 @@ async def test_spawning_is_no_wait(world: World, enclosure: str) -> None:
             with ctx.move_on_after(60):
                 await body(ctx)
         else:
-            with pytest.raises(ExceptionGroup):
+            try:
                 async with ctx.task_group() as tg:
                     tg.promise()
                     await body(ctx)
+            except ExceptionGroup as caught:
+                return f"{len(caught.exceptions)} failed"
         return "after"
 
     async with world.process(workflow) as process:
@@ -437,7 +439,8 @@ async def test_spawning_is_no_wait(world: World, enclosure: str) -> None:
             process.kill()
     await anyio.sleep(3600)
     async with world.process(workflow) as process:
-        assert "after" == await (await process.resonate.get("w"))
+        expected = "after" if enclosure == "scope" else "1 failed"
+        assert expected == await (await process.resonate.get("w"))
     assert ["first", "second"] == got
 
 

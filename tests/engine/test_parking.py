@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import gc
+import weakref
 from collections.abc import Awaitable, Callable
 from datetime import timedelta
 from typing import Any, Final
@@ -12,14 +14,18 @@ import pytest
 from anyio import CancelScope
 from attrs import define, field
 
-from resonate_anyio import Context, DurableCancelledError, DurableTimeoutError, Resonate, durable
+from resonate_anyio import Context, DurableCancelledError, DurableTimeoutError, Resonate
+from resonate_anyio._engine._execution import Drop
+from resonate_anyio._engine._parking import Phase
 from resonate_anyio._engine._retry import Constant
 from resonate_anyio._protocol import (
     Execute,
     PromiseState,
+    RegisterListener,
     Request,
     Response,
     TaskAcquire,
+    TaskCreate,
     TaskRelease,
     TaskState,
     TaskSuspend,
@@ -320,6 +326,39 @@ async def test_not_parked(wire: Wire, func: Callable[..., Any]) -> None:
     await stays_hot(wire, func)
 
 
+async def in_a_timeout(ctx: Context) -> None:
+    """A deadline of asyncio's own is to end the wait."""
+    async with asyncio.timeout(10_000):
+        await ctx.promise()
+
+
+async def in_a_timeout_above(ctx: Context) -> None:
+    """The same around a group, in another function."""
+    async with asyncio.timeout(10_000):
+        await ctx.run(in_a_task_group_of_asyncio)
+
+
+async def after_a_timeout(ctx: Context) -> None:
+    """A deadline that is over counts no more."""
+    async with asyncio.timeout(10_000) as timeout:
+        await asyncio.sleep(0)
+    await ctx.promise()
+    assert timeout.when() is not None
+
+
+@pytest.mark.parametrize("anyio_backend", ["asyncio"], indirect=True)
+@pytest.mark.parametrize("func", [in_a_timeout, in_a_timeout_above])
+async def test_not_parked_in_a_timeout(wire: Wire, func: Callable[..., Any]) -> None:
+    """A timeout of asyncio's own is seen, wherever in the stack it is: it begins anew in a replay, so none is made."""
+    await stays_hot(wire, func)
+
+
+@pytest.mark.parametrize("anyio_backend", ["asyncio"], indirect=True)
+async def test_parked_after_a_timeout(wire: Wire) -> None:
+    """One that has been left does not keep anything hot."""
+    await is_parked(wire, after_a_timeout)
+
+
 @pytest.mark.parametrize("anyio_backend", ["asyncio"], indirect=True)
 async def test_not_parked_with_a_background_task(wire: Wire) -> None:
     """A task of asyncio's that was started by the function counts, whoever owns it."""
@@ -557,13 +596,16 @@ async def test_process_that_dies_parked(world: World) -> None:
 
 @pytest.mark.parametrize("anyio_backend", ["asyncio"], indirect=True)
 async def test_deadline_that_cannot_be_seen(wire: Wire) -> None:
-    """A timeout of asyncio's own fires on time while parked, and what it cancels is recorded."""
+    """A cancellation by a timer of asyncio's own comes on time while parked, and what it cancels is recorded."""
 
     async def workflow(ctx: Context) -> str:
+        task = asyncio.current_task()
+        assert task is not None
+        asyncio.get_running_loop().call_later(100, task.cancel)
         try:
-            async with asyncio.timeout(100):
-                await ctx.promise()
-        except TimeoutError:
+            await ctx.promise()
+        except asyncio.CancelledError:
+            task.uncancel()
             return "timed out"
         return "unreachable"
 
@@ -686,9 +728,7 @@ def forget_messages(resonate: Resonate, monkeypatch: pytest.MonkeyPatch, *kinds:
 
 
 @pytest.mark.parametrize("kind", [Unblock, Execute])
-async def test_lost_message_to_what_is_parked(
-    wire: Wire, monkeypatch: pytest.MonkeyPatch, kind: type[object]
-) -> None:
+async def test_lost_message_to_what_is_parked(wire: Wire, monkeypatch: pytest.MonkeyPatch, kind: type[object]) -> None:
     """Either of the two messages is enough to resume what is parked."""
     runs = Runs()
     resonate = Resonate(network=wire, hot_for=1)
@@ -904,6 +944,131 @@ async def test_pinned(wire: Wire) -> None:
     assert [1] == calls
 
 
+async def test_wake_that_was_never_made(wire: Wire) -> None:
+    """A wake promise whose making had no effect does not keep the root from ending."""
+    lost: list[str] = []
+
+    async def lose_wakes(request: Request) -> None:
+        if isinstance(request, TaskCreate) and "~wake" in request.action.id:
+            lost.append(request.action.id)
+            raise Unreachable
+
+    runs = Runs()
+    resonate = Resonate(network=wire, hot_for=1)
+    resonate.register(runs.waiting, name="waiting")
+    wire.before = lose_wakes
+    async with resonate:
+        handle = await resonate.run("w", "waiting").spawn()
+        await anyio.sleep(10)
+        await resonate.promises.resolve("w.promise-1", "value")
+        assert "value" == await handle
+    assert lost
+    assert 1 == runs.workflow
+
+
+async def test_slow_look_after_a_refused_suspend(wire: Wire, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is still asked for after one suspend that was refused does not decide about the next one."""
+
+    async def workflow(ctx: Context) -> str:
+        first = await ctx.promise().named("first").spawn()
+        second = await ctx.promise().named("second").spawn()
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(first._wait)
+            tasks.start_soon(second._wait)
+        return "done"
+
+    async def settle() -> None:
+        await Look(resonate).settle("w.first", "value", resonate)
+        wire.before = slowly
+
+    async def slowly(request: Request) -> None:
+        if isinstance(request, RegisterListener) and request.awaited == "w.second":
+            await anyio.sleep(20)
+
+    resonate = Resonate(network=wire, hot_for=1)
+    resonate.register(workflow)
+    await after_suspends(wire, settle, answered=False)
+    async with resonate:
+        forget_messages(resonate, monkeypatch, Unblock)
+        handle = await resonate.run("w", workflow).spawn()
+        await anyio.sleep(60)
+        assert TaskState.SUSPENDED is await task_state(resonate)
+        assert resonate._running is not None
+        assert Phase.PARKED is resonate._running.worker.executions["w"].parking.phase
+        await resonate.promises.resolve("w.second")
+        assert "done" == await handle
+
+
+async def test_dropped_while_resumed(wire: Wire) -> None:
+    """A task that is taken back for an execution that was dropped meanwhile is let go, and taken anew."""
+    resuming = anyio.Event()
+    runs = Runs()
+    resonate = Resonate(network=wire, hot_for=1)
+    resonate.register(runs.waiting, name="waiting")
+
+    async def slowly(request: Request, _: Response) -> None:
+        if isinstance(request, TaskAcquire) and not resuming.is_set():
+            resuming.set()
+            await anyio.sleep(1)
+
+    async with resonate:
+        handle = await resonate.run("w", "waiting").spawn()
+        await anyio.sleep(10)
+        wire.after = slowly
+        await resonate.promises.resolve("w.promise-1", "value")
+        await resuming.wait()
+        assert resonate._running is not None
+        resonate._running.worker.executions["w"].drop(Drop.LOST)
+        with anyio.fail_after(5):
+            assert "value" == await handle
+    assert 2 == runs.workflow
+    assert ["before", "after"] == runs.steps
+
+
+async def test_not_unloaded_while_resumed(wire: Wire) -> None:
+    """What is being resumed does not count as parked any more."""
+    resuming = anyio.Event()
+    runs = Runs()
+    resonate = Resonate(network=wire, hot_for=1, parked_limit=1)
+    resonate.register(runs.waiting, name="waiting")
+
+    async def slowly(request: Request) -> None:
+        if isinstance(request, TaskAcquire):
+            resuming.set()
+            await anyio.sleep(10)
+
+    async with resonate:
+        handle = await resonate.run("a", "waiting").spawn()
+        await anyio.sleep(10)
+        await resonate.run("b", "waiting").spawn()
+        wire.before = slowly
+        await anyio.sleep(0.5)
+        await resonate.promises.resolve("a.promise-1", "value")
+        await resuming.wait()
+        await anyio.sleep(5)
+        assert TaskState.SUSPENDED is await task_state(resonate, "b")
+        assert "value" == await handle
+    assert 2 == runs.workflow
+
+
+async def test_ended_executions_are_forgotten(wire: Wire) -> None:
+    """An execution that has ended is not kept in memory, however long it was at work and would have been looked at."""
+
+    async def workflow(ctx: Context) -> None:
+        await anyio.sleep(80_000)
+
+    resonate = Resonate(network=wire)
+    resonate.register(workflow)
+    async with resonate:
+        await resonate.run("w", workflow).spawn()
+        await anyio.sleep(10)
+        assert resonate._running is not None
+        execution = weakref.ref(resonate._running.worker.executions["w"])
+        await anyio.sleep(80_000)
+        gc.collect()
+        assert execution() is None
+
+
 async def test_names_in_the_log(wire: Wire, caplog: pytest.LogCaptureFixture) -> None:
     """Parking and resuming are told at DEBUG, with id and version."""
     runs = Runs()
@@ -917,3 +1082,18 @@ async def test_names_in_the_log(wire: Wire, caplog: pytest.LogCaptureFixture) ->
         await handle
     lines = [record.getMessage() for record in caplog.records]
     assert ["execution.parked id=w version=1", "execution.resumed id=w version=2"] == lines
+
+
+async def test_a_long_sleep_of_an_unloaded_execution_is_cheap(network: LocalNetwork) -> None:
+    """Unloaded or not, it is woken in ever longer steps, since the history tells how long nothing has happened."""
+
+    async def workflow(ctx: Context) -> str:
+        await ctx.sleep(YEAR)
+        return "a year later"
+
+    resonate = Resonate(network=network, hot_for=0, parked_limit=0)
+    resonate.register(workflow)
+    async with resonate:
+        assert "a year later" == await resonate.run("w", workflow).timeout(2 * YEAR)
+        wakes = [id for id in await Look(resonate).states() if "~wake" in id]
+    assert len(wakes) < 25

@@ -45,10 +45,21 @@ _DEEPEST: Final = 4
 _STATES: Final = ("resolved", "resolved", "resolved", "rejected", "rejected_canceled")
 
 
+SETTINGS: Final[st.SearchStrategy[dict[str, Any]]] = st.sampled_from((
+    {},
+    {"hot_for": 1e9},
+    {"hot_for": 0},
+    {"hot_limit": 1},
+    {"hot_for": 0, "parked_limit": 0},
+    {"hot_limit": 1, "parked_limit": 1},
+))
+"""Ways to keep executions that wait: hot, parked or unloaded."""
+
+
 @st.composite
-def plans(draw: st.DrawFn) -> Plan:
-    """Any plan."""
-    return _Author(draw).plan()
+def plans(draw: st.DrawFn, *, waits: int = MOST_WAITS) -> Plan:
+    """Any plan with so many waits at most."""
+    return _Author(draw, waits).plan()
 
 
 def failures(most: int) -> st.SearchStrategy[list[Failure]]:
@@ -80,9 +91,9 @@ def mishaps(most: int) -> st.SearchStrategy[list[Mishap]]:
 class _Author:
     """Draws one plan. It gives out each exponent once."""
 
-    def __init__(self, draw: st.DrawFn) -> None:
+    def __init__(self, draw: st.DrawFn, waits: int) -> None:
         self._draw: Callable[[st.SearchStrategy[Any]], Any] = draw
-        self._exponents = list(range(MOST_WAITS))
+        self._exponents = list(range(waits))
 
     def plan(self) -> Plan:
         flow = self._flow(0)

@@ -15,7 +15,7 @@ from hypothesis import Phase, given, note, settings, strategies as st
 from .chaos import Failure, Mishap, Script
 from .graphs import ROOT, Plan
 from .play import Story, play
-from .strategies import failures, mishaps, plans
+from .strategies import SETTINGS, failures, mishaps, plans
 
 _FACTOR: Final = int(os.environ.get("RESONATE_EXAMPLES", "1"))
 
@@ -50,41 +50,55 @@ def told(story: Story) -> Story:
     return story
 
 
-def check_same(plan: Plan, backend: str, *, order: int, **troubles: Any) -> None:
+def check_same(plan: Plan, backend: str, **troubles: Any) -> None:
     """See that a plan comes to the same, soundly, with and without troubles."""
     calm = play(plan, backend)
-    story = told(play(plan, backend, calm.script(**troubles, order=order)))
+    story = told(play(plan, backend, calm.script(**troubles)))
     assert [] == story.faults
     assert calm.outcomes == story.outcomes
 
 
-@examples(400)
-@given(plan=plans(), order=ORDERS)
-def test_calm(backend: str, plan: Plan, order: int) -> None:
+@examples(300)
+@given(plan=plans(), order=ORDERS, settings=SETTINGS)
+def test_calm(backend: str, plan: Plan, order: int, settings: dict[str, Any]) -> None:
     """When nothing goes wrong the call graph is sound at every instant, and everything ends before its time is up."""
-    story = told(play(plan, backend, Script(order=order)))
+    story = told(play(plan, backend, Script(order=order, settings=settings)))
     assert [] == story.faults
     assert "rejected_timedout" != story.outcomes[ROOT][0][0]
 
 
-@examples(400)
-@given(plan=plans(), failures=failures(3), order=ORDERS)
-def test_failures(backend: str, plan: Plan, failures: list[Failure], order: int) -> None:
+@examples(100)
+@given(plan=plans(), order=ORDERS, settings=SETTINGS)
+def test_settings(backend: str, plan: Plan, order: int, settings: dict[str, Any]) -> None:
+    """However executions that wait are kept, and whoever's turn it is, every outcome is the same."""
+    check_same(plan, backend, order=order, settings=settings)
+
+
+@examples(300)
+@given(plan=plans(), failures=failures(3), order=ORDERS, settings=SETTINGS)
+def test_failures(
+    backend: str, plan: Plan, failures: list[Failure], order: int, settings: dict[str, Any]
+) -> None:
     """When processes die and requests fail, the call graph is sound at every instant and every outcome is the same."""
-    check_same(plan, backend, failures=failures, order=order)
+    check_same(plan, backend, failures=failures, order=order, settings=settings)
 
 
-@examples(200)
-@given(plan=plans(), mishaps=mishaps(6), order=ORDERS)
-def test_mishaps(backend: str, plan: Plan, mishaps: list[Mishap], order: int) -> None:
+@examples(150)
+@given(plan=plans(waits=7), mishaps=mishaps(6), order=ORDERS, settings=SETTINGS)
+def test_mishaps(backend: str, plan: Plan, mishaps: list[Mishap], order: int, settings: dict[str, Any]) -> None:
     """When messages are lost, late, repeated or untrue, the call graph is sound and every outcome is the same."""
-    check_same(plan, backend, mishaps=mishaps, order=order)
+    check_same(plan, backend, mishaps=mishaps, order=order, settings=settings)
 
 
-@examples(200)
-@given(plan=plans(), failures=failures(4), mishaps=mishaps(4), order=ORDERS)
+@examples(150)
+@given(plan=plans(waits=7), failures=failures(3), mishaps=mishaps(3), order=ORDERS, settings=SETTINGS)
 def test_everything(
-    backend: str, plan: Plan, failures: list[Failure], mishaps: list[Mishap], order: int
+    backend: str,
+    plan: Plan,
+    failures: list[Failure],
+    mishaps: list[Mishap],
+    order: int,
+    settings: dict[str, Any],
 ) -> None:
     """When everything goes wrong at once, the call graph is sound and every outcome is the same."""
-    check_same(plan, backend, failures=failures, mishaps=mishaps, order=order)
+    check_same(plan, backend, failures=failures, mishaps=mishaps, order=order, settings=settings)

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
     from .._engine._execution import Execution
     from .._engine._worker import Worker
+    from .._protocol import Promise
 
 T = TypeVar("T")
 
@@ -33,6 +34,7 @@ class Handle(Generic[T]):
     _type: Any
     _worker: Callable[[str, str | None], Worker]
     _execution: Execution | None = None
+    _settled: Promise | None = field(default=None, init=False)
     _live: TracebackType | None = field(default=None, init=False)
 
     def __await__(self) -> Generator[Any, Any, T]:
@@ -50,11 +52,12 @@ class Handle(Generic[T]):
             NotRunning: the `Resonate` object was stopped first.
         """
         worker = self._worker(f"the result of {self!r}", "ctx.rpc()")
-        record = await worker.settled(self.id, self._execution)
+        if self._settled is None:
+            self._settled = await worker.settled(self.id, self._execution)
         if self._execution is not None:
             # It is over, and is not kept for as long as somebody keeps this.
             self._live, self._execution = self._execution.root.live, None
-        return cast("T", value_of(record, self._type, worker.codec, live=self._live))
+        return cast("T", value_of(self._settled, self._type, worker.codec, live=self._live))
 
     async def done(self) -> bool:
         """Ask whether the execution has ended, without waiting for it."""

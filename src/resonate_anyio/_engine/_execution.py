@@ -27,6 +27,7 @@ from .._protocol import (
     PromiseGet,
     PromiseSettle,
     PromiseState,
+    RegisterListener,
     Request,
     Response,
     TaskFence,
@@ -38,7 +39,7 @@ from ._lanes import insist
 from ._reasons import OUTSIDE, Reason
 from ._requests import refusal, timer_task
 from ._targets import any_of, nowhere
-from ._tasks import Task, current_task, joins
+from ._tasks import Task, current_task, is_timed, joins
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, KeysView, ValuesView
@@ -121,6 +122,7 @@ class Execution:
         stirred_at: when, by the loop's clock, it last began to wait.
         pinned: how many outcomes of unfinished frames a replay could not give back at once, since they came from a
             scope that is not on record: while there are any, it is not unloaded for economy.
+        changed_at: when something of it was last made or settled, as far as is known, in the server's milliseconds.
     """
 
     worker: Worker
@@ -134,12 +136,12 @@ class Execution:
     ended: Event = field(factory=Event, init=False)
     local_records: int = 0
     pinned: int = 0
+    changed_at: int = 0
     parking: Parking = field(init=False)
     task: Task = field(default=None, init=False)
     stirred_at: float = field(factory=current_time, init=False)
     _deadlines: set[Deadline] = field(factory=set, init=False)
     _frames: dict[Frame, Listener | None] = field(factory=dict, init=False)
-    _kept: bool = field(default=False, init=False)
     _left: Event = field(factory=Event, init=False)
     _scope: CancelScope = field(factory=lambda: CancelScope(shield=True), init=False)
     _running_leaves: int = field(default=0, init=False)
@@ -241,11 +243,6 @@ class Execution:
         self._frames[frame] = settled
         self.worker.waiting.subscribe(frame.id, settled)
 
-    def keep_until_progress(self) -> None:
-        """Do not unload it for economy before something that it waits for has settled."""
-        self._kept = True
-        self.pinned += 1
-
     @contextmanager
     def deadline(self, deadline: Deadline) -> Iterator[None]:
         """Keep a deadline where the server has it, although the loop's clock may part from it."""
@@ -295,7 +292,8 @@ class Execution:
         if self.busy or not self._subscriptions or self.dropped is not None:
             return False
         patient = {wait.task for wait in self._waits if wait.patient and not wait.event.is_set()}
-        return all(task in patient or joins(task) for task in census.tasks_of(self, self.task))
+        tasks = census.tasks_of(self, self.task)
+        return all((task in patient or joins(task)) and not is_timed(task) for task in tasks)
 
     async def recheck(self) -> None:
         """Ask for what is waited for, because a message that told of it may be lost."""
@@ -383,6 +381,8 @@ class Execution:
             RequestError: the request was refused as it is, and would be on a replay.
         """
         await (self.until_hot() if settling else self.gate())
+        if not isinstance(request, (PromiseGet, RegisterListener)):
+            self.changed_at = self.now()
         try:
             response = await self.worker.connection.request(request)
         except Exception as exc:  # noqa: BLE001 - whatever a network raises, it is no outcome of a call
@@ -464,7 +464,7 @@ class Execution:
     async def fulfill(self, state: PromiseState, value: Value) -> Promise:
         """Record the end of the root, and give back what is on record then."""
         for id in self.parking.wakes:
-            # One that was never made, since the request for it was lost, need not be.
+            # One whose making was not answered may not exist.
             await self.request(PromiseSettle(id=id, state=PromiseState.RESOLVED, value=EMPTY), settling=True)
         # From here on the answer says who has settled it, and not a message.
         self._fulfilling = True
@@ -497,9 +497,8 @@ class Execution:
         """Hear of it no more."""
         if self._subscriptions.pop(node.id, None) is not None:
             self.worker.waiting.unsubscribe(node.id, node.settle)
-        if self._kept and not node.pending:
-            self._kept = False
-            self.pinned -= 1
+        if not node.pending:
+            self.changed_at = self.now()
 
     async def end_elsewhere(self, id: str) -> None:
         """End what still runs or waits below a remote call that was cancelled."""

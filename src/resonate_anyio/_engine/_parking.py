@@ -95,6 +95,7 @@ class Parking:
     _called: Event = field(factory=Event, init=False)
     _moved: Event = field(factory=Event, init=False)
     _operation: CancelScope = field(factory=CancelScope, init=False)
+    _turn: int = field(default=0, init=False)
     _made: int = field(default=0, init=False)
 
     @property
@@ -128,20 +129,29 @@ class Parking:
     def _begin(self, phase: Phase, func: Callable[..., Awaitable[None]], *args: object) -> None:
         self._wanted = False
         self._called = Event()
+        self._turn += 1
+        self._operation = CancelScope()
         self._move(phase)
         name = f"resonate {phase.value} {self._execution.id}"
-        self._execution.worker.helper(self._operate, phase, func, *args, name=name)
+        self._execution.worker.helper(self._operate, func, self._turn, *args, name=name)
 
-    async def _operate(self, phase: Phase, func: Callable[..., Awaitable[None]], *args: object) -> None:
+    async def _operate(self, func: Callable[..., Awaitable[None]], turn: int, *args: object) -> None:
         try:
-            with CancelScope() as self._operation:
-                await func(*args)
+            with self._operation:
+                await func(turn, *args)
         finally:
             # It was given up, or has failed: the lease may be ours, and giving back one that is not does no harm.
-            if self.phase is phase:
+            if turn == self._turn and self.moving:
                 self._stay_hot()
 
+    def _is_over(self, turn: int) -> bool:
+        """Whether an operation has become void: another request has got the lease, or nobody wants it any more."""
+        return turn != self._turn or not self.moving or self._execution.dropped is not None
+
     def _stay_hot(self) -> None:
+        if self.phase is Phase.RESUMING:
+            # If it was taken back after all, then at this version.
+            self._execution.version += 1
         self._move(Phase.HOT)
         self._execution.worker.upkeep.not_parked(self._execution)
 
@@ -152,7 +162,7 @@ class Parking:
         self._wanted = True
         self._called.set()
         if self.phase is Phase.PARKED and not self._execution.worker.draining and self._execution.dropped is None:
-            self._execution.worker.upkeep.unparked(self._execution)
+            self._execution.worker.upkeep.resuming(self._execution)
             self._begin(Phase.RESUMING, self._resume)
 
     def told(self, version: int) -> bool:
@@ -188,6 +198,7 @@ class Parking:
             return task.version == execution.version
         if task.version != execution.version + 1:
             return False
+        self._turn += 1
         self._heat(task.version, preload)
         return True
 
@@ -201,10 +212,10 @@ class Parking:
         """
         self._begin(Phase.SUSPENDING, self._suspend, wake_at)
 
-    async def _suspend(self, wake_at: int) -> None:
+    async def _suspend(self, turn: int, wake_at: int) -> None:
         execution = self._execution
         wake = await self._make_wake(wake_at)
-        if wake is None or self._wanted or self.phase is not Phase.SUSPENDING:
+        if wake is None or self._wanted or self._is_over(turn):
             return
         self._awaited = [*execution.awaited, wake]
         request = TaskSuspend(
@@ -214,15 +225,15 @@ class Parking:
             awaiters=(execution.id,) * len(self._awaited),
         )
         response = await self._ask(request)
-        if self.phase is not Phase.SUSPENDING:
+        if self._is_over(turn):
             return
         if response is None:
-            await self._find_out()
+            await self._find_out(turn)
         elif response.status == 200:
             self._park()
         elif response.status == 300:
             self._stay_hot()
-            await self._look_what_settled()
+            execution.worker.helper(self._look_what_settled, name=f"resonate look {execution.id}")
         elif response.status in {404, 409}:
             execution.drop(Drop.LOST)
 
@@ -259,11 +270,11 @@ class Parking:
         if execution.dropped is None and set(self._awaited[:-1]) <= execution.awaited:
             await execution.recheck()
 
-    async def _find_out(self) -> None:
+    async def _find_out(self, turn: int) -> None:
         """The answer to the suspend was lost: the task itself tells what came of it."""
         execution = self._execution
         response = await execution.worker.leases.insist(TaskGet(id=execution.id))
-        if self.phase is not Phase.SUSPENDING or response is None:
+        if self._is_over(turn) or response is None:
             return
         task = response.task
         if task is None or task.version != execution.version:
@@ -276,7 +287,7 @@ class Parking:
 
     # Resuming
 
-    async def _resume(self) -> None:
+    async def _resume(self, turn: int) -> None:
         execution = self._execution
         for id in list(self.wakes):
             response = await execution.worker.leases.insist(
@@ -286,11 +297,7 @@ class Parking:
                 return
             self.wakes.remove(id)
         acquired = await self._acquire()
-        if self.phase is not Phase.RESUMING:
-            return
-        if acquired is not None and execution.dropped is not None:
-            # It was put away meanwhile, and nobody else knows of the lease that was granted just now.
-            await execution.worker.leases.release(execution.id, acquired[0])
+        if turn != self._turn:
             return
         if acquired is None:
             if not execution.worker.draining:
@@ -299,10 +306,15 @@ class Parking:
         if set(self._awaited[:-1]) <= execution.awaited:
             # Nothing is known to have settled, but something may have, and its message may be lost.
             await execution.recheck()
-        if execution.dropped is not None:
-            await execution.worker.leases.release(execution.id, acquired[0])
-        elif self.phase is Phase.RESUMING:
+        if not self._is_over(turn):
             self._heat(*acquired)
+        elif execution.dropped is not None:
+            await self._let_go(acquired[0])
+
+    async def _let_go(self, version: int) -> None:
+        """The execution was dropped while its task was taken back for it."""
+        await self._execution.ended.wait()
+        await self._execution.worker.leases.release(self._execution.id, version)
 
     async def _acquire(self) -> tuple[int, tuple[Promise, ...]] | None:
         """Take the task at the version that it was suspended at. None if that is refused."""

@@ -31,6 +31,8 @@ logger = logging.getLogger("resonate_anyio")
 _ANSWER_LIMIT: Final = 5.0
 """Seconds that all suspends together, and all releases together, may take."""
 _NAMED_EVERY: Final = 5.0
+_MOMENT: Final = 0.5
+"""Seconds in which code ends that does not resist."""
 
 
 @define(eq=False)
@@ -39,6 +41,7 @@ class Shutdown:
 
     _worker: Worker
     _hurried: bool = field(default=False, init=False)
+    _rushed: bool = field(default=False, init=False)
     _stirred: Event = field(factory=Event, init=False)
 
     def hurry(self) -> None:
@@ -86,10 +89,15 @@ class Shutdown:
             self._name(remaining)
 
     async def _code_ended(self, executions: list[Execution]) -> None:
-        hurried = self._hurried
-        await self._wait_while(
-            lambda: hurried == self._hurried and not all(each.ended.is_set() for each in executions), _NAMED_EVERY
-        )
+        """Wait until all code has ended, or it is time to see to what has."""
+
+        def at_work() -> bool:
+            return not all(each.ended.is_set() for each in executions)
+
+        await self._wait_while(lambda: at_work() and not self._hurried, _NAMED_EVERY)
+        if self._hurried:
+            await self._wait_while(at_work, _NAMED_EVERY if self._rushed else _MOMENT)
+            self._rushed = True
 
     async def _wait_while(self, condition: Callable[[], bool], limit: float) -> None:
         with move_on_after(limit):

@@ -98,6 +98,21 @@ def joins(task: Task) -> bool:
     return any(isinstance(link, CoroutineType) and link.cr_code in exits for link in _await_chain(task))
 
 
+def is_timed(task: Task) -> bool:
+    """Whether an `asyncio.timeout` is around what the task awaits, which `current_effective_deadline` does not tell."""
+    return isinstance(task, asyncio.Task) and any(map(_is_inside_of_timeout, _await_chain(task)))
+
+
+def _is_inside_of_timeout(link: object) -> bool:
+    # Whatever a suspended coroutine has entered it keeps on its stack, or at least the way out.
+    held = (getattr(each, "__self__", each) for each in gc.get_referents(link))
+    return any(isinstance(each, asyncio.Timeout) and _is_armed(each) for each in held)
+
+
+def _is_armed(timeout: asyncio.Timeout) -> bool:
+    return getattr(timeout, "_timeout_handler", timeout) is not None
+
+
 @cache
 def _group_exits(*, on_asyncio: bool) -> frozenset[CodeType]:
     """The code of the exits of all kinds of task groups of the running backend."""

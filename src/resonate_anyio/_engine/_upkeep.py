@@ -85,7 +85,6 @@ class Upkeep:
     _queue: list[tuple[float, int, _Watch]] = field(factory=list, init=False)
     _numbers: Iterator[int] = field(factory=count, init=False)
     _parked: dict[str, Execution] = field(factory=dict, init=False)
-    _economized: set[str] = field(factory=set, init=False)
     _pressed_at: float = field(default=math.inf, init=False)
     _crowded: bool = field(default=False, init=False)
     _sleeps_until: float = field(default=-math.inf, init=False)
@@ -127,9 +126,9 @@ class Upkeep:
         while self._queue and self._queue[0][0] <= now:
             due, _, watch = heappop(self._queue)
             if watch.due == due and watch.execution is not None and _alive(watch.execution):
-                self._look(watch.execution, watch, now, census)
+                self._look(watch, watch.execution, now, census)
         if self._pressed_at <= now:
-            self._press(now, census)
+            self._press(census)
 
     # What others tell
 
@@ -142,7 +141,7 @@ class Upkeep:
     def forget(self, execution: Execution) -> None:
         """An execution is over."""
         if watch := self._watches.pop(execution.id, None):
-            # The queue keeps the watch until it is due, and must not keep what it was for.
+            # The queue still has it, maybe for hours.
             watch.execution = None
         self._parked.pop(execution.id, None)
 
@@ -156,12 +155,13 @@ class Upkeep:
         if due_ms - execution.now() > self._limits.hot_for * 1000:
             self._schedule(execution, current_time() + _SETTLING)
 
-    def unparked(self, execution: Execution) -> None:
-        """A parked execution is being taken back: it is none of those that may be given up."""
+    def resuming(self, execution: Execution) -> None:
+        """A parked execution is wanted again."""
         self._parked.pop(execution.id, None)
 
     def resumed(self, execution: Execution) -> None:
         """A parked execution is hot again."""
+        self.resuming(execution)
         self._schedule(execution, current_time() + _SETTLING)
         if self._too_many():
             self._press_soon()
@@ -179,20 +179,11 @@ class Upkeep:
         # What is pinned has awaits that a replay could not give back at once.
         for longest in [each for each in self._parked.values() if not each.pinned][: max(excess, 0)]:
             del self._parked[longest.id]
-            self._economized.add(longest.id)
             longest.drop(Drop.UNLOADED)
 
     # Looking
 
-    def _keep_if_unloaded_before(self, execution: Execution) -> None:
-        """A deadline that cannot be seen begins anew with each replay: let it pass before the next one."""
-        if execution.id in self._economized:
-            self._economized.discard(execution.id)
-            if not sees_every_deadline():
-                execution.keep_until_progress()
-
     async def _watch(self, execution: Execution) -> None:
-        self._keep_if_unloaded_before(execution)
         self._worker.waiting.subscribe(execution.id, execution.root_settled)
         await self._worker.recheck(execution.id)
         if not _alive(execution):
@@ -205,8 +196,10 @@ class Upkeep:
 
     async def _watch_call(self, frame: Frame) -> None:
         """Hear of it if somebody elsewhere settles a local call that runs here."""
-        frame.execution.listen_to_call(frame)
-        await self._worker.recheck(frame.id)
+        # It may have ended since it was looked at.
+        if frame.execution.runs(frame):
+            frame.execution.listen_to_call(frame)
+            await self._worker.recheck(frame.id)
 
     @property
     def _patience(self) -> float:
@@ -218,7 +211,7 @@ class Upkeep:
             heappush(self._queue, (due, next(self._numbers), watch))
             self._wake_for(due)
 
-    def _look(self, execution: Execution, watch: _Watch, now: float, census: _Lazy) -> None:
+    def _look(self, watch: _Watch, execution: Execution, now: float, census: _Lazy) -> None:
         if not execution.parking.hot:
             return
         if not execution.blocked(census.taken()):
@@ -229,7 +222,7 @@ class Upkeep:
             return
         due = self._parkable_from(execution, now)
         if due <= now:
-            self._park(execution, now)
+            self._park(execution)
         else:
             self._schedule(execution, due)
 
@@ -243,20 +236,20 @@ class Upkeep:
             return now
         return execution.stirred_at + self._limits.hot_for + execution.local_records
 
-    def _park(self, execution: Execution, now: float) -> None:
+    def _park(self, execution: Execution) -> None:
         wake_at = execution.next_deadline
         if not sees_every_deadline():
-            # Each time twice as long: a deadline that was missed is late by its own length at most.
-            waited_ms = round((now - execution.stirred_at) * 1000)
+            # Each time twice as long, replayed or not: a deadline that was missed is late by its own length at most.
+            waited_ms = execution.now() - execution.changed_at
             wake_at = min(wake_at, execution.now() + max(waited_ms, _BLIND_WAIT_MS))
         execution.parking.suspend(wake_at)
 
     def park_all(self) -> None:
         """Begin to park every execution that can be."""
-        census, now = _Lazy(), current_time()
+        census = _Lazy()
         for execution in self._worker.executions.values():
             if execution.parking.hot and execution.blocked(census.taken()):
-                self._park(execution, now)
+                self._park(execution)
 
     # Pressure
 
@@ -268,7 +261,7 @@ class Upkeep:
             self._pressed_at = current_time() + _SETTLING
             self._wake_for(self._pressed_at)
 
-    def _press(self, now: float, census: _Lazy) -> None:
+    def _press(self, census: _Lazy) -> None:
         self._pressed_at = math.inf
         hot = [execution for execution in self._worker.executions.values() if execution.parking.hot]
         excess = len(hot) - self._limits.hot_limit
@@ -276,7 +269,7 @@ class Upkeep:
             if excess <= 0:
                 break
             if execution.id in self._watches and execution.blocked(census.taken()):
-                self._park(execution, now)
+                self._park(execution)
                 excess -= 1
         # If too few of them wait, the next one that begins to is worth another look.
         self._crowded = excess > 0
