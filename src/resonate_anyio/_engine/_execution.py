@@ -85,9 +85,11 @@ class Deadline(Protocol):
     @property
     def instant(self) -> int:
         """The instant, in the server's milliseconds."""
+        ...
 
     def map_deadline(self) -> None:
         """Map it to the loop's clock, which may have parted from the server's."""
+        ...
 
 
 @define(eq=False)

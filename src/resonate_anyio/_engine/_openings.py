@@ -315,7 +315,7 @@ class LocalOpening(Opening):
 
 
 @define(kw_only=True, eq=False)
-class _ExternalOpening(Opening):
+class _ExternalOpening(Opening, ABC):
     """A call whose promise is settled elsewhere."""
 
     def _id_of(self, segment: str) -> str:
