@@ -7,13 +7,14 @@ from __future__ import annotations
 
 from itertools import count
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from resonate_anyio.stores import SQLiteStore
 
 from . import corpus  # noqa: F401 - importing it fills CORPUS
-from .crashes import Trial, crash_everywhere, crash_somewhere, crash_twice
+from .crashes import Trial, crash_everywhere, crash_somewhere, crash_twice, stop_somewhere
 from .lives import Platform
 from .scenarios import CORPUS, Scenario
 
@@ -29,10 +30,19 @@ async def test_every_crash(scenario: Scenario) -> None:
 
 
 @each_scenario
+@pytest.mark.parametrize("settings", [{"hot_for": 0}, {"hot_for": 0, "parked_limit": 0}], ids=["parked", "unloaded"])
+async def test_crash_while_put_away(scenario: Scenario, settings: dict[str, Any]) -> None:
+    """It makes no difference whether what waits is hot, parked at once, or not even kept in memory."""
+    trial = Trial(scenario, Platform(settings=settings))
+    await crash_somewhere(trial, count=4)
+    assert "" == "\n".join(trial.complaints)
+
+
+@each_scenario
 async def test_second_crash(scenario: Scenario) -> None:
     """The same holds when the process that takes over is killed as well."""
     trial = Trial(scenario)
-    await crash_twice(trial, count=5)
+    await crash_twice(trial, count=1)
     assert "" == "\n".join(trial.complaints)
 
 
@@ -40,15 +50,23 @@ async def test_second_crash(scenario: Scenario) -> None:
 async def test_crash_and_downtime(scenario: Scenario) -> None:
     """If nobody runs for a while, deadlines pass; but all comes to an end, and what is on record is not done again."""
     trial = Trial(scenario, Platform(downtime=7))
-    await crash_somewhere(trial, count=8)
+    await crash_somewhere(trial, count=2)
     assert "" == "\n".join(trial.complaints)
 
 
 @each_scenario
 async def test_crash_that_the_server_outlives(scenario: Scenario) -> None:
-    """If the leases of the dead have to lapse first, the next process takes over all the same, and so do its children."""
+    """If the leases of the dead have to lapse first, the next process takes over all the same."""
     trial = Trial(scenario, Platform(outlived=True))
-    await crash_somewhere(trial, count=8)
+    await crash_somewhere(trial, count=2)
+    assert "" == "\n".join(trial.complaints)
+
+
+@each_scenario
+async def test_stop(scenario: Scenario) -> None:
+    """An orderly stop loses nothing and leaves no lease, and neither does dying over a request of the stop itself."""
+    trial = Trial(scenario)
+    await stop_somewhere(trial, count=2)
     assert "" == "\n".join(trial.complaints)
 
 
@@ -57,5 +75,5 @@ async def test_crash_over_a_file(name: str, tmp_path: Path) -> None:
     """The store makes no difference."""
     files = count()
     trial = Trial(CORPUS[name], Platform(store=lambda: SQLiteStore(tmp_path / f"{next(files)}.db")))
-    await crash_somewhere(trial, count=20)
+    await crash_somewhere(trial, count=12)
     assert "" == "\n".join(trial.complaints)

@@ -1,4 +1,4 @@
-"""`survives`: a workflow is run, killed before and after each of its requests, and has to come out the same each time."""
+"""`survives`: a workflow is killed before and after each of its requests, and comes out the same each time."""
 
 from __future__ import annotations
 

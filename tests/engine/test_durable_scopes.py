@@ -401,6 +401,49 @@ async def test_fires_at_once_after_a_long_downtime(world: World) -> None:
     assert ["0", "1", "2", "waiting"] == got
 
 
+@pytest.mark.parametrize("enclosure", ["scope", "group"])
+async def test_spawning_is_no_wait(world: World, enclosure: str) -> None:
+    """A call that was spawned and is still pending does not stand in the way of the history behind it."""
+    got: list[str] = []
+
+    async def body(ctx: Context) -> None:
+        future = await ctx.promise().spawn()
+        got.append(await ctx.run(nap, 1, "first"))
+        await ctx.sleep(1000).spawn()
+        got.append(await ctx.run(nap, 1, "second"))
+        await future
+        got.append("not reached")
+
+    async def workflow(ctx: Context) -> str:
+        got.clear()
+        if enclosure == "scope":
+            with ctx.move_on_after(60):
+                await body(ctx)
+        else:
+            try:
+                async with ctx.task_group() as tg:
+                    tg.promise()
+                    await body(ctx)
+            except ExceptionGroup as caught:
+                return f"{len(caught.exceptions)} failed"
+        return "after"
+
+    async with world.process(workflow) as process:
+        await process.resonate.run("w", workflow).spawn()
+        await anyio.sleep(30)
+        process.kill()
+    if enclosure == "group":
+        # The group's member, which was started first.
+        async with world.process() as process:
+            await process.resonate.promises.reject("w.promise-1", "no")
+            process.kill()
+    await anyio.sleep(3600)
+    async with world.process(workflow) as process:
+        expected = "after" if enclosure == "scope" else "1 failed"
+        assert expected == await (await process.resonate.get("w"))
+    assert ["first", "second"] == got
+
+
 async def test_fires_after_a_crash_that_no_call_has_seen(world: World) -> None:
     """A scope that had no call made inside is not on record, so it begins anew."""
 
@@ -730,7 +773,7 @@ async def test_entered_twice(resonate: Resonate) -> None:
     async def workflow(ctx: Context) -> None:
         scope = ctx.move_on_after(5)
         with scope:
-            assert repr(scope) == "<DurableScope of w>"
+            assert repr(scope).startswith("<DurableScope of w: 20")
         with pytest.raises(UsageError, match="is entered once"), scope:
             pass
 

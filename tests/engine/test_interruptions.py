@@ -13,7 +13,7 @@ import pytest
 from resonate_anyio import Context, Resonate
 from resonate_anyio._protocol import Request, Response
 
-from .harness import Look, Wanted, Wire, creates, settles
+from .harness import Look, Wanted, Wire, World, creates, settles
 
 pytestmark = pytest.mark.parametrize("anyio_backend", ["asyncio"], indirect=True)
 
@@ -156,3 +156,17 @@ async def test_while_the_cancellation_of_a_remote_call_is_recorded(
             "w.child-1.sleep-1": "rejected_canceled",
             "w.quick-1": "resolved",
         } == await states(resonate)
+
+
+@pytest.mark.parametrize("answered", [False, True])
+async def test_while_the_execution_is_put_away(world: World, answered: bool) -> None:
+    """A gathering that is cancelled again and again, since its execution ends, does not keep what it records going."""
+
+    async def workflow(ctx: Context) -> list[str]:
+        return [*await asyncio.gather(ctx.run(quick), ctx.run(quick))]
+
+    process = world.process(workflow)
+    process.kill_at(settles("w.quick-2"), answered=answered)
+    await world.run_until_killed(process, "w", workflow)
+    async with world.process(workflow) as process:
+        assert ["quick", "quick"] == await (await process.resonate.get("w", list[str]))

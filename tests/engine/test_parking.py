@@ -1262,3 +1262,18 @@ async def test_names_in_the_log(wire: Wire, caplog: pytest.LogCaptureFixture) ->
         await handle
     lines = [record.getMessage() for record in caplog.records]
     assert ["execution.parked id=w version=1", "execution.resumed id=w version=2"] == lines
+
+
+async def test_a_long_sleep_of_an_unloaded_execution_is_cheap(network: LocalNetwork) -> None:
+    """Unloaded or not, it is woken in ever longer steps, since the history tells how long nothing has happened."""
+
+    async def workflow(ctx: Context) -> str:
+        await ctx.sleep(YEAR)
+        return "a year later"
+
+    resonate = Resonate(network=network, hot_for=0, parked_limit=0)
+    resonate.register(workflow)
+    async with resonate:
+        assert "a year later" == await resonate.run("w", workflow).timeout(2 * YEAR)
+        wakes = [id for id in await Look(resonate).states() if "~wake" in id]
+    assert len(wakes) < 25

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from enum import Enum
-from typing import Final, TypeAlias, TypeVar
+from typing import Any, Final, TypeAlias, TypeVar
 
 import anyio
 from anyio import (
@@ -31,9 +31,14 @@ from resonate_anyio._protocol import EMPTY, Execute, Message, PromiseState, Requ
 from resonate_anyio.abc import Connection, Identity, Network
 
 from ..engine.harness import Unreachable
+from .graphs import UNIT
 
 Point: TypeAlias = tuple[str, str]
 """What a request or message is: its kind, and the id that it is about."""
+
+
+_RECHECK: Final = UNIT / 24
+"""Each message that is lost delays what waits for it by one and a half times as much, at most."""
 
 
 class Effect(Enum):
@@ -102,7 +107,9 @@ class Mishap:
 class Script:
     """What goes wrong, and at which points it may: requests and messages that a run in which nothing does has had.
 
-    `order` decides how tasks take turns, where the backend leaves that to chance.
+    Attributes:
+        order: decides how tasks take turns, where the backend leaves that to chance.
+        settings: of `Resonate`: how long executions that wait are kept in memory, and how many.
     """
 
     failures: Sequence[Failure] = ()
@@ -110,6 +117,7 @@ class Script:
     requests: Sequence[Point] = ()
     messages: Sequence[Point] = ()
     order: int = 0
+    settings: Mapping[str, Any] = field(factory=dict)
 
 
 _T = TypeVar("_T", Failure, Mishap)
@@ -132,6 +140,7 @@ class Chaos:
 
     _failures: dict[tuple[Point, int], Failure]
     _mishaps: dict[tuple[Point, int], Mishap]
+    settings: Mapping[str, Any]
     requests: Counter[Point] = field(factory=Counter, init=False)
     messages: Counter[Point] = field(factory=Counter, init=False)
     happened: list[str] = field(factory=list, init=False)
@@ -141,9 +150,16 @@ class Chaos:
     @classmethod
     def of(cls, script: Script) -> Chaos:
         """Everything that the script asks for."""
-        return cls(_placed(script.failures, script.requests), _placed(script.mishaps, script.messages))
+        failures, mishaps = _placed(script.failures, script.requests), _placed(script.mishaps, script.messages)
+        return cls(failures, mishaps, script.settings)
 
-    def arrivals(self, message: Message) -> list[tuple[float, Message]]:
+    @property
+    def recheck(self) -> float:
+        """How often, in seconds, the engine has to ask again for what it waits for."""
+        lost = any(mishap.trick is Trick.LOST for mishap in self._mishaps.values())
+        return _RECHECK if lost else math.inf
+
+    def arrivals(self, message: Message) -> Sequence[tuple[float, Message]]:
         """What arrives instead of a message, each with its delay."""
         point = point_of_message(message)
         mishap = self._mishaps.get((point, self.messages[point]))
@@ -152,9 +168,6 @@ class Chaos:
             return [(0, message)]
         self.happened.append(f"{point[0]} {point[1]}: {mishap.trick.value} ({mishap.delay} s)")
         match mishap.trick:
-            case Trick.LOST if isinstance(message, Unblock):
-                # Nobody sends it again; until the engine asks by itself it can only be late.
-                return [(mishap.delay, message)]
             case Trick.LOST:
                 return []
             case Trick.LATE:
@@ -201,7 +214,8 @@ class ChaoticNetwork(Network):
             for instant, message in self._chaos.under_way:
                 tasks.start_soon(self._arrive, instant, message, send)
             tasks.start_soon(self._deliver, connection.messages, send, tasks)
-            yield _ChaoticConnection(self, connection, _Messages(receive, connection.messages), connection.clock_check)
+            messages = _Messages(receive, connection.messages)
+            yield _ChaoticConnection(self, connection, messages, connection.clock_check, self._chaos.recheck)
             tasks.cancel_scope.cancel()
 
     async def _deliver(
@@ -258,6 +272,7 @@ class _ChaoticConnection(Connection):
     _inner: Connection
     messages: ObjectReceiveStream[Message]
     clock_check: float
+    recheck: float
 
     def now(self) -> int:
         return self._inner.now()

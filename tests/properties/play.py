@@ -14,12 +14,13 @@ from anyio import Event, create_task_group
 from attrs import define, field, frozen
 
 from resonate_anyio import Resonate
+from resonate_anyio._engine import _upkeep
 from resonate_anyio._protocol import Promise, PromiseState
 from resonate_anyio.networks import LocalNetwork
 from resonate_anyio.testing import VirtualClock, run_virtual
 
 from ..engine.harness import Unreachable
-from .chaos import Chaos, ChaoticNetwork, Failure, Mishap, Point, Script
+from .chaos import Chaos, ChaoticNetwork, Point, Script
 from .graphs import ROOT, UNIT, WHOLE_LIFE, Plan
 from .interpreter import FUNCTIONS, flow
 from .ledger import CODEC, SOON_MS, Ledger
@@ -58,14 +59,14 @@ class Story:
     happened: Sequence[str]
     lasted: float
 
-    def script(self, failures: Sequence[Failure] = (), mishaps: Sequence[Mishap] = (), order: int = 0) -> Script:
-        """These troubles, in a run of the same plan."""
-        return Script(failures, mishaps, self.requests, self.messages, order)
+    def script(self, **troubles: Any) -> Script:
+        """A script with these fields, for a run of the same plan."""
+        return Script(requests=self.requests, messages=self.messages, **troubles)
 
 
 def play(plan: Plan, backend: str, script: Script = _CALM) -> Story:
     """Run an example and tell what came of it. The same example has the same story."""
-    with _silence(), _scheduling(script.order):
+    with _silence(), _scheduling(script.order), _rarely_blind():
         return run_virtual(_play, plan, Chaos.of(script), backend=backend)
 
 
@@ -89,13 +90,24 @@ def _scheduling(order: int) -> Iterator[None]:
     """
     run = trio._core._run
     before, state = run._ALLOW_DETERMINISTIC_SCHEDULING, run._r.getstate()
-    run._ALLOW_DETERMINISTIC_SCHEDULING = True
+    run._ALLOW_DETERMINISTIC_SCHEDULING = True  # type: ignore[misc]
     run._r.seed(order)
     try:
         yield
     finally:
-        run._ALLOW_DETERMINISTIC_SCHEDULING = before
+        run._ALLOW_DETERMINISTIC_SCHEDULING = before  # type: ignore[misc]
         run._r.setstate(state)
+
+
+@contextmanager
+def _rarely_blind() -> Iterator[None]:
+    """On asyncio, what is put away is looked after every ten minutes: too often for months to pass at once."""
+    before = _upkeep._BLIND_WAIT_MS
+    _upkeep._BLIND_WAIT_MS = round(_LEASE * 1000)  # type: ignore[misc]
+    try:
+        yield
+    finally:
+        _upkeep._BLIND_WAIT_MS = before  # type: ignore[misc]
 
 
 async def _play(plan: Plan, chaos: Chaos) -> Story:
@@ -133,10 +145,9 @@ class _Drama:
             self._quiet.set()
 
     async def _live(self) -> None:
-        network = ChaoticNetwork(
-            LocalNetwork(self._ledger, clock=self._clock), self._chaos, self._chaos.lifetime()
-        )
-        resonate = Resonate(network=network, pid="p", grace=0, ttl=_LEASE).with_dependency(self._outside)
+        network = ChaoticNetwork(LocalNetwork(self._ledger, clock=self._clock), self._chaos, self._chaos.lifetime())
+        resonate = Resonate(network=network, pid="p", grace=0, ttl=_LEASE, **self._chaos.settings)
+        resonate.with_dependency(self._outside)
         for function in FUNCTIONS:
             resonate.register(function)
         async with resonate, create_task_group() as tasks:
@@ -164,9 +175,17 @@ class _Drama:
     def _outcomes(self) -> dict[str, list[Any]]:
         found: dict[str, list[Any]] = {}
         for id, promise in sorted(self._ledger.promises.items()):
-            if not self._cut_off(promise):
-                found.setdefault(_common(id), []).append(_outcome(promise))
+            if not self._cut_off(promise) and _WAKE not in id:
+                found.setdefault(_common(id), []).append(self._outcome(promise))
         return {id: sorted(outcomes, key=repr) for id, outcomes in found.items()}
+
+    def _outcome(self, promise: Promise) -> tuple[str, Any]:
+        """How a promise ended, without what differs from run to run."""
+        caller = next(self._ledger.above(promise.id), None)
+        if caller is not None and promise.state is caller.state is PromiseState.CANCELED:
+            # Which of the calls that end together is told first is chance, and with it what it takes for the reason.
+            return promise.state.value, None
+        return promise.state.value, _lasting(CODEC.decode(promise.value))
 
     def _cut_off(self, promise: Promise) -> bool:
         """Whether it was cancelled at the instant of its start, or something above was: how far that got is chance."""
@@ -188,17 +207,15 @@ class _Drama:
         )
 
 
-_PLAIN_LANE: Final = re.compile(r"(?<=[0-9]t)p[0-9]+")
+_WAKE: Final = ".~wake-"
+"""How often an execution is put away and woken depends on what goes wrong."""
+
+_CHANCE: Final = re.compile(r"(?<=[0-9]t)p[0-9]+|(?<=\.d)[A-Za-z0-9_-]{22}|(?<=\.~)[A-Za-z0-9_-]{22}")
 
 
 def _common(text: str) -> str:
-    """A text without the numbers of the tasks of plain nurseries, which trio starts in any order."""
-    return _PLAIN_LANE.sub("p", text)
-
-
-def _outcome(promise: Promise) -> Any:
-    """How a promise ended, without what differs from run to run."""
-    return promise.state.value, _lasting(CODEC.decode(promise.value))
+    """A text without the numbers of tasks of plain nurseries, which trio starts in any order. Hashes have them too."""
+    return _CHANCE.sub("p", text)
 
 
 def _lasting(value: Any) -> Any:

@@ -22,6 +22,7 @@ from .graphs import (
     Completed,
     Detached,
     External,
+    Facts,
     Fail,
     First,
     Flow,
@@ -36,7 +37,6 @@ from .graphs import (
     Startable,
     Step,
     Try,
-    Facts,
 )
 
 T = TypeVar("T")
@@ -45,10 +45,23 @@ _DEEPEST: Final = 4
 _STATES: Final = ("resolved", "resolved", "resolved", "rejected", "rejected_canceled")
 
 
+SETTINGS: Final[st.SearchStrategy[dict[str, Any]]] = st.sampled_from(
+    (
+        {},
+        {"hot_for": 1e9},
+        {"hot_for": 0},
+        {"hot_limit": 1},
+        {"hot_for": 0, "parked_limit": 0},
+        {"hot_limit": 1, "parked_limit": 1},
+    )
+)
+"""Ways to keep executions that wait: hot, parked or unloaded."""
+
+
 @st.composite
-def plans(draw: st.DrawFn) -> Plan:
-    """Any plan."""
-    return _Author(draw).plan()
+def plans(draw: st.DrawFn, *, waits: int = MOST_WAITS) -> Plan:
+    """Any plan with so many waits at most."""
+    return _Author(draw, waits).plan()
 
 
 def failures(most: int) -> st.SearchStrategy[list[Failure]]:
@@ -80,9 +93,9 @@ def mishaps(most: int) -> st.SearchStrategy[list[Mishap]]:
 class _Author:
     """Draws one plan. It gives out each exponent once."""
 
-    def __init__(self, draw: st.DrawFn) -> None:
+    def __init__(self, draw: st.DrawFn, waits: int) -> None:
         self._draw: Callable[[st.SearchStrategy[Any]], Any] = draw
-        self._exponents = list(range(MOST_WAITS))
+        self._exponents = list(range(waits))
 
     def plan(self) -> Plan:
         flow = self._flow(0)
@@ -120,7 +133,7 @@ class _Author:
     def _quick(self, _: int) -> Leaf | Fail | Facts:
         if self._chance(6):
             return Fail()
-        return Facts() if self._chance(6) else Leaf(failures=self._failures())
+        return Facts() if self._chance(4) else Leaf(failures=self._failures())
 
     def _failures(self) -> int | None:
         return self._choose(0, 0, 0, 0, 0, 1, 2, None)
@@ -155,7 +168,7 @@ class _Author:
         )
 
     def _led_call(self, depth: int) -> Call:
-        first = self._choose(self._sleep, self._leaf)(depth)
+        first: Sleep | Leaf = self._sleep(depth) if self._chance(2) else self._leaf(depth)
         return self._call_of(self._flow(depth + 1, (first,)))
 
     def _detached(self, depth: int) -> Detached:

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
 
-from attrs import define
+from attrs import define, field
 
 from .._engine._outcomes import value_of
 from .._engine._requests import get_promise
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
+    from types import TracebackType
 
     from .._engine._execution import Execution
     from .._engine._worker import Worker
+    from .._protocol import Promise
 
 T = TypeVar("T")
 
@@ -32,6 +34,8 @@ class Handle(Generic[T]):
     _type: Any
     _worker: Callable[[str, str | None], Worker]
     _execution: Execution | None = None
+    _settled: Promise | None = field(default=None, init=False)
+    _live: TracebackType | None = field(default=None, init=False)
 
     def __await__(self) -> Generator[Any, Any, T]:
         return self.result().__await__()
@@ -48,9 +52,12 @@ class Handle(Generic[T]):
             NotRunning: the `Resonate` object was stopped first.
         """
         worker = self._worker(f"the result of {self!r}", "ctx.rpc()")
-        record = await worker.settled(self.id, self._execution)
-        live = None if self._execution is None else self._execution.root.live
-        return cast("T", value_of(record, self._type, worker.codec, live=live))
+        if self._settled is None:
+            self._settled = await worker.settled(self.id, self._execution)
+        if self._execution is not None:
+            # It is over, and is not kept for as long as somebody keeps this.
+            self._live, self._execution = self._execution.root.live, None
+        return cast("T", value_of(self._settled, self._type, worker.codec, live=self._live))
 
     async def done(self) -> bool:
         """Ask whether the execution has ended, without waiting for it."""

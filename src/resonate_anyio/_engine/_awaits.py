@@ -160,11 +160,17 @@ async def _end(frame: Frame, child: Node, enclosure: Enclosure) -> None:
 
 async def _cancel_again(frame: Frame, child: Node) -> None:
     """The first time, the await of `child` was cancelled, and the child with it."""
-    reason = reason_of(child.record, frame.execution.codec)
-    if reason is None:
-        return
+    reason, record = reason_of(child.record, frame.execution.codec), child.record
+    if reason is not None:
+        await interrupt_again(
+            frame, child, reason, lived_ms=(record.settled_at or record.created_at) - record.created_at
+        )
+
+
+async def interrupt_again(frame: Frame, child: Node, reason: Reason, *, lived_ms: int) -> None:
+    """The first time, the running code was cancelled when it had waited for `child` for so long at most."""
     if reason.by in {SCOPE, PARENT}:
-        await _wait_for_scope(frame, child)
+        await _wait_for_scope(frame, child, lived_ms)
     elif reason.by in {GROUP, DEADLINE}:
         enclosure = _at_depth(reason)
         if enclosure is not None and _was_around(enclosure, child):
@@ -184,12 +190,11 @@ def _was_around(enclosure: Enclosure, child: Node) -> bool:
     return group is None or enclosure in group.stack or group in enclosing.get()
 
 
-async def _wait_for_scope(frame: Frame, child: Node) -> None:
+async def _wait_for_scope(frame: Frame, child: Node, lived_ms: int) -> None:
     """Live, a plain scope around this await was cancelled. It has begun anew, and is to be cancelled again."""
-    execution, record = frame.execution, child.record
+    execution = frame.execution
     frame.pin()
     await before_wait(frame)
-    lived_ms = (record.settled_at or record.created_at) - record.created_at
     try:
         with move_on_after(lived_ms / 1000 + PATIENCE):
             await execution.wait(child.recancelled)

@@ -73,8 +73,12 @@ class Builder(ABC, Generic[T_co]):
     def __repr__(self) -> str:
         return f"<{self._label}{'' if self._used else ', not awaited'}>"
 
+    def _excused(self) -> bool:
+        """Whether the program cannot be blamed for not making the call."""
+        return False
+
     def __del__(self) -> None:
-        if getattr(self, "_used", True):
+        if getattr(self, "_used", True) or self._excused():
             return
         filename, line = self._made_at
         message = f"{self._label} was never awaited, so the call was not made; write: await {self._label}"

@@ -109,10 +109,15 @@ class Call(Builder[T_co]):
         self._place = Place(self._place.lane, self._checked(check_name, name), named=True)
         return self
 
+    def _excused(self) -> bool:
+        # Its function was ended before it came to that.
+        return self._frame.cancel_called or self._frame.execution.dropped is not None
+
     async def spawn(self) -> DurableFuture[T_co]:
         """Start the call and return at once: it is on record then, and runs beside its caller."""
         self._use()
         opening = self._plan()
+        opening.apart = True
         node = await self._open(opening)
         if isinstance(node, Frame) and node.pending:
             self._frame.start(node)

@@ -79,11 +79,15 @@ class Teardown:
         return self._task is not None and self._task.cancelling() > 0
 
 
-async def unbroken(step: Callable[[], Awaitable[T]]) -> tuple[T, Owed | None]:
+async def unbroken(step: Callable[[], Awaitable[T]], *, unless: Callable[[], bool]) -> tuple[T, Owed | None]:
     """Do a step to its end, whoever cancels the task meanwhile, and give what that leaves to be raised later.
 
     A shield holds up the scopes of anyio and of trio. What asyncio itself cancels (`asyncio.timeout`, `wait_for`, a
     `TaskGroup`, `Task.cancel`) comes through, each once, and the step is done again: it has to be one that may be.
+
+    Args:
+        step: what is to be done.
+        unless: whether there is no point in that any more.
     """
     owed: Owed | None = None
     while True:
@@ -92,7 +96,7 @@ async def unbroken(step: Callable[[], Awaitable[T]]) -> tuple[T, Owed | None]:
             with CancelScope(shield=True):
                 return await step(), owed
         except get_cancelled_exc_class() as exc:
-            if _cancelling() <= count:
+            if _cancelling() <= count or unless():
                 raise
             owed = Owed.of(exc)
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime
+from functools import partial
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
 
 from anyio import CancelScope, create_task_group, get_cancelled_exc_class
@@ -95,6 +96,7 @@ class _Race:
                 await started.opening.refuse_again(started.node)
 
     async def _open(self, started: Started, refused: list[Exception]) -> None:
+        started.opening.apart = True
         try:
             node = await started.open()
         except Exception as exc:  # noqa: BLE001 - whatever it is, it belongs to whoever makes the call
@@ -174,7 +176,7 @@ class FirstCall(Builder[tuple[int, T]]):
         fact = FactOpening.plan(race.frame, self._fact, "ctx.first")
         try:
             await race.start()
-            index = await fact.choose(None if fact.recorded else await self._choose())
+            index = await fact.choose(partial(race.next, range(len(race.runners))))
         except get_cancelled_exc_class():
             if not race.frame.execution.interrupted():
                 await race.cancel(reason_for(race.frame))
@@ -184,9 +186,6 @@ class FirstCall(Builder[tuple[int, T]]):
         for node in race.nodes():
             race.frame.mark_seen(node)
         return index, cast("T", await deliver(race.frame, winner))
-
-    async def _choose(self) -> int:
-        return await self._race.next(range(len(self._race.runners)))
 
 
 class AsCompleted(Generic[T]):
@@ -210,7 +209,7 @@ class AsCompleted(Generic[T]):
             raise StopAsyncIteration
         self._count += 1
         fact = FactOpening.plan(self._frame, self._place.below(self._count), "ctx.as_completed")
-        index = await fact.choose(None if fact.recorded else await self._race.next(self._left))
+        index = await fact.choose(partial(self._race.next, self._left))
         self._left.remove(index)
         runner = self._race.runners[index]
         await runner.settled()
@@ -232,4 +231,7 @@ class NowCall(Builder[datetime]):
     async def _run(self) -> datetime:
         self._frame.check_current("ctx.now()")
         fact = FactOpening.plan(self._frame, self._fact, "ctx.now")
-        return from_ms(await fact.choose(self._frame.execution.now()))
+        return from_ms(await fact.choose(self._read))
+
+    async def _read(self) -> int:
+        return self._frame.execution.now()

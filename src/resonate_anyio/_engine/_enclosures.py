@@ -11,7 +11,8 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Final
 
-from anyio import CancelScope, Event, current_time
+from anyio import CancelScope, Event, current_time, move_on_after
+from anyio.lowlevel import checkpoint_if_cancelled
 from attrs import define, field
 
 from ._cancellation import raise_cancelled
@@ -50,6 +51,7 @@ class Enclosure:
     passes_on: bool = field(default=False, init=False)
     _host: object = field(default=None, init=False)
     _condemned: bool = field(default=False, init=False)
+    _caught_up: Event = field(factory=Event, init=False)
 
     def reason(self) -> Reason:
         """What is recorded with a call that ends because this is cancelled."""
@@ -71,7 +73,7 @@ class Enclosure:
     def condemn(self) -> None:
         """Cancel it as soon as its task has done again what is recorded."""
         if not self.frame.replaying:
-            self.scope.cancel()
+            self.end()
         elif not self._condemned:
             self._condemned = True
             self.scope.deadline = min(self.scope.deadline, current_time() + PATIENCE)
@@ -79,26 +81,39 @@ class Enclosure:
     def catch_up(self) -> None:
         """Everything that is recorded below the frame has been asked for."""
         if self._condemned:
-            self.scope.cancel()
+            self.end()
 
     async def before_wait(self) -> None:
         """The code inside is about to wait for something that has no outcome yet."""
         if not self._condemned or self.scope.cancel_called:
             return
         if self._host is current_task():
-            self.scope.cancel()
+            self.end()
         else:
-            # It ends with the task that the enclosure belongs to, not before it.
-            await self.frame.execution.wait(Event())
+            await self._until_ended()
 
     async def end_again(self) -> NoReturn:
         """The code inside has come to where this was cancelled the first time."""
         if self._host is current_task():
-            self.scope.cancel()
+            self.end()
         else:
             self.condemn()
-            await self.frame.execution.wait(Event())
+            await self._until_ended()
         await raise_cancelled()
+
+    def end(self) -> None:
+        """Cancel what is inside, and let go on what a shield keeps from being cancelled."""
+        self.scope.cancel()
+        self._caught_up.set()
+
+    async def _until_ended(self) -> None:
+        """Wait for the task that the enclosure belongs to: what is inside ends with that, not before it.
+
+        Code that a shield keeps from being cancelled goes on then, as it did the first time.
+        """
+        with move_on_after(self.scope.deadline - current_time()):
+            await self.frame.execution.wait(self._caught_up)
+        await checkpoint_if_cancelled()
 
 
 def reason_for(frame: Frame) -> Reason:

@@ -27,6 +27,7 @@ from .._protocol import (
     PromiseGet,
     PromiseSettle,
     PromiseState,
+    RegisterListener,
     Request,
     Response,
     TaskFence,
@@ -51,6 +52,7 @@ if TYPE_CHECKING:
     from ._nodes import External
     from ._parking import Parking
     from ._tasks import Census
+    from ._waiting import Listener
     from ._worker import Worker
 
 _ANSWERS = frozenset({200, 300, 404, 409})
@@ -103,7 +105,7 @@ class Wait:
     patient: bool
 
 
-@define(eq=False, kw_only=True, repr=False, weakref_slot=True)
+@define(eq=False, kw_only=True, repr=False)
 class Execution:
     """One root promise and the local part of the call graph below it (see the module's docstring).
 
@@ -120,6 +122,7 @@ class Execution:
         stirred_at: when, by the loop's clock, it last began to wait.
         pinned: how many outcomes of unfinished frames a replay could not give back at once, since they came from a
             scope that is not on record: while there are any, it is not unloaded for economy.
+        changed_at: when something of it was last made or settled, as far as is known, in the server's milliseconds.
     """
 
     worker: Worker
@@ -133,17 +136,22 @@ class Execution:
     ended: Event = field(factory=Event, init=False)
     local_records: int = 0
     pinned: int = 0
+    changed_at: int = 0
     parking: Parking = field(init=False)
     task: Task = field(default=None, init=False)
     stirred_at: float = field(factory=current_time, init=False)
     _deadlines: set[Deadline] = field(factory=set, init=False)
-    _frames: set[Frame] = field(factory=set, init=False)
+    _frames: dict[Frame, Listener | None] = field(factory=dict, init=False)
     _left: Event = field(factory=Event, init=False)
     _scope: CancelScope = field(factory=lambda: CancelScope(shield=True), init=False)
     _running_leaves: int = field(default=0, init=False)
     _waits: set[Wait] = field(factory=set, init=False)
     _subscriptions: dict[str, External] = field(factory=dict, init=False)
     _fulfilling: bool = field(default=False, init=False)
+
+    def __repr__(self) -> str:
+        state = self.parking.phase.value if self.dropped is None else self.dropped.value
+        return f"<Execution {self.id} at version {self.version}: {state}>"
 
     async def run(self) -> None:
         """Run the root function to its end, or until the execution is dropped."""
@@ -207,13 +215,33 @@ class Execution:
     @contextmanager
     def running(self, frame: Frame) -> Iterator[None]:
         """Know of a running frame, and keep its deadline."""
-        self._frames.add(frame)
+        self._frames[frame] = None
+        if frame is not self.root:
+            self.worker.upkeep.enrol(frame)
         try:
             with self.deadline(frame):
                 yield
         finally:
-            self._frames.remove(frame)
+            listener = self._frames.pop(frame)
+            if listener is not None:
+                self.worker.waiting.unsubscribe(frame.id, listener)
             self._left.set()
+
+    def runs(self, frame: Frame) -> bool:
+        """Whether code of `frame` runs here, and is wanted."""
+        return self.dropped is None and frame in self._frames
+
+    def listen_to_call(self, frame: Frame) -> None:
+        """End the local call if somebody else settles its promise."""
+
+        def settled(record: Promise) -> None:
+            if record.state is PromiseState.TIMEDOUT:
+                frame.expire()
+            else:
+                self.end_call(record.id)
+
+        self._frames[frame] = settled
+        self.worker.waiting.subscribe(frame.id, settled)
 
     @contextmanager
     def deadline(self, deadline: Deadline) -> Iterator[None]:
@@ -353,6 +381,8 @@ class Execution:
             RequestError: the request was refused as it is, and would be on a replay.
         """
         await (self.until_hot() if settling else self.gate())
+        if not isinstance(request, (PromiseGet, RegisterListener)):
+            self.changed_at = self.now()
         try:
             response = await self.worker.connection.request(request)
         except Exception as exc:  # noqa: BLE001 - whatever a network raises, it is no outcome of a call
@@ -467,6 +497,8 @@ class Execution:
         """Hear of it no more."""
         if self._subscriptions.pop(node.id, None) is not None:
             self.worker.waiting.unsubscribe(node.id, node.settle)
+        if not node.pending:
+            self.changed_at = self.now()
 
     async def end_elsewhere(self, id: str) -> None:
         """End what still runs or waits below a remote call that was cancelled."""

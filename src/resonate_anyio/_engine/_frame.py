@@ -35,6 +35,7 @@ from ._leaf import run_leaf
 from ._nodes import Node
 from ._outcomes import Ending, Raised, Returned, Stopped, TimedOut, raised, text_of, without_cancellations
 from ._reasons import DEADLINE, OUTSIDE, PARENT, SCOPE, Reason, reason_of
+from ._scopes import instants
 from ._tasks import current_task
 
 if TYPE_CHECKING:
@@ -55,7 +56,7 @@ _MOST_NOTES: Final = 10
 """A thousand children may fail for one reason; their errors are on record each."""
 
 
-@define(eq=False, kw_only=True)
+@define(eq=False, kw_only=True, repr=False)
 class Frame(Node):
     """One run of a durable function (see the module's docstring).
 
@@ -350,9 +351,12 @@ class Frame(Node):
         return Raised(ExceptionGroup(msg, [error for _, error in unseen]))
 
     def _unseen(self, child: Node) -> Exception | None:
-        if child.pending or child.seen or self._cancelled_here(child) or child.expired_at in self.expired:
+        if child.pending or child.seen or self._cancelled_here(child) or self._expired_here(child):
             return None
         return child.failure()
+
+    def _expired_here(self, child: Node) -> bool:
+        return child.expired_at in self.expired and child.expired_at in instants(child.record)
 
     def _cancelled_here(self, child: Node) -> bool:
         record = child.record

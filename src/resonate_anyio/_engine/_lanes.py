@@ -83,8 +83,8 @@ def lane_of(frame: Frame) -> Lane:
 
 async def insist(step: Callable[[], Awaitable[T]]) -> T:
     """Do a step to its end, again if need be; a cancellation that has come meanwhile stays owed to the code."""
-    result, owed = await unbroken(step)
     lane = current_lane.get()
+    result, owed = await unbroken(step, unless=lambda: lane is None or lane.frame.execution.interrupted())
     if owed is not None and lane is not None:
         lane.owed = owed
     return result

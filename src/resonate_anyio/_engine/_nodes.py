@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from ._reasons import Reason
 
 
-@define(eq=False, kw_only=True)
+@define(eq=False, kw_only=True, repr=False)
 class Node:
     """One promise that a frame waits for.
 
@@ -59,6 +59,9 @@ class Node:
     @property
     def pending(self) -> bool:
         return self.record.pending
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self.id} {self.record.state.value}>"
 
     def settle(self, record: Promise) -> None:
         """Take over a settled record and wake all who wait."""
@@ -104,7 +107,7 @@ class Node:
         return failure_of(self.record, self.execution.codec, live=self.live)
 
 
-@define(eq=False, kw_only=True)
+@define(eq=False, kw_only=True, repr=False)
 class External(Node):
     """A promise that is settled elsewhere: by another execution, by its deadline, or by somebody outside.
 
@@ -148,8 +151,8 @@ class External(Node):
         return super()._failure()
 
     def settle(self, record: Promise) -> None:
-        self.execution.unlisten(self)
         Node.settle(self, record)
+        self.execution.unlisten(self)
 
     async def cancel(self, reason: Reason) -> None:
         value = reason.encode(self.execution.codec)

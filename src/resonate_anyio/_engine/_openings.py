@@ -10,7 +10,7 @@ A new call that is reached in a cancelled scope is recorded as cancelled, so tha
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
@@ -22,14 +22,15 @@ from .._errors import DecodeError, NonDeterminismError, TooLate
 from .._graph import DETACHED_TAG, PARENT_TAG, child_id, detached_id
 from .._protocol import Promise, PromiseCreate, PromiseState, Value
 from .._time import from_ms
-from ._awaits import before_wait, deliver
+from ._awaits import before_wait, deliver, interrupt_again
+from ._cancellation import Owed
 from ._enclosures import reason_for
 from ._frame import Frame
 from ._info import Info
-from ._lanes import Place, insist
+from ._lanes import Place, insist, lane_of
 from ._nodes import External, Node
-from ._reasons import reason_of
-from ._scopes import SCOPES_TAG, Scope, clamping_scopes, encode_instants, fix_instants
+from ._reasons import SCOPE, Reason, reason_of
+from ._scopes import SCOPES_TAG, Scope, clamping_scopes, durable_scopes, encode_instants, fix_instants
 
 if TYPE_CHECKING:
     from .._codec import Codec
@@ -101,6 +102,7 @@ class Opening(ABC):
         made_at: file and line of the code that makes it.
         id: the id of its promise.
         recorded: its record, if it is history.
+        apart: whether the code goes on when the call is on record, and does not wait for it in the same breath.
     """
 
     frame: Frame
@@ -111,14 +113,16 @@ class Opening(ABC):
     made_at: tuple[str, int] | None = None
     id: str = field(init=False)
     recorded: Promise | None = field(init=False)
+    apart: bool = field(default=False, init=False)
     _lane_tags: Mapping[str, str] = field(init=False)
     _scopes: tuple[Scope, ...] = field(init=False)
+    _clamping: tuple[Scope, ...] = field(init=False)
 
     def __attrs_post_init__(self) -> None:
         segment, self._lane_tags = self.place.resolve(self._id_of, self._same_call)
         self.frame.names.claim(segment)
         self.id = self._id_of(segment)
-        self._scopes = clamping_scopes(self.frame)
+        self._scopes, self._clamping = durable_scopes(self.frame), clamping_scopes(self.frame)
         self.recorded = self.frame.execution.recorded(self.id)
         if self.recorded is not None:
             fix_instants(self._scopes, self.recorded)
@@ -151,7 +155,20 @@ class Opening(ABC):
         await self._check(record, request)
         node = self._node(await self.execution.fresh(record))
         self._adopt(node)
+        if self.apart and self.unfinished and node.pending:
+            await self._check_not_cancelled(node)
         return node
+
+    async def _check_not_cancelled(self, node: Node) -> None:
+        """End a call that was on record if the code that starts it is cancelled: no request of this run tells it."""
+        try:
+            await checkpoint_if_cancelled()
+        except get_cancelled_exc_class():
+            if not self.execution.interrupted():
+                with CancelScope(shield=True):
+                    await node.forgo(evolve(reason_for(self.frame), started=False))
+                self.frame.mark_seen(node)
+            raise
 
     async def begin(self) -> None:
         """Wait until the call may begin: one that has no outcome yet has to, and ends if it is cancelled meanwhile."""
@@ -159,6 +176,7 @@ class Opening(ABC):
             await self.execution.gate()
             if not self.replayed:
                 await self._check_in_time()
+            if self.recorded is None or (self.unfinished and not self.apart):
                 await before_wait(self.frame, self.made_at)
         except get_cancelled_exc_class():
             if not self.execution.interrupted():
@@ -214,14 +232,14 @@ class Opening(ABC):
 
     def _timeout_at(self) -> int:
         """Its own deadline if it has one, but never after that of anything around it."""
-        limit = min([self.frame.instant, *(scope.instant for scope in self._scopes)])
+        limit = min([self.frame.instant, *(scope.instant for scope in self._clamping)])
         return limit if self.timeout_ms is None else min(self.execution.now() + self.timeout_ms, limit)
 
     def _tags(self, own: Mapping[str, str]) -> dict[str, str]:
         execution, parent = self.execution, self.frame.id
         tags = {**own, **self._lane_tags, "resonate:origin": execution.origin}
         if self._scopes:
-            tags[SCOPES_TAG] = encode_instants(self._scopes)
+            tags[SCOPES_TAG] = encode_instants(self._scopes, self._clamping)
         if self.id.startswith(f"{parent}."):
             return {**tags, "resonate:parent": parent}
         branch = tags["resonate:branch"]
@@ -413,18 +431,70 @@ class FactOpening(Opening):
     The param is the choice. Whoever creates the promise first has chosen; everybody else gets that.
     """
 
+    _planned_at: int = field(init=False)
+
+    def __attrs_post_init__(self) -> None:
+        Opening.__attrs_post_init__(self)
+        self._planned_at = self.execution.now()
+
     @classmethod
     def plan(cls, frame: Frame, place: Place, fact: str) -> FactOpening:
         """A choice that may have been made already: see `recorded`."""
         return cls(frame=frame, place=place, param=frame.execution.codec.encode({"fact": fact}))
 
-    async def choose(self, value: object = None) -> Any:
-        """The choice on record. If there is none yet it is `value`, from now on."""
-        codec = self.execution.codec
+    async def choose(self, choice: Callable[[], Awaitable[object]]) -> Any:
+        """The choice on record. If there is none yet it is made now, and stands from now on.
+
+        If the code is cancelled meanwhile, that stands: a replay might find that it need not wait any more, and go on.
+        """
         if self.recorded is None:
-            self.param = codec.encode({**codec.decode(self.param), "value": value})
+            await self._make(choice)
         node = await self.open()
-        return _content(node.record, codec).get("value")
+        cancelled = self._cancellation(node.record)
+        if cancelled is not None:
+            reason, waited_ms = cancelled
+            await interrupt_again(self.frame, node, reason, lived_ms=waited_ms)
+        return _content(node.record, self.execution.codec).get("value")
+
+    async def _make(self, choice: Callable[[], Awaitable[object]]) -> None:
+        try:
+            self._state(value=await choice())
+        except get_cancelled_exc_class():
+            if not self.execution.interrupted() and not self.frame.settled_early:
+                await self.open_cancelled()
+            raise
+
+    def _state(self, **facts: object) -> None:
+        codec = self.execution.codec
+        self.param = codec.encode({"fact": codec.decode(self.param)["fact"], **facts})
+
+    async def open_cancelled(self) -> Node:
+        reason = reason_for(self.frame)
+        if reason.by == SCOPE:
+            self.frame.pin()
+        self._state(cancelled=reason.fields(), waited=self.execution.now() - self._planned_at)
+        with CancelScope(shield=True):
+            record = await insist(partial(self.create, self._request()))
+        return self._node(record)
+
+    async def _create(self, request: PromiseCreate) -> Promise:
+        try:
+            return await self.create(request)
+        except get_cancelled_exc_class() as exc:
+            if self.execution.interrupted() or self.frame.settled_early:
+                raise
+            node = await self.open_cancelled()
+            if self._cancellation(node.record) is not None:
+                raise
+            # It was on record already: the choice stands, and the cancellation has to come again.
+            lane_of(self.frame).owed = Owed.of(exc)
+            return node.record
+
+    def _cancellation(self, record: Promise) -> tuple[Reason, int] | None:
+        """What was recorded instead of a choice, if the code was cancelled: why, and after how many milliseconds."""
+        content = _content(record, self.execution.codec)
+        reason, waited_ms = Reason.of(content.get("cancelled")), content.get("waited")
+        return None if reason is None else (reason, waited_ms if isinstance(waited_ms, int) else 0)
 
     def _id_of(self, segment: str) -> str:
         return child_id(self.frame.id, segment, base=self.execution.id)

@@ -45,6 +45,10 @@ class Reason:
 
     def encode(self, codec: Codec) -> Value:
         """As it is recorded."""
+        return codec.encode(self.fields())
+
+    def fields(self) -> dict[str, object]:
+        """As JSON; `of` is the way back."""
         fields: dict[str, object] = {"by": self.by}
         if self.depth is not None:
             fields["depth"] = self.depth
@@ -52,18 +56,22 @@ class Reason:
             fields["instant"] = self.instant
         if not self.started:
             fields["started"] = False
-        return codec.encode(fields)
+        return fields
+
+    @classmethod
+    def of(cls, fields: object) -> Reason | None:
+        """The reason that was recorded so, or None if it was something else."""
+        if not isinstance(fields, dict) or not isinstance(by := fields.get("by"), str):
+            return None
+        return cls(by, _int(fields, "depth"), _int(fields, "instant"), fields.get("started") is not False)
 
 
 def reason_of(record: Promise, codec: Codec) -> Reason | None:
     """Why `record` was cancelled, if this SDK did it. Whoever else cancels records what he likes."""
     try:
-        value = codec.decode(record.value)
+        return Reason.of(codec.decode(record.value))
     except DecodeError:
         return None
-    if not isinstance(value, dict) or not isinstance(by := value.get("by"), str):
-        return None
-    return Reason(by, _int(value, "depth"), _int(value, "instant"), value.get("started") is not False)
 
 
 def _int(fields: dict[str, Any], name: str) -> int | None:

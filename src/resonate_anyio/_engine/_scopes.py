@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from contextlib import ExitStack
 from math import inf
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 from anyio import CancelScope, current_effective_deadline, current_time
 from attrs import define, field
@@ -28,7 +28,8 @@ if TYPE_CHECKING:
     from ._frame import Frame
 
 SCOPES_TAG: Final = "resonate-anyio:scopes"
-"""The instants of the durable scopes around a call, the outermost first, in milliseconds."""
+"""The instants of the durable scopes around a call, the outermost first, in milliseconds; `~` before those that a
+shield keeps out."""
 
 
 @define(eq=False)
@@ -180,27 +181,28 @@ def durable_scopes(frame: Frame) -> tuple[Scope, ...]:
 
 def clamping_scopes(frame: Frame) -> tuple[Scope, ...]:
     """Those of them that end what is called now: a shield of the user's keeps a call from those around it."""
-    scopes = durable_scopes(frame)
-    if not scopes:
-        return ()
-    effective = current_effective_deadline()
-    return tuple(
-        scope for scope in scopes if effective <= (-inf if scope.scope.cancel_called else scope.scope.deadline)
-    )
+    # In this order: trio cancels a scope that is due when it is asked whether it was cancelled.
+    ends = [(scope, scope.ends_at) for scope in durable_scopes(frame)]
+    effective = current_effective_deadline() if ends else inf
+    return tuple(scope for scope, ends_at in ends if effective <= ends_at)
 
 
-def encode_instants(scopes: Sequence[Scope]) -> str:
+def encode_instants(scopes: Sequence[Scope], clamping: Sequence[Scope]) -> str:
     """What a call carries of the scopes around it."""
-    return ",".join(str(scope.instant) for scope in scopes)
+    return ",".join(str(scope.instant) if scope in clamping else f"~{scope.instant}" for scope in scopes)
+
+
+def _carried(record: Promise) -> list[str]:
+    return record.tags.get(SCOPES_TAG, "").split(",")
 
 
 def instants(record: Promise) -> list[int]:
-    """The instants that a recorded call carries."""
-    carried: Any = record.tags.get(SCOPES_TAG, "").split(",")
-    return [int(part) for part in carried if part.isdecimal()]
+    """The instants that a recorded call carries, and may have ended at."""
+    return [int(part) for part in _carried(record) if part.isdecimal()]
 
 
 def fix_instants(scopes: Sequence[Scope], record: Promise) -> None:
     """Give the scopes back the instants that a recorded call was made under."""
-    for scope, instant in zip(scopes, instants(record), strict=False):
-        scope.fix(instant)
+    for scope, part in zip(scopes, _carried(record), strict=False):
+        if part.removeprefix("~").isdecimal():
+            scope.fix(int(part.removeprefix("~")))

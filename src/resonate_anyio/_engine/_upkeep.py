@@ -21,6 +21,7 @@ from attrs import define, field, frozen
 
 from .._errors import NotRunning
 from ._execution import Drop
+from ._frame import Frame
 from ._lanes import current_lane
 from ._tasks import Census, sees_every_deadline
 
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
     from ._worker import Worker
 
 _GROWN_UP: Final = 0.5
-"""Seconds after which an execution is worth a listener on its own root."""
+"""Seconds after which an execution is worth a listener on its own root, and a local call one on its promise."""
 
 _SETTLING: Final = 0.5
 """Seconds between what may make a look worth while and the look."""
@@ -62,6 +63,7 @@ class _Watch:
     """One execution that is looked at.
 
     Attributes:
+        execution: which; None once it has ended.
         due: when it is looked at next; other entries in the queue are void.
         delay: how long until the look after one that found code at work.
     """
@@ -78,7 +80,7 @@ class Upkeep:
 
     _worker: Worker
     _limits: Limits
-    _young: deque[tuple[float, Execution]] = field(factory=deque, init=False)
+    _young: deque[tuple[float, Execution | Frame]] = field(factory=deque, init=False)
     _watches: dict[str, _Watch] = field(factory=dict, init=False)
     _queue: list[tuple[float, int, _Watch]] = field(factory=list, init=False)
     _numbers: Iterator[int] = field(factory=count, init=False)
@@ -115,22 +117,25 @@ class Upkeep:
         # Everything that is parked in one go is decided on at one instant: nothing else runs in between.
         census = _Lazy()
         while self._young and self._young[0][0] <= now:
-            _, execution = self._young.popleft()
-            if _alive(execution):
-                self._worker.helper(self._watch, execution, name=f"resonate watch {execution.id}")
+            _, young = self._young.popleft()
+            if isinstance(young, Frame):
+                if young.execution.runs(young):
+                    self._worker.helper(self._watch_call, young, name=f"resonate watch {young.id}")
+            elif _alive(young):
+                self._worker.helper(self._watch, young, name=f"resonate watch {young.id}")
         while self._queue and self._queue[0][0] <= now:
             due, _, watch = heappop(self._queue)
             if watch.due == due and watch.execution is not None and _alive(watch.execution):
                 self._look(watch, watch.execution, now, census)
         if self._pressed_at <= now:
-            self._press(now, census)
+            self._press(census)
 
     # What others tell
 
-    def enrol(self, execution: Execution) -> None:
-        """An execution has begun."""
+    def enrol(self, young: Execution | Frame) -> None:
+        """An execution, or a call in one, has begun."""
         due = current_time() + _GROWN_UP
-        self._young.append((due, execution))
+        self._young.append((due, young))
         self._wake_for(due)
 
     def forget(self, execution: Execution) -> None:
@@ -189,6 +194,13 @@ class Upkeep:
         if self._too_many():
             self._press_soon()
 
+    async def _watch_call(self, frame: Frame) -> None:
+        """Hear of it if somebody elsewhere settles a local call that runs here."""
+        # It may have ended since it was looked at.
+        if frame.execution.runs(frame):
+            frame.execution.listen_to_call(frame)
+            await self._worker.recheck(frame.id)
+
     @property
     def _patience(self) -> float:
         return max(self._limits.hot_for, _SETTLING)
@@ -210,7 +222,7 @@ class Upkeep:
             return
         due = self._parkable_from(execution, now)
         if due <= now:
-            self._park(execution, now)
+            self._park(execution)
         else:
             self._schedule(execution, due)
 
@@ -224,20 +236,20 @@ class Upkeep:
             return now
         return execution.stirred_at + self._limits.hot_for + execution.local_records
 
-    def _park(self, execution: Execution, now: float) -> None:
+    def _park(self, execution: Execution) -> None:
         wake_at = execution.next_deadline
         if not sees_every_deadline():
-            # Each time twice as long: a deadline that was missed is late by its own length at most.
-            waited_ms = round((now - execution.stirred_at) * 1000)
+            # Each time twice as long, replayed or not: a deadline that was missed is late by its own length at most.
+            waited_ms = execution.now() - execution.changed_at
             wake_at = min(wake_at, execution.now() + max(waited_ms, _BLIND_WAIT_MS))
         execution.parking.suspend(wake_at)
 
     def park_all(self) -> None:
         """Begin to park every execution that can be."""
-        census, now = _Lazy(), current_time()
+        census = _Lazy()
         for execution in self._worker.executions.values():
             if execution.parking.hot and execution.blocked(census.taken()):
-                self._park(execution, now)
+                self._park(execution)
 
     # Pressure
 
@@ -249,7 +261,7 @@ class Upkeep:
             self._pressed_at = current_time() + _SETTLING
             self._wake_for(self._pressed_at)
 
-    def _press(self, now: float, census: _Lazy) -> None:
+    def _press(self, census: _Lazy) -> None:
         self._pressed_at = math.inf
         hot = [execution for execution in self._worker.executions.values() if execution.parking.hot]
         excess = len(hot) - self._limits.hot_limit
@@ -257,7 +269,7 @@ class Upkeep:
             if excess <= 0:
                 break
             if execution.id in self._watches and execution.blocked(census.taken()):
-                self._park(execution, now)
+                self._park(execution)
                 excess -= 1
         # If too few of them wait, the next one that begins to is worth another look.
         self._crowded = excess > 0

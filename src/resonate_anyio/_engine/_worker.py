@@ -70,7 +70,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger("resonate_anyio")
 
 
-@define(eq=False, kw_only=True)
+@define(eq=False, kw_only=True, repr=False)
 class Worker:
     """See the module's docstring.
 
@@ -138,6 +138,9 @@ class Worker:
         self.helper(self.upkeep.watch_clocks, name=f"{name} clocks")
         if self.connection.recheck < math.inf:
             self.helper(self.upkeep.recheck, name=f"{name} recheck")
+
+    def __repr__(self) -> str:
+        return f"<Worker {self.identity.group}/{self.identity.pid} with {len(self.executions)} executions>"
 
     def helper(self, func: Callable[..., Awaitable[None]], *args: object, name: str) -> None:
         """Do a work of the engine's own in a task of its own."""
@@ -309,6 +312,7 @@ class Worker:
             origin=lineage(promise),
             history=history,
             local_records=history.local,
+            changed_at=max(promise.created_at, history.last_change),
         )
         execution.parking = Parking(execution)
         parent = promise.tags.get(PARENT_TAG) or promise.tags.get("resonate:parent")

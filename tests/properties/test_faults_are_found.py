@@ -1,0 +1,105 @@
+"""The properties can fail: each of these faults of an engine is found by the examples of an ordinary run."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Final, TypeAlias
+
+import pytest
+from attrs import evolve
+from hypothesis import Phase, given, settings, strategies as st
+
+from resonate_anyio._engine._execution import Execution
+from resonate_anyio._engine._frame import Frame
+from resonate_anyio._engine._scopes import Scope as EngineScope
+from resonate_anyio._engine._sweeps import Sweeps
+from resonate_anyio._engine._worker import Worker
+from resonate_anyio._protocol import Promise, PromiseState, Unblock
+
+from .graphs import Plan
+from .strategies import failures, mishaps, plans
+from .test_call_graphs import check_same
+
+Break: TypeAlias = Callable[[pytest.MonkeyPatch], None]
+
+
+_MANY: Final = 500
+"""It takes some twenty to a hundred examples."""
+
+
+async def nothing(*_: object) -> None:
+    """Leave out what was to be done."""
+
+
+def children_outlive_failures(patch: pytest.MonkeyPatch) -> None:
+    """A function that fails leaves its children alone."""
+    patch.setattr(Frame, "_cancel_children", nothing)
+
+
+def sweeps_stop_at_the_top(patch: pytest.MonkeyPatch) -> None:
+    """What is below something that was cancelled from outside is forgotten."""
+    patch.setattr(Sweeps, "_sweep", nothing)
+
+
+def history_is_ignored(patch: pytest.MonkeyPatch) -> None:
+    """What is recorded as finished is done again."""
+    recorded = Execution.recorded
+
+    def as_pending(self: Execution, id: str) -> Promise | None:
+        record = recorded(self, id)
+        return record and evolve(record, state=PromiseState.PENDING)
+
+    patch.setattr(Execution, "recorded", as_pending)
+
+
+def messages_are_believed(patch: pytest.MonkeyPatch) -> None:
+    """A message that a promise has changed is taken for one that it was resolved."""
+    handle = Worker._handle
+
+    def believe(self: Worker, message: Any) -> None:
+        if isinstance(message, Unblock) and message.promise.pending:
+            message = Unblock(evolve(message.promise, state=PromiseState.RESOLVED))
+        handle(self, message)
+
+    patch.setattr(Worker, "_handle", believe)
+
+
+def nobody_asks_again(patch: pytest.MonkeyPatch) -> None:
+    """What is waited for is not asked for again, although messages are lost."""
+    patch.setattr(Worker, "recheck", nothing)
+
+
+def restarts_extend_scopes(patch: pytest.MonkeyPatch) -> None:
+    """The deadline of a block begins anew with each process."""
+    patch.setattr(EngineScope, "fix", lambda *_: None)
+
+
+Troubles: TypeAlias = st.SearchStrategy[dict[str, Any]]
+
+CALM: Final[Troubles] = st.fixed_dictionaries({})
+CRASHES: Final[Troubles] = st.fixed_dictionaries({"failures": failures(2)})
+# Executions that are kept hot hear by message what they wait for.
+MESSAGES: Final[Troubles] = st.fixed_dictionaries({"mishaps": mishaps(5), "settings": st.just({"hot_for": 1e9})})
+
+FAULTS: Final[dict[Break, Troubles]] = {
+    children_outlive_failures: CALM,
+    sweeps_stop_at_the_top: CALM,
+    history_is_ignored: CRASHES,
+    restarts_extend_scopes: CRASHES,
+    messages_are_believed: MESSAGES,
+    nobody_asks_again: MESSAGES,
+}
+
+
+@pytest.mark.parametrize(("fault", "troubles"), FAULTS.items(), ids=[fault.__name__ for fault in FAULTS])
+def test_a_fault_is_found(fault: Break, troubles: Troubles, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Some example tells that the engine has this fault."""
+
+    @settings(max_examples=_MANY, derandomize=True, phases=[Phase.generate])
+    @given(plan=plans(waits=4), troubles=troubles)
+    def check(plan: Plan, troubles: dict[str, Any]) -> None:
+        check_same(plan, "asyncio", **troubles)
+
+    fault(monkeypatch)
+    with pytest.raises(AssertionError):
+        check()
