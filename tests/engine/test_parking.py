@@ -807,7 +807,7 @@ async def test_answer_of_a_suspend_that_comes_too_late(wire: Wire) -> None:
         await resonate.promises.resolve("w.promise-1", 1)
         # The task is free now, and this takes it.
         tasks.start_soon(resonate.run("w", workflow).spawn)
-        await anyio.sleep(1)
+        await anyio.sleep(0.5)
         assert Phase.HOT is parking.phase
         await anyio.sleep(20)
         assert Phase.SUSPENDING is parking.phase
@@ -839,7 +839,7 @@ async def test_lease_that_was_lost(wire: Wire) -> None:
 async def test_process_that_dies_with_deadlines_that_cannot_be_seen(
     world: World, anyio_backend: tuple[str, dict[str, Any]]
 ) -> None:
-    """On asyncio, what was parked is looked at again after ten minutes, by whoever lives; trio has no such deadlines."""
+    """On asyncio, what was parked is run again after ten minutes, by whoever lives; trio has no such deadlines."""
     runs = Runs()
     async with world.process(runs.waiting, hot_for=1) as process:
         await process.resonate.run("w", runs.waiting).spawn()
