@@ -20,6 +20,7 @@ from resonate_anyio import (
     WrongWorld,
 )
 from resonate_anyio._protocol import Request
+from resonate_anyio.networks import LocalNetwork
 from tests.crash.corpus.leaves import Oops, fail, slow, step
 from tests.crash.scenarios import Outside
 
@@ -1294,3 +1295,25 @@ async def test_no_warning_of_a_plain_deadline(resonate: Resonate, caplog: pytest
     async with resonate:
         await resonate.run("w", workflow)
     assert "plain_deadline" not in caplog.text
+
+
+async def test_group_that_waits_is_parked(network: LocalNetwork) -> None:
+    """An execution that waits at the end of a group, for members and plain code of it, is parked; so is a race."""
+
+    async def workflow(ctx: Context) -> list[object]:
+        async with ctx.task_group() as tg:
+            tg.sleep(100)
+            tg.start_soon(ctx.sleep, 200)
+        return list(await ctx.first(ctx.sleep(100), ctx.promise()))
+
+    wire = Wire(network)
+    resonate = Resonate(network=wire, pid="p", hot_for=1)
+    resonate.register(workflow)
+    async with resonate:
+        handle = await resonate.run("w", workflow).spawn()
+        for _ in range(3):
+            wire.forget()
+            await anyio.sleep(80)
+            assert "task.suspend" in wire.kinds
+            await anyio.sleep(10)
+        assert [0, None] == await handle
