@@ -7,10 +7,10 @@ from collections.abc import Sequence
 
 from attrs import define, field
 
-from .lives import Life, Platform, Point, live
+from .lives import Life, Mark, Platform, Point, live
 from .scenarios import Scenario
 from .states import EMPTY, State
-from .verdicts import Past, verdict
+from .verdicts import Past, stop_verdict, verdict
 
 
 @define(eq=False)
@@ -40,6 +40,14 @@ class Trial:
         self._judge(life, Past(points))
         return life
 
+    async def stop_at(self, mark: Mark) -> list[Point]:
+        """Be told to stop there, and do so in order; then live on. Gives the points from there to the end."""
+        stopped = await live(self.scenario, EMPTY, self.platform, stop_at=mark)
+        end = Point(Mark(0, answered=True, request=f"stopped {mark}"), stopped.runs, stopped.final)
+        self._complain(f"stopped {mark}", stop_verdict(stopped))
+        await self.crash_at(end)
+        return [point for point in stopped.points if point.mark.number > mark.number]
+
     async def _live(self, state: State) -> Life:
         # Many points leave the same behind: what comes after them is the same, too.
         if state not in self._lived:
@@ -48,8 +56,10 @@ class Trial:
 
     def _judge(self, life: Life, past: Past) -> None:
         reference = self.reference if self.platform.exact else None
-        crashes = f"killed {past}" if past.points else "not killed"
-        self.complaints += [f"{self.scenario.name}, {crashes}: {text}" for text in verdict(life, past, reference)]
+        self._complain(f"killed {past}" if past.points else "not killed", verdict(life, past, reference))
+
+    def _complain(self, story: str, complaints: Sequence[str]) -> None:
+        self.complaints += [f"{self.scenario.name}, {story}: {text}" for text in complaints]
 
 
 async def crash_everywhere(trial: Trial) -> None:
@@ -64,6 +74,14 @@ async def crash_somewhere(trial: Trial, *, count: int) -> None:
     life = await trial.without_crash()
     for point in _sample(trial, life.points, count):
         await trial.crash_at(point)
+
+
+async def stop_somewhere(trial: Trial, *, count: int) -> None:
+    """Be stopped in order at a sample of the points, and die at some of those that the stop itself has."""
+    life = await trial.without_crash()
+    for point in _sample(trial, life.points, count):
+        for last in _sample(trial, await trial.stop_at(point.mark), 2):
+            await trial.crash_at(last)
 
 
 async def crash_twice(trial: Trial, *, count: int) -> None:

@@ -10,6 +10,7 @@ from functools import cached_property
 from typing import Any, Final, TypeAlias
 
 import anyio
+from anyio import CancelScope
 from attrs import define, field, frozen
 
 from resonate_anyio import Info, Resonate, make_converter
@@ -50,6 +51,10 @@ class Mark:
     number: int
     answered: bool
     request: str
+
+    def same(self, other: Mark) -> bool:
+        """Whether this is the same place of another life, whatever is asked for there."""
+        return (self.number, self.answered) == (other.number, other.answered)
 
     def __str__(self) -> str:
         return f"{'after' if self.answered else 'before'} request {self.number} ({self.request})"
@@ -138,19 +143,30 @@ class Platform:
         return not self.downtime and not self.outlived
 
 
-async def live(scenario: Scenario, past: State, platform: Platform) -> Life:
-    """Start the program on what is left of its past, and let it live until there is nothing to do."""
+async def live(scenario: Scenario, past: State, platform: Platform, *, stop_at: Mark | None = None) -> Life:
+    """Start the program on what is left of its past, and let it live until there is nothing to do.
+
+    Args:
+        scenario: what it runs.
+        past: what is left.
+        platform: where it runs.
+        stop_at: where it is told to stop before that, in order.
+    """
     store, journal = Recorder(platform.store()), Journal()
     points: list[Point] = []
     past.restore(store)
     downtime = platform.downtime if past.records else 0
     clock = VirtualClock(epoch_ms=past.instant + int(downtime * 1000))
 
+    body = CancelScope()
+
     def watch(mark: Mark) -> None:
         points.append(Point(mark, journal.runs.copy(), store.state(clock())))
+        if stop_at is not None and stop_at.same(mark):
+            body.cancel()
 
     with errors_logged() as errors:
-        settled, begun, quiet = await run(scenario, store, clock, platform, journal, watch)
+        settled, begun, quiet = await run(scenario, store, clock, platform, journal, watch, body)
     final = State.found(store, clock())
     return Life(
         scenario=scenario,
@@ -165,27 +181,41 @@ async def live(scenario: Scenario, past: State, platform: Platform) -> Life:
 
 
 async def run(
-    scenario: Scenario, store: Store, clock: Clock, platform: Platform, journal: Journal, watch: Watch
+    scenario: Scenario,
+    store: Store,
+    clock: Clock,
+    platform: Platform,
+    journal: Journal,
+    watch: Watch,
+    body: CancelScope,
 ) -> tuple[bool, State, State]:
-    """Run the program on a store that is not open.
+    """Run the program on a store that is not open, until all is quiet or `body` is cancelled.
 
-    Returns whether the root has settled, the state when the program had started, and that when all was quiet.
+    Returns whether the root has settled, the state when the program had started, and that before it stopped.
     """
     clock()
     wire = Wire(LocalNetwork(store, clock=clock, keep_leases=platform.outlived))
     _watch(wire, watch)
-    async with _programs(scenario, wire, platform, journal) as programs, anyio.create_task_group() as tasks:
+    settled = False
+    async with _programs(scenario, wire, platform, journal) as programs:
         begun = State.of(store, clock())
-        if scenario.outside is not None:
-            tasks.start_soon(scenario.outside, Outside(programs[_OUTSIDE], store, clock))
-        if not _exists(store, ROOT):
-            await _start(scenario, programs[_GROUP])
-        settled = await _reached(lambda: _settled(store, ROOT), PATIENCE)
-        await _reached(lambda: not State.of(store, 0).pending, AFTERMATH)
-        tasks.cancel_scope.cancel()
-        # What it says while it stops is of no interest: everything has ended.
-        wire.before = wire.after = nothing
+        with body:
+            async with anyio.create_task_group() as tasks:
+                if scenario.outside is not None:
+                    tasks.start_soon(scenario.outside, Outside(programs[_OUTSIDE], store, clock))
+                settled = await _to_its_end(scenario, store, programs[_GROUP])
+                tasks.cancel_scope.cancel()
+            # What it says while it stops is of no interest: everything has ended.
+            wire.before = wire.after = nothing
         return settled, begun, State.of(store, clock())
+
+
+async def _to_its_end(scenario: Scenario, store: Store, program: Resonate) -> bool:
+    if not _exists(store, ROOT):
+        await _start(scenario, program)
+    settled = await _reached(lambda: _settled(store, ROOT), PATIENCE)
+    await _reached(lambda: not State.of(store, 0).pending, AFTERMATH)
+    return settled
 
 
 def _watch(wire: Wire, watch: Watch) -> None:

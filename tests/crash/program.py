@@ -15,6 +15,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+from anyio import CancelScope
 from attrs import define, field
 
 from resonate_anyio import Info
@@ -53,10 +54,9 @@ async def main(name: str, file: str, log: str, now: str, number: str = "0", when
     journal = LoggedJournal(log=Path(log))
     watch = killer(int(number), answered=when == "after")
     with errors_logged() as errors:
-        life = await run(
-            CORPUS[name], SQLiteStore(file), VirtualClock(epoch_ms=int(now)), Platform(), journal, watch
-        )
-    sys.stdout.write(json.dumps({"settled": life[0], "errors": errors}))
+        store, clock = SQLiteStore(file), VirtualClock(epoch_ms=int(now))
+        settled, *_ = await run(CORPUS[name], store, clock, Platform(), journal, watch, CancelScope())
+    sys.stdout.write(json.dumps({"settled": settled, "errors": errors}))
 
 
 if __name__ == "__main__":

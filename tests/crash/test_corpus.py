@@ -14,7 +14,7 @@ import pytest
 from resonate_anyio.stores import SQLiteStore
 
 from . import corpus  # noqa: F401 - importing it fills CORPUS
-from .crashes import Trial, crash_everywhere, crash_somewhere, crash_twice
+from .crashes import Trial, crash_everywhere, crash_somewhere, crash_twice, stop_somewhere
 from .lives import Platform
 from .scenarios import CORPUS, Scenario
 
@@ -59,6 +59,14 @@ async def test_crash_that_the_server_outlives(scenario: Scenario) -> None:
     """If the leases of the dead have to lapse first, the next process takes over all the same."""
     trial = Trial(scenario, Platform(outlived=True))
     await crash_somewhere(trial, count=2)
+    assert "" == "\n".join(trial.complaints)
+
+
+@each_scenario
+async def test_stop(scenario: Scenario) -> None:
+    """An orderly stop loses nothing and leaves no lease, and neither does dying over a request of the stop itself."""
+    trial = Trial(scenario)
+    await stop_somewhere(trial, count=2)
     assert "" == "\n".join(trial.complaints)
 
 

@@ -59,6 +59,11 @@ def verdict(life: Life, past: Past, reference: Life | None) -> list[str]:
     ]
 
 
+def stop_verdict(life: Life) -> list[str]:
+    """Everything that is wrong with a life that was ended in order."""
+    return [*life.errors, *_leases(life), *life.orphans]
+
+
 def _settled(life: Life) -> Iterator[str]:
     if not life.settled:
         yield f"the root never settled; pending: {life.final.pending}"
@@ -94,6 +99,10 @@ def _is_leaf(promise: Promise) -> bool:
 def _left_behind(life: Life) -> Iterator[str]:
     if life.final.pending:
         yield f"still pending when all is quiet: {life.final.pending}"
+    yield from _leases(life)
+
+
+def _leases(life: Life) -> Iterator[str]:
     if life.final.leases:
         yield f"still leased when the process has stopped: {life.final.leases}"
 

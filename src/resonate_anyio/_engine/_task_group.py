@@ -116,7 +116,7 @@ class DurableTaskGroup:
         themselves, so that their ids do not depend on the order in which tasks run.
 
         Raises:
-            UsageError: the group has not been entered, or has ended.
+            UsageError: the group has not been entered, or has ended; or this is no function.
         """
         self._group.start_soon(func, args, name)
 
