@@ -17,11 +17,10 @@ _NANOSECOND: Final = 1e-9
 class VirtualEventLoop(asyncio.SelectorEventLoop):
     """An asyncio event loop with virtual time, for use as a `loop_factory`. Its time begins at 0."""
 
-    _clock_resolution: float
-
     def __init__(self) -> None:
         self._virtual = _JumpingSelector()
         super().__init__(self._virtual)
+        self._clock_resolution = _NANOSECOND
 
     def time(self) -> float:
         """Seconds of virtual time since the loop was made."""
