@@ -11,6 +11,7 @@ from attrs import evolve
 
 from resonate_anyio import Context
 from resonate_anyio._engine import _frame, _worker
+from resonate_anyio._engine._children import Children
 from resonate_anyio._engine._execution import Execution
 from resonate_anyio._engine._frame import Frame
 from resonate_anyio._graph import Counter, History
@@ -55,14 +56,14 @@ def leaves_children(monkeypatch: pytest.MonkeyPatch) -> None:
     async def nothing(_: Frame) -> None:
         pass
 
-    monkeypatch.setattr(Frame, "_cancel_children", nothing)
+    monkeypatch.setattr(Children, "cancel", nothing)
 
 
 def does_not_join(monkeypatch: pytest.MonkeyPatch) -> None:
     async def nothing(_: Frame) -> None:
         pass
 
-    monkeypatch.setattr(Frame, "_join", nothing)
+    monkeypatch.setattr(Children, "join", nothing)
 
 
 def keeps_dead_leases(monkeypatch: pytest.MonkeyPatch) -> None:
