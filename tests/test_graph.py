@@ -11,6 +11,7 @@ from hypothesis import given, strategies as st
 from resonate_anyio import DuplicateId, InvalidArgument, InvalidId
 from resonate_anyio._graph import (
     DETACHED_TAG,
+    LANE_TAG,
     PARENT_TAG,
     Counter,
     History,
@@ -40,6 +41,25 @@ def test_counting_ignores_case() -> None:
     counter = Counter()
 
     assert ["Fetch-1", "fetch-2"] == [counter.number("Fetch"), counter.number("fetch")]
+
+
+def test_the_engine_counts_by_itself() -> None:
+    """What the engine numbers begins with `~` and shares no count with a call of the same name."""
+    counter = Counter()
+
+    assert ["now-1", "~now-1", "~now-2", "now-2"] == [
+        counter.number("now"),
+        counter.number_own("now"),
+        counter.number_own("now"),
+        counter.number("now"),
+    ]
+
+
+def test_what_is_counted_is_the_segment() -> None:
+    """Names that have the same safe spelling share one count, so that their ids cannot meet."""
+    counter = Counter()
+
+    assert ["a_b-1", "a_b-2"] == [counter.number("a.b"), counter.number("a b")]
 
 
 def test_a_segment_is_claimed_once() -> None:
@@ -166,7 +186,7 @@ def test_history_counts_what_shares_the_branch() -> None:
 
 def promise(id: str, **tags: str) -> Promise:
     """A record with these tags, in the protocol's spelling."""
-    names = {"parent": "resonate:parent", "real": PARENT_TAG, "detached": DETACHED_TAG}
+    names = {"parent": "resonate:parent", "real": PARENT_TAG, "detached": DETACHED_TAG, "lane": LANE_TAG}
     return Promise(id=id, timeout_at=1, created_at=0, tags={names[key]: value for key, value in tags.items()})
 
 
@@ -198,3 +218,57 @@ def test_history_knows_what_was_unfinished() -> None:
     history = History.of([promise("r.~h", real="r.a"), promise("r.aa", parent="r"), settled])
 
     assert [True, False, False] == [history.has_pending_below(id) for id in ("r.a", "r.aa", "r.b")]
+
+
+def test_a_replay_has_asked_for_everything_below_a_call() -> None:
+    """Each frame's history is over when each of its own records was taken, wherever a shortened id hangs."""
+    history = History.of(
+        [promise("r.a", parent="r"), promise("r.a.b", parent="r.a")],
+        [promise("r.~h", parent="r", real="r.a")],
+    )
+
+    def left() -> list[bool]:
+        return [history.has_unasked(id) for id in ("r", "r.a", "r.a.b")]
+
+    assert [True, True, False] == left()
+    history.take("r.a")
+    history.take("r.unknown")
+    assert [False, True, False] == left()
+    history.take("r.a.b")
+    assert [False, True, False] == left()
+    history.take("r.~h")
+    assert [False, False, False] == left()
+
+
+def test_what_is_forgotten_is_unfinished_and_not_asked_for() -> None:
+    """It is found at every depth, the deepest first; settled records and detached subtrees are left out."""
+    settled = evolve(promise("r.a.c", parent="r.a"), state=PromiseState.RESOLVED, settled_at=1)
+    history = History.of(
+        [
+            promise("r.a", parent="r"),
+            promise("r.a.b", parent="r.a"),
+            settled,
+            promise("r.d1", parent="r", real="r.a", detached="true"),
+            promise("r.d1.e", parent="r.d1"),
+            promise("r.z", parent="r"),
+        ]
+    )
+
+    assert ["r.z", "r.a.b", "r.a"] == [record.id for record in history.forgotten("r")]
+    assert ["r.a.b"] == [record.id for record in history.forgotten("r.a")]
+    history.take("r.z")
+    assert ["r.a.b", "r.a"] == [record.id for record in history.forgotten("r")]
+
+
+def test_lanes_are_found_by_their_first_calls() -> None:
+    """Each parent has the lanes that were put on record below it, by number; whoever takes one removes it."""
+    first, second, other = (
+        promise("r.a-1tp2", parent="r", lane="2"),
+        promise("r.a-1tp10", parent="r", lane="10"),
+        promise("r.a-1.b-1tp1", parent="r.a-1", lane="1"),
+    )
+    history = History.of([second, first, other, promise("r.a-2tp2", parent="r"), promise("r.x", parent="r", lane="x")])
+
+    assert [(2, first), (10, second)] == list(history.lanes("r").items())
+    history.take_lane("r", 2)
+    assert [[10], [1], []] == [list(history.lanes(id)) for id in ("r", "r.a-1", "r.b")]

@@ -240,6 +240,11 @@ class History:
     def __len__(self) -> int:
         return len(self._records)
 
+    @property
+    def last_change(self) -> int:
+        """The latest instant at which something of it was made or settled, in milliseconds; 0 if there is nothing."""
+        return max((record.settled_at or record.created_at for record in self._records.values()), default=0)
+
     def has_pending_below(self, id: str) -> bool:
         """Whether something below `id` was unfinished when this was read."""
         return any(record.pending for record in descendants_of(id, self._records.values()))

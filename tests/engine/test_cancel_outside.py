@@ -145,14 +145,16 @@ async def test_running_leaf(network: LocalNetwork, canceller: str, way: Callable
             await handle
 
 
-async def test_young_execution(network: LocalNetwork) -> None:
-    """One that is too young to listen to its root is ended within a second all the same."""
+@pytest.mark.parametrize(("canceller", "within"), [("bystander", 1), ("holder", 0.4)])
+async def test_young_execution(network: LocalNetwork, canceller: str, within: float) -> None:
+    """One that is too young to listen to its root is ended within a second all the same; where it runs, at once."""
     cast = Cast(network)
     async with cast.holder, cast.below, cast.bystander:
         await cast.holder.run("w", "working").spawn()
         await anyio.sleep(0.2)
-        await cast.bystander.cancel("w")
-        await anyio.sleep(1)
+        await getattr(cast, canceller).cancel("w")
+        assert (canceller == "holder") == ("work" in cast.stopped)
+        await anyio.sleep(within)
         assert ["branch", "leaf", "work", "working"] == sorted(cast.stopped)
         assert [] == await left(cast.bystander)
 
@@ -280,6 +282,25 @@ async def test_call_made_over_the_cancellation(network: LocalNetwork, clock: Any
         await bystander.cancel("w")
         assert ["w.late-1"] == await left(bystander)
         await anyio.sleep(2.1)
+        assert [] == await left(bystander)
+
+
+async def test_call_made_during_a_pass(network: LocalNetwork, clock: Any) -> None:
+    """A descendant that is created while others are being settled is found at once."""
+    wire = Wire(network)
+    bystander = Resonate(network=wire)
+    async with bystander:
+        look = Look(bystander)
+        tags = {"resonate:parent": "w", "resonate:origin": "w", "resonate:branch": "w"}
+        await bystander.promises.create("w", clock() + 1_000_000)
+        await bystander.promises.create("w.b-1", clock() + 1_000_000, tags=tags)
+
+        async def create_late(request: Request, _: object) -> None:
+            if isinstance(request, PromiseSettle) and request.id == "w.b-1":
+                await look.request(PromiseCreate(id="w.a-1", timeout_at=clock() + 1_000_000, tags=tags))
+
+        wire.after = create_late
+        await bystander.cancel("w")
         assert [] == await left(bystander)
 
 

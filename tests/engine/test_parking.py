@@ -12,7 +12,7 @@ from typing import Any, Final
 import anyio
 import pytest
 from anyio import CancelScope
-from attrs import define, field
+from attrs import define, evolve, field
 
 from resonate_anyio import Context, DurableCancelledError, DurableTimeoutError, Resonate
 from resonate_anyio._engine._execution import Drop
@@ -26,6 +26,7 @@ from resonate_anyio._protocol import (
     Response,
     TaskAcquire,
     TaskCreate,
+    TaskFulfill,
     TaskRelease,
     TaskState,
     TaskSuspend,
@@ -738,9 +739,117 @@ async def test_lost_message_to_what_is_parked(wire: Wire, monkeypatch: pytest.Mo
         await anyio.sleep(10)
         forget_messages(resonate, monkeypatch, kind)
         await resonate.promises.resolve("w.promise-1", "value")
-        with anyio.fail_after(1):
+        with anyio.fail_after(0.2):
             assert "value" == await handle
     assert 1 == runs.workflow
+
+
+async def test_nothing_is_told_of_a_suspend(wire: Wire, monkeypatch: pytest.MonkeyPatch) -> None:
+    """If answer and message are lost of a suspend that was ended at once, the task itself tells that it is pending."""
+    runs = Runs()
+    resonate = Resonate(network=wire, hot_for=1)
+    resonate.register(runs.waiting, name="waiting")
+
+    async def settle_and_lose() -> None:
+        await Look(resonate).settle("w.promise-1", "value", resonate)
+        raise Unreachable
+
+    await after_suspends(wire, settle_and_lose, answered=True)
+    async with resonate:
+        forget_messages(resonate, monkeypatch, Unblock, Execute)
+        start = anyio.current_time()
+        assert "value" == await resonate.run("w", "waiting")
+        assert 2 == pytest.approx(anyio.current_time() - start, abs=0.1)
+    assert 1 == runs.workflow
+
+
+async def test_suspend_that_is_not_needed_any_more(wire: Wire) -> None:
+    """What settles while the suspend is prepared keeps the execution hot: none is sent."""
+    runs = Runs()
+    resonate = Resonate(network=wire, hot_for=1)
+    resonate.register(runs.waiting, name="waiting")
+
+    async def settle(request: Request, _: Response) -> None:
+        if isinstance(request, TaskCreate) and "~wake" in request.action.id:
+            await Look(resonate).settle("w.promise-1", "value", resonate)
+            await anyio.sleep(0.1)
+
+    wire.after = settle
+    async with resonate:
+        assert "value" == await resonate.run("w", "waiting")
+        assert ["resolved"] == wakes(await Look(resonate).states())
+    assert "task.suspend" not in wire.kinds
+    assert 1 == runs.workflow
+
+
+async def test_answer_of_a_suspend_that_comes_too_late(wire: Wire) -> None:
+    """An answer that comes when the task was taken back and is being suspended again is of no effect."""
+
+    async def workflow(ctx: Context) -> list[Any]:
+        return [await ctx.promise(), await ctx.promise()]
+
+    delays = [30.0, 40.0]
+
+    async def late(request: Request, _: Response) -> None:
+        if isinstance(request, TaskSuspend):
+            suspending.set()
+            await anyio.sleep(delays.pop(0))
+
+    suspending = anyio.Event()
+    resonate = Resonate(network=wire, hot_for=1)
+    resonate.register(workflow)
+    wire.after = late
+    async with resonate, anyio.create_task_group() as tasks:
+        handle = await resonate.run("w", workflow).spawn()
+        assert resonate._running is not None
+        parking = resonate._running.worker.executions["w"].parking
+        await suspending.wait()
+        await resonate.promises.resolve("w.promise-1", 1)
+        # The task is free now, and this takes it.
+        tasks.start_soon(resonate.run("w", workflow).spawn)
+        await anyio.sleep(0.5)
+        assert Phase.HOT is parking.phase
+        await anyio.sleep(20)
+        assert Phase.SUSPENDING is parking.phase
+        await anyio.sleep(15)
+        assert Phase.SUSPENDING is parking.phase
+        await anyio.sleep(30)
+        assert Phase.PARKED is parking.phase
+        await resonate.promises.resolve("w.promise-2", 2)
+        assert [1, 2] == await handle
+
+
+async def test_lease_that_was_lost(wire: Wire) -> None:
+    """A hot execution whose task is sent for once more has lost its lease: it is dropped, and taken anew."""
+    runs = Runs()
+    resonate = Resonate(network=wire)
+    resonate.register(runs.waiting, name="waiting")
+    async with resonate:
+        handle = await resonate.run("w", "waiting").spawn()
+        await anyio.sleep(10)
+        await Look(resonate).request(TaskRelease(id="w", version=1))
+        await anyio.sleep(1)
+        assert 2 == runs.workflow
+        assert 2 == (await Look(resonate).task("w")).version
+        await resonate.promises.resolve("w.promise-1", "value")
+        assert "value" == await handle
+    assert ["before", "after"] == runs.steps
+
+
+async def test_process_that_dies_with_deadlines_that_cannot_be_seen(
+    world: World, anyio_backend: tuple[str, dict[str, Any]]
+) -> None:
+    """On asyncio, what was parked is run again after ten minutes, by whoever lives; trio has no such deadlines."""
+    runs = Runs()
+    async with world.process(runs.waiting, hot_for=1) as process:
+        await process.resonate.run("w", runs.waiting).spawn()
+        await anyio.sleep(30)
+        process.kill()
+    async with world.process(runs.waiting) as process:
+        await anyio.sleep(560)
+        assert 1 == runs.workflow
+        await anyio.sleep(40)
+        assert (2 if anyio_backend[0] == "asyncio" else 1) == runs.workflow
 
 
 async def test_lost_messages_are_asked_for(network: LocalNetwork, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -923,6 +1032,77 @@ async def test_gate(wire: Wire) -> None:
     assert ["promise.settle", "task.acquire"] == [kind for kind in wire.kinds if kind != "promise.get"][:2]
 
 
+async def test_one_run_at_a_time(wire: Wire) -> None:
+    """What is sent for while the code of its last run has not ended yet begins when that has."""
+    active: list[int] = []
+    most: list[int] = []
+
+    async def workflow(ctx: Context) -> str:
+        active.append(1)
+        most.append(len(active))
+        try:
+            await ctx.promise()
+        finally:
+            with CancelScope(shield=True):
+                await anyio.sleep(10)
+            active.pop()
+        return "done"
+
+    resonate = Resonate(network=wire, hot_for=1, parked_limit=0)
+    resonate.register(workflow)
+    async with resonate:
+        handle = await resonate.run("w", workflow).spawn()
+        await anyio.sleep(5)
+        await resonate.promises.resolve("w.promise-1")
+        assert "done" == await handle
+    assert [1, 1] == most
+
+
+async def test_own_end_is_no_end_from_outside(wire: Wire) -> None:
+    """The message of its own end, which may come before the answer to that, makes nothing be swept."""
+    runs = Runs()
+    resonate = Resonate(network=wire)
+    resonate.register(runs.waiting, name="waiting")
+
+    async def slowly(request: Request, _: Response) -> None:
+        if isinstance(request, TaskFulfill):
+            await anyio.sleep(10)
+
+    wire.after = slowly
+    async with resonate:
+        handle = await resonate.run("w", "waiting").spawn()
+        await anyio.sleep(5)
+        await resonate.promises.resolve("w.promise-1", "value")
+        start = anyio.current_time()
+        assert "value" == await handle
+        assert 10 == pytest.approx(anyio.current_time() - start, abs=0.1)
+    assert "promise.search" not in wire.kinds
+
+
+async def test_deadline_of_a_root_is_no_end_from_outside(wire: Wire) -> None:
+    """A hot root that times out at the server, before it does here, ends in the way of any deadline."""
+    ends: list[str] = []
+
+    async def workflow(ctx: Context) -> None:
+        try:
+            await ctx.promise()
+        finally:
+            ends.append("cleaned up")
+
+    resonate = Resonate(network=wire)
+    resonate.register(workflow)
+    async with resonate:
+        handle = await resonate.run("w", workflow).timeout(20).spawn()
+        await anyio.sleep(10)
+        record = await Look(resonate).promise("w")
+        wire.inject(Unblock(evolve(record, state=PromiseState.TIMEDOUT, settled_at=record.timeout_at)))
+        await anyio.sleep(1)
+        assert ["cleaned up"] == ends
+        with pytest.raises(DurableTimeoutError):
+            await handle
+        assert "promise.search" not in wire.kinds
+
+
 async def test_pinned(wire: Wire) -> None:
     """What a replay could not give back at once is parked, but not unloaded for economy."""
     calls: list[int] = []
@@ -1082,3 +1262,18 @@ async def test_names_in_the_log(wire: Wire, caplog: pytest.LogCaptureFixture) ->
         await handle
     lines = [record.getMessage() for record in caplog.records]
     assert ["execution.parked id=w version=1", "execution.resumed id=w version=2"] == lines
+
+
+async def test_a_long_sleep_of_an_unloaded_execution_is_cheap(network: LocalNetwork) -> None:
+    """Unloaded or not, it is woken in ever longer steps, since the history tells how long nothing has happened."""
+
+    async def workflow(ctx: Context) -> str:
+        await ctx.sleep(YEAR)
+        return "a year later"
+
+    resonate = Resonate(network=network, hot_for=0, parked_limit=0)
+    resonate.register(workflow)
+    async with resonate:
+        assert "a year later" == await resonate.run("w", workflow).timeout(2 * YEAR)
+        wakes = [id for id in await Look(resonate).states() if "~wake" in id]
+    assert len(wakes) < 25

@@ -10,7 +10,7 @@ import anyio
 import pytest
 from anyio import CancelScope, Event
 
-from resonate_anyio import Context, Resonate
+from resonate_anyio import Context, Resonate, UsageError
 from resonate_anyio._protocol import PromiseCreate, Request, TaskAcquire, TaskCreate
 
 from .harness import Look, Oops, Unreachable, Wire, World, creates
@@ -246,3 +246,44 @@ async def test_reprs(resonate: Resonate) -> None:
         ] == [repr(each) for each in shown]
         await Look(resonate).settle("w.p", None, resonate)
         await handle
+
+
+# What is started
+
+
+async def test_function_that_cannot_be_called_so(resonate: Resonate) -> None:
+    """A call that fails before there is a coroutine is a failure of the group like any other."""
+
+    async def code(x: int) -> None:
+        del x
+
+    async def workflow(ctx: Context) -> list[str]:
+        try:
+            async with ctx.task_group() as tg:
+                tg.start_soon(code)  # type: ignore[arg-type]
+                await ctx.sleep(10)
+        except ExceptionGroup as group:
+            return [group.message, *(type(error).__name__ for error in group.exceptions)]
+        return []
+
+    resonate.register(workflow)
+    async with resonate:
+        message = "1 of what a task group of 'w' has started failed"
+        assert [message, "TypeError"] == await resonate.run("w", workflow)
+
+
+async def test_only_functions_are_started_soon(resonate: Resonate) -> None:
+    """A durable call given to `start_soon` is refused, and the error says what takes it."""
+
+    async def workflow(ctx: Context) -> None:
+        async with ctx.task_group() as tg:
+            call = ctx.run(quick)
+            try:
+                with pytest.raises(UsageError, match=r"tg\.start\(call\)"):
+                    tg.start_soon(call)  # type: ignore[arg-type]
+            finally:
+                await call
+
+    resonate.register(workflow)
+    async with resonate:
+        await resonate.run("w", workflow)

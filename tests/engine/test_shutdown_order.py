@@ -213,6 +213,26 @@ async def test_nothing_waits_for_stuck_code(stage: Stage, caplog: pytest.LogCapt
         assert "resonate_anyio/_engine" not in text
 
 
+async def test_only_what_is_stuck_is_named(stage: Stage, caplog: pytest.LogCaptureFixture) -> None:
+    """Of several tasks that one is shown which does not end, and not those that wait for it."""
+
+    async def guilty() -> None:
+        with CancelScope(shield=True):
+            await anyio.sleep(8)
+
+    async def workflow(ctx: Context) -> None:
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(guilty)
+
+    stage.resonate.register(workflow)
+    async with stage.resonate as resonate:
+        await resonate.run("w", workflow).spawn()
+        await anyio.sleep(1)
+    [text] = [record.getMessage() for record in caplog.records if "worker.stuck" in record.getMessage()]
+    assert "in guilty" in text
+    assert "in workflow" not in text
+
+
 async def test_hurry(stage: Stage) -> None:
     """A stop that is told to hurry gives no more grace, and releases at once what has ended beside stuck code."""
     async with stage.resonate as resonate:

@@ -159,7 +159,7 @@ class Chaos:
         lost = any(mishap.trick is Trick.LOST for mishap in self._mishaps.values())
         return _RECHECK if lost else math.inf
 
-    def arrivals(self, message: Message) -> list[tuple[float, Message]]:
+    def arrivals(self, message: Message) -> Sequence[tuple[float, Message]]:
         """What arrives instead of a message, each with its delay."""
         point = point_of_message(message)
         mishap = self._mishaps.get((point, self.messages[point]))

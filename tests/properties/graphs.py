@@ -34,7 +34,7 @@ class Broken(Exception):
 
 def seconds(exponent: int) -> float:
     """The length of a wait."""
-    return UNIT * 2**exponent
+    return UNIT * (1 << exponent)
 
 
 @frozen(kw_only=True)

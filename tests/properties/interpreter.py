@@ -99,13 +99,13 @@ class _Block:
                 raise Broken(msg)
             case Facts():
                 return await self._facts()
+            case Try() | Scope():
+                return [step.kind, await (self._try(step) if isinstance(step, Try) else self._scope(step))]
             case _:
                 return [step.kind, await self._do_several(step)]
 
-    async def _do_several(self, step: Try | Group | Gather | First | Completed | Scope | Nursery) -> object:
+    async def _do_several(self, step: Group | Gather | First | Completed | Nursery) -> object:
         match step:
-            case Try():
-                return await self._try(step)
             case Group():
                 return await self._group(step)
             case Gather():
@@ -114,8 +114,6 @@ class _Block:
                 return await self._first(step)
             case Completed():
                 return await self._completed(step)
-            case Scope():
-                return await self._scope(step)
             case Nursery():
                 return await self._nursery(step)
             case _:
@@ -152,9 +150,10 @@ class _Block:
         now = await self.ctx.now()
         outside = self.ctx.get_dependency(Outside)
         # They differ from run to run, but not from replay to replay.
-        outside.witness(f"{self.ctx.id}{self.path}/{self._position} facts", [
-            now.isoformat(), self.ctx.random().random(), str(self.ctx.uuid())
-        ])
+        outside.witness(
+            f"{self.ctx.id}{self.path}/{self._position} facts",
+            [now.isoformat(), self.ctx.random().random(), str(self.ctx.uuid())],
+        )
         return "facts"
 
     async def _try(self, step: Try) -> object:

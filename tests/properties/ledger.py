@@ -25,7 +25,7 @@ T = TypeVar("T")
 CODEC: Final = Codec()
 
 SOON_MS: Final = round(UNIT * 500)
-"""Half a unit: what goes wrong in one example delays everything by less, and events of different times are further apart."""
+"""Half a unit: what goes wrong in an example delays things by less, and events of different times are further apart."""
 
 _FINISHED: Final = {PromiseState.RESOLVED, PromiseState.REJECTED}
 

@@ -20,8 +20,8 @@ from attrs import define, field
 from resonate_anyio import NotRunning, Resonate
 from resonate_anyio._protocol import Promise
 
-from .graphs import CANCELLED, ROOT, Broken, Leaf, Plan, Settlement, seconds
 from ..engine.harness import Unreachable
+from .graphs import CANCELLED, ROOT, Broken, Leaf, Plan, Settlement, seconds
 from .ledger import CODEC, SOON_MS, Ledger
 
 _Act: TypeAlias = Callable[[Resonate], Awaitable[object]]

@@ -20,7 +20,7 @@ from resonate_anyio.networks import LocalNetwork
 from resonate_anyio.testing import VirtualClock, run_virtual
 
 from ..engine.harness import Unreachable
-from .chaos import Chaos, ChaoticNetwork, Failure, Mishap, Point, Script
+from .chaos import Chaos, ChaoticNetwork, Point, Script
 from .graphs import ROOT, UNIT, WHOLE_LIFE, Plan
 from .interpreter import FUNCTIONS, flow
 from .ledger import CODEC, SOON_MS, Ledger
@@ -90,18 +90,18 @@ def _scheduling(order: int) -> Iterator[None]:
     """
     run = trio._core._run
     before, state = run._ALLOW_DETERMINISTIC_SCHEDULING, run._r.getstate()
-    run._ALLOW_DETERMINISTIC_SCHEDULING = True
+    run._ALLOW_DETERMINISTIC_SCHEDULING = True  # type: ignore[misc]
     run._r.seed(order)
     try:
         yield
     finally:
-        run._ALLOW_DETERMINISTIC_SCHEDULING = before
+        run._ALLOW_DETERMINISTIC_SCHEDULING = before  # type: ignore[misc]
         run._r.setstate(state)
 
 
 @contextmanager
 def _rarely_blind() -> Iterator[None]:
-    """On asyncio, an execution that is put away is looked after every ten minutes: too often for months to pass at once."""
+    """On asyncio, what is put away is looked after every ten minutes: too often for months to pass at once."""
     before = _upkeep._BLIND_WAIT_MS
     _upkeep._BLIND_WAIT_MS = round(_LEASE * 1000)  # type: ignore[misc]
     try:
@@ -145,9 +145,7 @@ class _Drama:
             self._quiet.set()
 
     async def _live(self) -> None:
-        network = ChaoticNetwork(
-            LocalNetwork(self._ledger, clock=self._clock), self._chaos, self._chaos.lifetime()
-        )
+        network = ChaoticNetwork(LocalNetwork(self._ledger, clock=self._clock), self._chaos, self._chaos.lifetime())
         resonate = Resonate(network=network, pid="p", grace=0, ttl=_LEASE, **self._chaos.settings)
         resonate.with_dependency(self._outside)
         for function in FUNCTIONS:
@@ -216,7 +214,7 @@ _CHANCE: Final = re.compile(r"(?<=[0-9]t)p[0-9]+|(?<=\.d)[A-Za-z0-9_-]{22}|(?<=\
 
 
 def _common(text: str) -> str:
-    """A text without the numbers of the tasks of plain nurseries, which trio starts in any order; hashes have them too."""
+    """A text without the numbers of tasks of plain nurseries, which trio starts in any order. Hashes have them too."""
     return _CHANCE.sub("p", text)
 
 

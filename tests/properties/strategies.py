@@ -22,6 +22,7 @@ from .graphs import (
     Completed,
     Detached,
     External,
+    Facts,
     Fail,
     First,
     Flow,
@@ -36,7 +37,6 @@ from .graphs import (
     Startable,
     Step,
     Try,
-    Facts,
 )
 
 T = TypeVar("T")
@@ -45,14 +45,16 @@ _DEEPEST: Final = 4
 _STATES: Final = ("resolved", "resolved", "resolved", "rejected", "rejected_canceled")
 
 
-SETTINGS: Final[st.SearchStrategy[dict[str, Any]]] = st.sampled_from((
-    {},
-    {"hot_for": 1e9},
-    {"hot_for": 0},
-    {"hot_limit": 1},
-    {"hot_for": 0, "parked_limit": 0},
-    {"hot_limit": 1, "parked_limit": 1},
-))
+SETTINGS: Final[st.SearchStrategy[dict[str, Any]]] = st.sampled_from(
+    (
+        {},
+        {"hot_for": 1e9},
+        {"hot_for": 0},
+        {"hot_limit": 1},
+        {"hot_for": 0, "parked_limit": 0},
+        {"hot_limit": 1, "parked_limit": 1},
+    )
+)
 """Ways to keep executions that wait: hot, parked or unloaded."""
 
 
@@ -131,7 +133,7 @@ class _Author:
     def _quick(self, _: int) -> Leaf | Fail | Facts:
         if self._chance(6):
             return Fail()
-        return Facts() if self._chance(6) else Leaf(failures=self._failures())
+        return Facts() if self._chance(4) else Leaf(failures=self._failures())
 
     def _failures(self) -> int | None:
         return self._choose(0, 0, 0, 0, 0, 1, 2, None)
@@ -166,7 +168,7 @@ class _Author:
         )
 
     def _led_call(self, depth: int) -> Call:
-        first = self._choose(self._sleep, self._leaf)(depth)
+        first: Sleep | Leaf = self._sleep(depth) if self._chance(2) else self._leaf(depth)
         return self._call_of(self._flow(depth + 1, (first,)))
 
     def _detached(self, depth: int) -> Detached:

@@ -7,18 +7,22 @@ A run has a fixed set of examples. `RESONATE_EXAMPLES=20` takes twenty times as 
 from __future__ import annotations
 
 import os
+import time
 from typing import Any, Final
 
 import pytest
 from hypothesis import Phase, given, note, settings, strategies as st
 
 from .chaos import Failure, Mishap, Script
-from .graphs import ROOT, Plan
+from .graphs import ROOT, External, Flow, Leaf, Plan, Sleep
 from .play import Story, play
 from .strategies import SETTINGS, failures, mishaps, plans
 
 _FACTOR: Final = int(os.environ.get("RESONATE_EXAMPLES", "1"))
 
+
+_SHRINKING: Final = 25 * _FACTOR
+"""Seconds in which a failing example is made smaller."""
 
 ORDERS: Final = st.integers(0, 9)
 
@@ -41,6 +45,12 @@ def backend(request: pytest.FixtureRequest) -> str:
     return name
 
 
+@pytest.fixture(autouse=True)
+def _short_shrinking(monkeypatch: pytest.MonkeyPatch) -> None:
+    # Else pytest ends the test for its length before it can show the example that fails.
+    monkeypatch.setattr("hypothesis.internal.conjecture.engine.MAX_SHRINKING_SECONDS", _SHRINKING)
+
+
 def told(story: Story) -> Story:
     """The story, shown if the example fails."""
     for line in story.happened:
@@ -58,7 +68,7 @@ def check_same(plan: Plan, backend: str, **troubles: Any) -> None:
     assert calm.outcomes == story.outcomes
 
 
-@examples(300)
+@examples(120)
 @given(plan=plans(), order=ORDERS, settings=SETTINGS)
 def test_calm(backend: str, plan: Plan, order: int, settings: dict[str, Any]) -> None:
     """When nothing goes wrong the call graph is sound at every instant, and everything ends before its time is up."""
@@ -67,30 +77,28 @@ def test_calm(backend: str, plan: Plan, order: int, settings: dict[str, Any]) ->
     assert "rejected_timedout" != story.outcomes[ROOT][0][0]
 
 
-@examples(100)
+@examples(50)
 @given(plan=plans(), order=ORDERS, settings=SETTINGS)
 def test_settings(backend: str, plan: Plan, order: int, settings: dict[str, Any]) -> None:
     """However executions that wait are kept, and whoever's turn it is, every outcome is the same."""
     check_same(plan, backend, order=order, settings=settings)
 
 
-@examples(300)
+@examples(150)
 @given(plan=plans(), failures=failures(3), order=ORDERS, settings=SETTINGS)
-def test_failures(
-    backend: str, plan: Plan, failures: list[Failure], order: int, settings: dict[str, Any]
-) -> None:
+def test_failures(backend: str, plan: Plan, failures: list[Failure], order: int, settings: dict[str, Any]) -> None:
     """When processes die and requests fail, the call graph is sound at every instant and every outcome is the same."""
     check_same(plan, backend, failures=failures, order=order, settings=settings)
 
 
-@examples(150)
+@examples(80)
 @given(plan=plans(waits=7), mishaps=mishaps(6), order=ORDERS, settings=SETTINGS)
 def test_mishaps(backend: str, plan: Plan, mishaps: list[Mishap], order: int, settings: dict[str, Any]) -> None:
     """When messages are lost, late, repeated or untrue, the call graph is sound and every outcome is the same."""
     check_same(plan, backend, mishaps=mishaps, order=order, settings=settings)
 
 
-@examples(150)
+@examples(100)
 @given(plan=plans(waits=7), failures=failures(3), mishaps=mishaps(3), order=ORDERS, settings=SETTINGS)
 def test_everything(
     backend: str,
@@ -102,3 +110,13 @@ def test_everything(
 ) -> None:
     """When everything goes wrong at once, the call graph is sound and every outcome is the same."""
     check_same(plan, backend, failures=failures, mishaps=mishaps, order=order, settings=settings)
+
+
+def test_days_pass_at_once(backend: str) -> None:
+    """An example of a year takes no time worth mentioning, also when it is put away and taken up again."""
+    plan = Plan(flow=Flow((Sleep(length=10), Leaf(work=9), External(settled=8))))
+    began = time.monotonic()
+    story = play(plan, backend, Script(settings={"hot_for": 0, "parked_limit": 0}))
+    assert time.monotonic() - began < 5
+    assert [] == story.faults
+    assert 365 < story.lasted / 86_400

@@ -11,14 +11,19 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from datetime import datetime, timedelta
 from functools import partial
+from random import Random
 from typing import Any, TypeVar, assert_type
+from uuid import UUID
 
+import anyio
 import attrs
 
 from resonate_anyio import (
     Context,
     DurableFuture,
     DurablePromise,
+    DurableScope,
+    DurableTaskGroup,
     Handle,
     Info,
     Resonate,
@@ -189,6 +194,86 @@ async def inside_others(ctx: Context, info: Info, url: str) -> None:
     await ctx.detached(parse, 1)  # type: ignore[call-overload]
     ctx.id = "other"  # type: ignore[misc]
     info.id = "other"  # type: ignore[misc]
+
+
+async def inside_groups(ctx: Context, url: str) -> None:
+    """Task groups start what `ctx` calls, with the same types."""
+    async with ctx.task_group(limit=3) as tg:
+        assert_type(tg, DurableTaskGroup)
+        assert_type(tg.cancel_scope, anyio.CancelScope)
+        assert_type(tg.start(ctx.run(flow, url).timeout(5)), DurableFuture[Page])
+        assert_type(tg.start(ctx.rpc("fetch", url).returns(str)), DurableFuture[str])
+        assert_type(tg.run(flow, url, depth=1), DurableFuture[Page])
+        assert_type(tg.run(info_leaf, Page("")), DurableFuture[int])
+        assert_type(tg.run(sync_info_leaf, Page("")), DurableFuture[bytes])
+        assert_type(tg.run(fetch, url, retries=1), DurableFuture[str])
+        assert_type(tg.run(parse, url), DurableFuture[Page])
+        assert_type(tg.rpc(flow, url), DurableFuture[Page])
+        assert_type(tg.rpc(info_leaf, Page("")), DurableFuture[int])
+        assert_type(tg.rpc(sync_info_leaf, Page("")), DurableFuture[bytes])
+        assert_type(tg.rpc(fetch, url), DurableFuture[str])
+        assert_type(tg.rpc(parse, url), DurableFuture[Page])
+        assert_type(tg.rpc("fetch", url), DurableFuture[Any])
+        assert_type(tg.sleep(timedelta(hours=1)), DurableFuture[None])
+        assert_type(tg.promise(param=1), DurableFuture[Any])
+        tg.start_soon(fetch, url)
+        tg.start_soon(flow, ctx, url, 1, name="flow")
+
+        tg.run(flow)  # type: ignore[call-overload]
+        tg.run(info_leaf, url)  # type: ignore[call-overload]
+        tg.run(parse, 1)  # type: ignore[call-overload]
+        tg.rpc(flow, 1)  # type: ignore[call-overload]
+        tg.rpc(1)  # type: ignore[call-overload]
+        tg.sleep("1")  # type: ignore[arg-type]
+        tg.start(fetch(url))  # type: ignore[arg-type]
+        tg.start(tg.sleep(1))  # type: ignore[arg-type]
+        tg.start_soon(fetch, 1)  # type: ignore[arg-type]
+        tg.start_soon(parse, url)  # type: ignore[arg-type]
+    ctx.task_group(3)  # type: ignore[call-arg]
+    ctx.task_group(limit="3")  # type: ignore[arg-type]
+
+
+async def inside_choices(ctx: Context, url: str, urls: list[str]) -> None:
+    """Several calls give what each of them gives."""
+    future = await ctx.run(fetch, url).spawn()
+    assert_type(await ctx.gather(ctx.run(fetch, url), ctx.run(flow, url), limit=2), tuple[str, Page])
+    assert_type(
+        await ctx.gather(ctx.run(fetch, url), ctx.sleep(1), ctx.run(flow, url), limit=2), tuple[str, None, Page]
+    )
+    assert_type(await ctx.gather(*(ctx.run(fetch, url) for url in urls)), tuple[str, ...])
+    assert_type(await ctx.map(fetch, urls), list[str])
+    assert_type(await ctx.map(parse, urls, limit=2), list[Page])
+    assert_type(await ctx.map(info_leaf, [Page("")]), list[int])
+    assert_type(await ctx.map(sync_info_leaf, [Page("")]), list[bytes])
+    assert_type(await ctx.first(ctx.run(fetch, url), future), tuple[int, str])
+    assert_type(await ctx.first(future, ctx.sleep(5)), tuple[int, str | None])
+    async for completed in ctx.as_completed(ctx.run(fetch, url), future):
+        assert_type(completed, DurableFuture[str])
+        assert_type(completed.result(), str)
+
+    await ctx.gather(future, future)  # type: ignore[call-overload]
+    await ctx.gather(fetch(url), fetch(url))  # type: ignore[call-overload]
+    await ctx.map(fetch, [1])  # type: ignore[arg-type]
+    await ctx.map(fetch, urls, 2)  # type: ignore[call-overload]
+    await ctx.first(fetch(url))  # type: ignore[arg-type]
+    ctx.as_completed(fetch(url))  # type: ignore[arg-type]
+
+
+async def inside_scopes(ctx: Context) -> None:
+    """Durable deadlines, and values that a replay gets again."""
+    with ctx.fail_after(5) as scope:
+        assert_type(scope, DurableScope)
+    with ctx.move_on_after(timedelta(seconds=5), shield=True) as scope:
+        scope.cancel()
+    assert_type((scope.deadline, scope.cancel_called, scope.cancelled_caught), tuple[datetime, bool, bool])
+    assert_type(await ctx.now(), datetime)
+    assert_type(ctx.random(), Random)
+    assert_type(ctx.uuid(), UUID)
+
+    ctx.fail_after("5")  # type: ignore[arg-type]
+    ctx.move_on_after(None)  # type: ignore[arg-type]
+    ctx.move_on_after(5, True)  # type: ignore[call-arg]
+    scope.deadline = ctx.timeout_at  # type: ignore[misc]
 
 
 async def outside(url: str) -> None:

@@ -73,7 +73,7 @@ class Enclosure:
     def condemn(self) -> None:
         """Cancel it as soon as its task has done again what is recorded."""
         if not self.frame.replaying:
-            self.scope.cancel()
+            self.end()
         elif not self._condemned:
             self._condemned = True
             self.scope.deadline = min(self.scope.deadline, current_time() + PATIENCE)
@@ -81,27 +81,28 @@ class Enclosure:
     def catch_up(self) -> None:
         """Everything that is recorded below the frame has been asked for."""
         if self._condemned:
-            self._cut()
+            self.end()
 
     async def before_wait(self) -> None:
         """The code inside is about to wait for something that has no outcome yet."""
         if not self._condemned or self.scope.cancel_called:
             return
         if self._host is current_task():
-            self._cut()
+            self.end()
         else:
             await self._until_ended()
 
     async def end_again(self) -> NoReturn:
         """The code inside has come to where this was cancelled the first time."""
         if self._host is current_task():
-            self._cut()
+            self.end()
         else:
             self.condemn()
             await self._until_ended()
         await raise_cancelled()
 
-    def _cut(self) -> None:
+    def end(self) -> None:
+        """Cancel what is inside, and let go on what a shield keeps from being cancelled."""
         self.scope.cancel()
         self._caught_up.set()
 

@@ -27,6 +27,7 @@ from .._protocol import (
     PromiseGet,
     PromiseSettle,
     PromiseState,
+    RegisterListener,
     Request,
     Response,
     TaskFence,
@@ -84,9 +85,11 @@ class Deadline(Protocol):
     @property
     def instant(self) -> int:
         """The instant, in the server's milliseconds."""
+        ...
 
     def map_deadline(self) -> None:
         """Map it to the loop's clock, which may have parted from the server's."""
+        ...
 
 
 @define(eq=False)
@@ -121,6 +124,7 @@ class Execution:
         stirred_at: when, by the loop's clock, it last began to wait.
         pinned: how many outcomes of unfinished frames a replay could not give back at once, since they came from a
             scope that is not on record: while there are any, it is not unloaded for economy.
+        changed_at: when something of it was last made or settled, as far as is known, in the server's milliseconds.
     """
 
     worker: Worker
@@ -134,6 +138,7 @@ class Execution:
     ended: Event = field(factory=Event, init=False)
     local_records: int = 0
     pinned: int = 0
+    changed_at: int = 0
     parking: Parking = field(init=False)
     task: Task = field(default=None, init=False)
     stirred_at: float = field(factory=current_time, init=False)
@@ -378,6 +383,8 @@ class Execution:
             RequestError: the request was refused as it is, and would be on a replay.
         """
         await (self.until_hot() if settling else self.gate())
+        if not isinstance(request, (PromiseGet, RegisterListener)):
+            self.changed_at = self.now()
         try:
             response = await self.worker.connection.request(request)
         except Exception as exc:  # noqa: BLE001 - whatever a network raises, it is no outcome of a call
@@ -492,6 +499,8 @@ class Execution:
         """Hear of it no more."""
         if self._subscriptions.pop(node.id, None) is not None:
             self.worker.waiting.unsubscribe(node.id, node.settle)
+        if not node.pending:
+            self.changed_at = self.now()
 
     async def end_elsewhere(self, id: str) -> None:
         """End what still runs or waits below a remote call that was cancelled."""

@@ -136,9 +136,15 @@ class Group(Enclosure):
         """Run a coroutine function of the frame's in a task of its own, in a lane that is numbered now.
 
         Raises:
-            UsageError: the group has not been entered, or has ended.
+            UsageError: the group has not been entered, or has ended; or this is no function.
         """
         self._check_open("start_soon()")
+        if not callable(func):
+            msg = (
+                f"tg.start_soon() takes a coroutine function and its arguments, not {func!r}; a durable call is "
+                f"started with tg.start(call)"
+            )
+            raise UsageError(msg)
         member = _Member()
         self._members.append(member)
         lane = lane_of(self.frame).open()
@@ -172,7 +178,7 @@ class Group(Enclosure):
         assert self._tasks is not None
         failure, rest = _parted(exc)
         if failure is not None:
-            self.scope.cancel()
+            self.end()
         else:
             # The end of the body is where a replay has come to whatever is on record.
             self.catch_up()
@@ -338,7 +344,7 @@ class Group(Enclosure):
             self._failed(history=node.replayed)
 
     async def _run_code(self, member: _Member, func: Callable[..., Awaitable[object]], args: tuple[Any, ...]) -> None:
-        ending = await self.frame.outcome_of(func(*args))
+        ending = await self.frame.outcome_of(_called(func, args))
         if isinstance(ending, Raised):
             member.error = ending.error
             self._failed(history=self.frame.replaying)
@@ -347,7 +353,12 @@ class Group(Enclosure):
         if history:
             self.condemn()
         else:
-            self.scope.cancel()
+            self.end()
+
+
+async def _called(func: Callable[..., Awaitable[object]], args: tuple[Any, ...]) -> object:
+    # In a coroutine of its own: what the call itself raises is a failure as well.
+    return await func(*args)
 
 
 def _parted(exc: BaseException | None) -> tuple[Exception | None, BaseException | None]:

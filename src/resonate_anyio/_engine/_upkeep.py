@@ -128,7 +128,7 @@ class Upkeep:
             if watch.due == due and watch.execution is not None and _alive(watch.execution):
                 self._look(watch, watch.execution, now, census)
         if self._pressed_at <= now:
-            self._press(now, census)
+            self._press(census)
 
     # What others tell
 
@@ -222,7 +222,7 @@ class Upkeep:
             return
         due = self._parkable_from(execution, now)
         if due <= now:
-            self._park(execution, now)
+            self._park(execution)
         else:
             self._schedule(execution, due)
 
@@ -236,20 +236,20 @@ class Upkeep:
             return now
         return execution.stirred_at + self._limits.hot_for + execution.local_records
 
-    def _park(self, execution: Execution, now: float) -> None:
+    def _park(self, execution: Execution) -> None:
         wake_at = execution.next_deadline
         if not sees_every_deadline():
-            # Each time twice as long: a deadline that was missed is late by its own length at most.
-            waited_ms = round((now - execution.stirred_at) * 1000)
+            # Each time twice as long, replayed or not: a deadline that was missed is late by its own length at most.
+            waited_ms = execution.now() - execution.changed_at
             wake_at = min(wake_at, execution.now() + max(waited_ms, _BLIND_WAIT_MS))
         execution.parking.suspend(wake_at)
 
     def park_all(self) -> None:
         """Begin to park every execution that can be."""
-        census, now = _Lazy(), current_time()
+        census = _Lazy()
         for execution in self._worker.executions.values():
             if execution.parking.hot and execution.blocked(census.taken()):
-                self._park(execution, now)
+                self._park(execution)
 
     # Pressure
 
@@ -261,7 +261,7 @@ class Upkeep:
             self._pressed_at = current_time() + _SETTLING
             self._wake_for(self._pressed_at)
 
-    def _press(self, now: float, census: _Lazy) -> None:
+    def _press(self, census: _Lazy) -> None:
         self._pressed_at = math.inf
         hot = [execution for execution in self._worker.executions.values() if execution.parking.hot]
         excess = len(hot) - self._limits.hot_limit
@@ -269,7 +269,7 @@ class Upkeep:
             if excess <= 0:
                 break
             if execution.id in self._watches and execution.blocked(census.taken()):
-                self._park(execution, now)
+                self._park(execution)
                 excess -= 1
         # If too few of them wait, the next one that begins to is worth another look.
         self._crowded = excess > 0

@@ -312,6 +312,7 @@ class Worker:
             origin=lineage(promise),
             history=history,
             local_records=history.local,
+            changed_at=max(promise.created_at, history.last_change),
         )
         execution.parking = Parking(execution)
         parent = promise.tags.get(PARENT_TAG) or promise.tags.get("resonate:parent")
