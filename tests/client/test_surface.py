@@ -71,7 +71,9 @@ def test_public_names_are_documented(thing: Any) -> None:
     assert not first.startswith("Method generated")
 
 
-@pytest.mark.parametrize("name", ["Resonate", "Promises", "Schedules", "Context", "Handle", "DurableFuture", "DurableTaskGroup"])
+@pytest.mark.parametrize(
+    "name", ["Resonate", "Promises", "Schedules", "Context", "Handle", "DurableFuture", "DurableTaskGroup"]
+)
 def test_parameters_that_need_it_are_annotated(name: str) -> None:
     """Every parameter and result of a public method has an annotation."""
     for member, value in vars(getattr(resonate_anyio, name)).items():

@@ -277,7 +277,9 @@ async def _programs(
     async with AsyncExitStack() as stack:
         programs: dict[str, Resonate] = {}
         for group, functions in groups.items():
-            resonate = Resonate(network=wire, group=group, pid=group, grace=0, converter=_CONVERTER, **platform.settings)
+            resonate = Resonate(
+                network=wire, group=group, pid=group, grace=0, converter=_CONVERTER, **platform.settings
+            )
             resonate.with_dependency(journal, Journal)
             for function in functions:
                 resonate.register(function)

@@ -135,7 +135,9 @@ def _failure(text: str) -> Ending:
 
 def _told(promise: Promise) -> str:
     cancelled = promise.state is PromiseState.CANCELED
-    return promise.state.value if cancelled else f"{promise.state.value} {json.dumps(content_of(promise), sort_keys=True)}"
+    return (
+        promise.state.value if cancelled else f"{promise.state.value} {json.dumps(content_of(promise), sort_keys=True)}"
+    )
 
 
 def _without_lanes(text: str) -> str:

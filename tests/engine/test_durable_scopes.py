@@ -13,6 +13,7 @@ from anyio.lowlevel import checkpoint
 from resonate_anyio import (
     Context,
     DurableCancelledError,
+    DurableFuture,
     DurableTimeoutError,
     InvalidArgument,
     Resonate,
@@ -30,6 +31,10 @@ from .replays import states, survives
 async def nap(seconds: float = 100, value: str = "done") -> str:
     await anyio.sleep(seconds)
     return value
+
+
+async def call(ctx: Context) -> None:
+    await ctx.run(slow, 50, None)
 
 
 def passed(since: float) -> float:
@@ -336,13 +341,14 @@ async def test_calls_are_clamped_to_their_scopes(resonate: Resonate) -> None:
     async def workflow(ctx: Context) -> list[float]:
         outside = ctx.run(remaining)
         begun = (await ctx.now()).timestamp()
+        instants: list[float] = []
         with ctx.move_on_after(50), ctx.move_on_after(20):
-            inside = await ctx.run(remaining)
-            own = await ctx.run(remaining).timeout(5)
-            future = await ctx.run(remaining).spawn()
+            instants.append(await ctx.run(remaining))
+            instants.append(await ctx.run(remaining).timeout(5))
+            instants.append(await (await ctx.run(remaining).spawn()))
             async with ctx.task_group() as tg:
-                member = tg.run(remaining)
-        instants = [inside, own, await future, member.result(), await outside, ctx.timeout_at.timestamp()]
+                instants.append(await tg.run(remaining))
+        instants += [await outside, ctx.timeout_at.timestamp()]
         return [round(instant - begun) for instant in instants]
 
     resonate.register(workflow)
@@ -542,10 +548,11 @@ async def test_clamped_sleep_ends_as_the_timeout_of_the_scope() -> None:
 
     async def workflow(ctx: Context) -> list[object]:
         got: list[object] = []
+        futures: list[DurableFuture[None]] = []
         with ctx.move_on_after(5):
-            future = await ctx.sleep(50).spawn()
+            futures.append(await ctx.sleep(50).spawn())
         try:
-            await future
+            await futures[0]
         except DurableTimeoutError as exc:
             got.append(exc.id)
         return [*got, await ctx.run(step, "end")]
@@ -562,8 +569,10 @@ async def test_spawned_inside_and_awaited_outside() -> None:
 
     async def workflow(ctx: Context) -> list[str]:
         got: list[str] = []
+        futures: list[DurableFuture[Any]] = []
         with ctx.move_on_after(3):
-            quick, late = await ctx.run(slow, 1, "quick").spawn(), await ctx.run(slow, 50, None).spawn()
+            futures += [await ctx.run(slow, 1, "quick").spawn(), await ctx.run(slow, 50, None).spawn()]
+        quick, late = futures
         got.append(await quick)
         try:
             await late
@@ -603,7 +612,7 @@ async def test_groups_inside() -> None:
                 quick = tg.run(slow, 1, "quick")
                 tg.run(slow, 50, None)
                 tg.sleep(50)
-                tg.start_soon(ctx.run, slow, 50, None)
+                tg.start_soon(call, ctx)
             got.append("not reached")
         return [*got, quick.result(), scope.cancelled_caught, await ctx.run(step, "end")]
 
@@ -652,13 +661,10 @@ async def test_scope_around_a_plain_group() -> None:
     """A scope around a plain group ends the calls of all of its tasks."""
 
     async def workflow(ctx: Context) -> list[object]:
-        async def call() -> None:
-            await ctx.run(slow, 50, None)
-
         with ctx.move_on_after(5) as scope:
             async with anyio.create_task_group() as tasks:
                 for _ in range(3):
-                    tasks.start_soon(call)
+                    tasks.start_soon(call, ctx)
         return [scope.cancelled_caught, await ctx.run(step, "end")]
 
     await survives(workflow, returns=[True, "end"])

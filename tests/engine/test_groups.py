@@ -46,6 +46,10 @@ async def nap(seconds: float = 100, value: str = "done") -> str:
     return value
 
 
+async def call(ctx: Context) -> None:
+    await ctx.run(slow, 60, None)
+
+
 async def broken(seconds: float = 1, text: str = "") -> None:
     await anyio.sleep(seconds)
     raise Oops(text)
@@ -148,11 +152,13 @@ async def test_awaited_inside_outside_and_twice() -> None:
         async def wait(future: DurableFuture[Any]) -> None:
             got.append(await future)
 
+        futures: list[DurableFuture[str]] = []
         async with ctx.task_group() as tg:
-            first, second = tg.run(slow, 1, "a"), tg.run(slow, 5, "b")
-            got += [await first, await first]
-            tg.start_soon(wait, second)
-            tg.start_soon(wait, second)
+            futures += [tg.run(slow, 1, "a"), tg.run(slow, 5, "b")]
+            got += [await futures[0], await futures[0]]
+            tg.start_soon(wait, futures[1])
+            tg.start_soon(wait, futures[1])
+        first, second = futures
         got += [await first, await second, await second]
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(wait, first)
@@ -676,12 +682,14 @@ async def test_group_cancelled_by_its_body() -> None:
 
     async def workflow(ctx: Context) -> list[object]:
         got: list[object] = []
+        futures: list[DurableFuture[Any]] = []
         async with ctx.task_group() as tg:
-            won, lost = tg.run(slow, 1, "won"), tg.run(slow, 50, None)
-            got.append(await won)
+            futures += [tg.run(slow, 1, "won"), tg.run(slow, 50, None)]
+            got.append(await futures[0])
             tg.cancel_scope.cancel()
             await ctx.sleep(10)
             got.append("not reached")
+        won, lost = futures
         with pytest.raises(DurableCancelledError):
             await lost
         return [*got, won.result(), tg.cancel_scope.cancelled_caught, await ctx.run(step, "end")]
@@ -785,7 +793,7 @@ async def test_scope_around_the_end_of_a_group(kind: str, anyio_backend_name: st
                 tg.sleep(50)
                 tg.sleep(60)
                 tg.run(slow, 50, None)
-                tg.start_soon(ctx.run, slow, 60, None)
+                tg.start_soon(call, ctx)
             return await ctx.run(step, "not reached")
 
         try:
@@ -809,7 +817,7 @@ async def test_deadline_of_the_frame_around_a_group() -> None:
         async with ctx.task_group() as tg:
             tg.run(slow, 50, None)
             tg.rpc("nobody")
-            tg.start_soon(ctx.run, slow, 50, None)
+            tg.start_soon(call, ctx)
             await ctx.sleep(30)
 
     async def workflow(ctx: Context) -> str:

@@ -21,6 +21,9 @@ from .strategies import SETTINGS, failures, mishaps, plans
 _FACTOR: Final = int(os.environ.get("RESONATE_EXAMPLES", "1"))
 
 
+_SHRINKING: Final = 25 * _FACTOR
+"""Seconds in which a failing example is made smaller."""
+
 ORDERS: Final = st.integers(0, 9)
 
 
@@ -40,6 +43,12 @@ def backend(request: pytest.FixtureRequest) -> str:
     """The name of the backend that examples run on."""
     name: str = request.param
     return name
+
+
+@pytest.fixture(autouse=True)
+def _short_shrinking(monkeypatch: pytest.MonkeyPatch) -> None:
+    # Else pytest ends the test for its length before it can show the example that fails.
+    monkeypatch.setattr("hypothesis.internal.conjecture.engine.MAX_SHRINKING_SECONDS", _SHRINKING)
 
 
 def told(story: Story) -> Story:

@@ -20,10 +20,10 @@ from ._awaits import before_wait, deliver, end_again
 from ._builder import Builder
 from ._calls import Call, DurableFuture
 from ._enclosures import reason_for
+from ._facts import FactOpening
 from ._frame import Frame
 from ._groups import Group
 from ._lanes import own_place
-from ._openings import FactOpening
 from ._reasons import CHOICE, Reason
 from ._started import Started
 from ._task_group import DurableTaskGroup

@@ -18,7 +18,7 @@ from ._functions import Function, check_call
 from ._groups import Group, check_limit
 from ._info import Info
 from ._lanes import own_place
-from ._scopes import DurableScope, Scope
+from ._scopes import DurableScope, MoveOnScope, Scope
 from ._task_group import DurableTaskGroup
 
 if TYPE_CHECKING:
@@ -297,16 +297,16 @@ class Context:
             InvalidArgument: the delay is negative or no duration.
         """
         self._frame.check_current("ctx.fail_after()")
-        return DurableScope(Scope(self._frame, to_ms(delay), shield=shield), fails=True)
+        return DurableScope(Scope(self._frame, to_ms(delay), shield=shield))
 
-    def move_on_after(self, delay: float | timedelta, *, shield: bool = False) -> DurableScope:
+    def move_on_after(self, delay: float | timedelta, *, shield: bool = False) -> MoveOnScope:
         """A deadline for a block of this function, which ends quietly when it passes. See `fail_after`.
 
         Raises:
             InvalidArgument: the delay is negative or no duration.
         """
         self._frame.check_current("ctx.move_on_after()")
-        return DurableScope(Scope(self._frame, to_ms(delay), shield=shield), fails=False)
+        return MoveOnScope(Scope(self._frame, to_ms(delay), shield=shield))
 
     # Values that a replay gets again
 

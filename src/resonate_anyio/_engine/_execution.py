@@ -87,9 +87,11 @@ class Deadline(Protocol):
     @abstractmethod
     def instant(self) -> int:
         """The instant, in the server's milliseconds."""
+        ...
 
     def map_deadline(self) -> None:
         """Map it to the loop's clock, which may have parted from the server's."""
+        ...
 
 
 @define(eq=False)

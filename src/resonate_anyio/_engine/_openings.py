@@ -10,83 +10,34 @@ A new call that is reached in a cancelled scope is recorded as cancelled, so tha
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 from anyio import CancelScope, get_cancelled_exc_class
 from anyio.lowlevel import checkpoint_if_cancelled
-from attrs import define, evolve, field, frozen
+from attrs import define, evolve, field
 
-from .._errors import DecodeError, NonDeterminismError, TooLate
+from .._errors import NonDeterminismError, TooLate
 from .._graph import DETACHED_TAG, PARENT_TAG, child_id, detached_id
 from .._protocol import Promise, PromiseCreate, PromiseState, Value
 from .._time import from_ms
-from ._awaits import before_wait, deliver, interrupt_again
-from ._cancellation import Owed
+from ._asked import Asked, content_of, recorded_as
+from ._awaits import before_wait, deliver
 from ._enclosures import reason_for
 from ._frame import Frame
 from ._info import Info
-from ._lanes import Place, insist, lane_of
+from ._lanes import Place, insist
 from ._nodes import External, Node
-from ._reasons import SCOPE, Reason, reason_of
+from ._reasons import reason_of
 from ._scopes import SCOPES_TAG, Scope, clamping_scopes, durable_scopes, encode_instants, fix_instants
 
 if TYPE_CHECKING:
-    from .._codec import Codec
     from ._execution import Execution
     from ._functions import Function
     from ._retry import RetryPolicy
 
 ONE_YEAR_MS: Final = 365 * 24 * 3600 * 1000
-
-
-@frozen
-class Asked:
-    """What a promise was made for, as recorded and as asked for by a replay.
-
-    `arguments` are compared for remote calls only: those of a local one are passed as they are, and the digest that
-    is recorded with it decides nothing.
-    """
-
-    operation: str
-    func: str | None = None
-    version: int | None = None
-    arguments: Any = field(default=None)
-
-    def __str__(self) -> str:
-        if self.func is None:
-            return f"{self.operation}()"
-        arguments = "" if self.arguments is None else f" with {_short(self.arguments)}"
-        return f"{self.operation}({self.func}, version {self.version}){arguments}"
-
-
-def _short(arguments: Any) -> str:
-    text = ", ".join([*map(repr, arguments[0]), *(f"{k}={v!r}" for k, v in arguments[1].items())])
-    return f"({text})" if len(text) <= 200 else f"({text[:200]}...)"
-
-
-def recorded_as(record: Promise, codec: Codec) -> Asked:
-    """What `record` was made for."""
-    if record.timer:
-        return Asked(str(_content(record, codec).get("fact", "ctx.sleep")))
-    if record.tags.get("resonate:external") == "true":
-        return Asked("ctx.promise")
-    content = _content(record, codec)
-    func, version = content.get("func"), content.get("version")
-    if record.tags.get("resonate:scope") == "local":
-        return Asked("ctx.run", func, version)
-    operation = "ctx.detached" if DETACHED_TAG in record.tags else "ctx.rpc"
-    return Asked(operation, func, version, (content.get("args") or [], content.get("kwargs") or {}))
-
-
-def _content(record: Promise, codec: Codec) -> dict[str, Any]:
-    """What was recorded with a call; nothing, if somebody else has recorded something else under its id."""
-    try:
-        param = codec.decode(record.param)
-    except DecodeError:
-        return {}
-    return param if isinstance(param, dict) else {}
 
 
 @define(kw_only=True, eq=False)
@@ -315,7 +266,7 @@ class LocalOpening(Opening):
 
 
 @define(kw_only=True, eq=False)
-class _ExternalOpening(Opening):
+class _ExternalOpening(Opening, ABC):
     """A call whose promise is settled elsewhere."""
 
     def _id_of(self, segment: str) -> str:
@@ -378,7 +329,7 @@ class SleepOpening(_ExternalOpening):
 
     def _node(self, record: Promise) -> External:
         node = _ExternalOpening._node(self, record)
-        due = _content(record, self.execution.codec).get("due")
+        due = content_of(record, self.execution.codec).get("due")
         node.due = due if isinstance(due, int) else record.timeout_at
         return node
 
@@ -419,102 +370,6 @@ class DetachedOpening(Opening):
 
     def _node(self, record: Promise) -> External:
         return External(execution=self.execution, caller=self.frame, record=record, replayed=False)
-
-    def _adopt(self, node: Node) -> None:
-        pass
-
-
-@define(kw_only=True, eq=False)
-class FactOpening(Opening):
-    """Something that is chosen once and for all: recorded, and settled, with one request.
-
-    The param is the choice. Whoever creates the promise first has chosen; everybody else gets that.
-    """
-
-    _planned_at: int = field(init=False)
-
-    def __attrs_post_init__(self) -> None:
-        Opening.__attrs_post_init__(self)
-        self._planned_at = self.execution.now()
-
-    @classmethod
-    def plan(cls, frame: Frame, place: Place, fact: str) -> FactOpening:
-        """A choice that may have been made already: see `recorded`."""
-        return cls(frame=frame, place=place, param=frame.execution.codec.encode({"fact": fact}))
-
-    async def choose(self, choice: Callable[[], Awaitable[object]]) -> Any:
-        """The choice on record. If there is none yet it is made now, and stands from now on.
-
-        If the code is cancelled meanwhile, that stands: a replay might find that it need not wait any more, and go on.
-        """
-        if self.recorded is None:
-            await self._make(choice)
-        node = await self.open()
-        cancelled = self._cancellation(node.record)
-        if cancelled is not None:
-            reason, waited_ms = cancelled
-            await interrupt_again(self.frame, node, reason, lived_ms=waited_ms)
-        return _content(node.record, self.execution.codec).get("value")
-
-    async def _make(self, choice: Callable[[], Awaitable[object]]) -> None:
-        try:
-            self._state(value=await choice())
-        except get_cancelled_exc_class():
-            if not self.execution.interrupted() and not self.frame.settled_early:
-                await self.open_cancelled()
-            raise
-
-    def _state(self, **facts: object) -> None:
-        codec = self.execution.codec
-        self.param = codec.encode({"fact": codec.decode(self.param)["fact"], **facts})
-
-    async def open_cancelled(self) -> Node:
-        reason = reason_for(self.frame)
-        if reason.by == SCOPE:
-            self.frame.pin()
-        self._state(cancelled=reason.fields(), waited=self.execution.now() - self._planned_at)
-        with CancelScope(shield=True):
-            record = await insist(partial(self.create, self._request()))
-        return self._node(record)
-
-    async def _create(self, request: PromiseCreate) -> Promise:
-        try:
-            return await self.create(request)
-        except get_cancelled_exc_class() as exc:
-            if self.execution.interrupted() or self.frame.settled_early:
-                raise
-            node = await self.open_cancelled()
-            if self._cancellation(node.record) is not None:
-                raise
-            # It was on record already: the choice stands, and the cancellation has to come again.
-            lane_of(self.frame).owed = Owed.of(exc)
-            return node.record
-
-    def _cancellation(self, record: Promise) -> tuple[Reason, int] | None:
-        """What was recorded instead of a choice, if the code was cancelled: why, and after how many milliseconds."""
-        content = _content(record, self.execution.codec)
-        reason, waited_ms = Reason.of(content.get("cancelled")), content.get("waited")
-        return None if reason is None else (reason, waited_ms if isinstance(waited_ms, int) else 0)
-
-    def _id_of(self, segment: str) -> str:
-        return child_id(self.frame.id, segment, base=self.execution.id)
-
-    def _same_call(self, record: Promise) -> bool:
-        codec = self.execution.codec
-        return recorded_as(record, codec).operation == str(codec.decode(self.param)["fact"])
-
-    def _timeout_at(self) -> int:
-        # In the past for certain, by the server's clock: it is born resolved.
-        return self.frame.record.created_at
-
-    def _kind_tags(self) -> dict[str, str]:
-        return {"resonate:branch": self.execution.id, "resonate:scope": "local", "resonate:timer": "true"}
-
-    async def create(self, request: PromiseCreate) -> Promise:
-        return await self.execution.create_local(request)
-
-    def _node(self, record: Promise) -> External:
-        return External(execution=self.execution, caller=self.frame, record=record, replayed=True)
 
     def _adopt(self, node: Node) -> None:
         pass

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from contextlib import ExitStack
 from math import inf
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, ClassVar, Final
 
 from anyio import CancelScope, current_effective_deadline, current_time
 from attrs import define, field
@@ -37,7 +37,7 @@ class Scope(Enclosure):
     """One durable scope (see the module's docstring); users hold a `DurableScope`."""
 
     _duration_ms: int
-    _shield: bool = field(kw_only=True)
+    _shield: bool = field(kw_only=True, alias="shield")
     _instant: int | None = field(default=None, init=False)
     _fixed: bool = field(default=False, init=False)
     _block: ExitStack = field(factory=ExitStack, init=False)
@@ -128,7 +128,7 @@ class DurableScope:
     """
 
     _scope: Scope
-    _fails: bool = field(kw_only=True)
+    _fails: ClassVar[bool] = True
 
     @property
     def deadline(self) -> datetime:
@@ -162,7 +162,7 @@ class DurableScope:
 
     def __exit__(
         self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
-    ) -> bool:
+    ) -> bool | None:
         swallowed = self._scope.leave(exc)
         if self._fails and self.cancelled_caught and self._scope.expired:
             raise TimeoutError
@@ -171,6 +171,18 @@ class DurableScope:
     def __repr__(self) -> str:
         state = self.deadline.isoformat() if self._scope.entered_once else "not entered"
         return f"<DurableScope of {self._scope.frame.id}: {state}>"
+
+
+@define(eq=False, repr=False)
+class MoveOnScope(DurableScope):
+    """A durable scope that ends its block quietly. To a type checker, its block may end before its last line."""
+
+    _fails: ClassVar[bool] = False
+
+    def __exit__(
+        self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
+    ) -> bool:
+        return bool(super().__exit__(exc_type, exc, traceback))
 
 
 def durable_scopes(frame: Frame) -> tuple[Scope, ...]:

@@ -126,7 +126,8 @@ class DurableTaskGroup:
 
     async def __aexit__(
         self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
-    ) -> bool:
+    ) -> bool | None:
+        # As in anyio: to a type checker, what the body has assigned is there after the block.
         return await self._group.leave(exc)
 
     def __repr__(self) -> str:

@@ -20,6 +20,7 @@ class VirtualEventLoop(asyncio.SelectorEventLoop):
     def __init__(self) -> None:
         self._virtual = _JumpingSelector()
         super().__init__(self._virtual)
+        self._clock_resolution = _NANOSECOND
 
     def time(self) -> float:
         """Seconds of virtual time since the loop was made."""

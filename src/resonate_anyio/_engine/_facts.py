@@ -1,0 +1,127 @@
+"""Facts: choices that are made once and for all, and recorded before the code sees them (semantics 4).
+
+Which of several calls came first is known to nobody afterwards, and neither is what time it was. Each such choice is a
+promise of its own: born resolved, made with one request, its param the choice. A wait for it that is cancelled is
+recorded in its place.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from anyio import CancelScope, get_cancelled_exc_class
+from attrs import define, field
+
+from .._graph import child_id
+from .._protocol import Promise, PromiseCreate
+from ._asked import content_of, recorded_as
+from ._awaits import interrupt_again
+from ._cancellation import Owed
+from ._enclosures import reason_for
+from ._lanes import insist, lane_of
+from ._nodes import External, Node
+from ._openings import Opening
+from ._reasons import SCOPE, Reason
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from ._frame import Frame
+    from ._lanes import Place
+
+
+@define(kw_only=True, eq=False)
+class FactOpening(Opening):
+    """Something that is chosen once and for all: recorded, and settled, with one request.
+
+    The param is the choice. Whoever creates the promise first has chosen; everybody else gets that.
+    """
+
+    _planned_at: int = field(init=False)
+
+    def __attrs_post_init__(self) -> None:
+        Opening.__attrs_post_init__(self)
+        self._planned_at = self.execution.now()
+
+    @classmethod
+    def plan(cls, frame: Frame, place: Place, fact: str) -> FactOpening:
+        """A choice that may have been made already: see `recorded`."""
+        return cls(frame=frame, place=place, param=frame.execution.codec.encode({"fact": fact}))
+
+    async def choose(self, choice: Callable[[], Awaitable[object]]) -> Any:
+        """The choice on record. If there is none yet it is made now, and stands from now on.
+
+        If the code is cancelled meanwhile, that stands: a replay might find that it need not wait any more, and go on.
+        """
+        if self.recorded is None:
+            await self._make(choice)
+        node = await self.open()
+        cancelled = self._cancellation(node.record)
+        if cancelled is not None:
+            reason, waited_ms = cancelled
+            await interrupt_again(self.frame, node, reason, lived_ms=waited_ms)
+        return content_of(node.record, self.execution.codec).get("value")
+
+    async def _make(self, choice: Callable[[], Awaitable[object]]) -> None:
+        try:
+            self._state(value=await choice())
+        except get_cancelled_exc_class():
+            if not self.execution.interrupted() and not self.frame.settled_early:
+                await self.open_cancelled()
+            raise
+
+    def _state(self, **facts: object) -> None:
+        codec = self.execution.codec
+        self.param = codec.encode({"fact": codec.decode(self.param)["fact"], **facts})
+
+    async def open_cancelled(self) -> Node:
+        reason = reason_for(self.frame)
+        if reason.by == SCOPE:
+            self.frame.pin()
+        self._state(cancelled=reason.fields(), waited=self.execution.now() - self._planned_at)
+        with CancelScope(shield=True):
+            record = await insist(partial(self.create, self._request()))
+        return self._node(record)
+
+    async def _create(self, request: PromiseCreate) -> Promise:
+        try:
+            return await self.create(request)
+        except get_cancelled_exc_class() as exc:
+            if self.execution.interrupted() or self.frame.settled_early:
+                raise
+            node = await self.open_cancelled()
+            if self._cancellation(node.record) is not None:
+                raise
+            # It was on record already: the choice stands, and the cancellation has to come again.
+            lane_of(self.frame).owed = Owed.of(exc)
+            return node.record
+
+    def _cancellation(self, record: Promise) -> tuple[Reason, int] | None:
+        """What was recorded instead of a choice, if the code was cancelled: why, and after how many milliseconds."""
+        content = content_of(record, self.execution.codec)
+        reason, waited_ms = Reason.of(content.get("cancelled")), content.get("waited")
+        return None if reason is None else (reason, waited_ms if isinstance(waited_ms, int) else 0)
+
+    def _id_of(self, segment: str) -> str:
+        return child_id(self.frame.id, segment, base=self.execution.id)
+
+    def _same_call(self, record: Promise) -> bool:
+        codec = self.execution.codec
+        return recorded_as(record, codec).operation == str(codec.decode(self.param)["fact"])
+
+    def _timeout_at(self) -> int:
+        # In the past for certain, by the server's clock: it is born resolved.
+        return self.frame.record.created_at
+
+    def _kind_tags(self) -> dict[str, str]:
+        return {"resonate:branch": self.execution.id, "resonate:scope": "local", "resonate:timer": "true"}
+
+    async def create(self, request: PromiseCreate) -> Promise:
+        return await self.execution.create_local(request)
+
+    def _node(self, record: Promise) -> External:
+        return External(execution=self.execution, caller=self.frame, record=record, replayed=True)
+
+    def _adopt(self, node: Node) -> None:
+        pass
