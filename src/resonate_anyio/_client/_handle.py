@@ -53,7 +53,7 @@ class Handle(Generic[T]):
         """
         worker = self._worker(f"the result of {self!r}", "ctx.rpc()")
         if self._settled is None:
-            self._settled = await worker.settled(self.id, self._execution)
+            self._settled = await worker.results.settled(self.id, self._execution)
         if self._execution is not None:
             # It is over, and is not kept for as long as somebody keeps this.
             self._live, self._execution = self._execution.root.live, None

@@ -10,6 +10,7 @@ acquires the task next replays it.
 from __future__ import annotations
 
 import logging
+from abc import abstractmethod
 from contextlib import contextmanager
 from enum import Enum
 from functools import partial
@@ -83,6 +84,7 @@ class Deadline(Protocol):
     """An instant at which something in an execution ends."""
 
     @property
+    @abstractmethod
     def instant(self) -> int:
         """The instant, in the server's milliseconds."""
         ...

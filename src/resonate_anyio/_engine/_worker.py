@@ -59,6 +59,7 @@ from ._leases import Leases
 from ._openings import make_info
 from ._parking import Parking, without_wakes
 from ._requests import get_promise, promise_of, refusal, scan
+from ._results import Results
 from ._shutdown import Shutdown
 from ._sweeps import Sweeps
 from ._upkeep import Limits, Upkeep
@@ -97,9 +98,9 @@ class Worker:
     leases: Leases = field(init=False)
     upkeep: Upkeep = field(init=False)
     sweeps: Sweeps = field(init=False)
+    results: Results = field(init=False)
     _shutdown: Shutdown = field(init=False)
     _crew: Crew = field(init=False)
-    _halted: dict[str, NonDeterminismError] = field(factory=dict, init=False)
     _taking: dict[str, int] = field(factory=dict, init=False)
     _emptied: Event = field(factory=Event, init=False)
     _teardown: Teardown | None = field(default=None, init=False)
@@ -110,6 +111,7 @@ class Worker:
         self.leases = Leases(self.connection, self.identity.holder, self.waiting)
         self.upkeep = Upkeep(self, self.limits)
         self.sweeps = Sweeps(self)
+        self.results = Results(self)
         self._shutdown = Shutdown(self)
 
     # Life
@@ -358,7 +360,7 @@ class Worker:
         assert isinstance(execution.error, NonDeterminismError)
         logger.error("execution.halted id=%s %s", execution.id, execution.error)
         await self.leases.insist(TaskHalt(id=execution.id))
-        self._halted[execution.id] = execution.error
+        self.results.halted[execution.id] = execution.error
         self.waiting.wake()
 
     async def _recover(self, execution: Execution) -> None:
@@ -390,45 +392,6 @@ class Worker:
             self.helper(self.leases.look_for, create.id, self.executions.__contains__, name="resonate look for")
             raise
 
-    async def settled(self, id: str, execution: Execution | None) -> Promise:
-        """Wait until `id` has settled, and return its record.
-
-        Raises:
-            NonDeterminismError: its replay here has been halted.
-            NotRunning: the worker stops before that.
-        """
-        if execution is not None:
-            crash = await self._end_of(execution)
-            if not execution.root.pending:
-                return execution.root.record
-            if crash is not None:
-                raise crash
-        return await self._settled_elsewhere(id)
-
-    async def _end_of(self, execution: Execution) -> Exception | None:
-        """Wait until an execution runs here no more. Gives what it crashed with, if that is news: it is tried again."""
-        crash: BaseException | None = None
-        while not execution.ended.is_set():
-            self._check_halted(execution.id)
-            await self.waiting.wait(execution.ended)
-            crash = execution.error if execution.dropped is Drop.CRASHED else None
-        self._check_halted(execution.id)
-        return crash if isinstance(crash, Exception) else None
-
-    async def _settled_elsewhere(self, id: str) -> Promise:
-        with self.waiting.inbox(id) as inbox:
-            record = await self.register_listener(id)
-            while record.pending:
-                self._check_halted(id)
-                await self.waiting.wait(inbox.changed)
-                record = inbox.take() or record
-            return record
-
-    def _check_halted(self, id: str) -> None:
-        error = self._halted.get(id)
-        if error is not None:
-            raise NonDeterminismError(*error.args)
-
     async def resume(self, id: str) -> None:
         """Let a halted task run again.
 
@@ -442,7 +405,7 @@ class Worker:
             raise NotFound("task", id)  # noqa: EM101 - the kind of thing, not a message
         if response.status != 200:
             raise refusal(request, response)
-        self._halted.pop(id, None)
+        self.results.halted.pop(id, None)
 
     async def cancel(self, id: str) -> Promise:
         """Settle `id` as cancelled; see `settle`."""

@@ -1,0 +1,69 @@
+"""`Results`: what came of promises, for those who wait outside of durable functions.
+
+An execution that runs here tells its result itself; of any other promise a message tells, or the server.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from attrs import define, field
+
+from .._errors import NonDeterminismError
+from .._protocol import Promise
+from ._execution import Drop
+
+if TYPE_CHECKING:
+    from ._execution import Execution
+    from ._worker import Worker
+
+
+@define(eq=False)
+class Results:
+    """See the module's docstring.
+
+    Attributes:
+        halted: the executions whose replay was halted here, each with the reason, until they are resumed.
+    """
+
+    _worker: Worker
+    halted: dict[str, NonDeterminismError] = field(factory=dict, init=False)
+
+    async def settled(self, id: str, execution: Execution | None) -> Promise:
+        """Wait until `id` has settled, and return its record.
+
+        Raises:
+            NonDeterminismError: its replay here has been halted.
+            NotRunning: the worker stops before that.
+        """
+        if execution is not None:
+            crash = await self._end_of(execution)
+            if not execution.root.pending:
+                return execution.root.record
+            if crash is not None:
+                raise crash
+        return await self._settled_elsewhere(id)
+
+    async def _end_of(self, execution: Execution) -> Exception | None:
+        """Wait until an execution runs here no more. Gives what it crashed with, if that is news: it is tried again."""
+        crash: BaseException | None = None
+        while not execution.ended.is_set():
+            self._check_halted(execution.id)
+            await self._worker.waiting.wait(execution.ended)
+            crash = execution.error if execution.dropped is Drop.CRASHED else None
+        self._check_halted(execution.id)
+        return crash if isinstance(crash, Exception) else None
+
+    async def _settled_elsewhere(self, id: str) -> Promise:
+        with self._worker.waiting.inbox(id) as inbox:
+            record = await self._worker.register_listener(id)
+            while record.pending:
+                self._check_halted(id)
+                await self._worker.waiting.wait(inbox.changed)
+                record = inbox.take() or record
+            return record
+
+    def _check_halted(self, id: str) -> None:
+        error = self.halted.get(id)
+        if error is not None:
+            raise NonDeterminismError(*error.args)
