@@ -222,7 +222,7 @@ async def test_own_deadline_at_the_instant_of_a_scope(resonate: Resonate) -> Non
     async with resonate:
         with pytest.raises(ExceptionGroup) as caught:
             await resonate.run("w", same_instant)
-        assert ["w.slow-1"] == [error.id for error in caught.value.exceptions if hasattr(error, "id")]
+        assert ["w.slow-1"] == [getattr(error, "id", None) for error in caught.value.exceptions]
 
 
 # What is shown
