@@ -42,11 +42,10 @@ class Trial:
 
     async def stop_at(self, mark: Mark) -> list[Point]:
         """Be told to stop there, and do so in order; then live on. Gives the points from there to the end."""
-        stopped = await live(self.scenario, EMPTY, self.platform, stop_at=mark)
-        end = Point(Mark(0, answered=True, request=f"stopped {mark}"), stopped.runs, stopped.final)
-        self._complain(f"stopped {mark}", stop_verdict(stopped))
-        await self.crash_at(end)
-        return [point for point in stopped.points if point.mark.number > mark.number]
+        life = await live(self.scenario, EMPTY, self.platform, stop_at=mark)
+        self._complain(f"while it stopped {mark}", stop_verdict(life))
+        await self.crash_at(Point(mark, life.runs, life.final, in_order=True))
+        return [point for point in life.points if point.mark.number > mark.number]
 
     async def _live(self, state: State) -> Life:
         # Many points leave the same behind: what comes after them is the same, too.
@@ -56,7 +55,7 @@ class Trial:
 
     def _judge(self, life: Life, past: Past) -> None:
         reference = self.reference if self.platform.exact else None
-        self._complain(f"killed {past}" if past.points else "not killed", verdict(life, past, reference))
+        self._complain(str(past), verdict(life, past, reference))
 
     def _complain(self, story: str, complaints: Sequence[str]) -> None:
         self.complaints += [f"{self.scenario.name}, {story}: {text}" for text in complaints]

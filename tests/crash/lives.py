@@ -62,16 +62,21 @@ class Mark:
 
 @frozen
 class Point:
-    """A kill, and what it leaves behind.
+    """The end of a life at a mark, and what it leaves behind.
 
     Attributes:
         runs: which leaves had begun by then in this life, and how often.
         state: what is on record.
+        in_order: it was stopped there, and not killed.
     """
 
     mark: Mark
     runs: Counter[str]
     state: State
+    in_order: bool = False
+
+    def __str__(self) -> str:
+        return f"{'stopped' if self.in_order else 'killed'} {self.mark}"
 
 
 @define

@@ -13,6 +13,7 @@ import os
 import signal
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 from anyio import CancelScope
@@ -22,21 +23,20 @@ from resonate_anyio import Info
 from resonate_anyio.stores import SQLiteStore
 from resonate_anyio.testing import VirtualClock, run_virtual
 
-from . import corpus  # noqa: F401 - importing it fills CORPUS
+from .corpus import CORPUS
 from .lives import Journal, Mark, Platform, errors_logged, run
-from .scenarios import CORPUS
 
 
 @define
 class LoggedJournal(Journal):
     """Keeps the journal where it outlives the process."""
 
-    _log: Path = field(kw_only=True)
+    log: Path = field(kw_only=True)
 
     def note(self, info: Info) -> None:
         if info.attempt == 1:
-            with self._log.open("a", encoding="utf-8") as log:
-                log.write(f"{info.id}\n")
+            with self.log.open("a", encoding="utf-8") as lines:
+                lines.write(f"{info.id}\n")
 
 
 def killer(number: int, *, answered: bool) -> Callable[[Mark], None]:
@@ -61,4 +61,4 @@ async def main(name: str, file: str, log: str, now: str, number: str = "0", when
 
 if __name__ == "__main__":
     _, scenario, backend, *rest = sys.argv
-    run_virtual(main, scenario, *rest, backend=backend)
+    run_virtual(partial(main, scenario, *rest), backend=backend)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from fnmatch import fnmatchcase
 from typing import Any, Final, TypeAlias, TypeVar
 
@@ -49,11 +49,11 @@ class Outside:
 
     async def exists(self, id: str) -> None:
         """Wait until somebody has made the promise `id`."""
-        while self._store.read(lambda view: view.promise(id)) is None:
+        while self._store.read(lambda view: view.promise(id)) is None:  # noqa: ASYNC110 - nobody would set an event
             await anyio.sleep(0.1)
 
 
-Script: TypeAlias = Callable[[Outside], Awaitable[None]]
+Script: TypeAlias = Callable[[Outside], Coroutine[Any, Any, None]]
 
 
 @frozen(kw_only=True)
@@ -134,10 +134,9 @@ def _failure(text: str) -> Ending:
 
 
 def _told(promise: Promise) -> str:
-    cancelled = promise.state is PromiseState.CANCELED
-    return (
-        promise.state.value if cancelled else f"{promise.state.value} {json.dumps(content_of(promise), sort_keys=True)}"
-    )
+    if promise.state is PromiseState.CANCELED:
+        return promise.state.value
+    return f"{promise.state.value} {json.dumps(content_of(promise), sort_keys=True)}"
 
 
 def _without_lanes(text: str) -> str:

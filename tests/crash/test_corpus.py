@@ -13,17 +13,17 @@ import pytest
 
 from resonate_anyio.stores import SQLiteStore
 
-from . import corpus  # noqa: F401 - importing it fills CORPUS
+from .corpus import CORPUS
 from .crashes import Trial, crash_everywhere, crash_somewhere, crash_twice, stop_somewhere
 from .lives import Platform
-from .scenarios import CORPUS, Scenario
+from .scenarios import Scenario
 
 each_scenario = pytest.mark.parametrize("scenario", CORPUS.values(), ids=CORPUS)
 
 
 @each_scenario
 async def test_every_crash(scenario: Scenario) -> None:
-    """Killed before or after any of its requests, a workflow ends as it does without that, and leaves nothing behind."""
+    """Killed before or after any of its requests, a workflow ends as it does otherwise, and leaves nothing behind."""
     trial = Trial(scenario)
     await crash_everywhere(trial)
     assert "" == "\n".join(trial.complaints)

@@ -10,17 +10,19 @@ import pytest
 from attrs import evolve
 
 from resonate_anyio import Context
-from resonate_anyio._engine import _frame, _worker
+from resonate_anyio._engine import _worker
+from resonate_anyio._engine._children import Children
 from resonate_anyio._engine._execution import Execution
 from resonate_anyio._engine._frame import Frame
+from resonate_anyio._engine._leaf import run_leaf
 from resonate_anyio._graph import Counter, History
 from resonate_anyio._protocol import EMPTY, Outcome, Promise, PromiseState, Response, Value
 from resonate_anyio.networks import _embedded
 
-from . import corpus  # noqa: F401 - importing it fills CORPUS
+from .corpus import CORPUS
 from .corpus.leaves import step
 from .crashes import Trial, crash_everywhere, crash_somewhere
-from .scenarios import CORPUS, Scenario
+from .scenarios import Scenario
 
 Break: TypeAlias = Callable[[pytest.MonkeyPatch], None]
 
@@ -55,14 +57,14 @@ def leaves_children(monkeypatch: pytest.MonkeyPatch) -> None:
     async def nothing(_: Frame) -> None:
         pass
 
-    monkeypatch.setattr(Frame, "_cancel_children", nothing)
+    monkeypatch.setattr(Children, "cancel", nothing)
 
 
 def does_not_join(monkeypatch: pytest.MonkeyPatch) -> None:
     async def nothing(_: Frame) -> None:
         pass
 
-    monkeypatch.setattr(Frame, "_join", nothing)
+    monkeypatch.setattr(Children, "join", nothing)
 
 
 def keeps_dead_leases(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -80,13 +82,11 @@ def never_replays(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def runs_leaves_twice(monkeypatch: pytest.MonkeyPatch) -> None:
-    run_leaf = _frame.run_leaf
-
     async def twice(frame: Frame) -> object:
         await run_leaf(frame)
         return await run_leaf(frame)
 
-    monkeypatch.setattr(_frame, "run_leaf", twice)
+    monkeypatch.setattr("resonate_anyio._engine._frame.run_leaf", twice)
 
 
 def stumbles_once(monkeypatch: pytest.MonkeyPatch) -> None:

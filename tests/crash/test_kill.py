@@ -16,10 +16,9 @@ from attrs import define, field
 from resonate_anyio.stores import SQLiteStore
 from resonate_anyio.testing import run_virtual
 
-from . import corpus  # noqa: F401 - importing it fills CORPUS
+from .corpus import CORPUS
 from .crashes import Trial
 from .lives import Life, Mark, Point
-from .scenarios import CORPUS
 from .states import EMPTY, State
 from .verdicts import Past, verdict
 

@@ -41,7 +41,7 @@ class Past:
         return Counter(id for point in self.points for id in point.runs if not point.state.settled(id))
 
     def __str__(self) -> str:
-        return ", then ".join(str(point.mark) for point in self.points)
+        return ", then ".join(map(str, self.points)) or "not killed"
 
 
 def verdict(life: Life, past: Past, reference: Life | None) -> list[str]:

@@ -9,8 +9,8 @@ import pytest
 from attrs import evolve
 from hypothesis import Phase, given, settings, strategies as st
 
+from resonate_anyio._engine._children import Children
 from resonate_anyio._engine._execution import Execution
-from resonate_anyio._engine._frame import Frame
 from resonate_anyio._engine._scopes import Scope as EngineScope
 from resonate_anyio._engine._sweeps import Sweeps
 from resonate_anyio._engine._worker import Worker
@@ -33,7 +33,7 @@ async def nothing(*_: object) -> None:
 
 def children_outlive_failures(patch: pytest.MonkeyPatch) -> None:
     """A function that fails leaves its children alone."""
-    patch.setattr(Frame, "_cancel_children", nothing)
+    patch.setattr(Children, "cancel", nothing)
 
 
 def sweeps_stop_at_the_top(patch: pytest.MonkeyPatch) -> None:

@@ -115,7 +115,7 @@ async def _cancel(frame: Frame, child: Node) -> None:
     if reason.by == DEADLINE and reason.instant is not None and child.record.timeout_at <= reason.instant:
         await child.time_out()
         if child.record.state is PromiseState.TIMEDOUT:
-            frame.mark_seen(child)
+            frame.children.mark_seen(child)
         return
     await child.cancel(reason)
     if reason.by == SCOPE:
@@ -125,7 +125,7 @@ async def _cancel(frame: Frame, child: Node) -> None:
 async def deliver(frame: Frame, child: Node) -> object:
     """Hand the outcome of a settled child to the code of `frame`: its value is returned, its failure raised."""
     await end_again(frame, child)
-    frame.mark_seen(child)
+    frame.children.mark_seen(child)
     return child.value()
 
 
@@ -149,12 +149,12 @@ def expired_scope(frame: Frame, child: Node) -> Scope | None:
 async def rejoin(frame: Frame, child: Node) -> None:
     """End the running code as it was ended the first time, if that is what `child` tells; nobody has awaited it."""
     await end_again(frame, child)
-    frame.mark_seen(child)
+    frame.children.mark_seen(child)
 
 
 async def _end(frame: Frame, child: Node, enclosure: Enclosure) -> None:
     """End the block of `enclosure`, here and now: that is what `child` has ended of."""
-    frame.mark_seen(child)
+    frame.children.mark_seen(child)
     await enclosure.end_again()
 
 

@@ -77,7 +77,7 @@ class DurableFuture(Generic[T_co]):
     def _ended(self, what: str) -> Node:
         node = self._started.node
         if node is not None and (node.seen or node.known):
-            self._frame.mark_seen(node)
+            self._frame.children.mark_seen(node)
             return node
         msg = f"{what} of {self.id!r} was asked for before it was awaited; write: await future"
         raise UsageError(msg)
@@ -131,7 +131,7 @@ class Call(Builder[T_co]):
         return cast("T_co", await deliver(self._frame, node))
 
     async def _open(self, opening: Opening) -> Node:
-        with self._frame.opening():
+        with self._frame.children.opening():
             node = await opening.open()
         await opening.refuse_again(node)
         return node

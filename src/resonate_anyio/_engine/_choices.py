@@ -131,8 +131,7 @@ class _Race:
         nodes = [node for node in self.nodes() if node.pending]
         with CancelScope(shield=True):
             for node in nodes:
-                if isinstance(node, Frame):
-                    node.request_cancel(reason)
+                node.request_cancel(reason)
             for node in nodes:
                 if node.pending:
                     await node.cancel(reason)
@@ -184,7 +183,7 @@ class FirstCall(Builder[tuple[int, T]]):
         winner = await race.outcome(index)
         await race.cancel(Reason(CHOICE))
         for node in race.nodes():
-            race.frame.mark_seen(node)
+            race.frame.children.mark_seen(node)
         return index, cast("T", await deliver(race.frame, winner))
 
 
@@ -200,6 +199,9 @@ class AsCompleted(Generic[T]):
 
     def __aiter__(self) -> AsCompleted[T]:
         return self
+
+    def __repr__(self) -> str:
+        return f"<ctx.as_completed(), {len(self._left)} left>"
 
     async def __anext__(self) -> DurableFuture[T]:
         self._frame.check_current("ctx.as_completed()")

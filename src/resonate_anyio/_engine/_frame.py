@@ -15,11 +15,10 @@ a child does raises into the task group: outcomes travel by record, cancellation
 from __future__ import annotations
 
 import math
-from contextlib import contextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
-from anyio import CancelScope, Event, create_task_group, current_time, get_cancelled_exc_class
+from anyio import CancelScope, create_task_group, current_time, get_cancelled_exc_class
 from anyio.lowlevel import checkpoint_if_cancelled
 from attrs import define, evolve, field
 
@@ -27,19 +26,19 @@ from .._errors import ApplicationError, EncodeError, UsageError, WrongWorld
 from .._graph import Names
 from .._protocol import Promise, PromiseState, Value
 from ._cancellation import Owed, is_requested, raise_cancelled
+from ._children import Children
 from ._enclosures import Enclosure, enclosing, reason_for
 from ._execution import Drop
 from ._functions import Kind
 from ._lanes import Lane, current_frame, current_lane, insist, lane_of
 from ._leaf import run_leaf
 from ._nodes import Node
-from ._outcomes import Ending, Raised, Returned, Stopped, TimedOut, raised, text_of, without_cancellations
-from ._reasons import DEADLINE, OUTSIDE, PARENT, SCOPE, Reason, reason_of
-from ._scopes import instants
+from ._outcomes import Ending, Raised, Returned, Stopped, TimedOut, raised, without_cancellations
+from ._reasons import DEADLINE, OUTSIDE, PARENT, SCOPE, Reason
 from ._tasks import current_task
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Iterator, Mapping
+    from collections.abc import Awaitable, Mapping
     from typing import NoReturn
 
     from anyio.abc import TaskGroup
@@ -51,9 +50,6 @@ if TYPE_CHECKING:
 
 _DEEPEST: Final = 200
 """How many calls may be nested at all. More is taken for a recursion without end."""
-
-_MOST_NOTES: Final = 10
-"""A thousand children may fail for one reason; their errors are on record each."""
 
 
 @define(eq=False, kw_only=True, repr=False)
@@ -72,23 +68,23 @@ class Frame(Node):
     retry: RetryPolicy | None = None
 
     depth: int = field(default=0, init=False)
-    children: dict[str, Node] = field(factory=dict, init=False)
+    children: Children = field(init=False)
     ended: bool = field(default=False, init=False)
     names: Names = field(init=False)
     enclosures: set[Enclosure] = field(factory=set, init=False)
     expired: set[int] = field(factory=set, init=False)
-    _openings: int = field(default=0, init=False)
-    _opened: Event = field(factory=Event, init=False)
     _scope: CancelScope = field(factory=CancelScope, init=False)
     _spawned: bool = field(default=False, init=False)
     _stopped_by: Reason | None = field(default=None, init=False)
     _tasks: TaskGroup | None = field(default=None, init=False)
+    _calls: int = field(default=0, init=False)
     _last_lane: int | None = field(default=None, init=False)
     _unmatched_lanes: int = field(default=0, init=False)
     _pins: int = field(default=0, init=False)
 
     def __attrs_post_init__(self) -> None:
         self.names = Names(self.id)
+        self.children = Children(self)
 
     # Running
 
@@ -229,17 +225,17 @@ class Frame(Node):
                 interrupted = exc
             if not isinstance(ending, Returned):
                 self.ended = True
-                await self._cancel_children()
+                await self.children.cancel()
         # Raised outside of the task group, which would wrap it.
         if interrupted is not None:
             raise interrupted
         assert ending is not None
-        return self._with_unseen_failures(ending)
+        return self.children.with_unseen_failures(ending)
 
     async def _call_and_join(self, context: Context) -> Ending:
         ending = await self.outcome_of(self.function.func(context, *self.args, **self.kwargs))
         if isinstance(ending, Returned):
-            await self._join()
+            await self.children.join()
         # From here on such a call would come too late to be waited for.
         self.ended = True
         return ending
@@ -252,30 +248,7 @@ class Frame(Node):
             frame = frame.parent
         await raise_cancelled()
 
-    # Children
-
-    @contextmanager
-    def opening(self) -> Iterator[None]:
-        """Keep this frame from ending while a call is being put on record: it is no child yet."""
-        self._openings += 1
-        try:
-            yield
-        finally:
-            self._openings -= 1
-            self._opened.set()
-
-    async def _all_opened(self) -> None:
-        while self._openings:
-            self._opened = Event()
-            await self.execution.wait(self._opened)
-
-    async def _join(self) -> None:
-        """Wait for all children. A task of the user's that outlives the function may call on meanwhile."""
-        await self._all_opened()
-        while pending := [child for child in self.children.values() if child.pending]:
-            for child in pending:
-                await child.wait()
-            await self._all_opened()
+    # Calls
 
     def check_current(self, call: str) -> None:
         """Refuse a durable call that is not made by this frame's own running code: a replay would skip it.
@@ -294,14 +267,6 @@ class Frame(Node):
                 f"function uses its own first parameter, annotated with Context"
             )
             raise WrongWorld(msg)
-
-    def adopt(self, child: Node) -> None:
-        """Make `child` end before this frame does."""
-        self.children[child.id] = child
-
-    def mark_seen(self, child: Node) -> None:
-        child.seen = True
-        self.children.pop(child.id, None)
 
     async def cancel(self, reason: Reason) -> None:
         self.request_cancel(reason)
@@ -323,44 +288,10 @@ class Frame(Node):
             self._stopped_by = reason
             self._scope.cancel()
 
-    async def _cancel_children(self) -> None:
-        """Cancel what is unfinished, depth first: local functions record their own end before this one's is."""
-        if self.execution.dropped is not None:
-            return
-        await insist(self._all_opened)
-        unfinished = [child for child in self.children.values() if child.pending]
-        for child in unfinished:
-            if isinstance(child, Frame):
-                child.request_cancel(Reason(PARENT))
-        for child in unfinished:
-            if child.pending:
-                await child.cancel(Reason(PARENT))
-
-    def _with_unseen_failures(self, ending: Ending) -> Ending:
-        """Errors are never dropped: what no one awaited is noted on the error, or is the error."""
-        unseen = [(child.id, error) for child in self.children.values() if (error := self._unseen(child)) is not None]
-        if not unseen:
-            return ending
-        if isinstance(ending, Raised):
-            for id, error in unseen[:_MOST_NOTES]:
-                ending.error.add_note(f"its child {id!r} failed as well: {text_of(error)}")
-            if len(unseen) > _MOST_NOTES:
-                ending.error.add_note(f"... and {len(unseen) - _MOST_NOTES} more of its children failed")
-            return ending
-        msg = f"{len(unseen)} of the children of {self.id!r} failed, and nobody awaited them"
-        return Raised(ExceptionGroup(msg, [error for _, error in unseen]))
-
-    def _unseen(self, child: Node) -> Exception | None:
-        if child.pending or child.seen or self._cancelled_here(child) or self._expired_here(child):
-            return None
-        return child.failure()
-
-    def _expired_here(self, child: Node) -> bool:
-        return child.expired_at in self.expired and child.expired_at in instants(child.record)
-
-    def _cancelled_here(self, child: Node) -> bool:
-        record = child.record
-        return record.state is PromiseState.CANCELED and reason_of(record, self.execution.codec) is not None
+    def number_call(self) -> int:
+        """The number of a call that begins now."""
+        self._calls += 1
+        return self._calls
 
     # Replaying
 
@@ -423,24 +354,13 @@ class Frame(Node):
             return
         if self.parent is not None and isinstance(ending, TimedOut):
             # The deadline was that of a scope around the call, and that is what the code sees of it.
-            self.parent.mark_seen(self)
+            self.parent.children.mark_seen(self)
         if self.parent is not None and isinstance(ending, Stopped) and ending.reason.by == SCOPE:
             self.parent.pin()
         raise cancellation
 
-    async def _end_forgotten(self) -> None:
-        """Cancel what an earlier run had started and this one, which has taken another way, has not come to."""
-        if not self.replaying:
-            return
-        execution = self.execution
-        value = Reason(PARENT).encode(execution.codec)
-        for record in execution.history.forgotten(self.id):
-            await execution.settle(record.id, PromiseState.CANCELED, value)
-            if record.tags.get("resonate:scope") == "global":
-                await execution.end_elsewhere(record.id)
-
     async def _record(self, ending: Ending) -> Promise:
-        await self._end_forgotten()
+        await self.children.end_forgotten()
         codec = self.execution.codec
         match ending:
             case TimedOut():

@@ -235,7 +235,7 @@ class Group(Enclosure):
         errors = self._errors(failure)
         for node in self._nodes():
             if errors or cancellation is not None or node.record.state is not PromiseState.CANCELED:
-                self.frame.mark_seen(node)
+                self.frame.children.mark_seen(node)
         if errors:
             msg = f"{len(errors)} of what a task group of {self.frame.id!r} has started failed"
             raise ExceptionGroup(msg, errors) from None

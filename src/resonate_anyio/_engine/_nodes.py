@@ -37,6 +37,7 @@ class Node:
         recancelled: set once an await of it was cancelled that had been before (see `_awaits`).
         seen: whether its outcome was handed to the code of its frame.
         known: whether that it has ended is on record for its frame, so that its outcome may be asked for at once.
+        number: which of its frame's calls it was, in the order in which they were begun.
         group: the durable task group that it was started in, if any.
     """
 
@@ -47,6 +48,7 @@ class Node:
     recancelled: Event = field(factory=Event, init=False)
     seen: bool = False
     known: bool = field(default=False, init=False)
+    number: int = field(default=0, init=False)
     live: TracebackType | None = None
     group: Enclosure | None = field(default=None, init=False)
     _settled: Event = field(factory=Event, init=False)
@@ -77,6 +79,9 @@ class Node:
     def expired_at(self) -> int | None:
         """The deadline that has ended it, or None if something else has."""
         return self.record.timeout_at if self.record.state is PromiseState.TIMEDOUT else None
+
+    def request_cancel(self, reason: Reason) -> None:
+        """Begin to end it, if it runs here."""
 
     async def cancel(self, reason: Reason) -> None:
         """End it durably, and return once it has ended. Whatever was recorded first stays."""

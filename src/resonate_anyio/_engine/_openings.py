@@ -64,12 +64,14 @@ class Opening(ABC):
     made_at: tuple[str, int] | None = None
     id: str = field(init=False)
     recorded: Promise | None = field(init=False)
+    _number: int = field(init=False)
     apart: bool = field(default=False, init=False)
     _lane_tags: Mapping[str, str] = field(init=False)
     _scopes: tuple[Scope, ...] = field(init=False)
     _clamping: tuple[Scope, ...] = field(init=False)
 
     def __attrs_post_init__(self) -> None:
+        self._number = self.frame.number_call()
         segment, self._lane_tags = self.place.resolve(self._id_of, self._same_call)
         self.frame.names.claim(segment)
         self.id = self._id_of(segment)
@@ -118,7 +120,7 @@ class Opening(ABC):
             if not self.execution.interrupted():
                 with CancelScope(shield=True):
                     await node.forgo(evolve(reason_for(self.frame), started=False))
-                self.frame.mark_seen(node)
+                self.frame.children.mark_seen(node)
             raise
 
     async def begin(self) -> None:
@@ -145,7 +147,7 @@ class Opening(ABC):
             self._adopt(node)
             if record.pending:
                 await node.forgo(reason)
-            self.frame.mark_seen(node)
+            self.frame.children.mark_seen(node)
         return node
 
     async def _check_in_time(self) -> None:
@@ -209,7 +211,8 @@ class Opening(ABC):
             await self.execution.halt(NonDeterminismError(record.id, str(recorded), str(asked), self.execution.id))
 
     def _adopt(self, node: Node) -> None:
-        self.frame.adopt(node)
+        node.number = self._number
+        self.frame.children.adopt(node)
 
     def _same_call(self, record: Promise) -> bool:
         """Whether `record` is one of such a call, for all that is known before its place is."""

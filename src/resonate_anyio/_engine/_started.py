@@ -43,7 +43,7 @@ class Started:
             return self.node
         self._begun = True
         try:
-            with self.opening.frame.opening():
+            with self.opening.frame.children.opening():
                 self.opened(await self.opening.open())
         except Exception as exc:
             self.forgo(exc)

@@ -1,12 +1,15 @@
-"""The corpus: workflows by theme. Importing this fills `scenarios.CORPUS`."""
+"""The corpus: workflows by theme. `CORPUS` has them all."""
 
-from . import cancels as cancels
-from . import choices as choices
-from . import deadlines as deadlines
-from . import failures as failures
-from . import groups as groups
-from . import own_concurrency as own_concurrency
-from . import remote as remote
-from . import scopes as scopes
-from . import steps as steps
-from . import waits as waits
+from ..scenarios import CORPUS as CORPUS
+from . import (
+    cancels as cancels,
+    choices as choices,
+    deadlines as deadlines,
+    failures as failures,
+    groups as groups,
+    own_concurrency as own_concurrency,
+    remote as remote,
+    scopes as scopes,
+    steps as steps,
+    waits as waits,
+)

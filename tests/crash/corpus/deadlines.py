@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+
 import anyio
 
 from resonate_anyio import Context, DurableTimeoutError, Retry
@@ -28,10 +30,8 @@ async def naps(ctx: Context, count: int, seconds: float) -> int:
 
 @scenario(returns="late", functions=(naps,))
 async def workflow_timed_out(ctx: Context) -> str:
-    try:
+    with suppress(DurableTimeoutError):
         await ctx.run(naps, 5, 4).timeout(10)
-    except DurableTimeoutError:
-        pass
     try:
         await ctx.rpc(naps, 5, 4).timeout(10)
     except DurableTimeoutError:

@@ -41,7 +41,8 @@ async def failures_unseen(ctx: Context) -> str:
 async def failure_with_unseen_ones(ctx: Context) -> str:
     await ctx.run(fail, "child", 1).spawn()
     await ctx.sleep(2)
-    raise Oops("body")
+    msg = "body"
+    raise Oops(msg)
 
 
 async def busy(ctx: Context, seconds: float) -> str:
@@ -74,7 +75,8 @@ async def failure_cancels(ctx: Context) -> None:
     await ctx.promise().spawn()
     await ctx.detached(waiting, 50)
     await ctx.sleep(5)
-    raise Oops("body")
+    msg = "body"
+    raise Oops(msg)
 
 
 @scenario(fails="Oops: no")
@@ -103,7 +105,8 @@ async def careful(ctx: Context) -> str:
 async def compensated_in_a_child(ctx: Context) -> None:
     await ctx.run(careful).spawn()
     await ctx.sleep(5)
-    raise Oops("body")
+    msg = "body"
+    raise Oops(msg)
 
 
 @scenario(returns=["booked", "undone", "after"])

@@ -64,7 +64,8 @@ async def group_body_failing(ctx: Context) -> None:
         tg.run(careful)
         tg.run(slow, 1, "in time")
         await ctx.sleep(5)
-        raise Oops("body")
+        msg = "body"
+        raise Oops(msg)
 
 
 async def breaks_on_cancel(ctx: Context) -> None:
@@ -85,7 +86,8 @@ async def group_with_three_failures(ctx: Context) -> list[str]:
             try:
                 await ctx.sleep(100)
             finally:
-                raise Oops("third")
+                msg = "third"
+                raise Oops(msg)
     except* Oops as group:
         texts = [str(error) for error in group.exceptions]
     await ctx.run(step, "after")
@@ -212,7 +214,8 @@ async def group_below_a_failure(ctx: Context) -> None:
     await ctx.run(with_a_group).spawn()
     await ctx.rpc(with_a_group).spawn()
     await ctx.sleep(5)
-    raise Oops("body")
+    msg = "body"
+    raise Oops(msg)
 
 
 @scenario(returns=["winner", "after"])

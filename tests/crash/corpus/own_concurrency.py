@@ -1,4 +1,4 @@
-"""Concurrency of the user's own inside of workflows: task groups, nurseries and scopes that the engine does not know."""
+"""Concurrency of the user's own inside of workflows: groups, nurseries and scopes that the engine does not know."""
 
 from __future__ import annotations
 
