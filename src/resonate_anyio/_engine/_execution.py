@@ -10,7 +10,6 @@ acquires the task next replays it.
 from __future__ import annotations
 
 import logging
-from abc import abstractmethod
 from contextlib import contextmanager
 from enum import Enum
 from functools import partial
@@ -84,9 +83,9 @@ class Deadline(Protocol):
     """An instant at which something in an execution ends."""
 
     @property
-    @abstractmethod
     def instant(self) -> int:
         """The instant, in the server's milliseconds."""
+        raise NotImplementedError
         ...
 
     def map_deadline(self) -> None:
