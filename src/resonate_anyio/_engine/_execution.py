@@ -85,7 +85,6 @@ class Deadline(Protocol):
     @property
     def instant(self) -> int:
         """The instant, in the server's milliseconds."""
-        raise NotImplementedError
         ...
 
     def map_deadline(self) -> None:
