@@ -345,7 +345,8 @@ class Execution:
 
     async def until_hot(self) -> None:
         """Wait until what happens here may be recorded; ask for that to be soon."""
-        await self.check()
+        if self.dropped is not None:
+            await raise_cancelled()
         while not self.parking.hot:
             self.parking.want()
             await self._wait(self.parking.moved, patient=False)
