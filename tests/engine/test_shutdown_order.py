@@ -32,7 +32,7 @@ from resonate_anyio.networks import LocalNetwork
 from resonate_anyio.stores import MemoryStore
 
 from ..conftest import SPARE_THREADS
-from .harness import Look, Unreachable, Wire, nothing
+from .harness import Look, Oops, Unreachable, Wire, World, nothing, settles
 
 LIMIT: Final = 10.0
 
@@ -415,3 +415,46 @@ async def test_two_hundred(stage: Stage, caplog: pytest.LogCaptureFixture) -> No
         tasks = {id: (await look.task(id)).state for id in await look.states() if "." not in id}
     assert {"threaded-0", "threaded-1"} == {id for id, state in tasks.items() if state is TaskState.ACQUIRED}
     assert 119 == sum(state is TaskState.SUSPENDED for state in tasks.values())
+
+
+@pytest.mark.parametrize("settled_last", ["w.busy-1.promise-1", "w.busy-1"])
+async def test_a_group_that_is_about_to_fail(world: World, settled_last: str) -> None:
+    """What is about to go on is not taken for what waits: the next process cancels what the failure has to cancel."""
+
+    async def fail() -> None:
+        await anyio.sleep(2)
+        raise Oops
+
+    async def nap(ctx: Context) -> None:
+        await ctx.sleep(100)
+
+    async def busy(ctx: Context) -> None:
+        await ctx.promise()
+
+    async def workflow(ctx: Context) -> str:
+        try:
+            async with ctx.task_group() as outer:
+                outer.run(nap)
+                async with ctx.task_group() as inner:
+                    inner.run(busy)
+                    inner.run(fail)
+        except* Oops:
+            pass
+        return "failed"
+
+    stopping = anyio.Event()
+
+    async def before(request: Request) -> None:
+        if settles(settled_last)(request):
+            stopping.set()
+
+    process = world.process(workflow)
+    process.wire.before = before
+    async with process:
+        await process.resonate.run("w", workflow).spawn()
+        await stopping.wait()
+    async with world.process(workflow) as process:
+        begun = anyio.current_time()
+        assert "failed" == await process.resonate.run("w", workflow)
+        assert anyio.current_time() - begun < 50
+        assert "rejected_canceled" == (await Look(process.resonate).states())["w.nap-1.sleep-1"]

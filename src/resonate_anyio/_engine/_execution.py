@@ -293,6 +293,9 @@ class Execution:
         """Whether no code of it can go on before something happens outside of it. In doubt it can."""
         if self.busy or not self._subscriptions or self.dropped is not None:
             return False
+        if any(frame.unwinding for frame in self._frames):
+            # A wait that was cancelled may be over, though its task has not run yet.
+            return False
         patient = {wait.task for wait in self._waits if wait.patient and not wait.event.is_set()}
         tasks = census.tasks_of(self, self.task)
         return all((task in patient or joins(task)) and not is_timed(task) for task in tasks)

@@ -164,6 +164,11 @@ class Frame(Node):
         """Whether its function was cancelled, by its deadline or by its caller."""
         return self._scope.cancel_called
 
+    @property
+    def unwinding(self) -> bool:
+        """Whether some of its code is being cancelled."""
+        return self.cancel_called or any(enclosure.scope.cancel_called for enclosure in self.enclosures)
+
     def expire(self) -> None:
         """Its deadline has passed at the server, whatever the loop's clock says."""
         self._scope.cancel()

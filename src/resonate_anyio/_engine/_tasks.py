@@ -93,9 +93,18 @@ def _tree(root: Task) -> Iterator[Task]:
 
 
 def joins(task: Task) -> bool:
-    """Whether the task waits for other tasks to end, at the exit of a task group or nursery: those tell the rest."""
+    """Whether the task waits for other tasks to end, at the exit of a task group or nursery: those tell the rest.
+
+    When they have ended, it is about to go on, and waits no more.
+    """
+    chain = list(_await_chain(task))
     exits = _group_exits(on_asyncio=_on_asyncio())
-    return any(isinstance(link, CoroutineType) and link.cr_code in exits for link in _await_chain(task))
+    if not any(isinstance(link, CoroutineType) and link.cr_code in exits for link in chain):
+        return False
+    if not _on_asyncio():
+        return bool(task.child_nurseries) and bool(task.child_nurseries[-1].child_tasks)
+    # What it awaits in the end is a future, seen through the iterator that awaiting it has made.
+    return not any(isinstance(each, asyncio.Future) and each.done() for each in gc.get_referents(chain[-1]))
 
 
 def is_timed(task: Task) -> bool:
