@@ -7,6 +7,7 @@ from typing import Any, NoReturn
 
 import anyio
 import pytest
+from anyio import CancelScope
 from anyio.lowlevel import checkpoint
 
 from resonate_anyio import (
@@ -24,7 +25,7 @@ from resonate_anyio.networks import LocalNetwork
 from tests.crash.corpus.leaves import Oops, fail, slow, step
 from tests.crash.scenarios import Outside
 
-from .harness import Wire, World, creates, settles
+from .harness import Look, Wire, World, creates, settles
 from .replays import states, survives
 
 BY_GROUP = {"by": "group", "depth": 0}
@@ -1325,3 +1326,55 @@ async def test_group_that_waits_is_parked(network: LocalNetwork) -> None:
             assert "task.suspend" in wire.kinds
             await anyio.sleep(10)
         assert [0, None] == await handle
+
+
+# Detached calls
+
+
+async def waits(ctx: Context) -> str:
+    await ctx.sleep(20)
+    return "waited"
+
+
+async def test_detached_calls_are_started_only() -> None:
+    """A group waits for a detached call to be on record, and its future gives the id; a failure does not reach it."""
+
+    async def workflow(ctx: Context) -> list[str]:
+        got: list[str] = []
+        try:
+            async with ctx.task_group(limit=1) as tg:
+                future = tg.start(ctx.detached(waits))
+                got.append("the same" if future.id == await future else "another")
+                tg.run(fail, "no", 1)
+                tg.run(slow, 5, "late")
+        except* Oops:
+            got.append("failed")
+        got.append("the same" if future.result() == future.id else "another")
+        return got
+
+    endings = await survives(
+        workflow, returns=["the same", "failed", "the same"], functions=(waits,), varies=("w.slow-1",)
+    )
+
+    [detached] = [id for id in endings if id.startswith("d") and "." not in id]
+    assert ("resolved", "waited") == endings[detached]
+
+
+async def test_detached_calls_in_a_cancelled_scope(resonate: Resonate) -> None:
+    """One that was reached in a cancelled scope is recorded as cancelled; one that was started before goes on."""
+
+    async def workflow(ctx: Context) -> list[str]:
+        ids = [await ctx.detached(waits)]
+        with CancelScope() as scope:
+            scope.cancel()
+            ids.append(await ctx.detached(waits))
+        return ids
+
+    resonate.register(workflow)
+    resonate.register(waits)
+    async with resonate:
+        [started] = await resonate.run("w", workflow)
+        found = await Look(resonate).states()
+    detached = {id: state for id, state in found.items() if id.startswith("w.d") and "." not in id[2:]}
+    assert "pending" == detached.pop(started)
+    assert ["rejected_canceled"] == list(detached.values())

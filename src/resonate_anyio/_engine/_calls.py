@@ -299,48 +299,26 @@ class RpcCall(_TargetedCall[T_co]):
         )
 
 
-class DetachedCall(Builder[str]):
-    """`ctx.detached(...)`: a call that does not end with its caller. Awaiting it starts it and gives its id."""
+class DetachedCall(_TargetedCall[str]):
+    """`ctx.detached(...)`: a call that does not end with its caller. What it gives is its id, once it is on record.
 
-    __slots__ = ("_call",)
+    Its deadline is what `timeout` or `@durable` says, else one year from now, whatever that of its caller.
+    """
+
+    __slots__ = ()
 
     def __init__(self, frame: Frame, func: Function | str, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
-        self._call: _TargetedCall[Any] = _TargetedCall(frame, "detached", func, args, kwargs, None)
-        super().__init__(self._call._label, str)
-        self._call._use()
+        super().__init__(frame, "detached", func, args, kwargs, str)
 
-    def timeout(self, timeout: float | timedelta) -> Self:
-        """Give the call a deadline: so many seconds from its start. Default: what `@durable` says, else one year."""
-        self._call._timeout_ms = self._checked(to_ms, timeout)
-        return self
-
-    def target(self, target: str) -> Self:
-        """Say who runs it: a group's name, or an address such as `poll://any@group`. Default: the own group."""
-        self._call._target = self._checked(address, target)
-        return self
-
-    def version(self, version: int) -> Self:
-        """Say which version of the function runs. Default: that of the function given; for a name, 1."""
-        self._call._version = self._checked(check_version, version)
-        return self
-
-    def named(self, name: str) -> Self:
-        """Make the id depend on this name instead of on a count."""
-        self._call._place = Place(self._call._place.lane, self._checked(check_name, name), named=True)
-        return self
-
-    async def _run(self) -> str:
-        call = self._call
-        call._frame.check_current(call._label)
-        opening = DetachedOpening(
-            frame=call._frame,
-            place=call._place,
-            param=call._param(),
-            timeout_ms=call._timeout_ms,
-            target=call._address(),
+    def _opening(self) -> DetachedOpening:
+        return DetachedOpening(
+            frame=self._frame,
+            place=self._place,
+            param=self._param(),
+            type=str,
+            timeout_ms=self._timeout_ms,
+            target=self._address(),
         )
-        await opening.refuse_again(await opening.open())
-        return opening.id
 
 
 class SleepCall(Call[None]):

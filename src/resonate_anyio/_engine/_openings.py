@@ -350,9 +350,23 @@ class PromiseOpening(_ExternalOpening):
 
 @define(kw_only=True, eq=False)
 class DetachedOpening(Opening):
-    """A call that does not end with this one. It is no child, and nobody waits for it."""
+    """A call that does not end with this one. It is no child; all that is waited for is that it is on record."""
 
     target: str
+
+    @property
+    def unfinished(self) -> bool:
+        return False
+
+    @property
+    def replayed(self) -> bool:
+        return self.recorded is not None
+
+    async def open_cancelled(self) -> Node:
+        if self.recorded is not None:
+            # It was started, and has nothing to do with the code that did it any more.
+            return self._node(self.recorded)
+        return await super().open_cancelled()
 
     def _id_of(self, segment: str) -> str:
         return detached_id(self.execution.origin, self.frame.id, segment)
@@ -372,7 +386,13 @@ class DetachedOpening(Opening):
         return await self.execution.create_remote(request)
 
     def _node(self, record: Promise) -> External:
-        return External(execution=self.execution, caller=self.frame, record=record, replayed=False)
+        reason = reason_of(record, self.execution.codec) if record.state is PromiseState.CANCELED else None
+        if reason is None or reason.started:
+            started = self.execution.codec.encode(record.id)
+            record = evolve(record, state=PromiseState.RESOLVED, value=started)
+        return External(
+            execution=self.execution, caller=self.frame, record=record, replayed=self.replayed, type=self.type
+        )
 
     def _adopt(self, node: Node) -> None:
         pass

@@ -50,7 +50,7 @@ class DurableTaskGroup:
         return self._group.scope
 
     def start(self, call: Call[T]) -> DurableFuture[T]:
-        """Start a durable call and return at once: `ctx.run(...)`, `ctx.rpc(...)`, `ctx.sleep(...)`, `ctx.promise()`.
+        """Start a durable call and return at once: `ctx.run(...)`, `ctx.rpc(...)`, `ctx.sleep(...)` and their like.
 
         Its id is known at once. Its result is there when the block has ended, or when the future is awaited.
 
