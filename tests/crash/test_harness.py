@@ -12,9 +12,9 @@ from attrs import evolve
 from resonate_anyio import Context
 from resonate_anyio._engine import _worker
 from resonate_anyio._engine._children import Children
-from resonate_anyio._engine._execution import Execution
 from resonate_anyio._engine._frame import Frame
 from resonate_anyio._engine._leaf import run_leaf
+from resonate_anyio._engine._ledger import Ledger
 from resonate_anyio._graph import Counter, History
 from resonate_anyio._protocol import EMPTY, Outcome, Promise, PromiseState, Response, Value
 from resonate_anyio.networks import _embedded
@@ -43,14 +43,14 @@ def counts_on(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def cancels_in_memory_only(monkeypatch: pytest.MonkeyPatch) -> None:
-    settle = Execution.settle
+    settle = Ledger.settle
 
-    async def skipping(execution: Execution, id: str, state: PromiseState, value: Value) -> Promise:
+    async def skipping(ledger: Ledger, id: str, state: PromiseState, value: Value) -> Promise:
         if state is PromiseState.CANCELED:
             return Promise(id=id, state=state, value=value, timeout_at=0, created_at=0, settled_at=0)
-        return await settle(execution, id, state, value)
+        return await settle(ledger, id, state, value)
 
-    monkeypatch.setattr(Execution, "settle", skipping)
+    monkeypatch.setattr(Ledger, "settle", skipping)
 
 
 def leaves_children(monkeypatch: pytest.MonkeyPatch) -> None:

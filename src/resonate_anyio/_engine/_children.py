@@ -83,7 +83,7 @@ class Children:
         execution = self._frame.execution
         value = Reason(PARENT).encode(execution.codec)
         for record in execution.history.forgotten(self._frame.id):
-            await execution.settle(record.id, PromiseState.CANCELED, value)
+            await execution.ledger.settle(record.id, PromiseState.CANCELED, value)
             if record.tags.get("resonate:scope") == "global":
                 await execution.end_elsewhere(record.id)
 

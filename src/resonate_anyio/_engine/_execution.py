@@ -15,29 +15,24 @@ from enum import Enum
 from functools import partial
 from typing import TYPE_CHECKING, Protocol
 
-from anyio import CancelScope, Event, current_effective_deadline, current_time, move_on_after
+from anyio import CancelScope, Event, current_effective_deadline, current_time
 from attrs import define, field
 
 from .._errors import NonDeterminismError, ResonateError
 from .._graph import SEPARATOR, History, origin_of
 from .._protocol import (
-    EMPTY,
     Promise,
-    PromiseCreate,
     PromiseGet,
-    PromiseSettle,
     PromiseState,
     RegisterListener,
     Request,
     Response,
-    TaskFence,
-    TaskFulfill,
-    Value,
 )
 from ._cancellation import raise_cancelled
 from ._lanes import insist
+from ._ledger import Ledger
 from ._reasons import OUTSIDE, Reason
-from ._requests import refusal, timer_task
+from ._requests import refusal
 from ._targets import any_of, nowhere
 from ._tasks import Task, current_task, is_timed, joins
 
@@ -59,9 +54,6 @@ _ANSWERS = frozenset({200, 300, 404, 409})
 _REFUSALS = frozenset({400, 422})  # these speak of the request; all others, of a platform that cannot take it now
 
 logger = logging.getLogger("resonate_anyio")
-
-_LARGE_BRANCH = 10_000  # 3.5 MB and a third of a second of a real server, at each recovery
-_FENCED_BRANCH_LIMIT = 100  # above it, a fenced create costs more bytes than the orphan that it may prevent
 
 
 class Drop(Enum):
@@ -124,6 +116,8 @@ class Execution:
         stirred_at: when, by the loop's clock, it last began to wait.
         pinned: how many outcomes of unfinished frames a replay could not give back at once, since they came from a
             scope that is not on record: while there are any, it is not unloaded for economy.
+        ledger: what is put on record for it goes through this.
+        fulfilling: whether the end of the root is being recorded from here.
         changed_at: when something of it was last made or settled, as far as is known, in the server's milliseconds.
     """
 
@@ -133,6 +127,7 @@ class Execution:
     origin: str
     history: History
     root: Frame = field(init=False)
+    ledger: Ledger = field(init=False)
     dropped: Drop | None = field(default=None, init=False)
     error: BaseException | None = field(default=None, init=False)
     ended: Event = field(factory=Event, init=False)
@@ -149,11 +144,14 @@ class Execution:
     _running_leaves: int = field(default=0, init=False)
     _waits: set[Wait] = field(factory=set, init=False)
     _subscriptions: dict[str, External] = field(factory=dict, init=False)
-    _fulfilling: bool = field(default=False, init=False)
+    fulfilling: bool = field(default=False, init=False)
 
     def __repr__(self) -> str:
         state = self.parking.phase.value if self.dropped is None else self.dropped.value
         return f"<Execution {self.id} at version {self.version}: {state}>"
+
+    def __attrs_post_init__(self) -> None:
+        self.ledger = Ledger(self)
 
     async def run(self) -> None:
         """Run the root function to its end, or until the execution is dropped."""
@@ -307,7 +305,7 @@ class Execution:
 
     def root_settled(self, record: Promise) -> None:
         """Somebody else has settled the root. What runs below it ends, and nothing is written under it any more."""
-        if self._fulfilling or self.dropped is not None or not self.root.pending:
+        if self.fulfilling or self.dropped is not None or not self.root.pending:
             return
         if record.state is PromiseState.TIMEDOUT and self.parking.hot:
             self.root.expire()
@@ -407,84 +405,6 @@ class Execution:
         """The record of `id` from before this run, if there is one."""
         return self.history.take(id)
 
-    async def create_local(self, request: PromiseCreate) -> Promise:
-        """Record a call that runs in this execution."""
-        self.local_records += 1
-        if self.local_records == _LARGE_BRANCH:
-            logger.warning(
-                "execution.large id=%s local_records=%d: each recovery reads them all; give parts of the work to "
-                "workflows of their own with ctx.rpc",
-                self.id,
-                self.local_records,
-            )
-        response = await self.request(request)
-        assert response.promise is not None
-        return response.promise
-
-    async def create_remote(self, request: PromiseCreate) -> Promise:
-        """Record a call that runs elsewhere, but only while this worker holds the task."""
-        if self.local_records > _FENCED_BRANCH_LIMIT:
-            return await self.create_local(request)
-        fence = TaskFence(id=self.id, version=self.version, action=request, action_id=request.id)
-        response = await self.request(fence)
-        if response.status in {404, 409}:
-            await self._lose()
-        assert response.action is not None
-        assert response.action.promise is not None
-        return response.action.promise
-
-    async def create_timer(self, request: PromiseCreate) -> Promise:
-        """Record a promise whose deadline must fire although no one may be there to look.
-
-        Its task is held by nobody in particular; see `timer_task`.
-        """
-        response = await self.request(timer_task(request, self.now()), taken=422)
-        if response.status in {409, 422}:
-            response = await self.request(PromiseGet(id=request.id))
-        assert response.promise is not None
-        return response.promise
-
-    async def fresh(self, record: Promise) -> Promise:
-        """`record` as it is now: the rows of a history may be past their deadline and still say pending."""
-        if not record.expired(self.now()):
-            return record
-        # Its outcome is history, which a cancelled scope does not hide.
-        return await insist(partial(self.confirm_timeout, record))
-
-    async def confirm_timeout(self, record: Promise) -> Promise:
-        """Ask for a promise whose deadline has passed here until it has passed there as well."""
-        while True:
-            response = await self.request(PromiseGet(id=record.id), settling=True)
-            assert response.promise is not None
-            if not response.promise.pending:
-                return response.promise
-            with move_on_after(max(record.timeout_at - self.now(), 1) / 1000):
-                await self.wait(Event())
-
-    async def settle(self, id: str, state: PromiseState, value: Value) -> Promise:
-        """Record the end of a local call, and give back what is on record then."""
-        response = await self.request(PromiseSettle(id=id, state=state, value=value), settling=True)
-        assert response.promise is not None
-        return response.promise
-
-    async def fulfill(self, state: PromiseState, value: Value) -> Promise:
-        """Record the end of the root, and give back what is on record then."""
-        for id in self.parking.wakes:
-            # One whose making was not answered may not exist.
-            await self.request(PromiseSettle(id=id, state=PromiseState.RESOLVED, value=EMPTY), settling=True)
-        # From here on the answer says who has settled it, and not a message.
-        self._fulfilling = True
-        action = PromiseSettle(id=self.id, state=state, value=value)
-        response = await self.request(TaskFulfill(id=self.id, version=self.version, action=action), settling=True)
-        if response.status == 200:
-            assert response.promise is not None
-            return response.promise
-        response = await self.request(PromiseGet(id=self.id), settling=True)
-        if response.promise is None or response.promise.pending:
-            await self._lose()
-        assert response.promise is not None
-        return response.promise
-
     async def listen(self, node: External) -> None:
         """Hear of the settling of a promise that is not run here."""
         self.worker.waiting.subscribe(node.id, node.settle)
@@ -514,7 +434,8 @@ class Execution:
             self.drop(Drop.CRASHED, exc)
         await self.check()
 
-    async def _lose(self) -> NoReturn:
+    async def lose(self) -> NoReturn:
+        """Another worker holds the task: put the execution away."""
         self.drop(Drop.LOST)
         await raise_cancelled()
 

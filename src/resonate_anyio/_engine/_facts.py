@@ -118,7 +118,7 @@ class FactOpening(Opening):
         return {"resonate:branch": self.execution.id, "resonate:scope": "local", "resonate:timer": "true"}
 
     async def create(self, request: PromiseCreate) -> Promise:
-        return await self.execution.create_local(request)
+        return await self.execution.ledger.create_local(request)
 
     def _node(self, record: Promise) -> External:
         return External(execution=self.execution, caller=self.frame, record=record, replayed=True)

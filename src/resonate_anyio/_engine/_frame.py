@@ -369,7 +369,7 @@ class Frame(Node):
         codec = self.execution.codec
         match ending:
             case TimedOut():
-                return await self.execution.confirm_timeout(self.record)
+                return await self.execution.ledger.confirm_timeout(self.record)
             case Returned(value):
                 try:
                     encoded = codec.encode_result(value, self.function.returns, function=self.function.name)
@@ -383,8 +383,8 @@ class Frame(Node):
 
     async def _save(self, state: PromiseState, value: Value) -> Promise:
         if self.parent is None:
-            return await self.execution.fulfill(state, value)
-        return await self.execution.settle(self.id, state, value)
+            return await self.execution.ledger.fulfill(state, value)
+        return await self.execution.ledger.settle(self.id, state, value)
 
     def attempt(self, number: int) -> Info:
         """The info that a leaf is given for its `number`-th attempt."""

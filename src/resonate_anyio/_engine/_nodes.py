@@ -161,7 +161,7 @@ class External(Node):
 
     async def cancel(self, reason: Reason) -> None:
         value = reason.encode(self.execution.codec)
-        self.settle(await insist(partial(self.execution.settle, self.id, PromiseState.CANCELED, value)))
+        self.settle(await insist(partial(self.execution.ledger.settle, self.id, PromiseState.CANCELED, value)))
         if self.has_descendants and self.record.state is PromiseState.CANCELED:
             await self.execution.end_elsewhere(self.id)
 
@@ -170,4 +170,4 @@ class External(Node):
         await self.cancel(evolve(reason, started=False))
 
     async def time_out(self) -> None:
-        self.settle(await insist(partial(self.execution.confirm_timeout, self.record)))
+        self.settle(await insist(partial(self.execution.ledger.confirm_timeout, self.record)))

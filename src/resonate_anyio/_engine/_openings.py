@@ -106,7 +106,7 @@ class Opening(ABC):
         request = self._request()
         record = self.recorded or await self._create(request)
         await self._check(record, request)
-        node = self._node(await self.execution.fresh(record))
+        node = self._node(await self.execution.ledger.fresh(record))
         self._adopt(node)
         if self.apart and self.unfinished and node.pending:
             await self._check_not_cancelled(node)
@@ -251,7 +251,7 @@ class LocalOpening(Opening):
         return {"resonate:branch": self.execution.id, "resonate:scope": "local"}
 
     async def create(self, request: PromiseCreate) -> Promise:
-        return await self.execution.create_local(request)
+        return await self.execution.ledger.create_local(request)
 
     def _node(self, record: Promise) -> Frame:
         return Frame(
@@ -294,7 +294,7 @@ class RemoteOpening(_ExternalOpening):
         return self._global_tags(self.target)
 
     async def create(self, request: PromiseCreate) -> Promise:
-        return await self.execution.create_remote(request)
+        return await self.execution.ledger.create_remote(request)
 
     def _node(self, record: Promise) -> External:
         node = _ExternalOpening._node(self, record)
@@ -325,7 +325,7 @@ class SleepOpening(_ExternalOpening):
         return {**self._global_tags(self.execution.nowhere), "resonate:timer": "true"}
 
     async def create(self, request: PromiseCreate) -> Promise:
-        return await self.execution.create_timer(request)
+        return await self.execution.ledger.create_timer(request)
 
     def _same_call(self, record: Promise) -> bool:
         return recorded_as(record, self.execution.codec) == Asked("ctx.sleep")
@@ -345,7 +345,7 @@ class PromiseOpening(_ExternalOpening):
         return {**self._global_tags(self.execution.nowhere), "resonate:external": "true"}
 
     async def create(self, request: PromiseCreate) -> Promise:
-        return await self.execution.create_timer(request)
+        return await self.execution.ledger.create_timer(request)
 
 
 @define(kw_only=True, eq=False)
@@ -383,7 +383,7 @@ class DetachedOpening(Opening):
         return self.execution.now() + (ONE_YEAR_MS if self.timeout_ms is None else self.timeout_ms)
 
     async def create(self, request: PromiseCreate) -> Promise:
-        return await self.execution.create_remote(request)
+        return await self.execution.ledger.create_remote(request)
 
     def _node(self, record: Promise) -> External:
         reason = reason_of(record, self.execution.codec) if record.state is PromiseState.CANCELED else None

@@ -1,0 +1,123 @@
+"""`Ledger`: what one execution puts on record, and what it is told of that.
+
+Local calls are recorded plainly: fencing them would move the whole branch with each answer. What runs elsewhere is
+created only while this worker holds the task. The root is settled with its task (distribution 1 to 3).
+"""
+
+from __future__ import annotations
+
+import logging
+from functools import partial
+from typing import TYPE_CHECKING
+
+from anyio import Event, move_on_after
+from attrs import define
+
+from .._protocol import (
+    EMPTY,
+    Promise,
+    PromiseCreate,
+    PromiseGet,
+    PromiseSettle,
+    PromiseState,
+    TaskFence,
+    TaskFulfill,
+    Value,
+)
+from ._lanes import insist
+from ._requests import timer_task
+
+if TYPE_CHECKING:
+    from ._execution import Execution
+
+_LARGE_BRANCH = 10_000  # 3.5 MB and a third of a second of a real server, at each recovery
+_FENCED_BRANCH_LIMIT = 100  # above it, a fenced create costs more bytes than the orphan that it may prevent
+
+logger = logging.getLogger("resonate_anyio")
+
+
+@define(eq=False)
+class Ledger:
+    """The records of one execution (see the module's docstring)."""
+
+    _execution: Execution
+
+    async def create_local(self, request: PromiseCreate) -> Promise:
+        """Record a call that runs in this execution."""
+        self._execution.local_records += 1
+        if self._execution.local_records == _LARGE_BRANCH:
+            logger.warning(
+                "execution.large id=%s local_records=%d: each recovery reads them all; give parts of the work to "
+                "workflows of their own with ctx.rpc",
+                self._execution.id,
+                self._execution.local_records,
+            )
+        response = await self._execution.request(request)
+        assert response.promise is not None
+        return response.promise
+
+    async def create_remote(self, request: PromiseCreate) -> Promise:
+        """Record a call that runs elsewhere, but only while this worker holds the task."""
+        if self._execution.local_records > _FENCED_BRANCH_LIMIT:
+            return await self.create_local(request)
+        fence = TaskFence(id=self._execution.id, version=self._execution.version, action=request, action_id=request.id)
+        response = await self._execution.request(fence)
+        if response.status in {404, 409}:
+            await self._execution.lose()
+        assert response.action is not None
+        assert response.action.promise is not None
+        return response.action.promise
+
+    async def create_timer(self, request: PromiseCreate) -> Promise:
+        """Record a promise whose deadline must fire although no one may be there to look.
+
+        Its task is held by nobody in particular; see `timer_task`.
+        """
+        response = await self._execution.request(timer_task(request, self._execution.now()), taken=422)
+        if response.status in {409, 422}:
+            response = await self._execution.request(PromiseGet(id=request.id))
+        assert response.promise is not None
+        return response.promise
+
+    async def fresh(self, record: Promise) -> Promise:
+        """`record` as it is now: the rows of a history may be past their deadline and still say pending."""
+        if not record.expired(self._execution.now()):
+            return record
+        # Its outcome is history, which a cancelled scope does not hide.
+        return await insist(partial(self.confirm_timeout, record))
+
+    async def confirm_timeout(self, record: Promise) -> Promise:
+        """Ask for a promise whose deadline has passed here until it has passed there as well."""
+        while True:
+            response = await self._execution.request(PromiseGet(id=record.id), settling=True)
+            assert response.promise is not None
+            if not response.promise.pending:
+                return response.promise
+            with move_on_after(max(record.timeout_at - self._execution.now(), 1) / 1000):
+                await self._execution.wait(Event())
+
+    async def settle(self, id: str, state: PromiseState, value: Value) -> Promise:
+        """Record the end of a local call, and give back what is on record then."""
+        response = await self._execution.request(PromiseSettle(id=id, state=state, value=value), settling=True)
+        assert response.promise is not None
+        return response.promise
+
+    async def fulfill(self, state: PromiseState, value: Value) -> Promise:
+        """Record the end of the root, and give back what is on record then."""
+        execution = self._execution
+        for id in execution.parking.wakes:
+            # One whose making was not answered may not exist.
+            await execution.request(PromiseSettle(id=id, state=PromiseState.RESOLVED, value=EMPTY), settling=True)
+        # From here on the answer says who has settled it, and not a message.
+        execution.fulfilling = True
+        action = PromiseSettle(id=execution.id, state=state, value=value)
+        request = TaskFulfill(id=execution.id, version=execution.version, action=action)
+        response = await execution.request(request, settling=True)
+        if response.status == 200:
+            assert response.promise is not None
+            return response.promise
+        response = await execution.request(PromiseGet(id=execution.id), settling=True)
+        if response.promise is None or response.promise.pending:
+            await execution.lose()
+        assert response.promise is not None
+        return response.promise
