@@ -57,7 +57,7 @@ async def test_a_large_execution_is_warned_about(
     clock: VirtualClock, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A history that takes long to read at each recovery is named once in the log, with what to do."""
-    monkeypatch.setattr("resonate_anyio._engine._execution._LARGE_BRANCH", 5)
+    monkeypatch.setattr("resonate_anyio._engine._ledger._LARGE_BRANCH", 5)
     resonate = Resonate(network=LocalNetwork(MemoryStore(), clock=clock))
     resonate.register(makes_steps)
     with caplog.at_level(logging.WARNING, logger="resonate_anyio"):
