@@ -34,6 +34,8 @@ AFTERMATH: Final = 600.0
 
 _GROUP: Final = "default"
 _OUTSIDE: Final = "outside"
+_GRACE: Final = 0.2
+"""Seconds for a leaf to end when its worker stops: enough for a thread, whose time passes on the wall, to come back."""
 
 Watch: TypeAlias = Callable[["Mark"], None]
 
@@ -283,7 +285,7 @@ async def _programs(
         programs: dict[str, Resonate] = {}
         for group, functions in groups.items():
             resonate = Resonate(
-                network=wire, group=group, pid=group, grace=0, converter=_CONVERTER, **platform.settings
+                network=wire, group=group, pid=group, grace=_GRACE, converter=_CONVERTER, **platform.settings
             )
             resonate.with_dependency(journal, Journal)
             for function in functions:
