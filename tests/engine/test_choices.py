@@ -142,8 +142,9 @@ async def test_wrong_gathers(resonate: Resonate) -> None:
     async def workflow(ctx: Context) -> None:
         future = await ctx.sleep(1).spawn()
         for wrong in (future, nap, 3):
+            # The call beside it is not expected to be made any more: no warning says that it was forgotten.
             with pytest.raises(UsageError, match=r"ctx\.gather\(\) takes calls"):
-                ctx.gather(wrong)  # type: ignore[call-overload]
+                ctx.gather(ctx.sleep(1), wrong)  # type: ignore[call-overload]
         with pytest.raises(InvalidArgument):
             ctx.map(nothing, [1])  # type: ignore[arg-type]
         gather = ctx.gather(ctx.sleep(1))
@@ -330,7 +331,7 @@ async def test_wrong_races(resonate: Resonate) -> None:
             with pytest.raises(UsageError, match="needs at least one"):
                 what()
             with pytest.raises(UsageError, match="takes calls such as"):
-                what(nap)  # type: ignore[arg-type]
+                what(ctx.sleep(1), nap)  # type: ignore[arg-type]
         call = ctx.sleep(1)
         race = ctx.first(call)
         await race

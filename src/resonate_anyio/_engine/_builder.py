@@ -73,6 +73,10 @@ class Builder(ABC, Generic[T_co]):
     def __repr__(self) -> str:
         return f"<{self._label}{'' if self._used else ', not awaited'}>"
 
+    def excuse(self) -> None:
+        """Do not expect it to be made any more."""
+        self._used = True
+
     def _excused(self) -> bool:
         """Whether the program cannot be blamed for not making the call."""
         return False

@@ -46,8 +46,8 @@ class GatherCall(Builder[T]):
         super().__init__(label, Any)
         for call in calls:
             if not isinstance(call, Call):
+                _excuse(self, *calls)
                 msg = f"{label} takes calls such as ctx.run(...), not {call!r}; a future is awaited by itself"
-                self._used = True
                 raise UsageError(msg)
         self._context = context
         self._calls = calls
@@ -60,6 +60,13 @@ class GatherCall(Builder[T]):
         return cast("T", self._collect(future.result() for future in futures))
 
 
+def _excuse(*calls: object) -> None:
+    """What they were made for was refused: nobody is expected to await them."""
+    for call in calls:
+        if isinstance(call, Builder):
+            call.excuse()
+
+
 class _Race:
     """Several calls, of which those are started here that were not yet."""
 
@@ -69,6 +76,7 @@ class _Race:
             raise UsageError(msg)
         for entrant in entrants:
             if not isinstance(entrant, (Call, DurableFuture)):
+                _excuse(*entrants)
                 msg = f"{label} takes calls such as ctx.run(...) and futures, not {entrant!r}"
                 raise UsageError(msg)
         self.frame = frame
