@@ -192,7 +192,7 @@ class Group(Enclosure):
             self._open = False
             self._block.close()
         await self._forgo_rest()
-        self._end(failure, cancellation)
+        self._raise_failures(failure, cancellation)
         if cancellation is not None:
             raise cancellation
         for node in self._nodes():
@@ -228,7 +228,7 @@ class Group(Enclosure):
             else:
                 started.forgo(DurableCancelledError(started.id, GROUP))
 
-    def _end(self, failure: Exception | None, cancellation: BaseException | None) -> None:
+    def _raise_failures(self, failure: Exception | None, cancellation: BaseException | None) -> None:
         """Raise what has failed, unless the execution is put away."""
         if self.frame.execution.dropped is not None:
             return
