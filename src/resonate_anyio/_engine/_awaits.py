@@ -17,8 +17,8 @@ from .._errors import NonDeterminismError
 from .._protocol import PromiseState
 from ._builder import caller
 from ._cancellation import Owed
-from ._enclosures import PATIENCE, Enclosure, enclosing, reason_for
-from ._frame import Frame, own_deadline
+from ._enclosures import PATIENCE, Enclosure, enclosing, own_deadline, reason_for
+from ._frame import Frame
 from ._lanes import lane_of
 from ._reasons import DEADLINE, GROUP, PARENT, SCOPE, Reason, reason_of
 from ._scopes import Scope, durable_scopes, instants
@@ -124,8 +124,7 @@ async def _cancel(frame: Frame, child: Node) -> None:
 
 async def deliver(frame: Frame, child: Node) -> object:
     """Hand the outcome of a settled child to the code of `frame`: its value is returned, its failure raised."""
-    await end_again(frame, child)
-    frame.children.mark_seen(child)
+    await rejoin(frame, child)
     return child.value()
 
 

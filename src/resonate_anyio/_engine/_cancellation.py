@@ -9,7 +9,6 @@ nearest enclosing scope that is cancelled, which is the execution's.
 
 from __future__ import annotations
 
-import asyncio
 import math
 from collections.abc import Awaitable, Callable
 from typing import NoReturn, TypeVar
@@ -17,6 +16,8 @@ from typing import NoReturn, TypeVar
 from anyio import CancelScope, current_effective_deadline, get_cancelled_exc_class
 from anyio.lowlevel import checkpoint
 from attrs import frozen
+
+from ._tasks import current_task, on_asyncio
 
 T = TypeVar("T")
 
@@ -56,9 +57,7 @@ class Owed:
 
 
 def _cancelling() -> int:
-    if get_cancelled_exc_class() is not asyncio.CancelledError:
-        return 0
-    task = asyncio.current_task()
+    task = current_task() if on_asyncio() else None
     return 0 if task is None else task.cancelling()
 
 
@@ -70,8 +69,7 @@ class Teardown:
     """
 
     def __init__(self) -> None:
-        asynchronous = get_cancelled_exc_class() is asyncio.CancelledError
-        self._task = asyncio.current_task() if asynchronous else None
+        self._task = current_task() if on_asyncio() else None
 
     @property
     def begun(self) -> bool:

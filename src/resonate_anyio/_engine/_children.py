@@ -14,6 +14,7 @@ from attrs import define, field
 
 from .._protocol import PromiseState
 from ._lanes import insist
+from ._nodes import Node, cancel_all
 from ._outcomes import Ending, Raised, text_of
 from ._reasons import PARENT, Reason, reason_of
 from ._scopes import instants
@@ -22,7 +23,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from ._frame import Frame
-    from ._nodes import Node
 
 _MOST_NOTES: Final = 10
 """A thousand children may fail for one reason; their errors are on record each."""
@@ -69,12 +69,7 @@ class Children:
         if self._frame.execution.dropped is not None:
             return
         await insist(self._all_opened)
-        unfinished = self._pending()
-        for child in unfinished:
-            child.request_cancel(Reason(PARENT))
-        for child in unfinished:
-            if child.pending:
-                await child.cancel(Reason(PARENT))
+        await cancel_all(list(self._nodes.values()), Reason(PARENT))
 
     async def end_forgotten(self) -> None:
         """Cancel what an earlier run had started and this one, which has taken another way, has not come to."""

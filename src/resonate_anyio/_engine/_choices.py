@@ -24,13 +24,13 @@ from ._facts import FactOpening
 from ._frame import Frame
 from ._groups import Group
 from ._lanes import own_place
+from ._nodes import Node, cancel_all
 from ._reasons import CHOICE, Reason
 from ._started import Started
 from ._task_group import DurableTaskGroup
 
 if TYPE_CHECKING:
     from ._context import Context
-    from ._nodes import Node
 
 T = TypeVar("T")
 
@@ -136,13 +136,8 @@ class _Race:
 
     async def cancel(self, reason: Reason) -> None:
         """Cancel what was started here and has not ended."""
-        nodes = [node for node in self.nodes() if node.pending]
         with CancelScope(shield=True):
-            for node in nodes:
-                node.request_cancel(reason)
-            for node in nodes:
-                if node.pending:
-                    await node.cancel(reason)
+            await cancel_all(self.nodes(), reason)
 
     def nodes(self) -> list[Node]:
         """What was started here."""

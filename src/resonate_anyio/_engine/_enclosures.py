@@ -7,6 +7,7 @@ that point either. It is *condemned* then, and cancelled when its task comes to 
 
 from __future__ import annotations
 
+import math
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Final
@@ -16,6 +17,7 @@ from anyio.lowlevel import checkpoint_if_cancelled
 from attrs import define, field
 
 from ._cancellation import raise_cancelled
+from ._lanes import current_frame
 from ._reasons import PARENT, SCOPE, Reason
 from ._tasks import current_task
 
@@ -114,6 +116,19 @@ class Enclosure:
         with move_on_after(self.scope.deadline - current_time()):
             await self.frame.execution.wait(self._caught_up)
         await checkpoint_if_cancelled()
+
+
+def own_deadline() -> float:
+    """The earliest deadline that the engine itself has set for the code that is running, by the loop's clock.
+
+    If the effective deadline is earlier, a scope of the user's is the reason.
+    """
+    deadlines = [enclosure.scope.deadline for enclosure in enclosing.get()]
+    frame = current_frame()
+    while frame is not None:
+        deadlines.append(frame.ends_at)
+        frame = frame.parent
+    return min(deadlines, default=math.inf)
 
 
 def reason_for(frame: Frame) -> Reason:

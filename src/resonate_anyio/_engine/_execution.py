@@ -29,6 +29,7 @@ from .._protocol import (
     Response,
 )
 from ._cancellation import raise_cancelled
+from ._enclosures import own_deadline
 from ._lanes import insist
 from ._ledger import Ledger
 from ._reasons import OUTSIDE, Reason
@@ -357,7 +358,7 @@ class Execution:
         await self.check()
         self.stirred_at = current_time()
         self.worker.upkeep.stirred()
-        await self._wait(event, patient=current_effective_deadline() >= self.worker.own_deadline())
+        await self._wait(event, patient=current_effective_deadline() >= own_deadline())
         await self.until_hot()
 
     async def _wait(self, event: Event, *, patient: bool) -> None:

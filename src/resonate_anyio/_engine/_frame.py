@@ -14,7 +14,6 @@ a child does raises into the task group: outcomes travel by record, cancellation
 
 from __future__ import annotations
 
-import math
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
@@ -163,6 +162,11 @@ class Frame(Node):
     def cancel_called(self) -> bool:
         """Whether its function was cancelled, by its deadline or by its caller."""
         return self._scope.cancel_called
+
+    @property
+    def ends_at(self) -> float:
+        """The deadline of its function, by the loop's clock."""
+        return self._scope.deadline
 
     @property
     def unwinding(self) -> bool:
@@ -389,18 +393,6 @@ class Frame(Node):
     def attempt(self, number: int) -> Info:
         """The info that a leaf is given for its `number`-th attempt."""
         return self.info if number == 1 else evolve(self.info, attempt=number)
-
-
-def own_deadline() -> float:
-    """The earliest deadline that the engine itself has set for the code that is running, by the loop's clock.
-
-    If the effective deadline is earlier, a scope of the user's is the reason.
-    """
-    earliest, frame = math.inf, current_frame()
-    while frame is not None:
-        earliest = min(earliest, frame._scope.deadline)
-        frame = frame.parent
-    return min([earliest, *(enclosure.scope.deadline for enclosure in enclosing.get())])
 
 
 def _stray(cancellation: BaseException) -> ApplicationError:

@@ -11,13 +11,11 @@ from attrs import define, field
 from .._errors import ResonateError
 from .._protocol import Request, Response, TaskGet, TaskRelease
 from ..abc import Connection
-from ._waiting import Waiting
+from ._waiting import FIRST_BACKOFF, Waiting, longer
 
 logger = logging.getLogger("resonate_anyio")
 
 _ANSWERS: Final = frozenset({200, 404, 409})  # all others speak of a server that cannot answer now
-_FIRST_BACKOFF: Final = 1.0
-_LONGEST_BACKOFF: Final = 60.0
 
 
 @define(eq=False)
@@ -46,8 +44,8 @@ class Leases:
 
         It may be sent here again at once.
         """
-        delay = self._backoff.get(id, _FIRST_BACKOFF)
-        self._backoff[id] = min(delay * 2, _LONGEST_BACKOFF)
+        delay = self._backoff.get(id, FIRST_BACKOFF)
+        self._backoff[id] = longer(delay)
         logger.warning("task.handed_back id=%s in=%.1f reason=%s", id, delay, reason)
         await self._waiting.pause(delay)
         await self.insist(TaskRelease(id=id, version=version))
@@ -65,7 +63,7 @@ class Leases:
 
     async def insist(self, request: Request) -> Response | None:
         """Send a request until it is answered. None if the worker is being stopped: it is tried once more then."""
-        delay = _FIRST_BACKOFF
+        backoff = self._waiting.backoff()
         while True:
             try:
                 response = await self._connection.request(request)
@@ -74,8 +72,7 @@ class Leases:
                 failure: object = response.error
             except ResonateError as exc:
                 failure = exc
-            logger.warning("worker.unanswered kind=%s retry_in=%.1f reason=%r", request.kind, delay, failure)
+            logger.warning("worker.unanswered kind=%s retry_in=%.1f reason=%r", request.kind, backoff.delay, failure)
             if self._waiting.stopping:
                 return None
-            await self._waiting.pause(delay)
-            delay = min(delay * 2, _LONGEST_BACKOFF)
+            await backoff.pause()

@@ -18,6 +18,7 @@ from ._lanes import insist
 from ._outcomes import failure_of, value_of
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from types import TracebackType
 
     from ._enclosures import Enclosure
@@ -110,6 +111,16 @@ class Node:
 
     def _failure(self) -> Exception | None:
         return failure_of(self.record, self.execution.codec, live=self.live)
+
+
+async def cancel_all(nodes: Sequence[Node], reason: Reason) -> None:
+    """End those that are pending durably: what runs here begins to end at once, and each is waited for."""
+    pending = [node for node in nodes if node.pending]
+    for node in pending:
+        node.request_cancel(reason)
+    for node in pending:
+        if node.pending:
+            await node.cancel(reason)
 
 
 @define(eq=False, kw_only=True, repr=False)

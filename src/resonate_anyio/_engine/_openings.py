@@ -30,7 +30,7 @@ from ._info import Info
 from ._lanes import Place, insist
 from ._nodes import External, Node
 from ._reasons import reason_of
-from ._scopes import SCOPES_TAG, Scope, clamping_scopes, durable_scopes, encode_instants, fix_instants
+from ._scopes import SCOPES_TAG, Scope, clamping, durable_scopes, encode_instants, fix_instants
 
 if TYPE_CHECKING:
     from ._execution import Execution
@@ -75,7 +75,8 @@ class Opening(ABC):
         segment, self._lane_tags = self.place.resolve(self._id_of, self._same_call)
         self.frame.names.claim(segment)
         self.id = self._id_of(segment)
-        self._scopes, self._clamping = durable_scopes(self.frame), clamping_scopes(self.frame)
+        self._scopes = durable_scopes(self.frame)
+        self._clamping = clamping(self._scopes)
         self.recorded = self.frame.execution.recorded(self.id)
         if self.recorded is not None:
             fix_instants(self._scopes, self.recorded)
@@ -311,7 +312,15 @@ class RemoteOpening(_ExternalOpening):
 
 
 @define(kw_only=True, eq=False)
-class SleepOpening(_ExternalOpening):
+class _TimerOpening(_ExternalOpening, ABC):
+    """A promise whose deadline fires by itself."""
+
+    async def create(self, request: PromiseCreate) -> Promise:
+        return await self.execution.ledger.create_timer(request)
+
+
+@define(kw_only=True, eq=False)
+class SleepOpening(_TimerOpening):
     """A timer. Its due instant is recorded, so that a restart does not extend it."""
 
     duration_ms: int
@@ -324,9 +333,6 @@ class SleepOpening(_ExternalOpening):
     def _kind_tags(self) -> dict[str, str]:
         return {**self._global_tags(self.execution.nowhere), "resonate:timer": "true"}
 
-    async def create(self, request: PromiseCreate) -> Promise:
-        return await self.execution.ledger.create_timer(request)
-
     def _same_call(self, record: Promise) -> bool:
         return recorded_as(record, self.execution.codec) == Asked("ctx.sleep")
 
@@ -338,18 +344,15 @@ class SleepOpening(_ExternalOpening):
 
 
 @define(kw_only=True, eq=False)
-class PromiseOpening(_ExternalOpening):
+class PromiseOpening(_TimerOpening):
     """A promise that somebody outside settles."""
 
     def _kind_tags(self) -> dict[str, str]:
         return {**self._global_tags(self.execution.nowhere), "resonate:external": "true"}
 
-    async def create(self, request: PromiseCreate) -> Promise:
-        return await self.execution.ledger.create_timer(request)
-
 
 @define(kw_only=True, eq=False)
-class DetachedOpening(Opening):
+class DetachedOpening(_ExternalOpening):
     """A call that does not end with this one. It is no child; all that is waited for is that it is on record."""
 
     target: str
@@ -372,12 +375,7 @@ class DetachedOpening(Opening):
         return detached_id(self.execution.origin, self.frame.id, segment)
 
     def _kind_tags(self) -> dict[str, str]:
-        return {
-            "resonate:branch": self.id,
-            "resonate:scope": "global",
-            "resonate:target": self.target,
-            DETACHED_TAG: "true",
-        }
+        return {**self._global_tags(self.target), DETACHED_TAG: "true"}
 
     def _timeout_at(self) -> int:
         return self.execution.now() + (ONE_YEAR_MS if self.timeout_ms is None else self.timeout_ms)
@@ -390,9 +388,7 @@ class DetachedOpening(Opening):
         if reason is None or reason.started:
             started = self.execution.codec.encode(record.id)
             record = evolve(record, state=PromiseState.RESOLVED, value=started)
-        return External(
-            execution=self.execution, caller=self.frame, record=record, replayed=self.replayed, type=self.type
-        )
+        return _ExternalOpening._node(self, record)
 
     def _adopt(self, node: Node) -> None:
         pass

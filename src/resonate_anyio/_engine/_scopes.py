@@ -87,7 +87,7 @@ class Scope(Enclosure):
         self.frame.check_current("entering a durable scope")
         execution = self.frame.execution
         # Of those that a shield keeps out, its own or another, none is meant.
-        around = () if self._shield else clamping_scopes(self.frame)
+        around = () if self._shield else clamping(durable_scopes(self.frame))
         outer = [self.frame.instant, *(scope.instant for scope in around)]
         self._instant = min(execution.now() + self._duration_ms, *outer)
         self._block.enter_context(self.scope)
@@ -191,10 +191,10 @@ def durable_scopes(frame: Frame) -> tuple[Scope, ...]:
     return tuple(one for one in stack if isinstance(one, Scope) and one.frame is frame) if stack else ()
 
 
-def clamping_scopes(frame: Frame) -> tuple[Scope, ...]:
+def clamping(scopes: Sequence[Scope]) -> tuple[Scope, ...]:
     """Those of them that end what is called now: a shield of the user's keeps a call from those around it."""
     # In this order: trio cancels a scope that is due when it is asked whether it was cancelled.
-    ends = [(scope, scope.ends_at) for scope in durable_scopes(frame)]
+    ends = [(scope, scope.ends_at) for scope in scopes]
     effective = current_effective_deadline() if ends else inf
     return tuple(scope for scope, ends_at in ends if effective <= ends_at)
 

@@ -27,8 +27,6 @@ logger = logging.getLogger("resonate_anyio")
 _AGAIN_AFTER: Final = 2.0
 _CODE_PATIENCE: Final = 1.0
 """Seconds that local code is given to end before what is below it is settled; it can write nothing any more."""
-_FIRST_BACKOFF: Final = 1.0
-_LONGEST_BACKOFF: Final = 60.0
 
 
 @define(eq=False)
@@ -84,13 +82,12 @@ class Sweeps:
         await self._insist(id, again=False)
 
     async def _insist(self, id: str, *, again: bool = True) -> None:
-        delay = _FIRST_BACKOFF
+        backoff = self._worker.waiting.backoff()
         while not self._worker.draining:
             try:
                 await (self.end(id) if again else self._sweep(id))
             except ResonateError as exc:
-                logger.warning("sweep.unanswered id=%s retry_in=%.1f reason=%r", id, delay, exc)
-                await self._worker.waiting.pause(delay)
-                delay = min(delay * 2, _LONGEST_BACKOFF)
+                logger.warning("sweep.unanswered id=%s retry_in=%.1f reason=%r", id, backoff.delay, exc)
+                await backoff.pause()
             else:
                 return

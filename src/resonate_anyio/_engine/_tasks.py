@@ -26,7 +26,8 @@ Task: TypeAlias = Any
 _PACKAGE: Final = str(Path(__file__).parent.parent)
 
 
-def _on_asyncio() -> bool:
+def on_asyncio() -> bool:
+    """Whether the running backend is asyncio; else it is trio."""
     return get_cancelled_exc_class() is asyncio.CancelledError
 
 
@@ -45,7 +46,7 @@ def current_task() -> Task:
 
 def sees_every_deadline() -> bool:
     """Whether `current_effective_deadline` tells of every deadline there is. It does not know `asyncio.timeout`."""
-    return not _on_asyncio()
+    return not on_asyncio()
 
 
 class Census:
@@ -60,7 +61,7 @@ class Census:
     def __init__(self, owner_in: Callable[[Context], object | None]) -> None:
         self._owned: dict[object, list[Task]] = {}
         self._unknown: list[Task] = []
-        if _on_asyncio():
+        if on_asyncio():
             for task in asyncio.all_tasks():
                 self._count(task, owner_in)
 
@@ -73,7 +74,7 @@ class Census:
 
     def tasks_of(self, owner: object, root: Task) -> set[Task]:
         """The tasks that work for `owner`, whose first one is `root`, and any that may."""
-        if not _on_asyncio():
+        if not on_asyncio():
             return set(_tree(root))
         return {root, *self._owned.get(owner, ()), *self._unknown}
 
@@ -98,10 +99,10 @@ def joins(task: Task) -> bool:
     When they have ended, it is about to go on, and waits no more.
     """
     chain = list(_await_chain(task))
-    exits = _group_exits(on_asyncio=_on_asyncio())
+    exits = _group_exits(on_asyncio=on_asyncio())
     if not any(isinstance(link, CoroutineType) and link.cr_code in exits for link in chain):
         return False
-    if not _on_asyncio():
+    if not on_asyncio():
         return bool(task.child_nurseries) and bool(task.child_nurseries[-1].child_tasks)
     # What it awaits in the end is a future, seen through the iterator that awaiting it has made.
     return not any(isinstance(each, asyncio.Future) and each.done() for each in gc.get_referents(chain[-1]))

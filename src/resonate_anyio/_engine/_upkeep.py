@@ -12,6 +12,7 @@ import math
 from collections import deque
 from contextlib import suppress
 from contextvars import Context
+from functools import cache, partial
 from heapq import heappop, heappush
 from itertools import count
 from typing import TYPE_CHECKING, Final
@@ -26,7 +27,7 @@ from ._lanes import current_lane
 from ._tasks import Census, sees_every_deadline
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from ._execution import Execution
     from ._worker import Worker
@@ -115,7 +116,7 @@ class Upkeep:
 
     def _do_what_is_due(self, now: float) -> None:
         # Everything that is parked in one go is decided on at one instant: nothing else runs in between.
-        census = _Lazy()
+        census = _lazy_census()
         while self._young and self._young[0][0] <= now:
             _, young = self._young.popleft()
             if isinstance(young, Frame):
@@ -211,10 +212,10 @@ class Upkeep:
             heappush(self._queue, (due, next(self._numbers), watch))
             self._wake_for(due)
 
-    def _look(self, watch: _Watch, execution: Execution, now: float, census: _Lazy) -> None:
+    def _look(self, watch: _Watch, execution: Execution, now: float, census: Callable[[], Census]) -> None:
         if not execution.parking.hot:
             return
-        if not execution.blocked(census.taken()):
+        if not execution.blocked(census()):
             # Code that goes on for a year is looked at a dozen times, one that has begun to wait soon.
             watch.delay = self._patience if execution.stirred_at > watch.looked_at else watch.delay * 2
             watch.looked_at = now
@@ -246,9 +247,9 @@ class Upkeep:
 
     def park_all(self) -> None:
         """Begin to park every execution that can be."""
-        census = _Lazy()
+        census = _lazy_census()
         for execution in self._worker.executions.values():
-            if execution.parking.hot and execution.blocked(census.taken()):
+            if execution.parking.hot and execution.blocked(census()):
                 self._park(execution)
 
     # Pressure
@@ -261,14 +262,14 @@ class Upkeep:
             self._pressed_at = current_time() + _SETTLING
             self._wake_for(self._pressed_at)
 
-    def _press(self, census: _Lazy) -> None:
+    def _press(self, census: Callable[[], Census]) -> None:
         self._pressed_at = math.inf
         hot = [execution for execution in self._worker.executions.values() if execution.parking.hot]
         excess = len(hot) - self._limits.hot_limit
         for execution in sorted(hot, key=lambda each: each.stirred_at):
             if excess <= 0:
                 break
-            if execution.id in self._watches and execution.blocked(census.taken()):
+            if execution.id in self._watches and execution.blocked(census()):
                 self._park(execution)
                 excess -= 1
         # If too few of them wait, the next one that begins to is worth another look.
@@ -298,16 +299,9 @@ class Upkeep:
         return self._worker.connection.now() / 1000 - current_time()
 
 
-@define(eq=False)
-class _Lazy:
-    """A census that is taken when it is first asked for."""
-
-    _census: Census | None = field(default=None, init=False)
-
-    def taken(self) -> Census:
-        if self._census is None:
-            self._census = Census(execution_in)
-        return self._census
+def _lazy_census() -> Callable[[], Census]:
+    """A census that is taken when it is first asked for, and then is the same."""
+    return cache(partial(Census, execution_in))
 
 
 def execution_in(context: Context) -> Execution | None:

@@ -14,6 +14,8 @@ from .._protocol import Promise
 
 Listener: TypeAlias = Callable[[Promise], None]
 
+FIRST_BACKOFF: Final = 1.0
+_LONGEST_BACKOFF: Final = 60.0
 _STOPPED: Final = "the Resonate object was stopped; what runs under this id is kept and goes on at the next start"
 
 
@@ -109,6 +111,10 @@ class Waiting:
             while not self.stopping:
                 await self.wait(Event())
 
+    def backoff(self) -> Backoff:
+        """Pauses between attempts that fail."""
+        return Backoff(self)
+
     def wake(self) -> None:
         """Make every waiter look again."""
         for scope in self._scopes:
@@ -123,3 +129,25 @@ class Waiting:
         """End every wait."""
         self.stopped = True
         self.wake()
+
+
+@define(eq=False)
+class Backoff:
+    """Pauses between attempts that fail, each twice as long as the one before, up to a minute.
+
+    Attributes:
+        delay: the length of the next one, in seconds.
+    """
+
+    _waiting: Waiting
+    delay: float = FIRST_BACKOFF
+
+    async def pause(self) -> None:
+        """Wait that long, or until the worker begins to stop."""
+        await self._waiting.pause(self.delay)
+        self.delay = longer(self.delay)
+
+
+def longer(delay: float) -> float:
+    """The pause after one of `delay` seconds."""
+    return min(delay * 2, _LONGEST_BACKOFF)

@@ -52,7 +52,7 @@ from ._cancellation import Teardown
 from ._crew import Crew
 from ._dependencies import Dependencies
 from ._execution import Drop, Execution, lineage
-from ._frame import Frame, own_deadline
+from ._frame import Frame
 from ._functions import Function, Registry, bind
 from ._leaf import Threads
 from ._leases import Leases
@@ -104,8 +104,6 @@ class Worker:
     _taking: dict[str, int] = field(factory=dict, init=False)
     _emptied: Event = field(factory=Event, init=False)
     _teardown: Teardown | None = field(default=None, init=False)
-
-    own_deadline = staticmethod(own_deadline)
 
     def __attrs_post_init__(self) -> None:
         self.leases = Leases(self.connection, self.identity.holder, self.waiting)
