@@ -22,6 +22,9 @@
   * ExecutionMismatch: the id belongs to a call of another function or version
   * NotFound (also LookupError): nothing is recorded under the id
   * RequestError: the engine refused or failed a request (`status`, `kind`)
+  * NetworkError: no answer came, so that it is unknown whether a request had an effect (`kind`)
+    * BadAnswer: something came that is no answer to the request (`status`)
+  * TooLarge (also ValueError): a request is larger than the server takes; it had no effect (`kind`, `size`, `limit`)
   * StoreError: the database file cannot be used
     * StoreInUse: another process owns the file (`pid`)
 
@@ -283,6 +286,72 @@ class RequestError(ResonateError):
 
     def __str__(self) -> str:
         return f"{self.kind} was answered with {self.status}: {self.message}"
+
+
+class NetworkError(ResonateError):
+    """A request was not answered, so that it is unknown whether it had an effect. To try again may help.
+
+    Attributes:
+        kind: the operation, e.g. `promise.create`.
+        subject: the id that it is about; empty if there is none.
+        reason: what happened.
+    """
+
+    def __init__(self, kind: str, subject: str, reason: str) -> None:
+        super().__init__(kind, subject, reason)
+        self.kind = kind
+        self.subject = subject
+        self.reason = reason
+
+    @property
+    def _request(self) -> str:
+        return f"{self.kind} {self.subject!r}" if self.subject else self.kind
+
+    def __str__(self) -> str:
+        return f"{self._request} was not answered: {self.reason}"
+
+
+@final
+class BadAnswer(NetworkError):
+    """What came is no answer to the request: a proxy's page, the answer to another one, or another protocol.
+
+    Attributes:
+        status: the HTTP status that it came with.
+    """
+
+    def __init__(self, kind: str, subject: str, reason: str, status: int) -> None:
+        super().__init__(kind, subject, reason)
+        self.args = (kind, subject, reason, status)
+        self.status = status
+
+    def __str__(self) -> str:
+        return f"{self._request} was answered with status {self.status}, but {self.reason}"
+
+
+@final
+class TooLarge(ResonateError, ValueError):
+    """A request is larger than the server takes. It had no effect, and would have none if it were sent again.
+
+    Attributes:
+        kind: the operation, e.g. `promise.settle`.
+        subject: the id that it is about; empty if there is none.
+        size: how large it is, in bytes.
+        limit: how many bytes the server takes, where that is known.
+    """
+
+    def __init__(self, kind: str, subject: str, size: int, limit: int | None = None) -> None:
+        super().__init__(kind, subject, size, limit)
+        self.kind = kind
+        self.subject = subject
+        self.size = size
+        self.limit = limit
+
+    def __str__(self) -> str:
+        limit = "more than the server takes" if self.limit is None else f"and the server takes {self.limit}"
+        return (
+            f"{self.kind} {self.subject!r} has {self.size} bytes, {limit}; keep large values elsewhere, and record "
+            f"where they are"
+        )
 
 
 class StoreError(ResonateError):

@@ -87,11 +87,38 @@ class Identity:
         return f"poll://any@{self.group}/{self.pid}"
 
 
+@frozen(kw_only=True)
+class Dialect:
+    """How a server reads ids: servers that speak one protocol version differ in that (distribution 6).
+
+    Attributes:
+        separator: what joins the id of a root and the first part below it. Deeper parts are joined by a dot.
+        origins_mix: whether one heartbeat may name tasks of several roots.
+    """
+
+    separator: str = "."
+    origins_mix: bool = True
+
+
+@frozen
+class Gap:
+    """Stands in the stream of messages where some may have been lost: what is awaited has to be asked for again."""
+
+
 class Connection(ABC):
     """One participant of a network, between the start and the end of `Network.connect`."""
 
-    #: Messages for this connection. Closing the stream makes the network route elsewhere; requests go on.
-    messages: ObjectReceiveStream[Message]
+    #: Messages for this connection. Closing the stream makes the network route elsewhere; requests go on. Whoever reads
+    #: them only takes note of them: reading is never held up for long, and what is not read yet is kept.
+    messages: ObjectReceiveStream[Message | Gap]
+
+    #: Whether the network itself keeps the leases of `Identity.holder` alive as long as this connection is open. Else
+    #: they lapse unless heartbeats are sent.
+    keeps_leases: bool = False
+
+    #: Sends one request and gives its answer, like `request`, but from a thread that may wait. None: there is no such
+    #: way, and heartbeats are sent from the event loop.
+    blocking_request: Callable[[Request], Response] | None = None
 
     #: How often, in seconds, to look whether the server's clock and the event loop's have parted (a suspended computer,
     #: a clock that was set). `math.inf`: never.
@@ -101,6 +128,11 @@ class Connection(ABC):
     #: `math.inf`: never, none is.
     recheck: float = math.inf
 
+    @property
+    def dialect(self) -> Dialect:
+        """How the server reads ids. It is known as soon as one request was answered."""
+        return Dialect()
+
     @abstractmethod
     def now(self) -> int:
         """The server's present instant in milliseconds, as well as it is known."""
@@ -109,22 +141,29 @@ class Connection(ABC):
     async def request(self, request: Request) -> Response:
         """Send one request and return its answer, whatever its status.
 
-        A cancellation is delivered before the request has had any effect, or not at all.
+        A cancellation is delivered before the request has had any effect, or not at all. A request is sent once:
+        whether one that was not answered is sent again is for those to decide who know what it is for.
 
         Raises:
-            ResonateError: there is no answer, and it is unknown whether the request had an effect.
+            TooLarge: it is larger than the server takes; it had no effect, and never will.
+            NetworkError: there is no answer, and it is unknown whether the request had an effect.
+            ResonateError: the same, for a reason that will not pass by itself.
         """
 
 
 class Network(ABC):
     """Carries requests to a server (or an embedded engine) and messages back. Several workers may share one."""
 
+    #: Seconds after which a request that was not answered has no effect any more. A lease has to be longer by far.
+    request_timeout: float = 0.0
+
     @abstractmethod
     def connect(self, identity: Identity) -> AbstractAsyncContextManager[Connection]:
         """Open a connection. What it needs to live is a child of the task that enters it.
 
-        While it is open, leases taken by `identity.holder` are kept alive.
+        A server that cannot be reached now is no error: requests fail until it can be.
 
         Raises:
             StoreError: an embedded engine's store cannot be opened.
+            RequestError: the server refuses this client, e.g. its token.
         """

@@ -39,7 +39,7 @@ from resonate_anyio._protocol import (
     TaskGet,
     TaskRecord,
 )
-from resonate_anyio.abc import Clock, Connection, Identity, Network, Store
+from resonate_anyio.abc import Clock, Connection, Dialect, Gap, Identity, Network, Store
 from resonate_anyio.networks import LocalNetwork
 
 Before: TypeAlias = Callable[[Request], Awaitable[None]]
@@ -98,6 +98,7 @@ class Wire(Network):
             self._messages.append(messages)
             wired = _WiredConnection(self, connection, messages)
             wired.clock_check, wired.recheck = connection.clock_check, connection.recheck
+            wired.keeps_leases = connection.keeps_leases
             yield wired
 
     def cut(self) -> None:
@@ -108,7 +109,7 @@ class Wire(Network):
         """Undo `cut`."""
         self._down = False
 
-    def inject(self, message: Message) -> None:
+    def inject(self, message: Message | Gap) -> None:
         """Hand a message to the (last) connection, as a server that repeats itself would."""
         self._messages[-1].inject(message)
 
@@ -185,7 +186,11 @@ def settles(id: str) -> Wanted:
 class _WiredConnection(Connection):
     _wire: Wire
     _inner: Connection
-    messages: ObjectReceiveStream[Message]
+    messages: ObjectReceiveStream[Message | Gap]
+
+    @property
+    def dialect(self) -> Dialect:
+        return self._inner.dialect
 
     def now(self) -> int:
         return self._inner.now()
@@ -195,20 +200,20 @@ class _WiredConnection(Connection):
 
 
 @define(eq=False)
-class _Messages(ObjectReceiveStream[Message]):
+class _Messages(ObjectReceiveStream[Message | Gap]):
     _wire: Wire
-    _inner: ObjectReceiveStream[Message]
-    _injected: deque[Message] = field(factory=deque)
+    _inner: ObjectReceiveStream[Message | Gap]
+    _injected: deque[Message | Gap] = field(factory=deque)
     _waiting: CancelScope = field(factory=CancelScope)
 
-    async def receive(self) -> Message:
+    async def receive(self) -> Message | Gap:
         while True:
             if self._injected:
                 return self._injected.popleft()
             with CancelScope() as self._waiting:
                 return await self._inner.receive()
 
-    def inject(self, message: Message) -> None:
+    def inject(self, message: Message | Gap) -> None:
         self._injected.append(message)
         self._waiting.cancel()
 

@@ -23,7 +23,7 @@ from resonate_anyio._protocol import (
     Unblock,
     View,
 )
-from resonate_anyio.abc import Connection, Identity, Store
+from resonate_anyio.abc import Connection, Gap, Identity, Store
 
 T = TypeVar("T")
 
@@ -44,7 +44,7 @@ async def create(
     )
 
 
-async def acquire(connection: Connection, identity: Identity, message: Message, ttl: int = 1000) -> Response:
+async def acquire(connection: Connection, identity: Identity, message: Message | Gap, ttl: int = 1000) -> Response:
     """Acquire the task of an `execute`."""
     assert isinstance(message, Execute)
     return await connection.request(
@@ -66,7 +66,7 @@ async def task(connection: Connection, id: str) -> TaskRecord:
 
 async def received(connection: Connection) -> list[str]:
     """The ids of the messages that have arrived, without waiting for more."""
-    messages: list[Message] = []
+    messages: list[Message | Gap] = []
     # In virtual time nothing happens in so short a while but what is there already.
     with anyio.move_on_after(0.0001):
         while True:
@@ -75,12 +75,14 @@ async def received(connection: Connection) -> list[str]:
     return [name_of(message) for message in messages]
 
 
-def name_of(message: Message) -> str:
+def name_of(message: Message | Gap) -> str:
     match message:
         case Execute(task_id=id):
             return id
         case Unblock(promise=promise):
             return f"unblock {promise.id}"
+        case Gap():
+            return "gap"
 
 
 @define

@@ -28,7 +28,7 @@ from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStre
 from attrs import define, evolve, field, frozen
 
 from resonate_anyio._protocol import EMPTY, Execute, Message, PromiseState, Request, Response, Unblock
-from resonate_anyio.abc import Connection, Identity, Network
+from resonate_anyio.abc import Connection, Gap, Identity, Network
 
 from ..engine.harness import Unreachable
 from .graphs import UNIT
@@ -215,15 +215,20 @@ class ChaoticNetwork(Network):
                 tasks.start_soon(self._arrive, instant, message, send)
             tasks.start_soon(self._deliver, connection.messages, send, tasks)
             messages = _Messages(receive, connection.messages)
-            yield _ChaoticConnection(self, connection, messages, connection.clock_check, self._chaos.recheck)
+            chaotic = _ChaoticConnection(self, connection, messages, connection.clock_check, self._chaos.recheck)
+            chaotic.keeps_leases = connection.keeps_leases
+            yield chaotic
             tasks.cancel_scope.cancel()
 
     async def _deliver(
-        self, messages: ObjectReceiveStream[Message], send: MemoryObjectSendStream[Message], tasks: TaskGroup
+        self, messages: ObjectReceiveStream[Message | Gap], send: MemoryObjectSendStream[Message], tasks: TaskGroup
     ) -> None:
         with suppress(EndOfStream, ClosedResourceError):
             while True:
-                for delay, message in self._chaos.arrivals(await messages.receive()):
+                received = await messages.receive()
+                # The network below is in this process, and loses nothing.
+                assert not isinstance(received, Gap)
+                for delay, message in self._chaos.arrivals(received):
                     if delay:
                         instant = current_time() + delay
                         self._chaos.under_way.append((instant, message))
@@ -270,7 +275,7 @@ class ChaoticNetwork(Network):
 class _ChaoticConnection(Connection):
     _network: ChaoticNetwork
     _inner: Connection
-    messages: ObjectReceiveStream[Message]
+    messages: ObjectReceiveStream[Message | Gap]
     clock_check: float
     recheck: float
 
@@ -286,7 +291,7 @@ class _Messages(ObjectReceiveStream[Message]):
     """What arrives. Closing it closes what it comes from."""
 
     _arriving: MemoryObjectReceiveStream[Message]
-    _source: ObjectReceiveStream[Message]
+    _source: ObjectReceiveStream[Message | Gap]
 
     async def receive(self) -> Message:
         return await self._arriving.receive()

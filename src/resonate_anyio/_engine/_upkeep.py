@@ -282,8 +282,12 @@ class Upkeep:
         worker = self._worker
         while not worker.draining:
             await worker.waiting.pause(worker.connection.recheck * (0.5 + worker.random()))
-            for id in worker.waiting.ids:
-                await worker.recheck(id)
+            await self.recheck_all()
+
+    async def recheck_all(self) -> None:
+        """Ask for everything that is waited for, because messages may have been lost."""
+        for id in self._worker.waiting.ids:
+            await self._worker.recheck(id)
 
     async def watch_clocks(self) -> None:
         """Deadlines are instants of the server's; when its clock and the loop's part, they are mapped anew."""

@@ -47,7 +47,7 @@ from .._protocol import (
     Unblock,
     Value,
 )
-from ..abc import Connection, Identity, Network
+from ..abc import Connection, Gap, Identity, Network
 from ._cancellation import Teardown
 from ._crew import Crew
 from ._dependencies import Dependencies
@@ -198,8 +198,10 @@ class Worker:
             while True:
                 self._handle(await self.connection.messages.receive())
 
-    def _handle(self, message: Message) -> None:
+    def _handle(self, message: Message | Gap) -> None:
         match message:
+            case Gap():
+                self.helper(self.upkeep.recheck_all, name=f"resonate {self.identity.pid} gap")
             case Execute(task_id, version):
                 self.sent_for(task_id, version)
             case Unblock(promise):

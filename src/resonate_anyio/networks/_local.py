@@ -13,7 +13,7 @@ from attrs import define, field
 
 from .._errors import UsageError
 from .._protocol import EMBEDDED, Request, Response, Rules
-from ..abc import Clock, Connection, Identity, Network, Store
+from ..abc import Clock, Connection, Dialect, Identity, Network, Store
 from ._clock import MonotoneClock, system_clock
 from ._embedded import Engine, close_store, open_engine
 
@@ -74,7 +74,9 @@ class LocalNetwork(Network):
                     f"that shares this network a pid of its own, or leave it out"
                 )
                 raise UsageError(msg)
-            connection = _LocalConnection(engine, identity)
+            connection = _LocalConnection(
+                engine, identity, Dialect(origins_mix=not self._rules.heartbeats_within_origin)
+            )
             connection.clock_check = self._safety_sweep
             try:
                 yield connection
@@ -154,13 +156,20 @@ class _Session:
 class _LocalConnection(Connection):
     """A participant in this process."""
 
-    def __init__(self, engine: Engine, identity: Identity) -> None:
+    keeps_leases = True
+
+    def __init__(self, engine: Engine, identity: Identity, dialect: Dialect) -> None:
         self._engine: Engine | None = engine
+        self._dialect = dialect
         self._holder = identity.holder
         self._now = engine.now
         self._mailbox = engine.router.join(identity)
         self.messages = self._mailbox
         engine.holders.append(identity.holder)
+
+    @property
+    def dialect(self) -> Dialect:
+        return self._dialect
 
     def now(self) -> int:
         return self._now()
@@ -184,3 +193,7 @@ class _LocalConnection(Connection):
 async def _keep_time(engine: Engine, safety_sweep: float, scope: CancelScope) -> None:
     with scope:
         await engine.keep_time(safety_sweep)
+
+
+def _dialect_of(rules: Rules) -> Dialect:
+    return Dialect(origins_mix=not rules.heartbeats_within_origin)
