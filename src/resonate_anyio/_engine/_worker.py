@@ -163,7 +163,8 @@ class Worker:
 
     def _begin_heartbeats(self, name: str) -> None:
         ttl = self.ttl_ms / 1000
-        schedule = Schedule(self.leases, self.connection, self.identity.holder, ttl)
+        schedule = Schedule(leases=self.leases, connection=self.connection, holder=self.identity.holder, ttl=ttl)
+        self.leases.doubted = self._look_at_leases
         send = self.connection.blocking_request
         if send is None:
             heart = LoopHeart(schedule, self.connection, self.waiting)
@@ -173,6 +174,11 @@ class Worker:
             thread = ThreadHeart(schedule, send, ttl, name)
             self.leases.enrolled = thread.nudge
             self._stop_heart = thread.stop
+
+    def _look_at_leases(self) -> None:
+        for execution in list(self.executions.values()):
+            if not execution.lease.certain:
+                execution.parking.doubt()
 
     def __repr__(self) -> str:
         return f"<Worker {self.identity.group}/{self.identity.pid} with {len(self.executions)} executions>"
@@ -267,6 +273,11 @@ class Worker:
             response = await self.asker.insist(PromiseGet(id=id))
         if response is not None and response.promise is not None and not response.promise.pending:
             self.waiting.notify(response.promise)
+
+    def ask_at_deadline(self, record: Promise) -> None:
+        """Ask for a promise that is waited for when its deadline has come, unless the server says so by itself."""
+        if not self.timers.fires(record):
+            self.helper(self.upkeep.ask_at, record.id, record.timeout_at, name=f"resonate deadline {record.id}")
 
     async def register_listener(self, id: str, execution: Execution | None = None) -> Promise:
         """Ask to be told when `id` settles. Its record tells whether it has already.
