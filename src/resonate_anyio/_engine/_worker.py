@@ -41,6 +41,7 @@ from .._protocol import (
     TaskAcquire,
     TaskContinue,
     TaskCreate,
+    TaskFulfill,
     TaskHalt,
     TaskRecord,
     TaskState,
@@ -265,7 +266,10 @@ class Worker:
         task, promise = response.task, response.promise
         assert task is not None
         assert promise is not None
-        if task.state is not TaskState.ACQUIRED or promise.timer:
+        if task.state is not TaskState.ACQUIRED:
+            return None
+        if promise.timer:
+            await self._drop_timer(task, promise)
             return None
         if (execution := self.executions.get(task.id)) is not None:
             return await self._rejoin(execution, task, response.preload)
@@ -284,6 +288,15 @@ class Worker:
         execution = self._start(task, promise, function, tuple(args), kwargs, History.of(response.preload, calls))
         execution.parking.wakes = wakes
         return execution
+
+    async def _drop_timer(self, task: TaskRecord, promise: Promise) -> None:
+        """Other SDKs make timers whose task anybody may be sent. It names no function, and its deadline ends it.
+
+        Released, it would be sent here again at once; so its lease is left to lapse.
+        """
+        if not promise.pending:
+            settle = PromiseSettle(id=promise.id, state=promise.state, value=promise.value)
+            await self.leases.insist(TaskFulfill(id=task.id, version=task.version, action=settle))
 
     async def _rejoin(self, execution: Execution, task: TaskRecord, preload: tuple[Promise, ...]) -> Execution | None:
         """The task was acquired although its last run is still here. It goes on if that is its next version."""
