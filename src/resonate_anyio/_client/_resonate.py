@@ -95,14 +95,16 @@ class Resonate:
         """Take settings; nothing is opened yet.
 
         Where promises are kept is taken from the first of these that is given: `url`, `store` or `network`;
-        `RESONATE_URL`; `RESONATE_HOST` and `RESONATE_PORT`; else they are kept in memory.
+        `RESONATE_URL`; `RESONATE_SCHEME` (`http`), `RESONATE_HOST` and `RESONATE_PORT` (8001); else they are kept in
+        memory.
 
         Args:
             url: the address of a Resonate Server.
             group: the worker group that this process belongs to. Default: `default`.
             pid: the name of this process within its group. Default: a random one.
-            ttl: how long a lease lasts that is not renewed, in seconds or as a `timedelta`.
-            token: the token for the server. Default: `RESONATE_TOKEN`.
+            ttl: how long a lease lasts that is not renewed, in seconds or as a `timedelta`: at least four times as long
+                as a request to a server may take.
+            token: the token for the server at `url`. Default: `RESONATE_TOKEN`.
             prefix: goes before every root id, verbatim. Default: `RESONATE_PREFIX`.
             store: keeps the promises of an embedded engine of its own.
             network: a network that others may share, e.g. one `LocalNetwork` for several `Resonate` objects.
@@ -119,11 +121,11 @@ class Resonate:
                 they are replayed when what they wait for has settled.
 
         Raises:
-            UsageError: url, store and network contradict each other.
+            UsageError: url, store, network and token contradict each other.
             InvalidArgument: a setting is unusable.
         """
         self._settings = resolve(
-            network=resolve_network(url, store, network, os.environ),
+            network=resolve_network(url, store, network, token, os.environ),
             group=group,
             pid=pid,
             ttl=ttl,
@@ -132,7 +134,6 @@ class Resonate:
             hot_for=hot_for,
             hot_limit=hot_limit,
             parked_limit=parked_limit,
-            token=token,
             prefix=prefix,
             environ=os.environ,
         )
