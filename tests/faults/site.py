@@ -105,11 +105,18 @@ class Site:
     # Its clients
 
     def client(
-        self, pid: str, *functions: Callable[..., Any], request_timeout: float = 10.0, **settings: Any
+        self,
+        pid: str,
+        *functions: Callable[..., Any],
+        request_timeout: float = 10.0,
+        token: str | None = None,
+        **settings: Any,
     ) -> Resonate:
         """A program that uses the server, with the job's functions and these."""
         transport = FaultyTransport(pid, self._door, self.weather, self.meter, self._tasks)
-        network = HttpNetwork(URL, transport=transport, request_timeout=request_timeout, clock=self.clock)
+        network = HttpNetwork(
+            URL, token=token, transport=transport, request_timeout=request_timeout, clock=self.clock
+        )
         resonate = Resonate(network=network, pid=pid, **settings)
         for function in (*FUNCTIONS, *functions):
             resonate.register(function)

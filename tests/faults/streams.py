@@ -38,9 +38,9 @@ async def open_stream(
             msg = "connection refused"
             raise httpx.ConnectError(msg, request=request)
         case Trick.FULL:
-            return respond(503, "Poll registration at capacity")
+            return respond(503, f"Poll registration at capacity for {request.headers.get('authorization')}")
         case Trick.PAGE:
-            return respond(200, "<html>Please log in</html>", kind="text/html")
+            return respond(200, f"<html>{request.headers.get('authorization')}</html>", kind="text/html")
         case Trick.UNANSWERED:
             await _wait_in_vain(request)
     response = await inner.handle_async_request(request)
@@ -125,7 +125,7 @@ class _Spoilt(httpx.AsyncByteStream):
             Trick.REPEATED: [frame * 2, frame],
             Trick.STALE: [frame, *earlier],
             Trick.CRUMBLED: [bytes([byte]) for byte in frame],
-            Trick.NOISY: [*_NOISE, frame.replace(b"\n", b"\r\n")],
+            Trick.NOISY: [*_NOISE, f"data: {self._request.headers.get('authorization')}\n\n".encode(), frame.replace(b"\n", b"\r\n")],
             Trick.FORGED: [*_lies(frame), frame],
         }
         assert isinstance(self._trouble.what, Trick)

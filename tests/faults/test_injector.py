@@ -18,7 +18,7 @@ from .weather import STREAM, Call, Effect, Trick, Trouble, Weather
 MESSAGES = [{"kind": "execute", "head": {}, "data": {"task": {"id": id, "version": 1}}} for id in ("a", "b")]
 FRAMES = [f"data: {json.dumps(message)}\n\n".encode() for message in MESSAGES]
 
-EARLY = {Effect.REFUSED, Effect.CUT_BEFORE, Effect.PAGE_BEFORE, Effect.ERROR_BEFORE}
+EARLY = {Effect.REFUSED, Effect.CUT_BEFORE, Effect.PAGE_BEFORE, Effect.REDIRECTED, Effect.ERROR_BEFORE}
 RAISED = {
     Effect.REFUSED: httpx.ConnectError,
     Effect.CUT_BEFORE: httpx.WriteError,
@@ -30,6 +30,7 @@ RAISED = {
 STATUSES = {
     Effect.PAGE_BEFORE: 502,
     Effect.PAGE_AFTER: 502,
+    Effect.REDIRECTED: 307,
     Effect.ERROR_BEFORE: 500,
     Effect.ERROR_AFTER: 500,
     Effect.TWICE: 409,

@@ -21,7 +21,7 @@ from .meter import Meter
 from .streams import open_stream
 from .weather import STREAM, Call, Effect, Trouble, Weather, call
 
-PAGE: Final = "<html><head><title>502 Bad Gateway</title></head><body><h1>nginx</h1></body></html>"
+PAGE: Final = "<html><head><title>502 Bad Gateway</title></head><body>{}</body></html>"
 
 _PREFERRED: Final = ("id", "awaited", "cursor")
 
@@ -141,9 +141,13 @@ class _Exchange:
             case Effect.REFUSED | Effect.CUT_BEFORE | Effect.CUT_AFTER:
                 raise _FAILURES[what](what.value, request=request)
             case Effect.PAGE_BEFORE | Effect.PAGE_AFTER:
-                return respond(502, PAGE, kind="text/html")
+                return respond(502, PAGE.format(_echo(request)), kind="text/html")
+            case Effect.REDIRECTED:
+                headers = {"location": f"https://login.example/?{_echo(request)}"}
+                return respond(307, "", headers=headers)
             case Effect.ERROR_BEFORE | Effect.ERROR_AFTER:
-                return respond(500, json.dumps(failed(json.loads(request.content))), kind="application/json")
+                document = failed(json.loads(request.content), _echo(request))
+                return respond(500, json.dumps(document), kind="application/json")
             case _:
                 assert answer is not None
                 return answer.spoilt(what, request)
@@ -156,10 +160,15 @@ _FAILURES: Final[dict[Effect, type[httpx.TransportError]]] = {
 }
 
 
-def failed(asked: Mapping[str, Any]) -> dict[str, Any]:
+def _echo(request: httpx.Request) -> str:
+    """What a server repeats of a request that thinks to be helpful: how it was authorised."""
+    return request.headers.get("authorization", "nobody")
+
+
+def failed(asked: Mapping[str, Any], reason: str) -> dict[str, Any]:
     """The answer of a server that cannot use its database."""
     head = {"corrId": asked["head"]["corrId"], "status": 500, "version": asked["head"]["version"]}
-    return {"kind": asked["kind"], "head": head, "data": "Internal error: database is locked"}
+    return {"kind": asked["kind"], "head": head, "data": f"Internal error: {reason}"}
 
 
 @frozen
@@ -175,13 +184,13 @@ class Answer:
         half = self.body[: len(self.body) // 2]
         match what:
             case Effect.GARBAGE:
-                return self._with(b"\x00\xff\xfe\x80" * 8)
+                return self._with(b"\x00\xff\xfe\x80" * 8 + _echo(request).encode())
             case Effect.MIXED_UP:
                 document = json.loads(self.body)
-                document["head"]["corrId"] = "another"
+                document["head"]["corrId"] = _echo(request)
                 return self._with(json.dumps(document).encode())
             case Effect.OTHER_KIND:
-                return self._with(json.dumps({**json.loads(self.body), "kind": "promise.other"}).encode())
+                return self._with(json.dumps({**json.loads(self.body), "kind": _echo(request)}).encode())
             case Effect.TORN:
                 msg = "the peer closed the connection without sending the complete body"
                 return self._with(half, httpx.RemoteProtocolError(msg, request=request))

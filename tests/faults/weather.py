@@ -31,6 +31,7 @@ class Effect(Enum):
     TWICE = "something in between sends the request twice, and hands on the second answer"
     PAGE_BEFORE = "a proxy answers with a page, and the request has no effect"
     PAGE_AFTER = "the request has its effect, and a proxy answers with a page"
+    REDIRECTED = "a proxy sends the client elsewhere, and the request has no effect"
     ERROR_BEFORE = "the server fails, and the request has no effect"
     ERROR_AFTER = "the server fails after the request has had its effect"
     GARBAGE = "the answer is no text at all"
@@ -50,7 +51,13 @@ class Effect(Enum):
         return self in {Effect.SLOW, Effect.LATE}
 
 
-_EARLY: Final = frozenset({Effect.REFUSED, Effect.CUT_BEFORE, Effect.PAGE_BEFORE, Effect.ERROR_BEFORE})
+_EARLY: Final = frozenset({
+    Effect.REFUSED,
+    Effect.CUT_BEFORE,
+    Effect.PAGE_BEFORE,
+    Effect.REDIRECTED,
+    Effect.ERROR_BEFORE,
+})
 
 
 class Trick(Enum):
