@@ -34,7 +34,9 @@ _MAX_SEGMENT: Final = 48
 _KEPT_OF_SEGMENT: Final = 31
 _HASH_LENGTH: Final = 22  # base64 of 16 bytes, without its padding
 
+_SEPARATORS: Final = frozenset(".:")
 _UNSAFE: Final = re.compile(r"[^A-Za-z0-9_-]")
+_LAST_PART: Final = re.compile(r"(^|[.:])[^.:]*$")
 
 
 def hashed(*parts: str) -> str:
@@ -51,9 +53,24 @@ def segment(name: str) -> str:
     return f"{safe[:_KEPT_OF_SEGMENT]}-{hashed(name)[: _MAX_SEGMENT - _KEPT_OF_SEGMENT - 1]}"
 
 
-def origin_of(id: str) -> str:
-    """The first segment of an id: the root of the lineage that it belongs to."""
-    return id.partition(SEPARATOR)[0]
+def origin_of(id: str, separator: str = SEPARATOR) -> str:
+    """The first segment of an id: the root of the lineage that it belongs to.
+
+    Args:
+        id: the id.
+        separator: what joins the id of a root and what is below it; servers differ in that.
+    """
+    return id.partition(separator)[0]
+
+
+def below(id: str, separator: str = SEPARATOR) -> str:
+    """What the ids below `id` begin with."""
+    return id + (SEPARATOR if separator in id else separator)
+
+
+def is_below(id: str, ancestor: str) -> bool:
+    """Whether the name `id` continues that of `ancestor`, whatever joins them."""
+    return id.startswith(ancestor) and id[len(ancestor) : len(ancestor) + 1] in _SEPARATORS
 
 
 def check_unicode(text: str, what: str) -> None:
@@ -85,7 +102,7 @@ def check_root_id(id: str, *, prefix: str = "") -> str:
         raise InvalidId(msg)
     check_unicode(id, "id")
     full = id if id.startswith(prefix) else prefix + id
-    for separator in (".", ":"):
+    for separator in sorted(_SEPARATORS):
         if separator in full.removeprefix(prefix):
             proposal = id.replace(".", "-").replace(":", "-")
             msg = (
@@ -117,25 +134,25 @@ def check_prefix(prefix: str) -> str:
     return prefix
 
 
-def child_id(parent: str, part: str, *, base: str) -> str:
+def child_id(parent: str, part: str, *, base: str, separator: str = SEPARATOR) -> str:
     """The id of the child `part` of `parent`.
 
     An id that would get too long becomes a hash below `base`: the branch for what runs in this execution, the origin
     for what does not.
     """
-    id = f"{parent}{SEPARATOR}{part}"
-    return id if len(id.encode()) <= _MAX_ID else f"{base}{SEPARATOR}~{hashed(parent, part)}"
+    id = f"{below(parent, separator)}{part}"
+    return id if len(id.encode()) <= _MAX_ID else f"{shortened_below(base, separator)}{hashed(parent, part)}"
 
 
-def shortened_below(base: str) -> str:
+def shortened_below(base: str, separator: str = SEPARATOR) -> str:
     """What the ids begin with that were shortened to a hash below `base`."""
-    return f"{base}{SEPARATOR}~"
+    return f"{below(base, separator)}~"
 
 
 def parent_of(record: Promise) -> str:
     """The id of the call that made this one, as far as it can be known."""
     tags = record.tags
-    return tags.get(PARENT_TAG) or tags.get("resonate:parent") or record.id.rpartition(SEPARATOR)[0]
+    return tags.get(PARENT_TAG) or tags.get("resonate:parent") or _LAST_PART.sub("", record.id)
 
 
 def descendants_of(id: str, records: Iterable[Promise]) -> list[Promise]:
@@ -153,9 +170,9 @@ def descendants_of(id: str, records: Iterable[Promise]) -> list[Promise]:
     return sorted(found, key=lambda record: record.id)
 
 
-def detached_id(origin: str, parent: str, part: str) -> str:
+def detached_id(origin: str, parent: str, part: str, separator: str = SEPARATOR) -> str:
     """The id of a detached call: directly below the origin, since it does not end with its caller."""
-    return f"{origin}{SEPARATOR}d{hashed(parent, part)}"
+    return f"{below(origin, separator)}d{hashed(parent, part)}"
 
 
 @define

@@ -137,6 +137,13 @@ class Connection(ABC):
     def now(self) -> int:
         """The server's present instant in milliseconds, as well as it is known."""
 
+    def elapsed(self) -> float:
+        """Seconds since some instant, for leases: this clock goes on while the computer sleeps, and is not set back.
+
+        It is read from other threads as well.
+        """
+        return self.now() / 1000
+
     @abstractmethod
     async def request(self, request: Request) -> Response:
         """Send one request and return its answer, whatever its status.

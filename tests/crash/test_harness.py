@@ -74,9 +74,9 @@ def keeps_dead_leases(monkeypatch: pytest.MonkeyPatch) -> None:
 def never_replays(monkeypatch: pytest.MonkeyPatch) -> None:
     accept = _worker.Worker._accept
 
-    async def only_new(worker: _worker.Worker, response: Response) -> Any:
+    async def only_new(worker: _worker.Worker, response: Response, sent: float) -> Any:
         assert response.task is not None
-        return await accept(worker, response) if response.task.version == 1 else None
+        return await accept(worker, response, sent) if response.task.version == 1 else None
 
     monkeypatch.setattr(_worker.Worker, "_accept", only_new)
 
@@ -93,11 +93,11 @@ def stumbles_once(monkeypatch: pytest.MonkeyPatch) -> None:
     accept = _worker.Worker._accept
     times = count()
 
-    async def stumbling(worker: _worker.Worker, response: Response) -> Any:
+    async def stumbling(worker: _worker.Worker, response: Response, sent: float) -> Any:
         assert response.task is not None
         if response.task.version > 1 and not next(times):
             raise OSError
-        return await accept(worker, response)
+        return await accept(worker, response, sent)
 
     monkeypatch.setattr(_worker.Worker, "_accept", stumbling)
 

@@ -193,6 +193,6 @@ class RpcCall(StartCall[T]):
         worker = self._resonate._worker_for(self._label, "ctx.rpc()")
         param = self._param(self._func)
         request = self._create(worker, param, self._resonate._settings.own_group)
-        promise = promise_of(request, await worker.connection.request(request), self._id)
+        promise = promise_of(request, await worker.ask(request), self._id)
         self._check_same(promise, param)
         return self._handle()

@@ -61,7 +61,7 @@ class Handle(Generic[T]):
 
     async def done(self) -> bool:
         """Ask whether the execution has ended, without waiting for it."""
-        return not (await get_promise(self._worker(f"done() of {self!r}", None).connection, self.id)).pending
+        return not (await get_promise(self._worker(f"done() of {self!r}", None).ask, self.id)).pending
 
     async def cancel(self) -> None:
         """Cancel the execution: its promise is settled, its local code ended, what is pending below it cancelled.

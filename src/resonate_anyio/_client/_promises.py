@@ -100,7 +100,7 @@ class Promises:
         request = PromiseCreate(
             id=id, timeout_at=check_deadline(timeout_at), param=self._encode(param), tags=check_tags(tags)
         )
-        response = await worker.connection.request(request)
+        response = await worker.ask(request)
         return self._public(promise_of(request, response, id))
 
     async def get(self, id: str) -> DurablePromise:
@@ -110,7 +110,7 @@ class Promises:
             NotFound: there is none.
         """
         check_id(id, "promise")
-        return self._public(await get_promise(self._worker("resonate.promises.get()", "ctx.promise()").connection, id))
+        return self._public(await get_promise(self._worker("resonate.promises.get()", "ctx.promise()").ask, id))
 
     async def settle(self, id: str, state: Settlement, value: object = None) -> DurablePromise:
         """Settle a promise, or return it as it was settled before: the first one wins.
@@ -158,7 +158,7 @@ class Promises:
         tags = check_tags(tags)
         cursor: str | None = None
         while True:
-            response = await worker.connection.request(PromiseSearch(state=wanted, tags=tags, cursor=cursor))
+            response = await worker.ask(PromiseSearch(state=wanted, tags=tags, cursor=cursor))
             for record in response.promises:
                 yield self._public(record)
             cursor = response.cursor

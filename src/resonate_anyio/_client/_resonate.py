@@ -388,7 +388,7 @@ class Resonate:
         check_world("resonate.get()", "ctx.rpc() or ctx.promise()")
         worker = self._worker()
         full = self._existing_id(id)
-        await get_promise(worker.connection, full)
+        await get_promise(worker.ask, full)
         return Handle(full, type_, self._worker_for, worker.executions.get(full))
 
     async def cancel(self, id: str) -> None:

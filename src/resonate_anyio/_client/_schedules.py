@@ -127,7 +127,7 @@ class Schedules:
         """
         request = ScheduleGet(id=check_id(id, "schedule"))
         return self._public(
-            self._checked(request, await self._worker("resonate.schedules.get()", None).connection.request(request), id)
+            self._checked(request, await self._worker("resonate.schedules.get()", None).ask(request), id)
         )
 
     async def delete(self, id: str) -> None:
@@ -137,7 +137,7 @@ class Schedules:
             NotFound: there is none.
         """
         request = ScheduleDelete(id=check_id(id, "schedule"))
-        response = await self._worker("resonate.schedules.delete()", None).connection.request(request)
+        response = await self._worker("resonate.schedules.delete()", None).ask(request)
         if response.status != 200:
             self._checked(request, response, id)
 
@@ -147,7 +147,7 @@ class Schedules:
         tags = check_tags(tags)
         cursor: str | None = None
         while True:
-            response = await worker.connection.request(ScheduleSearch(tags=tags, cursor=cursor))
+            response = await worker.ask(ScheduleSearch(tags=tags, cursor=cursor))
             for record in response.schedules:
                 yield self._public(record)
             cursor = response.cursor
@@ -155,7 +155,7 @@ class Schedules:
                 return
 
     async def _create(self, request: ScheduleCreate, made_at: tuple[str, int]) -> Schedule:
-        response = await self._worker("resonate.schedules.create()", None).connection.request(request)
+        response = await self._worker("resonate.schedules.create()", None).ask(request)
         record = self._checked(request, response, request.id)
         wanted = _content(request)
         found = _content(record)

@@ -15,11 +15,11 @@ from enum import Enum
 from functools import partial
 from typing import TYPE_CHECKING, Protocol
 
-from anyio import CancelScope, Event, current_effective_deadline, current_time
+from anyio import CancelScope, Event, current_effective_deadline, current_time, move_on_after
 from attrs import define, field
 
-from .._errors import NonDeterminismError, ResonateError
-from .._graph import SEPARATOR, History, origin_of
+from .._errors import NetworkError, NonDeterminismError, ResonateError, TooLarge
+from .._graph import History, child_id, detached_id, origin_of
 from .._protocol import (
     Promise,
     PromiseGet,
@@ -28,6 +28,7 @@ from .._protocol import (
     Request,
     Response,
 )
+from ._asking import unavailable
 from ._cancellation import raise_cancelled
 from ._enclosures import own_deadline
 from ._lanes import insist
@@ -38,20 +39,22 @@ from ._targets import any_of, nowhere
 from ._tasks import Task, current_task, is_timed, joins
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, KeysView, ValuesView
+    from collections.abc import Collection, Iterator, KeysView, ValuesView
     from typing import NoReturn
 
     from .._codec import Codec
     from ._context import Context
     from ._frame import Frame
     from ._leaf import Threads
+    from ._leases import Lease
     from ._nodes import External
     from ._parking import Parking
     from ._tasks import Census
-    from ._waiting import Listener
+    from ._waiting import Backoff, Listener
     from ._worker import Worker
 
 _ANSWERS = frozenset({200, 300, 404, 409})
+_FIRST_RETRY = 0.25
 _REFUSALS = frozenset({400, 422})  # these speak of the request; all others, of a platform that cannot take it now
 
 logger = logging.getLogger("resonate_anyio")
@@ -106,6 +109,7 @@ class Execution:
 
     Attributes:
         id: the id of the root; also of its task, and the branch of everything local.
+        lease: for how long this worker certainly holds the task.
         version: the version that the task was acquired at.
         history: what was recorded before this run.
         local_records: how many promises share the branch.
@@ -124,6 +128,7 @@ class Execution:
 
     worker: Worker
     id: str
+    lease: Lease
     version: int
     origin: str
     history: History
@@ -193,6 +198,20 @@ class Execution:
     def nowhere(self) -> str:
         """An address that nobody listens at."""
         return nowhere(self.worker.identity.group)
+
+    # How its calls are named
+
+    def local_id(self, parent: str, part: str) -> str:
+        """The id of a call that runs in this execution."""
+        return child_id(parent, part, base=self.id, separator=self.worker.separator)
+
+    def remote_id(self, parent: str, part: str) -> str:
+        """The id of a call that is settled elsewhere."""
+        return child_id(parent, part, base=self.origin, separator=self.worker.separator)
+
+    def detached_id(self, parent: str, part: str) -> str:
+        """The id of a call that does not end with its caller."""
+        return detached_id(self.origin, parent, part, separator=self.worker.separator)
 
     def now(self) -> int:
         return self.worker.connection.now()
@@ -349,6 +368,8 @@ class Execution:
         """Wait until what happens here may be recorded; ask for that to be soon."""
         if self.dropped is not None:
             await raise_cancelled()
+        if not self.lease.certain:
+            self.parking.doubt()
         while not self.parking.hot:
             self.parking.want()
             await self._wait(self.parking.moved, patient=False)
@@ -372,35 +393,71 @@ class Execution:
 
     # Requests
 
-    async def request(self, request: Request, *, settling: bool = False, taken: int | None = None) -> Response:
-        """Send one request on behalf of this execution.
+    async def request(
+        self, request: Request, *, settling: bool = False, leased: bool = True, taken: Collection[int] = ()
+    ) -> Response:
+        """Send one request on behalf of this execution, again and again while the server cannot be reached.
 
-        A platform failure is no outcome of anything: it drops the execution.
+        A failure of the platform is no outcome of anything. One that does not pass by itself drops the execution.
 
         Args:
-            request: what is asked.
+            request: what is asked; it may be sent twice.
             settling: it records what has happened already, and is not held up when the worker stops.
-            taken: one more status that the caller understands.
+            leased: only the holder of the task may ask for it.
+            taken: more statuses that the caller understands.
 
         Raises:
             RequestError: the request was refused as it is, and would be on a replay.
+            TooLarge: it is larger than the server takes, and would be on a replay.
         """
-        await (self.until_hot() if settling else self.gate())
-        if not isinstance(request, (PromiseGet, RegisterListener)):
-            self.changed_at = self.now()
-        try:
-            response = await self.worker.connection.request(request)
-        except Exception as exc:  # noqa: BLE001 - whatever a network raises, it is no outcome of a call
-            self.drop(Drop.CRASHED, exc)
-            await raise_cancelled()
-        await self.check()
-        if response.status not in _ANSWERS and response.status != taken:
+        backoff = self.worker.waiting.backoff(_FIRST_RETRY)
+        while (response := await self._try(request, backoff, settling=settling, leased=leased)) is None:
+            with move_on_after(backoff.next()):
+                await self._wait(Event(), patient=False)
+        if response.status not in _ANSWERS and response.status not in taken:
             error = refusal(request, response)
             if not settling and response.status in _REFUSALS:
                 raise error
             self.drop(Drop.CRASHED, error)
             await raise_cancelled()
         return response
+
+    async def _try(self, request: Request, backoff: Backoff, *, settling: bool, leased: bool) -> Response | None:
+        """Send it once. None if the server cannot be reached now."""
+        if leased or self.parking.in_memory_only:
+            await (self.until_hot() if settling else self.gate())
+        if not isinstance(request, (PromiseGet, RegisterListener)):
+            self.changed_at = self.now()
+        try:
+            response = await self.worker.connection.request(request)
+        except TooLarge:
+            await self.check()
+            raise
+        except NetworkError as exc:
+            failure: ResonateError = exc
+        except Exception as exc:  # noqa: BLE001 - whatever a network raises, it is no outcome of a call
+            self.drop(Drop.CRASHED, exc)
+            await raise_cancelled()
+        else:
+            await self.check()
+            if not unavailable(response):
+                return response
+            failure = refusal(request, response)
+        await self.check()
+        logger.warning("execution.unanswered id=%s retry_in=%.2f reason=%s", self.id, backoff.delay, failure)
+        return None
+
+    async def regain(self, version: int) -> None:
+        """The server says that the task is not held at `version`: go on when it is held again, if ever.
+
+        Raises the backend's cancellation if somebody else has it.
+        """
+        if self.version == version:
+            self.parking.doubt()
+        await self.until_hot()
+        if self.version == version:
+            # It is held at that version after all, and yet refused.
+            await self.lose()
 
     def recorded(self, id: str) -> Promise | None:
         """The record of `id` from before this run, if there is one."""
@@ -441,7 +498,7 @@ class Execution:
         await raise_cancelled()
 
 
-def lineage(record: Promise) -> str:
+def lineage(record: Promise, separator: str) -> str:
     """The origin of a root that was handed to this worker: from its tag; else, from the shape of its id."""
     origin = record.tags.get("resonate:origin") or ""
-    return origin if origin and SEPARATOR not in origin else origin_of(record.id)
+    return origin if origin and separator not in origin else origin_of(record.id, separator)

@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any
 from anyio import CancelScope, get_cancelled_exc_class
 from attrs import define, field
 
-from .._graph import child_id
 from .._protocol import Promise, PromiseCreate
 from ._asked import content_of, recorded_as
 from ._awaits import interrupt_again
@@ -104,7 +103,7 @@ class FactOpening(Opening):
         return None if reason is None else (reason, waited_ms if isinstance(waited_ms, int) else 0)
 
     def _id_of(self, segment: str) -> str:
-        return child_id(self.frame.id, segment, base=self.execution.id)
+        return self.execution.local_id(self.frame.id, segment)
 
     def _same_call(self, record: Promise) -> bool:
         codec = self.execution.codec

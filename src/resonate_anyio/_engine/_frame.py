@@ -21,7 +21,7 @@ from anyio import CancelScope, create_task_group, current_time, get_cancelled_ex
 from anyio.lowlevel import checkpoint_if_cancelled
 from attrs import define, evolve, field
 
-from .._errors import ApplicationError, EncodeError, UsageError, WrongWorld
+from .._errors import ApplicationError, EncodeError, TooLarge, UsageError, WrongWorld
 from .._graph import Names
 from .._protocol import Promise, PromiseState, Value
 from ._cancellation import Owed, is_requested, raise_cancelled
@@ -383,12 +383,20 @@ class Frame(Node):
             case Raised(error):
                 return await self._save(PromiseState.REJECTED, codec.encode_error(error))
             case Stopped(reason):
-                return await self._save(PromiseState.CANCELED, reason.encode(codec))
+                return await self._put(PromiseState.CANCELED, reason.encode(codec))
 
     async def _save(self, state: PromiseState, value: Value) -> Promise:
+        """Record what the function returned or raised; that it is too large, if it is."""
+        try:
+            return await self._put(state, value, finished=True)
+        except TooLarge as exc:
+            return await self._put(PromiseState.REJECTED, self.execution.codec.encode_error(exc), finished=True)
+
+    async def _put(self, state: PromiseState, value: Value, *, finished: bool = False) -> Promise:
         if self.parent is None:
             return await self.execution.ledger.fulfill(state, value)
-        return await self.execution.ledger.settle(self.id, state, value)
+        leased = not finished or self.function.kind is Kind.WORKFLOW
+        return await self.execution.ledger.settle(self.id, state, value, leased=leased)
 
     def attempt(self, number: int) -> Info:
         """The info that a leaf is given for its `number`-th attempt."""

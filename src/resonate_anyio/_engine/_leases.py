@@ -1,38 +1,143 @@
-"""Giving leases back: what an in-process engine renews for us for ever has to be let go by us, whatever goes wrong."""
+"""Leases: how long a task is certainly held by this worker, and how it is given back.
+
+Whoever holds a lease may act on it until it lapses, by the clock and not by what a server says later: what counts is
+the instant before the request was sent that granted or renewed it. While it is not certain nothing is begun that only
+the holder may begin (distribution 1).
+"""
 
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Callable
 from typing import Final
 
 from attrs import define, field
 
 from .._errors import ResonateError
-from .._protocol import Request, Response, TaskGet, TaskRelease
+from .._protocol import TaskGet, TaskRecord, TaskRef, TaskRelease, TaskState
 from ..abc import Connection
+from ._asking import Asker
 from ._waiting import FIRST_BACKOFF, Waiting, longer
 
 logger = logging.getLogger("resonate_anyio")
 
-_ANSWERS: Final = frozenset({200, 404, 409})  # all others speak of a server that cannot answer now
+_FINAL: Final = frozenset({200, 404, 409})
+
+
+@define(eq=False)
+class Lease:
+    """The lease of one task, by the clock of `Connection.elapsed`, in seconds.
+
+    Attributes:
+        id: the task.
+        version: which acquisition of it this is.
+        certain_until: until when nobody else can hold the task.
+        renewed_at: when the last request was sent that granted or extended it.
+        confirmed_at: when the server last said that it is this worker's.
+    """
+
+    _leases: Leases
+    id: str
+    version: int = field(default=-1, init=False)
+    certain_until: float = field(default=-math.inf, init=False)
+    renewed_at: float = field(default=-math.inf, init=False)
+    confirmed_at: float = field(default=-math.inf, init=False)
+
+    @property
+    def certain(self) -> bool:
+        """Whether a request that is sent now is over before anybody else can hold the task."""
+        return self._leases.lasts(self)
+
+    @property
+    def ref(self) -> TaskRef:
+        """The task as heartbeats name it."""
+        return TaskRef(self.id, self.version)
+
+    def grant(self, version: int, sent: float) -> None:
+        """It was acquired, or found to be held, with a request sent at `sent`."""
+        self.version = version
+        self.renewed_at = self.confirmed_at = sent
+        self.certain_until = self._leases.end_of(sent)
+        self._leases.enrol(self)
+
+    def renew(self, sent: float) -> None:
+        """A heartbeat that was sent at `sent` has been answered. One that comes too late extends nothing."""
+        if self._leases.elapsed() < self.certain_until:
+            self.renewed_at = max(self.renewed_at, sent)
+            self.certain_until = max(self.certain_until, self._leases.end_of(sent))
+
+    def judge(self, task: TaskRecord | None, asked: float) -> None:
+        """The server was asked at `asked` who holds the task. It is in doubt if that is not this worker."""
+        if self._leases.is_mine(task, self.version):
+            self.confirmed_at = asked
+        else:
+            self.certain_until = -math.inf
+
+    def end(self) -> None:
+        """It was given back, or is of no use any more."""
+        self.certain_until = -math.inf
+        self._leases.forget(self)
 
 
 @define(eq=False)
 class Leases:
-    """The leases of one worker, and how often each task was given back in a row."""
+    """The leases of one worker, and how often each task was given back in a row.
+
+    Attributes:
+        held: the leases that have to be renewed. Other threads read it.
+        enrolled: is called when there is a new one.
+    """
 
     _connection: Connection
     _holder: str
     _waiting: Waiting
+    _asker: Asker
+    _ttl: float
+    _margin: float
+    held: dict[str, Lease] = field(factory=dict, init=False)
+    enrolled: Callable[[], None] = field(default=lambda: None, init=False)
     _backoff: dict[str, float] = field(factory=dict, init=False)
+
+    # Time
+
+    def elapsed(self) -> float:
+        """Seconds on the clock that leases are judged by."""
+        return self._connection.elapsed()
+
+    def end_of(self, sent: float) -> float:
+        """When a lease lapses that was granted with a request sent at `sent`."""
+        return math.inf if self._connection.keeps_leases else sent + self._ttl
+
+    def lasts(self, lease: Lease) -> bool:
+        """Whether `lease` lasts longer than any request that is sent now."""
+        return lease.certain_until == math.inf or lease.certain_until - self.elapsed() > self._margin
+
+    def enrol(self, lease: Lease) -> None:
+        """See to it that `lease` is renewed, if that is this worker's to do."""
+        if not self._connection.keeps_leases:
+            self.held[lease.id] = lease
+            self.enrolled()
+
+    def forget(self, lease: Lease) -> None:
+        """Renew it no more."""
+        if self.held.get(lease.id) is lease:
+            del self.held[lease.id]
+
+    def is_mine(self, task: TaskRecord | None, version: int) -> bool:
+        """Whether this worker holds the task at that version."""
+        if task is None or task.state is not TaskState.ACQUIRED:
+            return False
+        return task.pid == self._holder and task.version == version
+
+    # Giving back
 
     async def release(self, id: str, version: int) -> None:
         """Give a task back now, if that can be done."""
         failure: object = None
         try:
             response = await self._connection.request(TaskRelease(id=id, version=version))
-            if response.status not in _ANSWERS:
+            if response.status not in _FINAL:
                 failure = response.error
         except ResonateError as exc:
             failure = exc
@@ -47,8 +152,8 @@ class Leases:
         delay = self._backoff.get(id, FIRST_BACKOFF)
         self._backoff[id] = longer(delay)
         logger.warning("task.handed_back id=%s in=%.1f reason=%s", id, delay, reason)
-        await self._waiting.pause(delay)
-        await self.insist(TaskRelease(id=id, version=version))
+        await self._waiting.pause(self._waiting.jittered(delay))
+        await self._asker.insist(TaskRelease(id=id, version=version))
 
     def ended(self, id: str) -> None:
         """A task was run to its end here: the next time that it has to be given back is the first."""
@@ -56,23 +161,7 @@ class Leases:
 
     async def look_for(self, id: str, runs_here: Callable[[str], bool]) -> None:
         """The answer to a request for a lease was lost: if the lease was granted, nobody runs what it is for."""
-        response = await self.insist(TaskGet(id=id))
+        response = await self._asker.insist(TaskGet(id=id))
         task = None if response is None else response.task
         if task is not None and task.pid == self._holder and not runs_here(id):
             await self.hand_back(id, task.version, "the answer that granted its lease was lost, or was of no use")
-
-    async def insist(self, request: Request) -> Response | None:
-        """Send a request until it is answered. None if the worker is being stopped: it is tried once more then."""
-        backoff = self._waiting.backoff()
-        while True:
-            try:
-                response = await self._connection.request(request)
-                if response.status in _ANSWERS:
-                    return response
-                failure: object = response.error
-            except ResonateError as exc:
-                failure = exc
-            logger.warning("worker.unanswered kind=%s retry_in=%.1f reason=%r", request.kind, backoff.delay, failure)
-            if self._waiting.stopping:
-                return None
-            await backoff.pause()

@@ -25,12 +25,13 @@ from .._protocol import (
     Value,
 )
 from ._lanes import insist
-from ._requests import timer_task
+from ._requests import refusal
 
 if TYPE_CHECKING:
     from ._execution import Execution
 
 _LARGE_BRANCH = 10_000  # 3.5 MB and a third of a second of a real server, at each recovery
+_OF_TIMERS = frozenset({400, 422})
 _FENCED_BRANCH_LIMIT = 100  # above it, a fenced create costs more bytes than the orphan that it may prevent
 
 logger = logging.getLogger("resonate_anyio")
@@ -60,23 +61,26 @@ class Ledger:
         """Record a call that runs elsewhere, but only while this worker holds the task."""
         if self._execution.local_records > _FENCED_BRANCH_LIMIT:
             return await self.create_local(request)
-        fence = TaskFence(id=self._execution.id, version=self._execution.version, action=request, action_id=request.id)
-        response = await self._execution.request(fence)
-        if response.status in {404, 409}:
-            await self._execution.lose()
+        execution = self._execution
+        while True:
+            version = execution.version
+            fence = TaskFence(id=execution.id, version=version, action=request, action_id=request.id)
+            response = await execution.request(fence)
+            if response.status not in {404, 409}:
+                break
+            await execution.regain(version)
         assert response.action is not None
-        assert response.action.promise is not None
+        if response.action.promise is None:
+            raise refusal(request, response.action)
         return response.action.promise
 
     async def create_timer(self, request: PromiseCreate) -> Promise:
-        """Record a promise whose deadline must fire although no one may be there to look.
-
-        Its task is held by nobody in particular; see `timer_task`.
-        """
-        response = await self._execution.request(timer_task(request, self._execution.now()), taken=422)
-        if response.status in {409, 422}:
-            response = await self._execution.request(PromiseGet(id=request.id))
-        assert response.promise is not None
+        """Record a promise whose deadline must fire although no one may be there to look."""
+        ask = partial(self._execution.request, taken=_OF_TIMERS)
+        response = await self._execution.worker.timers.create(ask, request)
+        assert response is not None
+        if response.promise is None:
+            raise refusal(request, response)
         return response.promise
 
     async def fresh(self, record: Promise) -> Promise:
@@ -96,9 +100,18 @@ class Ledger:
             with move_on_after(max(record.timeout_at - self._execution.now(), 1) / 1000):
                 await self._execution.wait(Event())
 
-    async def settle(self, id: str, state: PromiseState, value: Value) -> Promise:
-        """Record the end of a local call, and give back what is on record then."""
-        response = await self._execution.request(PromiseSettle(id=id, state=state, value=value), settling=True)
+    async def settle(self, id: str, state: PromiseState, value: Value, *, leased: bool = True) -> Promise:
+        """Record the end of a local call, and give back what is on record then.
+
+        Args:
+            id: the call.
+            state: how it ended.
+            value: with what.
+            leased: whether only the holder of the task may say so. What a leaf has done is a fact, whoever ran it: the
+                first that is recorded stands.
+        """
+        request = PromiseSettle(id=id, state=state, value=value)
+        response = await self._execution.request(request, settling=True, leased=leased)
         assert response.promise is not None
         return response.promise
 
@@ -111,13 +124,15 @@ class Ledger:
         # From here on the answer says who has settled it, and not a message.
         execution.fulfilling = True
         action = PromiseSettle(id=execution.id, state=state, value=value)
-        request = TaskFulfill(id=execution.id, version=execution.version, action=action)
-        response = await execution.request(request, settling=True)
-        if response.status == 200:
-            assert response.promise is not None
-            return response.promise
-        response = await execution.request(PromiseGet(id=execution.id), settling=True)
-        if response.promise is None or response.promise.pending:
+        while True:
+            version = execution.version
+            request = TaskFulfill(id=execution.id, version=version, action=action)
+            response = await execution.request(request, settling=True)
+            if response.status != 200:
+                response = await execution.request(PromiseGet(id=execution.id), settling=True)
+            if response.promise is None or not response.promise.pending:
+                break
+            await execution.regain(version)
+        if response.promise is None:
             await execution.lose()
-        assert response.promise is not None
         return response.promise

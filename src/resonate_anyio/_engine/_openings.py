@@ -19,7 +19,7 @@ from anyio.lowlevel import checkpoint_if_cancelled
 from attrs import define, evolve, field
 
 from .._errors import NonDeterminismError, TooLate
-from .._graph import DETACHED_TAG, PARENT_TAG, child_id, detached_id
+from .._graph import DETACHED_TAG, PARENT_TAG, is_below
 from .._protocol import Promise, PromiseCreate, PromiseState, Value
 from .._time import from_ms
 from ._asked import Asked, content_of, recorded_as
@@ -194,10 +194,10 @@ class Opening(ABC):
         tags = {**own, **self._lane_tags, "resonate:origin": execution.origin}
         if self._scopes:
             tags[SCOPES_TAG] = encode_instants(self._scopes, self._clamping)
-        if self.id.startswith(f"{parent}."):
+        if is_below(self.id, parent):
             return {**tags, "resonate:parent": parent}
         branch = tags["resonate:branch"]
-        base = branch if self.id.startswith(f"{branch}.") else execution.origin
+        base = branch if is_below(self.id, branch) else execution.origin
         return {**tags, "resonate:parent": base, PARENT_TAG: parent}
 
     async def _check(self, record: Promise, request: PromiseCreate) -> None:
@@ -246,7 +246,7 @@ class LocalOpening(Opening):
     retry: RetryPolicy | None
 
     def _id_of(self, segment: str) -> str:
-        return child_id(self.frame.id, segment, base=self.execution.id)
+        return self.execution.local_id(self.frame.id, segment)
 
     def _kind_tags(self) -> dict[str, str]:
         return {"resonate:branch": self.execution.id, "resonate:scope": "local"}
@@ -274,7 +274,7 @@ class _ExternalOpening(Opening, ABC):
     """A call whose promise is settled elsewhere."""
 
     def _id_of(self, segment: str) -> str:
-        return child_id(self.frame.id, segment, base=self.execution.origin)
+        return self.execution.remote_id(self.frame.id, segment)
 
     def _node(self, record: Promise) -> External:
         return External(
@@ -372,7 +372,7 @@ class DetachedOpening(_ExternalOpening):
         return await super().open_cancelled()
 
     def _id_of(self, segment: str) -> str:
-        return detached_id(self.execution.origin, self.frame.id, segment)
+        return self.execution.detached_id(self.frame.id, segment)
 
     def _kind_tags(self) -> dict[str, str]:
         return {**self._global_tags(self.target), DETACHED_TAG: "true"}

@@ -22,24 +22,24 @@ from anyio import CancelScope, Event, move_on_after
 from attrs import define, field
 
 from .._errors import ResonateError
-from .._graph import SEPARATOR
+from .._graph import below
 from .._protocol import (
     EMPTY,
     Promise,
     PromiseCreate,
-    PromiseGet,
     PromiseSettle,
     PromiseState,
     Request,
     Response,
     TaskAcquire,
     TaskGet,
+    TaskHeartbeat,
     TaskRecord,
+    TaskRef,
     TaskState,
     TaskSuspend,
 )
 from ._execution import Drop
-from ._requests import timer_task
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable
@@ -48,6 +48,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("resonate_anyio")
 
+_FIRST_LOOK: Final = 0.5
 _UNBLOCK_PATIENCE: Final = 0.3
 """Seconds that the message may take which says what had settled when a suspend was refused."""
 
@@ -63,11 +64,18 @@ class Phase(Enum):
     """Its task is suspended."""
     RESUMING = "resuming"
     """Its task is being taken back."""
+    DOUBTED = "doubted"
+    """Its lease may have lapsed, and the server is being asked. What runs goes on, and nothing begins."""
 
 
-def without_wakes(id: str, records: Iterable[Promise]) -> tuple[list[str], list[Promise]]:
-    """The pending wake promises of the root `id` that earlier holders have left, and the records that are of calls."""
-    start = f"{id}{SEPARATOR}~wake-"
+def without_wakes(start: str, records: Iterable[Promise]) -> tuple[list[str], list[Promise]]:
+    """The pending wake promises that earlier holders of a root have left, and the records that are of calls.
+
+    Args:
+        start: what ids below the root begin with.
+        records: all of them.
+    """
+    start += "~wake-"
     wakes: list[str] = []
     calls: list[Promise] = []
     for record in records:
@@ -105,7 +113,12 @@ class Parking:
     @property
     def moving(self) -> bool:
         """Whether a request is under way that decides about the lease."""
-        return self.phase in {Phase.SUSPENDING, Phase.RESUMING}
+        return self.phase in {Phase.SUSPENDING, Phase.RESUMING, Phase.DOUBTED}
+
+    @property
+    def in_memory_only(self) -> bool:
+        """Whether the task is given back, or may be."""
+        return self.phase not in {Phase.HOT, Phase.DOUBTED}
 
     @property
     def moved(self) -> Event:
@@ -176,30 +189,76 @@ class Parking:
         if version == execution.version and not self.hot:
             self.want()
         elif version >= execution.version:
-            execution.worker.helper(self._doubt, name=f"resonate doubt {execution.id}")
+            execution.worker.helper(self._heard_otherwise, name=f"resonate doubt {execution.id}")
         return True
 
-    async def _doubt(self) -> None:
-        """If it is true that the task can be acquired, this execution has lost it."""
+    async def _heard_otherwise(self) -> None:
+        """If it is true that the task can be acquired, this execution does not hold it any more."""
         execution = self._execution
-        response = await execution.worker.leases.insist(TaskGet(id=execution.id))
+        response = await execution.worker.asker.insist(TaskGet(id=execution.id))
         await self.at_rest()
         task = None if response is None else response.task
-        if task is not None and task.state is TaskState.PENDING and task.version >= execution.version:
+        if task is None or task.state is not TaskState.PENDING or task.version < execution.version:
+            return
+        if task.version == execution.version:
+            # Its lease has lapsed, and nobody else has had the task: it goes on.
+            self.doubt()
+        else:
             execution.drop(Drop.LOST)
             execution.worker.sent_for(execution.id, task.version)
 
-    def adopt(self, task: TaskRecord, preload: Iterable[Promise]) -> bool:
+    # The lease
+
+    def doubt(self) -> None:
+        """Let nothing begin until the server has said who holds the task."""
+        if self.hot and self._execution.dropped is None:
+            self._begin(Phase.DOUBTED, self._regain)
+
+    async def _regain(self, turn: int) -> None:
+        """Find out who holds the task. If that is nobody, take it back."""
+        execution = self._execution
+        backoff = execution.worker.waiting.backoff(_FIRST_LOOK)
+        found = await self._look_who_holds()
+        while found is None and not self._is_over(turn):
+            # Also while the worker stops: what still runs may have something to record.
+            with move_on_after(backoff.next()):
+                await self._moved.wait()
+            found = await self._look_who_holds()
+        asked, task = found or (0.0, None)
+        if self._is_over(turn):
+            return
+        if execution.worker.leases.is_mine(task, execution.version):
+            execution.lease.grant(execution.version, asked)
+            self._move(Phase.HOT)
+        elif task is not None and task.state is TaskState.PENDING and task.version == execution.version:
+            logger.info("execution.lease_lapsed id=%s version=%d: it is taken again", execution.id, execution.version)
+            self._awaited = []
+            self._move(Phase.RESUMING)
+            await self._resume(turn)
+        else:
+            execution.drop(Drop.LOST)
+
+    async def _look_who_holds(self) -> tuple[float, TaskRecord | None] | None:
+        """Since when the answer holds, and the task. None if there is no answer."""
+        execution = self._execution
+        asked, ref = execution.worker.connection.elapsed(), TaskRef(execution.id, execution.version)
+        beat = await self._ask(TaskHeartbeat(pid=execution.worker.identity.holder, tasks=(ref,)))
+        if beat is None or beat.status != 200:
+            return None
+        response = await self._ask(TaskGet(id=execution.id))
+        return (asked, response.task) if response is not None and response.status in {200, 404} else None
+
+    def adopt(self, task: TaskRecord, preload: Iterable[Promise], sent: float) -> bool:
         """Another request of this worker has acquired the task. Returns whether this execution goes on with it."""
         execution = self._execution
         if execution.dropped is not None:
             return False
-        if self.hot:
+        if not self.in_memory_only:
             return task.version == execution.version
         if task.version != execution.version + 1:
             return False
         self._turn += 1
-        self._heat(task.version, preload)
+        self._heat(task.version, preload, sent)
         return True
 
     # Suspending
@@ -242,20 +301,19 @@ class Parking:
         self._made += 1
         # A second one for the same version has a name of its own: its deadline may be another.
         part = f"~wake-{execution.version}" + (f"-{self._made}" if self._made > 1 else "")
-        id = f"{execution.id}{SEPARATOR}{part}"
+        id = f"{below(execution.id, execution.worker.separator)}{part}"
         lineage = {"resonate:origin": execution.origin, "resonate:branch": id, "resonate:parent": execution.id}
         tags = {"resonate:timer": "true", "resonate:target": execution.nowhere, "resonate:scope": "global", **lineage}
         create = PromiseCreate(id=id, timeout_at=wake_at, tags=tags)
         # Before the request: if its answer is lost, there is one to be settled all the same.
         self.wakes.append(id)
-        response = await self._ask(timer_task(create, execution.now()))
-        if response is not None and response.status in {409, 422}:
-            response = await self._ask(PromiseGet(id=id))
+        response = await execution.worker.timers.create(self._ask, create)
         promise = None if response is None else response.promise
         return id if promise is not None and promise.pending else None
 
     def _park(self) -> None:
         execution = self._execution
+        execution.lease.end()
         self._move(Phase.PARKED)
         logger.debug("execution.parked id=%s version=%d", execution.id, execution.version)
         execution.worker.upkeep.parked(execution)
@@ -273,7 +331,7 @@ class Parking:
     async def _find_out(self, turn: int) -> None:
         """The answer to the suspend was lost: the task itself tells what came of it."""
         execution = self._execution
-        response = await execution.worker.leases.insist(TaskGet(id=execution.id))
+        response = await execution.worker.asker.insist(TaskGet(id=execution.id))
         if self._is_over(turn) or response is None:
             return
         task = response.task
@@ -290,7 +348,7 @@ class Parking:
     async def _resume(self, turn: int) -> None:
         execution = self._execution
         for id in list(self.wakes):
-            response = await execution.worker.leases.insist(
+            response = await execution.worker.asker.insist(
                 PromiseSettle(id=id, state=PromiseState.RESOLVED, value=EMPTY)
             )
             if response is None:
@@ -316,24 +374,23 @@ class Parking:
         await self._execution.ended.wait()
         await self._execution.worker.leases.release(self._execution.id, version)
 
-    async def _acquire(self) -> tuple[int, tuple[Promise, ...]] | None:
+    async def _acquire(self) -> tuple[int, tuple[Promise, ...], float] | None:
         """Take the task at the version that it was suspended at. None if that is refused."""
-        execution = self._execution
-        holder, ttl = execution.worker.identity.holder, execution.worker.ttl_ms
-        request = TaskAcquire(id=execution.id, version=execution.version, pid=holder, ttl=ttl)
-        response = await execution.worker.leases.insist(request)
+        worker, id, version = self._execution.worker, self._execution.id, self._execution.version
+        request = TaskAcquire(id=id, version=version, pid=worker.identity.holder, ttl=worker.ttl_ms)
+        sent = worker.connection.elapsed()
+        response = await worker.asker.insist(request)
         if response is not None and response.status == 200 and response.task is not None:
-            return response.task.version, response.preload
-        # An earlier attempt may have taken it, and only its answer may be lost.
-        response = None if response is None else await execution.worker.leases.insist(TaskGet(id=execution.id))
+            return response.task.version, response.preload, sent
+        # An earlier attempt may have taken it, and only its answer may be lost. It was not sent before `sent`.
+        response = None if response is None else await worker.asker.insist(TaskGet(id=id))
         task = None if response is None else response.task
-        if task is None or task.pid != holder or task.version != execution.version + 1:
-            return None
-        return task.version, ()
+        return (version + 1, (), sent) if worker.leases.is_mine(task, version + 1) else None
 
-    def _heat(self, version: int, local: Iterable[Promise]) -> None:
+    def _heat(self, version: int, local: Iterable[Promise], sent: float) -> None:
         execution = self._execution
         execution.version = version
+        execution.lease.grant(version, sent)
         self._made = 0
         self._move(Phase.HOT)
         logger.debug("execution.resumed id=%s version=%d", execution.id, version)

@@ -57,12 +57,12 @@ class Sweeps:
             self._worker.helper(self._once_more, id, name=f"resonate sweep {id}")
 
     async def _sweep(self, id: str) -> None:
-        connection = self._worker.connection
+        ask, separator = self._worker.ask, self._worker.separator
         value = Reason(PARENT).encode(self._worker.codec)
-        while pending := [record.id for record in await descendants(connection, id) if record.pending]:
+        while pending := [record.id for record in await descendants(ask, id, separator) if record.pending]:
             for each in pending:
                 request = PromiseSettle(id=each, state=PromiseState.CANCELED, value=value)
-                promise_of(request, await connection.request(request), each)
+                promise_of(request, await ask(request), each)
             await self._end_local(pending)
 
     async def _end_local(self, ids: list[str]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from random import random
 from typing import Final, TypeAlias
 
 from anyio import CancelScope, Event, move_on_after
@@ -44,6 +45,7 @@ class Waiting:
         stopped: nothing runs any more, and nothing is waited for.
     """
 
+    _random: Callable[[], float] = random
     stopping: bool = field(default=False, init=False)
     stopped: bool = field(default=False, init=False)
     _listeners: dict[str, list[Listener]] = field(factory=dict, init=False)
@@ -111,9 +113,13 @@ class Waiting:
             while not self.stopping:
                 await self.wait(Event())
 
-    def backoff(self) -> Backoff:
-        """Pauses between attempts that fail."""
-        return Backoff(self)
+    def backoff(self, first: float = FIRST_BACKOFF) -> Backoff:
+        """Pauses between attempts that fail, the first of about so many seconds."""
+        return Backoff(self, first)
+
+    def jittered(self, delay: float) -> float:
+        """About `delay`: what has failed together is not to be tried again together."""
+        return delay * (0.5 + self._random())
 
     def wake(self) -> None:
         """Make every waiter look again."""
@@ -133,19 +139,23 @@ class Waiting:
 
 @define(eq=False)
 class Backoff:
-    """Pauses between attempts that fail, each twice as long as the one before, up to a minute.
+    """Pauses between attempts that fail, each about twice as long as the one before, up to a minute.
 
     Attributes:
-        delay: the length of the next one, in seconds.
+        delay: about how long the next one is, in seconds.
     """
 
     _waiting: Waiting
-    delay: float = FIRST_BACKOFF
+    delay: float
+
+    def next(self) -> float:
+        """The length of the next pause, for whoever waits by other means."""
+        delay, self.delay = self.delay, longer(self.delay)
+        return self._waiting.jittered(delay)
 
     async def pause(self) -> None:
         """Wait that long, or until the worker begins to stop."""
-        await self._waiting.pause(self.delay)
-        self.delay = longer(self.delay)
+        await self._waiting.pause(self.next())
 
 
 def longer(delay: float) -> float:

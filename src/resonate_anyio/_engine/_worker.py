@@ -23,24 +23,28 @@ from .._codec import Codec
 from .._errors import (
     DecodeError,
     InvalidArgument,
+    NetworkError,
     NonDeterminismError,
     NotFound,
     NotRegistered,
 )
-from .._graph import PARENT_TAG, History
+from .._graph import PARENT_TAG, History, below
 from .._protocol import (
     EMPTY,
     Execute,
     Message,
     Promise,
     PromiseCreate,
+    PromiseGet,
     PromiseSettle,
     PromiseState,
     RegisterListener,
+    Request,
     Response,
     TaskAcquire,
     TaskContinue,
     TaskCreate,
+    TaskGet,
     TaskHalt,
     TaskRecord,
     TaskState,
@@ -48,25 +52,31 @@ from .._protocol import (
     Value,
 )
 from ..abc import Connection, Gap, Identity, Network
+from ._asking import Asker, unavailable
 from ._cancellation import Teardown
 from ._crew import Crew
 from ._dependencies import Dependencies
 from ._execution import Drop, Execution, lineage
 from ._frame import Frame
 from ._functions import Function, Registry, bind
+from ._heartbeats import LoopHeart, Schedule, ThreadHeart
 from ._leaf import Threads
-from ._leases import Leases
+from ._leases import Lease, Leases
 from ._openings import make_info
 from ._parking import Parking, without_wakes
 from ._requests import get_promise, promise_of, refusal, scan
 from ._results import Results
 from ._shutdown import Shutdown
 from ._sweeps import Sweeps
+from ._timers import Timers
 from ._upkeep import Limits, Upkeep
 from ._waiting import Waiting
 
 if TYPE_CHECKING:
     from ._context import Context
+
+_UNLISTENABLE = frozenset({422})
+"""The answer of servers that have no listeners for promises which only an execution itself settles."""
 
 logger = logging.getLogger("resonate_anyio")
 
@@ -77,6 +87,7 @@ class Worker:
 
     Attributes:
         ttl_ms: how long a lease lasts that is not renewed.
+        request_timeout: seconds after which a request that was not answered has no effect any more.
         grace: seconds that running leaves are given when the worker stops.
         limits: how long and how many executions stay in memory while they wait.
     """
@@ -88,6 +99,7 @@ class Worker:
     dependencies: Dependencies
     threads: Threads
     ttl_ms: int
+    request_timeout: float = 0.0
     grace: float
     make_context: Callable[[Frame], Context]
     limits: Limits = field(factory=Limits)
@@ -95,6 +107,8 @@ class Worker:
     executions: dict[str, Execution] = field(factory=dict, init=False)
     waiting: Waiting = field(factory=Waiting, init=False)
     stopped: Event = field(factory=Event, init=False)
+    asker: Asker = field(init=False)
+    timers: Timers = field(init=False)
     leases: Leases = field(init=False)
     upkeep: Upkeep = field(init=False)
     sweeps: Sweeps = field(init=False)
@@ -104,9 +118,14 @@ class Worker:
     _taking: dict[str, int] = field(factory=dict, init=False)
     _emptied: Event = field(factory=Event, init=False)
     _teardown: Teardown | None = field(default=None, init=False)
+    _stop_heart: Callable[[], None] = field(default=lambda: None, init=False)
 
     def __attrs_post_init__(self) -> None:
-        self.leases = Leases(self.connection, self.identity.holder, self.waiting)
+        self.asker = Asker(self.connection, self.waiting)
+        self.timers = Timers(self.connection.now)
+        self.leases = Leases(
+            self.connection, self.identity.holder, self.waiting, self.asker, self.ttl_ms / 1000, self.request_timeout
+        )
         self.upkeep = Upkeep(self, self.limits)
         self.sweeps = Sweeps(self)
         self.results = Results(self)
@@ -119,7 +138,8 @@ class Worker:
     async def open(cls, network: Network, identity: Identity, **settings: Any) -> AsyncIterator[Worker]:
         """A worker that runs while the block does. Leaving the block stops it (see `stop`)."""
         async with network.connect(identity) as connection, create_task_group() as tasks:
-            worker = cls(identity=identity, connection=connection, **settings)
+            timeout = network.request_timeout
+            worker = cls(identity=identity, connection=connection, request_timeout=timeout, **settings)
             worker._crew = Crew(tasks)
             worker._begin()
             try:
@@ -138,6 +158,21 @@ class Worker:
         self.helper(self.upkeep.watch_clocks, name=f"{name} clocks")
         if self.connection.recheck < math.inf:
             self.helper(self.upkeep.recheck, name=f"{name} recheck")
+        if not self.connection.keeps_leases:
+            self._begin_heartbeats(f"{name} heartbeats")
+
+    def _begin_heartbeats(self, name: str) -> None:
+        ttl = self.ttl_ms / 1000
+        schedule = Schedule(self.leases, self.connection, self.identity.holder, ttl)
+        send = self.connection.blocking_request
+        if send is None:
+            heart = LoopHeart(schedule, self.connection, self.waiting)
+            self.helper(heart.run, name=name)
+            self.leases.enrolled = heart.nudge
+        else:
+            thread = ThreadHeart(schedule, send, ttl, name)
+            self.leases.enrolled = thread.nudge
+            self._stop_heart = thread.stop
 
     def __repr__(self) -> str:
         return f"<Worker {self.identity.group}/{self.identity.pid} with {len(self.executions)} executions>"
@@ -145,6 +180,11 @@ class Worker:
     def helper(self, func: Callable[..., Awaitable[None]], *args: object, name: str) -> None:
         """Do a work of the engine's own in a task of its own."""
         self._crew.help(func, *args, name=name)
+
+    @property
+    def separator(self) -> str:
+        """What joins the id of a root and what is below it, on this server."""
+        return self.connection.dialect.separator
 
     @property
     def draining(self) -> bool:
@@ -177,6 +217,7 @@ class Worker:
             self._emptied.set()
             await self._crew.dismissed()
         finally:
+            self._stop_heart()
             self.stopped.set()
 
     def leaf_ended(self) -> None:
@@ -220,7 +261,10 @@ class Worker:
 
     async def recheck(self, id: str) -> None:
         """Ask once more for what is waited for. Whoever waits is told if it has settled."""
-        response = await self.leases.insist(RegisterListener(awaited=id, address=self.identity.unicast))
+        request = RegisterListener(awaited=id, address=self.identity.unicast)
+        response = await self.asker.insist(request, taken=_UNLISTENABLE)
+        if response is not None and response.status in _UNLISTENABLE:
+            response = await self.asker.insist(PromiseGet(id=id))
         if response is not None and response.promise is not None and not response.promise.pending:
             self.waiting.notify(response.promise)
 
@@ -231,7 +275,12 @@ class Worker:
             NotFound: there is no such promise.
         """
         request = RegisterListener(awaited=id, address=self.identity.unicast)
-        response = await (self.connection.request(request) if execution is None else execution.request(request))
+        if execution is not None:
+            return promise_of(request, await execution.request(request), id)
+        response = await self.ask(request)
+        if response.status in _UNLISTENABLE:
+            # There will be no message: what is waited for is asked for again from time to time.
+            return await get_promise(self.ask, id)
         return promise_of(request, response, id)
 
     # Tasks
@@ -239,12 +288,8 @@ class Worker:
     async def _take(self, id: str) -> None:
         """Acquire a task that a message told of, and run it."""
         try:
-            if not await self._vacated(id):
-                return
-            request = TaskAcquire(id=id, version=self._taking[id], pid=self.identity.holder, ttl=self.ttl_ms)
-            response = await self.connection.request(request)
-            if response.status == 200:
-                await self._accept(response)
+            if await self._vacated(id):
+                await self._acquire(id, self._taking[id])
         except Exception:
             logger.exception("task.take_failed id=%s", id)
             # What is given back is sent here again, and that message is not a double.
@@ -253,6 +298,13 @@ class Worker:
         finally:
             self._taking.pop(id, None)
 
+    async def _acquire(self, id: str, version: int) -> Execution | None:
+        """Acquire a task and run it. None if it was refused, or cannot be run here."""
+        request = TaskAcquire(id=id, version=version, pid=self.identity.holder, ttl=self.ttl_ms)
+        sent = self.connection.elapsed()
+        response = await self.connection.request(request)
+        return await self._accept(response, sent) if response.status == 200 else None
+
     async def _vacated(self, id: str) -> bool:
         """Wait until no code of an earlier run of `id` is here. False if that is because the worker stops."""
         if (execution := self.executions.get(id)) is None:
@@ -260,15 +312,20 @@ class Worker:
         await execution.ended.wait()
         return not self.draining
 
-    async def _accept(self, response: Response) -> Execution | None:
-        """Run the task that was acquired. One that this program cannot run is handed back, and None returned."""
+    async def _accept(self, response: Response, sent: float) -> Execution | None:
+        """Run the task that was acquired. One that this program cannot run is handed back, and None returned.
+
+        Args:
+            response: the answer that granted the lease.
+            sent: when the request was sent, by the clock of leases.
+        """
         task, promise = response.task, response.promise
         assert task is not None
         assert promise is not None
         if task.state is not TaskState.ACQUIRED or promise.timer:
             return None
         if (execution := self.executions.get(task.id)) is not None:
-            return await self._rejoin(execution, task, response.preload)
+            return await self._rejoin(execution, task, response.preload, sent)
         try:
             call = self.codec.decode_call(promise.param)
             function = self.registry.get(call.func, 1 if call.version is None else call.version)
@@ -277,17 +334,22 @@ class Worker:
             # Not at once: it would be sent here again immediately.
             self.helper(self.leases.hand_back, task.id, task.version, exc, name=f"resonate decline {task.id}")
             return None
-        wakes, calls = without_wakes(task.id, await self._remote_history(task))
+        wakes, calls = without_wakes(below(task.id, self.separator), await self._remote_history(task))
         if self.draining:
             await self.leases.release(task.id, task.version)
             return None
-        execution = self._start(task, promise, function, tuple(args), kwargs, History.of(response.preload, calls))
+        lease = Lease(self.leases, task.id)
+        lease.grant(task.version, sent)
+        history = History.of(response.preload, calls)
+        execution = self._start(lease, promise, function, tuple(args), kwargs, history)
         execution.parking.wakes = wakes
         return execution
 
-    async def _rejoin(self, execution: Execution, task: TaskRecord, preload: tuple[Promise, ...]) -> Execution | None:
+    async def _rejoin(
+        self, execution: Execution, task: TaskRecord, preload: tuple[Promise, ...], sent: float
+    ) -> Execution | None:
         """The task was acquired although its last run is still here. It goes on if that is its next version."""
-        if execution.parking.adopt(task, preload):
+        if execution.parking.adopt(task, preload, sent):
             return execution
         execution.drop(Drop.LOST)
         # It is sent for again, and taken when that run has ended.
@@ -296,11 +358,13 @@ class Worker:
 
     async def _remote_history(self, task: TaskRecord) -> list[Promise]:
         """What is recorded below the root: the local part came with the lease, the rest is one range scan."""
-        return [] if task.version <= 1 else [record async for record in scan(self.connection, f"{task.id}.")]
+        if task.version <= 1:
+            return []
+        return [record async for record in scan(self.ask, below(task.id, self.separator))]
 
     def _start(
         self,
-        task: TaskRecord,
+        lease: Lease,
         promise: Promise,
         function: Function,
         args: tuple[Any, ...],
@@ -309,9 +373,10 @@ class Worker:
     ) -> Execution:
         execution = Execution(
             worker=self,
-            id=task.id,
-            version=task.version,
-            origin=lineage(promise),
+            id=lease.id,
+            lease=lease,
+            version=lease.version,
+            origin=lineage(promise, self.separator),
             history=history,
             local_records=history.local,
             changed_at=max(promise.created_at, history.last_change),
@@ -329,9 +394,9 @@ class Worker:
             retry=function.retry,
             info=make_info(execution, promise, parent=None if parent == promise.id else parent, function=function),
         )
-        self.executions[task.id] = execution
+        self.executions[execution.id] = execution
         self.upkeep.enrol(execution)
-        self._crew.spawn(self._run, execution, name=f"resonate {task.id}")
+        self._crew.spawn(self._run, execution, name=f"resonate {execution.id}")
         return execution
 
     async def _run(self, execution: Execution) -> None:
@@ -341,6 +406,7 @@ class Worker:
                 await self._halt(execution)
         finally:
             del self.executions[execution.id]
+            execution.lease.end()
             self.upkeep.forget(execution)
             execution.ended.set()
             self._shutdown.stir()
@@ -359,7 +425,7 @@ class Worker:
     async def _halt(self, execution: Execution) -> None:
         assert isinstance(execution.error, NonDeterminismError)
         logger.error("execution.halted id=%s %s", execution.id, execution.error)
-        await self.leases.insist(TaskHalt(id=execution.id))
+        await self.asker.insist(TaskHalt(id=execution.id))
         self.results.halted[execution.id] = execution.error
         self.waiting.wake()
 
@@ -369,6 +435,10 @@ class Worker:
         await self.leases.hand_back(execution.id, execution.version, repr(execution.error))
 
     # For the client
+
+    async def ask(self, request: Request) -> Response:
+        """Send a request that may be sent twice, again if need be. See `Asker.ask`."""
+        return await self.asker.ask(request)
 
     async def invoke(self, create: PromiseCreate) -> tuple[Promise, Execution | None]:
         """Start a root here, or join what has its id. Returns its record, and its execution if it runs here."""
@@ -382,15 +452,47 @@ class Worker:
     async def _invoke(self, create: PromiseCreate) -> tuple[Promise, Execution | None]:
         request = TaskCreate(pid=self.identity.holder, ttl=self.ttl_ms, action=create)
         try:
-            response = await self.connection.request(request)
+            sent, response, lost = await self._create(request)
             if response.status in {409, 422}:
-                return await get_promise(self.connection, create.id), self.executions.get(create.id)
+                execution = await self._take_back(create.id) if lost else None
+                return await get_promise(self.ask, create.id), execution or self.executions.get(create.id)
             # The arguments are read back from the record, so that the first run sees what a replay would.
-            return promise_of(request, response, create.id), await self._accept(response)
+            return promise_of(request, response, create.id), await self._accept(response, sent)
         except BaseException:
             # A cancellation of asyncio's own as well, which no shield holds up.
             self.helper(self.leases.look_for, create.id, self.executions.__contains__, name="resonate look for")
             raise
+
+    async def _create(self, request: TaskCreate) -> tuple[float, Response, bool]:
+        """Send a `task.create` until it is answered: when, the answer, and whether an earlier answer was lost.
+
+        Raises:
+            NetworkError: it was not answered for a while.
+        """
+        lost = False
+        tries = self.asker.tries()
+        while True:
+            sent = self.connection.elapsed()
+            try:
+                response = await self.connection.request(request)
+            except NetworkError as exc:
+                lost = True
+                await tries.failed(exc)
+            else:
+                if not unavailable(response):
+                    return sent, response, lost
+                await tries.failed(refusal(request, response))
+
+    async def _take_back(self, id: str) -> Execution | None:
+        """Run a task that this worker was granted by an answer that it has not got.
+
+        What is recorded comes with the answer to an acquire only, so it is released and acquired once more.
+        """
+        task = (await self.ask(TaskGet(id=id))).task
+        if task is None or id in self.executions or not self.leases.is_mine(task, task.version):
+            return None
+        await self.leases.release(id, task.version)
+        return await self._acquire(id, task.version)
 
     async def resume(self, id: str) -> None:
         """Let a halted task run again.
@@ -423,7 +525,7 @@ class Worker:
 
     async def _settle(self, id: str, state: PromiseState, value: Value) -> Promise:
         request = PromiseSettle(id=id, state=state, value=value)
-        record = promise_of(request, await self.connection.request(request), id)
+        record = promise_of(request, await self.ask(request), id)
         if state is PromiseState.CANCELED or id in self.executions:
             await self.sweeps.end(id)
         return record

@@ -1,0 +1,118 @@
+"""`Asker`: how one worker asks the server, again if need be.
+
+The network sends a request once. Whether it is sent again depends on what it is for: what records something for an
+execution is sent again only while its lease lasts (`Execution.request`), what takes a lease is followed up by looking
+whether it was taken (`Worker`). All else is here: it may be sent twice without harm.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Collection
+from typing import Final
+
+from attrs import define, field
+
+from .._errors import NetworkError, ResonateError
+from .._protocol import Request, Response, ScheduleDelete
+from ..abc import Connection
+from ._requests import refusal
+from ._waiting import Backoff, Waiting
+
+logger = logging.getLogger("resonate_anyio")
+
+_ANSWERS: Final = frozenset({200, 404, 409})  # all others speak of a server that cannot answer now
+_UNAVAILABLE: Final = frozenset({429, 500, 502, 503, 504})
+_PATIENCE: Final = 30.0
+"""Seconds after which somebody who waits for an answer is told that there is none."""
+_FIRST_RETRY: Final = 0.25
+
+
+def unavailable(response: Response) -> bool:
+    """Whether a server answers that it cannot answer now."""
+    return response.status in _UNAVAILABLE
+
+
+@define(eq=False)
+class Asker:
+    """See the module's docstring."""
+
+    _connection: Connection
+    _waiting: Waiting
+
+    async def ask(self, request: Request) -> Response:
+        """Send a request that may be sent twice until it is answered, for half a minute.
+
+        Raises:
+            NetworkError: it was not.
+            ResonateError: it cannot be sent.
+        """
+        tries = self.tries()
+        while True:
+            try:
+                response = await self._connection.request(request)
+            except NetworkError as exc:
+                await tries.failed(exc)
+            else:
+                if not unavailable(response):
+                    return _first_answer(request, response) if tries.count else response
+                await tries.failed(refusal(request, response))
+
+    def tries(self) -> Tries:
+        """The attempts at one request."""
+        return Tries(self._waiting, self._waiting.backoff(_FIRST_RETRY))
+
+    async def insist(self, request: Request, *, taken: Collection[int] = ()) -> Response | None:
+        """Send a request until it is answered. None if the worker is being stopped: it is tried once more then.
+
+        Args:
+            request: what is asked; it may be sent twice.
+            taken: more statuses that the caller understands.
+        """
+        backoff = self._waiting.backoff()
+        while True:
+            try:
+                response = await self._connection.request(request)
+                if response.status in _ANSWERS or response.status in taken:
+                    return response
+                failure: object = response.error
+            except ResonateError as exc:
+                failure = exc
+            logger.warning("worker.unanswered kind=%s retry_in=%.1f reason=%s", request.kind, backoff.delay, failure)
+            if self._waiting.stopping:
+                return None
+            await backoff.pause()
+
+
+@define(eq=False)
+class Tries:
+    """The attempts at one request of somebody who waits for the answer.
+
+    Attributes:
+        count: how many have failed.
+    """
+
+    _waiting: Waiting
+    _backoff: Backoff
+    _patience: float = _PATIENCE
+    count: int = field(default=0, init=False)
+
+    async def failed(self, failure: ResonateError) -> None:
+        """One has failed: wait before the next one, unless it has been long enough.
+
+        Raises:
+            ResonateError: `failure`.
+        """
+        self.count += 1
+        if self._patience <= 0 or self._waiting.stopping:
+            raise failure
+        logger.info("client.unanswered retry_in=%.2f reason=%s", self._backoff.delay, failure)
+        delay = self._backoff.next()
+        self._patience -= delay
+        await self._waiting.pause(delay)
+
+
+def _first_answer(request: Request, response: Response) -> Response:
+    """What an earlier attempt would have been answered, as far as a later one can tell."""
+    gone = isinstance(request, ScheduleDelete) and response.status == 404
+    return Response(status=200) if gone else response

@@ -1,0 +1,221 @@
+"""Heartbeats: what keeps the leases of a worker alive where the network does not.
+
+They are sent by a thread of their own if the network can be used from one, so that code which blocks the event loop
+does not cost the leases. A lease is renewed when a third of it is over, together with all others of its root, or of
+many roots where the server allows that. Once a minute each is looked at, since a heartbeat is answered with 200 whoever
+holds the task. An execution that is over before that costs nothing (distribution 1).
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import suppress
+from threading import Event as ThreadEvent, Thread
+from typing import Final, TypeAlias
+
+from anyio import Event, move_on_after
+from attrs import define
+
+from .._errors import NotRunning, ResonateError
+from .._graph import origin_of
+from .._protocol import Request, Response, TaskGet, TaskHeartbeat
+from ..abc import Connection
+from ._asking import unavailable
+from ._leases import Lease, Leases
+from ._loop_watch import LoopWatch
+from ._requests import refusal
+from ._waiting import Waiting
+
+logger = logging.getLogger("resonate_anyio")
+
+_CONFIRM_EVERY: Final = 60.0
+_LARGEST_BATCH: Final = 500
+_BLOCKED_TTLS: Final = 5
+"""After so many lengths of a lease the event loop is given up for dead, and its executions for whoever can run them."""
+
+Round: TypeAlias = Generator[Request, Response | None, None]
+"""Yields what is to be asked, and is sent the answers: None if there was none."""
+
+
+@define(eq=False)
+class Schedule:
+    """What has to be sent, and when. It does not send anything, and knows neither threads nor loops."""
+
+    _leases: Leases
+    _connection: Connection
+    _holder: str
+    _ttl: float
+
+    def delay(self) -> float | None:
+        """Seconds until the next round; None if there is no lease."""
+        leases = list(self._leases.held.values())
+        if not leases:
+            return None
+        beat = min(lease.renewed_at for lease in leases) + self._ttl / 3
+        look = min(lease.confirmed_at for lease in leases) + _CONFIRM_EVERY
+        # Not at once, whatever is due: a server that does not answer is not asked more often than that.
+        return max(min(beat, look) - self._leases.elapsed(), self._ttl / 20)
+
+    def round(self) -> Round:
+        """One round: heartbeats for all leases that need one soon, then a look at those that had none for a minute."""
+        now = self._leases.elapsed()
+        leases = list(self._leases.held.values())
+        yield from self._beat([lease for lease in leases if now - lease.renewed_at > self._ttl / 4])
+        for lease in leases:
+            if now - lease.confirmed_at >= _CONFIRM_EVERY:
+                yield from self._look(lease)
+
+    def _beat(self, leases: Sequence[Lease]) -> Round:
+        for batch in self._batches(leases):
+            request = TaskHeartbeat(pid=self._holder, tasks=tuple(lease.ref for lease in batch))
+            # Once more if there is no answer: the next round may come too late.
+            for _ in range(2):
+                sent = self._leases.elapsed()
+                answer = yield request
+                if answer is not None and answer.status == 200:
+                    for lease in batch:
+                        lease.renew(sent)
+                    break
+
+    def _look(self, lease: Lease) -> Round:
+        asked, version = self._leases.elapsed(), lease.version
+        answer = yield TaskGet(id=lease.id)
+        # Meanwhile it may have been given back, or be another one.
+        if answer is not None and answer.status in {200, 404} and lease.version == version:
+            lease.judge(answer.task, asked)
+
+    def _batches(self, leases: Sequence[Lease]) -> Iterator[Sequence[Lease]]:
+        dialect = self._connection.dialect
+        origins: dict[str, list[Lease]] = {}
+        for lease in leases:
+            origin = "" if dialect.origins_mix else origin_of(lease.id, dialect.separator)
+            origins.setdefault(origin, []).append(lease)
+        for group in origins.values():
+            for start in range(0, len(group), _LARGEST_BATCH):
+                yield group[start : start + _LARGEST_BATCH]
+
+
+class ThreadHeart:
+    """Sends heartbeats from a thread, which begins with the first lease.
+
+    Args:
+        schedule: what is sent.
+        send: sends a request and waits for the answer.
+        ttl: the length of a lease, in seconds.
+        name: of the thread.
+    """
+
+    def __init__(self, schedule: Schedule, send: Callable[[Request], Response], ttl: float, name: str) -> None:
+        self._schedule = schedule
+        self._send = send
+        self._patience = _BLOCKED_TTLS * ttl
+        self._watch = LoopWatch()
+        self._nudged = ThreadEvent()
+        self._idle = False
+        self._stopped = False
+        # It must not hold up the end of a program whose event loop has come to a bad one.
+        self._thread = Thread(target=self._run, name=name, daemon=True)
+
+    def nudge(self) -> None:
+        """There is a new lease."""
+        if self._thread.ident is None and not self._stopped:
+            self._thread.start()
+        elif self._idle:
+            self._nudged.set()
+
+    def stop(self) -> None:
+        """Send no more. A request that is under way is not waited for."""
+        self._stopped = True
+        self._nudged.set()
+
+    def _run(self) -> None:
+        while not self._stopped:
+            self._rest()
+            if not self._stopped and self._watch.silence() < self._patience:
+                self._drive(self._schedule.round())
+
+    def _rest(self) -> None:
+        """Wait until a round is due."""
+        # Idle before it is looked whether there are leases: one that comes after that look ends the wait.
+        self._idle = True
+        delay = self._schedule.delay()
+        self._idle = delay is None
+        self._nudged.wait(delay)
+        if not self._stopped:
+            self._nudged.clear()
+
+    def _drive(self, asking: Round) -> None:
+        with suppress(StopIteration):
+            request = next(asking)
+            while not self._stopped:
+                request = asking.send(self._answer(request))
+
+    def _answer(self, request: Request) -> Response | None:
+        try:
+            return _useful(request, self._send(request))
+        except ResonateError as exc:
+            if not self._stopped:
+                _tell(request, exc)
+            return None
+
+
+class LoopHeart:
+    """Sends heartbeats from the event loop.
+
+    Args:
+        schedule: what is sent.
+        connection: where to.
+        waiting: the waits of the worker.
+    """
+
+    def __init__(self, schedule: Schedule, connection: Connection, waiting: Waiting) -> None:
+        self._schedule = schedule
+        self._connection = connection
+        self._waiting = waiting
+        self._nudged = Event()
+        self._idle = False
+
+    def nudge(self) -> None:
+        """There is a new lease."""
+        if self._idle:
+            self._nudged.set()
+
+    async def run(self) -> None:
+        """Send them until nothing is waited for any more."""
+        with suppress(NotRunning):
+            while True:
+                await self._rest()
+                await self._drive(self._schedule.round())
+
+    async def _rest(self) -> None:
+        delay = self._schedule.delay()
+        self._idle = delay is None
+        self._nudged = Event()
+        with move_on_after(math.inf if delay is None else delay):
+            await self._waiting.wait(self._nudged)
+
+    async def _drive(self, asking: Round) -> None:
+        with suppress(StopIteration):
+            request = next(asking)
+            while True:
+                request = asking.send(await self._answer(request))
+
+    async def _answer(self, request: Request) -> Response | None:
+        try:
+            return _useful(request, await self._connection.request(request))
+        except ResonateError as exc:
+            _tell(request, exc)
+            return None
+
+
+def _useful(request: Request, response: Response) -> Response | None:
+    if not unavailable(response):
+        return response
+    _tell(request, refusal(request, response))
+    return None
+
+
+def _tell(request: Request, reason: ResonateError) -> None:
+    logger.warning("worker.heartbeat_unanswered kind=%s reason=%s", request.kind, reason)
