@@ -15,6 +15,7 @@ from ._cron import (
     parse_cron as parse_cron,
 )
 from ._debug import (
+    reset as reset,
     snapshot as snapshot,
     tick_time as tick_time,
 )
@@ -77,7 +78,9 @@ from ._view import (
     Change as Change,
     DropCallback as DropCallback,
     DropListener as DropListener,
+    DropPromise as DropPromise,
     DropSchedule as DropSchedule,
+    DropTask as DropTask,
     Outcome as Outcome,
     PutCallback as PutCallback,
     PutListener as PutListener,

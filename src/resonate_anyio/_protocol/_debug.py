@@ -2,17 +2,27 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any, Final
 
 from ._draft import Draft
 from ._json import integer, required
-from ._messages import Outgoing
+from ._messages import Outgoing, Response
 from ._outbox import Outbox
-from ._pages import all_promises, all_tasks
+from ._pages import all_promises, all_schedules, all_tasks
 from ._records import Promise, TaskState
 from ._rules import Rules
 from ._settlement import task_record
-from ._view import View
+from ._view import (
+    Change,
+    DropCallback,
+    DropListener,
+    DropPromise,
+    DropSchedule,
+    DropTask,
+    Outcome,
+    View,
+)
 from ._wire import Envelope, encode_message
 from ._wire_records import encode_promise, encode_task
 
@@ -34,6 +44,19 @@ def tick_time(envelope: Envelope, rules: Rules) -> int:
         raise envelope.refuse(400, "resonate:debug_time must equal data.time")
 
     return time
+
+
+def reset(view: View) -> Outcome:
+    """Delete everything, the step of `debug.reset`."""
+    return Outcome(response=Response(status=200), changes=tuple(_drops(view)))
+
+
+def _drops(view: View) -> Iterator[Change]:
+    yield from (DropPromise(promise.id) for promise in all_promises(view))
+    yield from (DropTask(task.id) for task in all_tasks(view))
+    yield from (DropSchedule(schedule.id) for schedule in all_schedules(view))
+    yield from (DropCallback(callback.awaited, callback.awaiter) for callback in view.all_callbacks())
+    yield from (DropListener(promise, address) for promise, address in view.all_listeners())
 
 
 def snapshot(view: View, outbox: Outbox, rules: Rules) -> dict[str, Any]:

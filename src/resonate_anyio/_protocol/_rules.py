@@ -20,6 +20,7 @@ class Rules:
 
     Attributes:
         retry_timeout: milliseconds after which a pending task that nobody acquired is sent for again.
+        separator: what ends the origin of an id; the whole id is the origin if it is not there.
         sweeps_untargeted: the sweep settles every pending promise past its deadline, not only those with a target.
         checks_lineage: `resonate:origin`, `branch` and `parent` must be prefixes of the promise id, and
             `resonate:origin` and `prefix` must not contain a dot.
@@ -35,6 +36,7 @@ class Rules:
     """
 
     retry_timeout: int = 30_000
+    separator: str = "."
     sweeps_untargeted: bool
     checks_lineage: bool
     checks_delay: bool

@@ -82,8 +82,18 @@ class PutPromise:
 
 
 @frozen
+class DropPromise:
+    id: str
+
+
+@frozen
 class PutTask:
     task: Task
+
+
+@frozen
+class DropTask:
+    id: str
 
 
 @frozen
@@ -120,7 +130,16 @@ class DropListener:
 
 
 Change: TypeAlias = (
-    PutPromise | PutTask | PutSchedule | DropSchedule | PutCallback | DropCallback | PutListener | DropListener
+    PutPromise
+    | DropPromise
+    | PutTask
+    | DropTask
+    | PutSchedule
+    | DropSchedule
+    | PutCallback
+    | DropCallback
+    | PutListener
+    | DropListener
 )
 
 

@@ -67,16 +67,14 @@ class LocalNetwork(Network):
             StoreError: the store cannot be opened or written.
             UsageError: connections of another event loop are open, or one of the same group and pid.
         """
-        async with self._running() as engine, self._timekeeping(engine):
+        async with self.running() as engine:
             if engine.router.has(identity):
                 msg = (
                     f"{identity.pid!r} is connected already in the group {identity.group!r}; give each Resonate object "
                     f"that shares this network a pid of its own, or leave it out"
                 )
                 raise UsageError(msg)
-            connection = _LocalConnection(
-                engine, identity, Dialect(origins_mix=not self._rules.heartbeats_within_origin)
-            )
+            connection = _LocalConnection(engine, identity, _dialect_of(engine.rules))
             connection.clock_check = self._safety_sweep
             try:
                 yield connection
@@ -84,7 +82,18 @@ class LocalNetwork(Network):
                 connection.close()
 
     @asynccontextmanager
-    async def _running(self) -> AsyncGenerator[Engine, None]:
+    async def running(self) -> AsyncGenerator[Engine, None]:
+        """Take part in the engine, for as long as the block lasts, without a connection: for servers.
+
+        Raises:
+            StoreError: the store cannot be opened or written.
+            UsageError: connections of another event loop are open.
+        """
+        async with self._opened() as engine, self._timekeeping(engine):
+            yield engine
+
+    @asynccontextmanager
+    async def _opened(self) -> AsyncGenerator[Engine, None]:
         """Give the engine: the first who comes opens it, the last who goes closes it."""
         session = self._join()
         try:
@@ -196,4 +205,4 @@ async def _keep_time(engine: Engine, safety_sweep: float, scope: CancelScope) ->
 
 
 def _dialect_of(rules: Rules) -> Dialect:
-    return Dialect(origins_mix=not rules.heartbeats_within_origin)
+    return Dialect(separator=rules.separator, origins_mix=not rules.heartbeats_within_origin)

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from functools import lru_cache
 from typing import Final, final
 
-from anyio import create_memory_object_stream, lowlevel
+from anyio import WouldBlock, create_memory_object_stream, lowlevel
 from anyio.abc import ObjectReceiveStream
 from attrs import define, field
 
@@ -26,13 +27,15 @@ _parse: Final = lru_cache(maxsize=1024)(parse_poll)
 class Mailbox(ObjectReceiveStream[Message]):
     """The messages for one connection. Closing it takes the connection out of routing."""
 
-    def __init__(self, identity: Identity, on_close: Callable[[Mailbox], None]) -> None:
+    def __init__(self, identity: Identity, room: float, on_close: Callable[[Mailbox], None]) -> None:
         self.identity = identity
         self._on_close = on_close
-        self._send, self._receive = create_memory_object_stream[Outgoing](math.inf)
+        self._send, self._receive = create_memory_object_stream[Outgoing](room)
 
     def put(self, outgoing: Outgoing) -> None:
-        self._send.send_nowait(outgoing)
+        """Put in a message; if there is no room, it is dropped."""
+        with suppress(WouldBlock):
+            self._send.send_nowait(outgoing)
 
     async def receive(self) -> Message:
         """Wait for the next message."""
@@ -61,17 +64,19 @@ class Router:
     # In the order of arrival: of several with one name the oldest is meant.
     _groups: dict[str, list[Mailbox]] = field(init=False, factory=dict)
     _turns: dict[str, int] = field(init=False, factory=dict)
-    _waiting: Outbox = field(init=False, factory=Outbox)
+    #: What nobody has received yet.
+    waiting: Outbox = field(init=False, factory=Outbox)
+    _held: bool = field(init=False, default=False)
 
     def has(self, identity: Identity) -> bool:
         """Whether a mailbox of this name is open."""
         return any(mailbox.identity.pid == identity.pid for mailbox in self._groups.get(identity.group, ()))
 
-    def join(self, identity: Identity) -> Mailbox:
-        """Open a mailbox, and put into it what waited for it."""
-        mailbox = Mailbox(identity, self._leave)
+    def join(self, identity: Identity, room: float = math.inf) -> Mailbox:
+        """Open a mailbox for `room` messages, and put into it what waited for it."""
+        mailbox = Mailbox(identity, room, self._leave)
         self._groups.setdefault(identity.group, []).append(mailbox)
-        self.deliver(self._waiting.take())
+        self.deliver(self.waiting.take())
         return mailbox
 
     def _leave(self, mailbox: Mailbox) -> None:
@@ -81,15 +86,35 @@ class Router:
             members.remove(mailbox)
             self.deliver(mailbox.unread())
 
+    def hold(self) -> None:
+        """Let all messages wait, until `release`."""
+        self._held = True
+
+    def release(self) -> None:
+        """Deliver what waits, and all that comes."""
+        self._held = False
+        self.deliver(self.waiting.take())
+
+    def forget(self) -> None:
+        """Drop what waits and what was not read."""
+        self.waiting.clear()
+        for members in self._groups.values():
+            for mailbox in members:
+                mailbox.unread()
+
     def deliver(self, messages: Iterable[Outgoing]) -> None:
         """Put each message into the mailbox that its address means at this moment."""
+        if self._held:
+            self.waiting.add(messages)
+            return
+
         for outgoing in messages:
             address = _parse(outgoing.address)
             mailbox = None if address is None else self._choose(address)
             if mailbox is not None:
                 mailbox.put(outgoing)
             elif address is not None and isinstance(outgoing.message, Execute):
-                self._waiting.add([outgoing])
+                self.waiting.add([outgoing])
 
     def _choose(self, address: PollAddress) -> Mailbox | None:
         members = self._groups.get(address.group, [])

@@ -1,7 +1,7 @@
 """How steps reach the store: at once on the event loop, or many in one commit on a thread.
 
-Either way the effects of a commit in this process (messages, timers) are set off by `committed`, on the event loop,
-right after the commit and in its order, whatever becomes of those who asked for it.
+Either way the effects of a commit in this process (messages, timers) are set off by `then`, on the event loop, right
+after the commit and in its order, whatever becomes of those who asked for it.
 """
 
 from __future__ import annotations
@@ -16,15 +16,15 @@ from attrs import define, field
 from .._protocol import Outcome, Step
 from ..abc import Store
 
-Committed: TypeAlias = Callable[[Sequence[Outcome]], None]
+Then: TypeAlias = Callable[[Sequence[Outcome]], None]
 
 
 class Writer(ABC):
     """Carries steps to a store."""
 
     @abstractmethod
-    async def write(self, steps: Sequence[Step]) -> Sequence[Outcome]:
-        """Take the steps in one transaction. Once begun, it is not cancelled."""
+    async def write(self, steps: Sequence[Step], then: Then) -> Sequence[Outcome]:
+        """Take the steps in one transaction, and call `then` with what came of them. Once begun, it is not cancelled."""
 
 
 @define
@@ -32,11 +32,10 @@ class DirectWriter(Writer):
     """For a store that does not wait for the disk: a small commit is cheaper than a hop to a thread."""
 
     _store: Store
-    _committed: Committed
 
-    async def write(self, steps: Sequence[Step]) -> Sequence[Outcome]:
+    async def write(self, steps: Sequence[Step], then: Then) -> Sequence[Outcome]:
         outcomes = self._store.transact(steps)
-        self._committed(outcomes)
+        then(outcomes)
         return outcomes
 
 
@@ -48,14 +47,13 @@ class GroupWriter(Writer):
     """
 
     _store: Store
-    _committed: Committed
     _queue: list[_Job] = field(init=False, factory=list)
     _led: bool = field(init=False, default=False)
     # A limiter of its own: user functions may hold all of the default one's threads.
     _thread: CapacityLimiter = field(init=False, factory=lambda: CapacityLimiter(1))
 
-    async def write(self, steps: Sequence[Step]) -> Sequence[Outcome]:
-        job = _Job(steps)
+    async def write(self, steps: Sequence[Step], then: Then) -> Sequence[Outcome]:
+        job = _Job(steps, then)
         self._queue.append(job)
         with CancelScope(shield=True):
             if self._led:
@@ -76,7 +74,7 @@ class GroupWriter(Writer):
                 job.error = error
 
         for job in batch:
-            job.settle(self._committed)
+            job.settle()
 
         self._led = bool(self._queue)
         if self._queue:
@@ -88,16 +86,18 @@ class _Job:
     """The steps of one `write`, and what came of them."""
 
     steps: Sequence[Step]
+    then: Then
     turn: Event = field(init=False, factory=Event)
     done: bool = field(init=False, default=False)
     outcomes: Sequence[Outcome] = field(init=False, default=())
     error: Exception | None = field(init=False, default=None)
 
-    def settle(self, committed: Committed) -> None:
+    def settle(self) -> None:
         """Set off the effects and wake who waits."""
         self.done = True
         self.turn.set()
-        committed(self.outcomes)
+        if self.error is None:
+            self.then(self.outcomes)
 
     def result(self) -> Sequence[Outcome]:
         if self.error is not None:

@@ -15,7 +15,9 @@ from .._protocol import (
     Change,
     DropCallback,
     DropListener,
+    DropPromise,
     DropSchedule,
+    DropTask,
     Outcome,
     Promise,
     PromiseState,
@@ -187,8 +189,12 @@ class _Tables:
         match change:
             case PutPromise(promise):
                 return partial(self._set_promise, promise.id, self._set_promise(promise.id, promise))
+            case DropPromise(id):
+                return partial(self._set_promise, id, self._set_promise(id, None))
             case PutTask(task):
                 return partial(self._set_task, task.id, self._set_task(task.id, task))
+            case DropTask(id):
+                return partial(self._set_task, id, self._set_task(id, None))
             case PutSchedule(schedule):
                 return partial(self._set_schedule, schedule.id, self._set_schedule(schedule.id, schedule))
             case DropSchedule(id):

@@ -15,7 +15,9 @@ from .._protocol import (
     Change,
     DropCallback,
     DropListener,
+    DropPromise,
     DropSchedule,
+    DropTask,
     Promise,
     PromiseState,
     PutCallback,
@@ -170,8 +172,12 @@ class Tables:
         match change:
             case PutPromise(promise):
                 execute(_PUT_PROMISE, dump_promise(promise))
+            case DropPromise(id):
+                execute("DELETE FROM promises WHERE id = ?", (id,))
             case PutTask(task):
                 execute(_PUT_TASK, dump_task(task))
+            case DropTask(id):
+                execute("DELETE FROM tasks WHERE id = ?", (id,))
             case PutSchedule(schedule):
                 execute(_PUT_SCHEDULE, dump_schedule(schedule))
             case DropSchedule(id):
