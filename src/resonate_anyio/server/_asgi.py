@@ -1,0 +1,70 @@
+"""As much of ASGI as a server of two routes needs."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, MutableMapping
+from typing import Any, Final, TypeAlias
+
+from attrs import frozen
+
+Scope: TypeAlias = MutableMapping[str, Any]
+Message: TypeAlias = MutableMapping[str, Any]
+Receive: TypeAlias = Callable[[], Awaitable[Message]]
+Send: TypeAlias = Callable[[Message], Awaitable[None]]
+Application: TypeAlias = Callable[[Scope, Receive, Send], Coroutine[Any, Any, None]]
+
+JSON: Final = "application/json"
+TEXT: Final = "text/plain; charset=utf-8"
+
+
+@frozen
+class Reply:
+    """A whole response."""
+
+    status: int
+    body: bytes = b""
+    content_type: str | None = None
+    headers: Mapping[str, str] = {}
+
+    async def send(self, send: Send) -> None:
+        """Give it to the client."""
+        fields = {"content-length": str(len(self.body)), **self.headers}
+        if self.content_type is not None:
+            fields["content-type"] = self.content_type
+
+        await start(send, self.status, fields)
+        await send({"type": "http.response.body", "body": self.body})
+
+
+async def start(send: Send, status: int, headers: Mapping[str, str]) -> None:
+    """Begin a response."""
+    fields = [(name.encode(), value.encode()) for name, value in headers.items()]
+    await send({"type": "http.response.start", "status": status, "headers": fields})
+
+
+def header(scope: Scope, name: bytes) -> str | None:
+    """Give a header of the request; its name in lower case."""
+    return next((value.decode("latin-1") for key, value in scope["headers"] if key == name), None)
+
+
+async def read_body(receive: Receive, limit: int) -> bytes | None:
+    """Give the body of the request; None if it is longer than `limit` bytes.
+
+    What is too long is read to its end all the same: a client that is answered while it sends may never see the answer.
+
+    Raises:
+        ConnectionResetError: the client went away meanwhile.
+    """
+    pieces: list[bytes] = []
+    size, more = 0, True
+    while more:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            raise ConnectionResetError
+
+        piece, more = message.get("body", b""), message.get("more_body", False)
+        size += len(piece)
+        if size <= limit:
+            pieces.append(piece)
+
+    return b"".join(pieces) if size <= limit else None

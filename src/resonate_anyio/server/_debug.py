@@ -1,0 +1,30 @@
+"""The debug operations: a server whose time is told by its clients (protocol 13)."""
+
+from __future__ import annotations
+
+from functools import partial
+
+from .._protocol import Envelope, snapshot, tick_time
+from ..networks._embedded import Engine
+
+
+async def answer_debug(engine: Engine, envelope: Envelope) -> object:
+    """Do a debug operation and give the data of its answer.
+
+    Raises:
+        BadRequest: a tick names no instant.
+    """
+    match envelope.kind:
+        case "debug.start":
+            engine.pause()
+        case "debug.stop":
+            engine.resume()
+        case "debug.reset":
+            await engine.reset()
+        case "debug.tick":
+            await engine.sweep(tick_time(envelope, engine.rules))
+            return []
+        case _:
+            return await engine.look(partial(snapshot, outbox=engine.router.waiting, rules=engine.rules))
+
+    return {}

@@ -1,0 +1,87 @@
+"""The stream of messages to one worker (protocol 11.3)."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Final
+
+from anyio import ClosedResourceError, EndOfStream, create_task_group
+from anyio.abc import ObjectReceiveStream
+from attrs import define, field
+
+from .._protocol import Message as Letter, encode_message
+from ..abc import Identity
+from ..networks._embedded import Engine
+from ..networks._router import Mailbox
+from ._asgi import TEXT, Receive, Reply, Send, start
+
+_MAX_STREAMS: Final = 1000
+_ROOM: Final = 100
+_HEADERS: Final = {"content-type": "text/event-stream", "cache-control": "no-cache"}
+
+
+@define
+class Polls:
+    """The streams that are open.
+
+    Attributes:
+        server_url: where workers reach this server, as `execute` messages tell them.
+    """
+
+    _engine: Engine
+    server_url: str | None = None
+    max_streams: int = _MAX_STREAMS
+    _open: list[Mailbox] = field(init=False, factory=list)
+
+    async def stream(self, group: str, id: str, receive: Receive, send: Send) -> None:
+        """Send messages until the client goes or the server ends."""
+        if len(self._open) >= self.max_streams:
+            await Reply(503, b"Poll registration at capacity", TEXT).send(send)
+            return
+
+        with self._joined(Identity(group=group, pid=id, holder=id)) as mailbox:
+            await start(send, 200, _HEADERS)
+            async with create_task_group() as tasks:
+
+                async def watch() -> None:
+                    while (await receive())["type"] != "http.disconnect":
+                        pass
+                    tasks.cancel_scope.cancel()
+
+                tasks.start_soon(watch, name="resonate poll: client")
+                await self._copy(mailbox, send)
+                tasks.cancel_scope.cancel()
+
+    def close(self) -> None:
+        """End all streams."""
+        for mailbox in tuple(self._open):
+            mailbox.close()
+
+    @contextmanager
+    def _joined(self, identity: Identity) -> Iterator[Mailbox]:
+        mailbox = self._engine.router.join(identity, _ROOM)
+        self._open.append(mailbox)
+        try:
+            yield mailbox
+        finally:
+            self._open.remove(mailbox)
+            mailbox.close()
+
+    async def _copy(self, messages: ObjectReceiveStream[Letter], send: Send) -> None:
+        # An empty piece makes the server send the head at once: the client waits for it.
+        piece = b""
+        while piece is not None:
+            await send({"type": "http.response.body", "body": piece, "more_body": True})
+            piece = await self._next(messages)
+
+        await send({"type": "http.response.body", "body": b""})
+
+    async def _next(self, messages: ObjectReceiveStream[Letter]) -> bytes | None:
+        try:
+            message = await messages.receive()
+        except (EndOfStream, ClosedResourceError):
+            return None
+
+        return b"data: %s\n\n" % json.dumps(encode_message(message, self.server_url), separators=(",", ":")).encode()

@@ -1,0 +1,76 @@
+"""Requests: an envelope in, an envelope out (protocol 2, 3)."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from typing import Any, Final, TypeAlias
+
+from attrs import define, field
+
+from .._errors import StoreError
+from .._protocol import (
+    DEBUG_KINDS,
+    BadRequest,
+    Envelope,
+    Response,
+    decode_request,
+    encode_refusal,
+    encode_response,
+    read_envelope,
+    reply,
+)
+from ..networks._embedded import Engine
+from ._auth import Auth
+from ._debug import answer_debug
+
+_logger: Final = logging.getLogger("resonate_anyio.server")
+
+Document: TypeAlias = dict[str, Any]
+Observer: TypeAlias = Callable[[Envelope, int, Document], None]
+"""Called with a request, its instant and its answer, in the order in which requests took effect."""
+
+
+@define
+class Rpc:
+    """Answers requests."""
+
+    _engine: Engine
+    _auth: Auth | None = None
+    _debug: bool = False
+    #: Told of each request that the machine decided.
+    observers: list[Observer] = field(factory=list)
+
+    async def answer(self, body: bytes) -> Document:
+        """Give the answer to a request, whatever it is."""
+        try:
+            return await self._answer(read_envelope(body))
+        except BadRequest as refused:
+            return encode_refusal(refused)
+
+    async def _answer(self, envelope: Envelope) -> Document:
+        if self._auth is not None:
+            self._auth.admit(envelope)
+
+        try:
+            if self._debug and envelope.kind in DEBUG_KINDS:
+                return reply(envelope.kind, envelope.corr_id, 200, await answer_debug(self._engine, envelope))
+
+            return await self._decide(envelope)
+        except StoreError:
+            # What happened is for who runs the server; a client learns that it may have had no effect.
+            _logger.exception("%s was not answered", envelope.kind)
+            raise envelope.refuse(500, "Internal error: the store failed") from None
+
+    async def _decide(self, envelope: Envelope) -> Document:
+        request = decode_request(envelope)
+        answers: list[Document] = []
+
+        def decided(at: int, response: Response) -> None:
+            document = encode_response(request, response, envelope.corr_id)
+            answers.append(document)
+            for observe in self.observers:
+                observe(envelope, at, document)
+
+        await self._engine.request(request, now=envelope.debug_time if self._debug else None, then=decided)
+        return answers[0]
