@@ -22,7 +22,6 @@ from attrs import define, field, frozen
 
 from resonate_anyio import Resonate, ResonateError
 from resonate_anyio._protocol import (
-    EMBEDDED,
     Message,
     Promise,
     PromiseCreate,
@@ -40,7 +39,8 @@ from resonate_anyio._protocol import (
     TaskRecord,
 )
 from resonate_anyio.abc import Clock, Connection, Dialect, Gap, Identity, Network, Store
-from resonate_anyio.networks import LocalNetwork
+
+from ..chosen import network_on
 
 Before: TypeAlias = Callable[[Request], Awaitable[None]]
 After: TypeAlias = Callable[[Request, Response], Awaitable[None]]
@@ -267,15 +267,15 @@ class Process:
 
 @define(eq=False)
 class World:
-    """What outlives a process: the store and the clock (and the rules of the engine between them)."""
+    """What outlives a process: the store and the clock, and the rules of the engine if they are not the chosen ones."""
 
     store: Store
     clock: Clock
-    rules: Rules = EMBEDDED
+    rules: Rules | None = None
 
     def process(self, *functions: Callable[..., Any], **settings: Any) -> Process:
         """Start the program anew, with these functions registered. One process uses the store at a time."""
-        wire = Wire(LocalNetwork(self.store, clock=self.clock, rules=self.rules))
+        wire = Wire(network_on(self.store, self.clock, rules=self.rules))
         # No grace: a killed process has none.
         settings = {"pid": "p", "grace": 0, **settings}
         resonate = Resonate(network=wire, **settings)

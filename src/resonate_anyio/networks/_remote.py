@@ -14,6 +14,7 @@ from attrs import frozen
 from .._errors import NetworkError, RequestError, UsageError
 from .._protocol import Request, Response
 from ..abc import Clock, Connection, Dialect, Identity
+from ._clock import ElapsedClock
 from ._exchange import Exchange
 from ._poll import Poll
 from ._probe import CAREFUL, dialect_of, probes
@@ -53,6 +54,7 @@ class RemoteConnection(Connection):
         self._process = os.getpid()
         self._open = True
         self._clock = ServerClock(terms.clock)
+        self._elapsed = ElapsedClock(terms.clock)
         self._slots = Semaphore(_AT_ONCE, fast_acquire=True)
         self._dialect: Dialect | None = None
         self._probing = Lock()
@@ -66,6 +68,9 @@ class RemoteConnection(Connection):
 
     def now(self) -> int:
         return self._clock.now()
+
+    def elapsed(self) -> float:
+        return self._elapsed()
 
     async def request(self, request: Request) -> Response:
         self._check_usable()
