@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable
 from typing import Any, Final, TypeVar
 
 import anyio
@@ -18,8 +18,8 @@ from .weather import Trouble
 
 T = TypeVar("T")
 
-WORD_AT: Final = 150.0
-"""Seconds after which somebody outside says the word that the job waits for: it is parked by then."""
+_WORD_AFTER: Final = 5.0
+"""Seconds after the nap when somebody outside says the word that the job waits for."""
 
 _AGAIN: Final = 5.0
 """Seconds after which a program tries again what it was told had failed."""
@@ -61,7 +61,13 @@ class Story:
         return "\n".join([*self.site.weather.happened, *map(repr, self.errors)])
 
 
-async def play(clock: Clock, *troubles: Trouble, **settings: Any) -> Story:
+async def nothing_else(_: Site) -> None:
+    """Let things be as they are."""
+
+
+async def play(
+    clock: Clock, *troubles: Trouble, meanwhile: Callable[[Site], Awaitable[None]] = nothing_else, **settings: Any
+) -> Story:
     """Run the job, with a worker for each half of it, through these troubles. What fails is tried again."""
     async with Site.open(clock) as site:
         site.weather.expect(*troubles)
@@ -69,6 +75,7 @@ async def play(clock: Clock, *troubles: Trouble, **settings: Any) -> Story:
         began = current_time()
         async with site.client("near", **settings) as near, site.client("far", group=FAR, **settings):
             async with create_task_group() as tasks:
+                tasks.start_soon(meanwhile, site)
                 tasks.start_soon(_say, story, near)
                 story.result = await persist(story, lambda: near.run("job", job))
             story.took = current_time() - began
@@ -79,7 +86,9 @@ async def play(clock: Clock, *troubles: Trouble, **settings: Any) -> Story:
 
 
 async def _say(story: Story, resonate: Resonate) -> None:
-    await anyio.sleep(WORD_AT)
+    while (nap := story.site.records.promises.get("job.sleep-1")) is None or nap.pending:
+        await anyio.sleep(1)
+    await anyio.sleep(_WORD_AFTER)
     await persist(story, lambda: resonate.promises.resolve("job.word", "word"))
 
 
@@ -98,10 +107,3 @@ def told(story: Story) -> str:
     return f"\n{story}"
 
 
-async def play_each(clock: Clock, troubles: Sequence[Trouble]) -> list[str]:
-    """Play once for each of these. Gives what must not have happened."""
-    faults: list[str] = []
-    for trouble in troubles:
-        story = await play(clock, trouble)
-        faults += [f"{trouble}: {fault}" for fault in story.faults]
-    return faults

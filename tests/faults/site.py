@@ -53,6 +53,7 @@ class Site:
         records: what is on record, watched.
         runs: the runs of all steps.
         meter: what was sent.
+        cables: what connects each client, by its pid.
     """
 
     clock: Clock
@@ -61,6 +62,7 @@ class Site:
     meter: Meter = field(factory=Meter, init=False)
     records: Ledger = field(init=False)
     runs: Runs = field(init=False)
+    cables: dict[str, FaultyTransport] = field(factory=dict, init=False)
     _door: _Door = field(factory=_Door, init=False)
     _stopping: Event = field(factory=Event, init=False)
     _stopped: Event = field(factory=Event, init=False)
@@ -83,6 +85,13 @@ class Site:
             tasks.cancel_scope.cancel()
 
     # The server
+
+    @asynccontextmanager
+    async def down(self) -> AsyncIterator[None]:
+        """The server is away while the block lasts."""
+        await self.stop()
+        yield
+        await self.start()
 
     async def start(self) -> None:
         """Start the server on what is on record."""
@@ -113,7 +122,7 @@ class Site:
         **settings: Any,
     ) -> Resonate:
         """A program that uses the server, with the job's functions and these."""
-        transport = FaultyTransport(pid, self._door, self.weather, self.meter, self._tasks)
+        transport = self.cables[pid] = FaultyTransport(pid, self._door, self.weather, self.meter, self._tasks)
         network = HttpNetwork(
             URL, token=token, transport=transport, request_timeout=request_timeout, clock=self.clock
         )

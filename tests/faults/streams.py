@@ -5,11 +5,11 @@ from __future__ import annotations
 import json
 import math
 from collections import deque
-from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 from typing import Any, Final, Self
 
 import httpx
-from anyio import fail_after, move_on_after, sleep, sleep_forever
+from anyio import CancelScope, fail_after, move_on_after, sleep, sleep_forever
 from attrs import define, field
 
 from .bodies import respond
@@ -30,9 +30,9 @@ _NOISE: Final = (
 
 
 async def open_stream(
-    inner: httpx.AsyncBaseTransport, request: httpx.Request, trouble: Trouble | None
+    inner: httpx.AsyncBaseTransport, request: httpx.Request, trouble: Trouble | None, opened: Callable[[Line], None]
 ) -> httpx.Response:
-    """Open a stream of messages, to which `trouble` happens."""
+    """Open a stream of messages, to which `trouble` happens. `opened` is told of it."""
     match None if trouble is None else trouble.what:
         case Trick.REFUSED:
             msg = "connection refused"
@@ -45,9 +45,9 @@ async def open_stream(
             await _wait_in_vain(request)
     response = await inner.handle_async_request(request)
     assert isinstance(response.stream, httpx.AsyncByteStream)
-    if trouble is None or response.status_code != 200:
-        return response
-    stream = _Spoilt(response.stream, request, trouble)
+    line = Line(response.stream)
+    opened(line)
+    stream = line if trouble is None else _Spoilt(line, request, trouble)
     return httpx.Response(response.status_code, headers=response.headers, stream=stream)
 
 
@@ -62,19 +62,48 @@ async def _wait_in_vain(request: httpx.Request) -> None:
 
 
 @define(eq=False)
-class _Spoilt(httpx.AsyncByteStream):
-    """A stream to which a trick happens."""
+class Line(httpx.AsyncByteStream):
+    """A stream that can be cut while somebody waits for it."""
 
     _inner: httpx.AsyncByteStream
-    _request: httpx.Request
-    _trouble: Trouble
     _chunks: AsyncIterator[bytes] = field(init=False)
-    _read: bytes = field(default=b"", init=False)
-    _earlier: list[bytes] = field(factory=list, init=False)
-    _ready: deque[bytes | Exception | None] = field(factory=deque, init=False)
+    _waiting: CancelScope = field(factory=CancelScope, init=False)
+    _is_cut: bool = field(default=False, init=False)
 
     def __attrs_post_init__(self) -> None:
         self._chunks = aiter(self._inner)
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> bytes:
+        with CancelScope() as self._waiting:
+            if not self._is_cut:
+                return await anext(self._chunks)
+        msg = "connection reset by peer"
+        raise httpx.ReadError(msg)
+
+    def cut(self) -> None:
+        """Nothing more arrives, and whoever waits is told."""
+        self._is_cut = True
+        self._waiting.cancel()
+
+    async def aclose(self) -> None:
+        if isinstance(self._chunks, AsyncGenerator):
+            await self._chunks.aclose()
+        await self._inner.aclose()
+
+
+@define(eq=False)
+class _Spoilt(httpx.AsyncByteStream):
+    """A stream to which a trick happens."""
+
+    _inner: Line
+    _request: httpx.Request
+    _trouble: Trouble
+    _read: bytes = field(default=b"", init=False)
+    _earlier: list[bytes] = field(factory=list, init=False)
+    _ready: deque[bytes | Exception | None] = field(factory=deque, init=False)
 
     def __aiter__(self) -> Self:
         return self
@@ -91,18 +120,16 @@ class _Spoilt(httpx.AsyncByteStream):
                 return piece
 
     async def aclose(self) -> None:
-        if isinstance(self._chunks, AsyncGenerator):
-            await self._chunks.aclose()
         await self._inner.aclose()
 
     async def _read_on(self) -> None:
         if self._trouble.what is Trick.STALLED:
             with move_on_after(self._trouble.seconds):
-                async for _ in self._chunks:
+                async for _ in self._inner:
                     pass
             self._ready.append(self._cut())
             return
-        chunk = await anext(self._chunks, None)
+        chunk = await anext(self._inner, None)
         if chunk is None:
             self._ready.append(None)
             return

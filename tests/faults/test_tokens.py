@@ -19,8 +19,8 @@ from .site import Site
 from .test_each_fault import KINDS
 from .weather import Effect, Trick, Trouble, always
 
-CANARY: Final = "canary-0123456789abcdef"
-"""The token. Nothing else looks like it."""
+CANARY: Final = "canary" * 100
+"""The token, as long as real ones. Nothing else looks like any part of it."""
 
 
 class Everything(logging.Handler):
@@ -83,8 +83,8 @@ def _parts(each: object) -> Iterable[object]:
 
 
 def leaks(texts: Iterable[str]) -> list[str]:
-    """Those that tell the token."""
-    return [text for text in texts if CANARY in text]
+    """Those that tell the token, or a part of it."""
+    return [text for text in texts if "canary" in text]
 
 
 def check_silent(story: Story, logged: list[str]) -> None:

@@ -18,7 +18,7 @@ from attrs import define, field, frozen
 
 from .bodies import respond
 from .meter import Meter
-from .streams import open_stream
+from .streams import Line, open_stream
 from .weather import STREAM, Call, Effect, Trouble, Weather, call
 
 PAGE: Final = "<html><head><title>502 Bad Gateway</title></head><body>{}</body></html>"
@@ -48,6 +48,7 @@ class FaultyTransport(httpx.AsyncBaseTransport):
 
     Attributes:
         who: the pid of the client.
+        plugged: whether there is a network at all.
     """
 
     who: str
@@ -55,14 +56,30 @@ class FaultyTransport(httpx.AsyncBaseTransport):
     _weather: Weather
     _meter: Meter
     _tasks: TaskGroup
+    plugged: bool = field(default=True, init=False)
+    _lines: list[Line] = field(factory=list, init=False)
+
+    def unplug(self) -> None:
+        """Cut what is open, and refuse what is opened from now on."""
+        self.plugged = False
+        for line in self._lines:
+            line.cut()
+        self._lines.clear()
+
+    def plug_in(self) -> None:
+        """Undo `unplug`."""
+        self.plugged = True
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         await request.aread()
         said = read_call(self.who, request)
         self._meter.calls.append(said)
+        if not self.plugged:
+            msg = "network is unreachable"
+            raise httpx.ConnectError(msg, request=request)
         trouble = self._weather.strike(said)
         if said.kind == STREAM:
-            return await open_stream(self._inner, request, trouble)
+            return await open_stream(self._inner, request, trouble, self._lines.append)
         return await self._ask(request, Trouble(what=Effect.LATE) if trouble is None else trouble)
 
     async def _ask(self, request: httpx.Request, trouble: Trouble) -> httpx.Response:
