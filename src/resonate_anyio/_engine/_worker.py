@@ -44,6 +44,7 @@ from .._protocol import (
     TaskAcquire,
     TaskContinue,
     TaskCreate,
+    TaskFulfill,
     TaskGet,
     TaskHalt,
     TaskRecord,
@@ -333,7 +334,10 @@ class Worker:
         task, promise = response.task, response.promise
         assert task is not None
         assert promise is not None
-        if task.state is not TaskState.ACQUIRED or promise.timer:
+        if task.state is not TaskState.ACQUIRED:
+            return None
+        if promise.timer:
+            await self._drop_timer(task, promise)
             return None
         if (execution := self.executions.get(task.id)) is not None:
             return await self._rejoin(execution, task, response.preload, sent)
@@ -355,6 +359,15 @@ class Worker:
         execution = self._start(lease, promise, function, tuple(args), kwargs, history)
         execution.parking.wakes = wakes
         return execution
+
+    async def _drop_timer(self, task: TaskRecord, promise: Promise) -> None:
+        """Other SDKs make timers whose task anybody may be sent. It names no function, and its deadline ends it.
+
+        Released, it would be sent here again at once; so its lease is left to lapse.
+        """
+        if not promise.pending:
+            settle = PromiseSettle(id=promise.id, state=promise.state, value=promise.value)
+            await self.leases.insist(TaskFulfill(id=task.id, version=task.version, action=settle))
 
     async def _rejoin(
         self, execution: Execution, task: TaskRecord, preload: tuple[Promise, ...], sent: float
