@@ -210,7 +210,7 @@ class Parking:
             return
         if task.state is TaskState.PENDING and task.version > execution.version:
             execution.drop(Drop.LOST)
-            execution.worker.sent_for(execution.id, task.version)
+            execution.worker.intake.sent_for(execution.id, task.version)
         else:
             self.doubt()
 

@@ -166,7 +166,7 @@ class Upkeep:
         """A parked execution is hot again."""
         self.resuming(execution)
         self._schedule(execution, current_time() + _SETTLING)
-        if self._too_many():
+        if self._excess() > 0:
             self._press_soon()
 
     def not_parked(self, execution: Execution) -> None:
@@ -183,6 +183,7 @@ class Upkeep:
         for longest in [each for each in self._parked.values() if not each.pinned][: max(excess, 0)]:
             del self._parked[longest.id]
             longest.drop(Drop.UNLOADED)
+        self._worker.intake.stir()
 
     # Looking
 
@@ -194,7 +195,7 @@ class Upkeep:
             return
         self._watches[execution.id] = _Watch(execution, self._patience)
         self._schedule(execution, current_time())
-        if self._too_many():
+        if self._excess() > 0:
             self._press_soon()
 
     async def _watch_call(self, frame: Frame) -> None:
@@ -258,8 +259,18 @@ class Upkeep:
 
     # Pressure
 
-    def _too_many(self) -> bool:
-        return len(self._worker.executions) - len(self._parked) > self._limits.hot_limit
+    @property
+    def hot(self) -> int:
+        """How many executions have a lease, or are about to have one."""
+        return len(self._worker.executions) - len(self._parked)
+
+    def make_room(self) -> None:
+        """Tasks wait for executions to be parked that only wait."""
+        self._press_soon()
+
+    def _excess(self) -> int:
+        """How many executions too many are hot."""
+        return max(self.hot - self._limits.hot_limit, self._worker.intake.crowd)
 
     def _press_soon(self) -> None:
         if self._pressed_at == math.inf:
@@ -269,7 +280,8 @@ class Upkeep:
     def _press(self, census: Callable[[], Census]) -> None:
         self._pressed_at = math.inf
         hot = [execution for execution in self._worker.executions.values() if execution.parking.hot]
-        excess = len(hot) - self._limits.hot_limit
+        moving = self.hot - len(hot)
+        excess = max(len(hot) - self._limits.hot_limit, self._worker.intake.crowd - moving)
         for execution in sorted(hot, key=lambda each: each.stirred_at):
             if excess <= 0:
                 break
