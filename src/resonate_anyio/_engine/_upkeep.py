@@ -43,6 +43,8 @@ _BLIND_WAIT_MS: Final = 600_000
 
 _CLOCKS_PARTED: Final = 1.0
 
+_ASK_AGAIN: Final = 1.0
+
 
 @frozen(kw_only=True)
 class Limits:
@@ -238,7 +240,9 @@ class Upkeep:
         return execution.stirred_at + self._limits.hot_for + execution.local_records
 
     def _park(self, execution: Execution) -> None:
-        wake_at = execution.next_deadline
+        fires = self._worker.timers.fires
+        silent = [node.record.timeout_at for node in execution.externals if not fires(node.record)]
+        wake_at = min([execution.next_deadline, *silent])
         if not sees_every_deadline():
             # Each time twice as long, replayed or not: a deadline that was missed is late by its own length at most.
             waited_ms = execution.now() - execution.changed_at
@@ -286,8 +290,17 @@ class Upkeep:
 
     async def recheck_all(self) -> None:
         """Ask for everything that is waited for, because messages may have been lost."""
-        for id in self._worker.waiting.ids:
+        for id in list(self._worker.waiting.ids):
             await self._worker.recheck(id)
+
+    async def ask_at(self, id: str, instant: int) -> None:
+        """Ask for a promise that is waited for when its deadline has come: not every server says so by itself."""
+        worker = self._worker
+        delay = (instant - worker.connection.now()) / 1000
+        while id in worker.waiting.ids and not worker.draining:
+            await worker.waiting.pause(max(delay, 0))
+            await worker.recheck(id)
+            delay = _ASK_AGAIN
 
     async def watch_clocks(self) -> None:
         """Deadlines are instants of the server's; when its clock and the loop's part, they are mapped anew."""

@@ -44,6 +44,7 @@ from .._protocol import (
     TaskAcquire,
     TaskContinue,
     TaskCreate,
+    TaskFulfill,
     TaskGet,
     TaskHalt,
     TaskRecord,
@@ -163,7 +164,8 @@ class Worker:
 
     def _begin_heartbeats(self, name: str) -> None:
         ttl = self.ttl_ms / 1000
-        schedule = Schedule(self.leases, self.connection, self.identity.holder, ttl)
+        schedule = Schedule(leases=self.leases, connection=self.connection, holder=self.identity.holder, ttl=ttl)
+        self.leases.doubted = self._look_at_leases
         send = self.connection.blocking_request
         if send is None:
             heart = LoopHeart(schedule, self.connection, self.waiting)
@@ -173,6 +175,11 @@ class Worker:
             thread = ThreadHeart(schedule, send, ttl, name)
             self.leases.enrolled = thread.nudge
             self._stop_heart = thread.stop
+
+    def _look_at_leases(self) -> None:
+        for execution in list(self.executions.values()):
+            if not execution.lease.certain:
+                execution.parking.doubt()
 
     def __repr__(self) -> str:
         return f"<Worker {self.identity.group}/{self.identity.pid} with {len(self.executions)} executions>"
@@ -268,6 +275,11 @@ class Worker:
         if response is not None and response.promise is not None and not response.promise.pending:
             self.waiting.notify(response.promise)
 
+    def ask_at_deadline(self, record: Promise) -> None:
+        """Ask for a promise that is waited for when its deadline has come, unless the server says so by itself."""
+        if not self.timers.fires(record):
+            self.helper(self.upkeep.ask_at, record.id, record.timeout_at, name=f"resonate deadline {record.id}")
+
     async def register_listener(self, id: str, execution: Execution | None = None) -> Promise:
         """Ask to be told when `id` settles. Its record tells whether it has already.
 
@@ -322,7 +334,10 @@ class Worker:
         task, promise = response.task, response.promise
         assert task is not None
         assert promise is not None
-        if task.state is not TaskState.ACQUIRED or promise.timer:
+        if task.state is not TaskState.ACQUIRED:
+            return None
+        if promise.timer:
+            await self._drop_timer(task, promise)
             return None
         if (execution := self.executions.get(task.id)) is not None:
             return await self._rejoin(execution, task, response.preload, sent)
@@ -344,6 +359,15 @@ class Worker:
         execution = self._start(lease, promise, function, tuple(args), kwargs, history)
         execution.parking.wakes = wakes
         return execution
+
+    async def _drop_timer(self, task: TaskRecord, promise: Promise) -> None:
+        """Other SDKs make timers whose task anybody may be sent. It names no function, and its deadline ends it.
+
+        Released, it would be sent here again at once; so its lease is left to lapse.
+        """
+        if not promise.pending:
+            settle = PromiseSettle(id=promise.id, state=promise.state, value=promise.value)
+            await self.leases.insist(TaskFulfill(id=task.id, version=task.version, action=settle))
 
     async def _rejoin(
         self, execution: Execution, task: TaskRecord, preload: tuple[Promise, ...], sent: float

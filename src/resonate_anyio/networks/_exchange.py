@@ -81,7 +81,7 @@ class Exchange:
 
     def _read(self, reply: Reply) -> Response:
         try:
-            document = loads(reply.body)
+            document = loads(reply.body, note_duplicates=False)
         except ValueError:
             msg = "it is not JSON"
             raise ValueError(msg) from None
@@ -109,9 +109,13 @@ class Exchange:
         return self._hushed(response)
 
     def _hushed(self, response: Response) -> Response:
-        if response.error is None:
+        """Take the token out of the text of an error, and of one inside of it."""
+        if response.error is None and response.action is None:
             return response
-        return evolve(response, error=self._token.redacted(response.error))
+
+        error = None if response.error is None else self._token.redacted(response.error)
+        action = None if response.action is None else self._hushed(response.action)
+        return evolve(response, error=error, action=action)
 
     def _excerpt(self, body: bytes) -> str:
         text = self._token.redacted(body.decode(errors="replace"))
