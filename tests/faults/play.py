@@ -13,6 +13,7 @@ from resonate_anyio import NetworkError, RequestError, Resonate
 from resonate_anyio.abc import Clock
 
 from .job import FAR, RESULT, job
+from .meter import busy_loops
 from .site import Site
 from .weather import Trouble
 
@@ -45,9 +46,9 @@ class Story:
 
     @property
     def faults(self) -> list[str]:
-        """What must not have happened: something run that was finished, something lost."""
+        """What must not have happened: something run that was finished, something lost, a busy loop."""
         records, runs = self.site.records, self.site.runs
-        faults = [*runs.faults, *records.faults]
+        faults = [*runs.faults, *records.faults, *busy_loops(self.site.meter)]
         if self.result != RESULT:
             faults.append(f"the job came to {self.result}")
         faults += [f"{id} is pending for ever" for id in records.pending]
