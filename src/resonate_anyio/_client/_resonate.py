@@ -91,6 +91,7 @@ class Resonate:
         hot_for: float | timedelta = DEFAULT_HOT_FOR,
         hot_limit: int = DEFAULT_HOT_LIMIT,
         parked_limit: int = DEFAULT_PARKED_LIMIT,
+        max_executions: int | None = None,
     ) -> None:
         """Take settings; nothing is opened yet.
 
@@ -119,6 +120,9 @@ class Resonate:
                 parked at once.
             parked_limit: when more executions than this are parked, those parked longest are dropped from memory;
                 they are replayed when what they wait for has settled.
+            max_executions: how many executions may be under way at once, parked ones not counted. What this process is
+                sent for beyond that waits for room, here or in another process of the group. Executions that wait for
+                each other need room for one more than the longest such chain, if they cannot be parked. None: no limit.
 
         Raises:
             UsageError: url, store, network and token contradict each other.
@@ -134,6 +138,7 @@ class Resonate:
             hot_for=hot_for,
             hot_limit=hot_limit,
             parked_limit=parked_limit,
+            max_executions=max_executions,
             prefix=prefix,
             environ=os.environ,
         )
@@ -261,6 +266,7 @@ class Resonate:
             ttl_ms=settings.ttl_ms,
             grace=settings.grace,
             limits=settings.limits,
+            max_executions=settings.max_executions,
             make_context=Context,
         )
 

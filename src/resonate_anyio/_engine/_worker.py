@@ -21,6 +21,7 @@ from attrs import define, field
 
 from .._codec import Codec
 from .._errors import (
+    NetworkError,
     NonDeterminismError,
     NotFound,
 )
@@ -363,5 +364,9 @@ class Worker:
         request = PromiseSettle(id=id, state=state, value=value)
         record = promise_of(request, await self.ask(request), id)
         if state is PromiseState.CANCELED or id in self.executions:
-            await self.sweeps.end(id)
+            try:
+                await self.sweeps.end(id)
+            except NetworkError:
+                # It is settled, and the rest has to follow.
+                self.sweeps.begin(id)
         return record
