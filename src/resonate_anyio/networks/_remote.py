@@ -20,7 +20,7 @@ from ._poll import Poll
 from ._probe import CAREFUL, dialect_of, probes
 from ._server_clock import ServerClock
 from ._token import Token
-from ._wire import NoAnswer, Reply, Wire
+from ._wire import NoAnswer, Wire
 
 # How long the start waits for the server, in seconds.
 _PATIENCE: Final = 5.0
@@ -89,12 +89,14 @@ class RemoteConnection(Connection):
     async def _post(self, exchange: Exchange) -> Response:
         sent = self._clock.local()
         try:
-            reply = await self._wire.post(exchange.body)
+            reply, received = await self._wire.post(exchange.body), self._clock.local()
         except NoAnswer as failure:
             reason = str(failure)
         else:
-            self._clock.observe(reply.date, sent=sent, received=self._clock.local())
-            return exchange.answer(reply)
+            response = exchange.answer(reply)
+            # Not before: what is no answer may come from somebody else, with a clock of his own.
+            self._clock.observe(reply.date, sent=sent, received=received)
+            return response
 
         raise exchange.unanswered(reason)
 
@@ -102,16 +104,14 @@ class RemoteConnection(Connection):
         """Send one request from another thread, with a client and a connection of its own."""
         self._check_usable()
         exchange = self._exchange(request)
-        reply: Reply | None = None
-        reason = ""
         try:
             reply = self._wire.post_blocking(exchange.body, _BLOCKING_TIMEOUT)
         except NoAnswer as failure:
             reason = str(failure)
+        else:
+            return exchange.answer(reply)
 
-        if reply is None:
-            raise exchange.unanswered(reason)
-        return exchange.answer(reply)
+        raise exchange.unanswered(reason)
 
     async def greet(self) -> None:
         """Find out how the server reads ids, and see that it accepts this client; one that is away may be so.
