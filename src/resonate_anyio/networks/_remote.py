@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager, suppress
 from typing import Final, final
 
 import anyio
-from anyio import CancelScope, Lock, Semaphore, create_task_group, current_time, lowlevel
+from anyio import CancelScope, Lock, Semaphore, create_task_group, current_time
 from attrs import frozen
 
 from .._errors import NetworkError, RequestError, UsageError
@@ -75,9 +75,8 @@ class RemoteConnection(Connection):
     async def request(self, request: Request) -> Response:
         self._check_usable()
         exchange = self._exchange(request)
-        await lowlevel.checkpoint()
         deadline = current_time() + self._terms.request_timeout
-        # Until it is sent it may be cancelled. All of it is within one deadline, which leases reckon with.
+        # Until it has a slot it may be cancelled. All of it is within one deadline, which leases reckon with.
         with CancelScope(deadline=deadline):
             await self._probe_for(exchange)
             async with self._slots:
