@@ -136,7 +136,7 @@ class Poll:
         Raises:
             _Refused: it is something else.
         """
-        if stream.status == HTTPStatus.OK and stream.content_type.startswith("text/event-stream"):
+        if stream.status == HTTPStatus.OK and stream.content_type.lower().startswith("text/event-stream"):
             return
 
         text = b""
