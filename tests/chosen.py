@@ -15,6 +15,8 @@ from resonate_anyio._protocol import EMBEDDED, RELEASE, SNAPSHOT, Rules
 from resonate_anyio.abc import Clock, Network, Store
 from resonate_anyio.networks import LocalNetwork
 
+from .over_http import OverHttp
+
 RULES: Final = {"embedded": EMBEDDED, "release": RELEASE, "snapshot": SNAPSHOT}
 
 
@@ -57,4 +59,5 @@ def network_on(
 ) -> Network:
     """A network on this store, for several `Resonate` objects to share. See `LocalNetwork` for the arguments."""
     rules = rules or CHOSEN.rules
-    return LocalNetwork(store, clock=clock, rules=rules, safety_sweep=safety_sweep, keep_leases=keep_leases)
+    engine = LocalNetwork(store, clock=clock, rules=rules, safety_sweep=safety_sweep, keep_leases=keep_leases)
+    return OverHttp(engine, clock) if CHOSEN.network == "dev" else engine
