@@ -161,11 +161,21 @@ class Resonate:
     # Before the start
 
     @overload
-    def register(self, func: F, /, *, name: str | None = None, version: int | None = None) -> F: ...
-    @overload
-    def register(self, /, *, name: str | None = None, version: int | None = None) -> Callable[[F], F]: ...
     def register(
-        self, func: Callable[..., Any] | None = None, /, *, name: str | None = None, version: int | None = None
+        self, func: F, /, *, name: str | None = None, version: int | None = None, single_arg: bool | None = None
+    ) -> F: ...
+    @overload
+    def register(
+        self, /, *, name: str | None = None, version: int | None = None, single_arg: bool | None = None
+    ) -> Callable[[F], F]: ...
+    def register(
+        self,
+        func: Callable[..., Any] | None = None,
+        /,
+        *,
+        name: str | None = None,
+        version: int | None = None,
+        single_arg: bool | None = None,
     ) -> Any:
         """Make a function known, so that it can be called by name, from other processes, and recovered after a crash.
 
@@ -175,17 +185,19 @@ class Resonate:
             func: the function.
             name: what it is called by. Default: what `@durable` says, else its own name.
             version: which version of it this is. Default: what `@durable` says, else 1.
+            single_arg: whether what is recorded as the arguments of a call is its one argument, as it is. It is for
+                functions that take an array from Rust or Go. Default: what `@durable` says, else no.
 
         Raises:
             AlreadyRegistered: another function has this name and version.
             InvalidFunction: it cannot be a durable function.
         """
         if func is None:
-            return lambda f: self.register(f, name=name, version=version)
+            return lambda f: self.register(f, name=name, version=version, single_arg=single_arg)
         if isinstance(func, str):
             msg = f"register takes the name as a keyword: @resonate.register(name={func!r})"
             raise InvalidFunction(msg)
-        self._registry.add(func, name, version)
+        self._registry.add(func, name, version, single_arg=single_arg)
         return func
 
     def with_dependency(self, value: object, kind: type | None = None) -> Self:

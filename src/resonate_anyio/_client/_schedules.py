@@ -26,7 +26,7 @@ from .._protocol import (
     parse_cron,
 )
 from .._time import from_ms, to_ms
-from ._calls import RootCall
+from ._calls import PeerCall
 from ._checks import check_id, check_tags
 from ._promises import _readable
 
@@ -190,7 +190,7 @@ class Schedules:
         )
 
 
-class ScheduleCall(RootCall[Schedule]):
+class ScheduleCall(PeerCall[Schedule]):
     """`resonate.schedule(...)`: awaiting it creates the schedule and gives it."""
 
     __slots__ = ("_cron", "_name")
