@@ -49,6 +49,13 @@ def choose(config: pytest.Config) -> None:
     CHOSEN.rules = RULES[config.getoption("--rules")]
 
 
+def skip_if_not_meant(test: pytest.Function) -> None:
+    """Skip what holds for the embedded engine only when that is not what was chosen."""
+    marker = test.get_closest_marker("embedded")
+    if marker is not None and CHOSEN.network != "local":
+        test.add_marker(pytest.mark.skip(reason=marker.args[0]))
+
+
 def network_on(
     store: Store,
     clock: Clock,

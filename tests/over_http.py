@@ -12,16 +12,14 @@ from contextlib import asynccontextmanager
 from typing import final
 
 import anyio
-import httpx
-from anyio import CancelScope, create_task_group
-from anyio.abc import TaskStatus
-from attrs import define
+from anyio import CancelScope, Event, create_task_group
+from attrs import define, field
 
 from resonate_anyio.abc import Clock, Connection, Identity, Network
 from resonate_anyio.networks import HttpNetwork, LocalNetwork
 from resonate_anyio.server import make_app
 
-from .asgi_transport import asgi_transport
+from .asgi_transport import AsgiTransport, asgi_transport
 
 
 @final
@@ -39,26 +37,38 @@ class OverHttp(Network):
     @asynccontextmanager
     async def connect(self, identity: Identity) -> AsyncGenerator[Connection, None]:
         failure: Exception | None = None
-        # A shield of its own: a server does not notice that its client's task was cancelled.
-        scope = CancelScope(shield=True)
+        server = _Server(self._engine)
         async with create_task_group() as tasks:
+            tasks.start_soon(server.run)
             try:
-                transport = await tasks.start(self._serve, scope)
-                async with HttpNetwork("http://dev", transport=transport, clock=self._clock).connect(identity) as found:
+                await server.started.wait()
+                network = HttpNetwork("http://dev", transport=server.transport, clock=self._clock)
+                async with network.connect(identity) as connection:
                     # No message is lost on this way and no clock is set. Looking for that every minute would take a
                     # minute of real time for each year of a virtual one.
-                    found.recheck = found.clock_check = math.inf
-                    yield found
+                    connection.recheck = connection.clock_check = math.inf
+                    yield connection
             except Exception as error:  # noqa: BLE001 - raised again below, without a group around it
                 failure = error
             finally:
-                scope.cancel()
+                server.scope.cancel()
 
         if failure is not None:
             raise failure
 
-    async def _serve(self, scope: CancelScope, *, task_status: TaskStatus[httpx.AsyncBaseTransport]) -> None:
-        with scope:
-            async with asgi_transport(make_app(self._engine)) as transport:
-                task_status.started(transport)
+
+@define(eq=False)
+class _Server:
+    """One application, running."""
+
+    _engine: LocalNetwork
+    transport: AsgiTransport = field(init=False)
+    started: Event = field(factory=Event, init=False)
+    # A shield of its own: a server does not notice that its client's task was cancelled.
+    scope: CancelScope = field(factory=lambda: CancelScope(shield=True), init=False)
+
+    async def run(self) -> None:
+        with self.scope:
+            async with asgi_transport(make_app(self._engine)) as self.transport:
+                self.started.set()
                 await anyio.sleep_forever()
