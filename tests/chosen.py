@@ -15,6 +15,8 @@ from resonate_anyio._protocol import EMBEDDED, RELEASE, SNAPSHOT, Rules
 from resonate_anyio.abc import Clock, Network, Store
 from resonate_anyio.networks import LocalNetwork
 
+from .over_http import OverHttp
+
 RULES: Final = {"embedded": EMBEDDED, "release": RELEASE, "snapshot": SNAPSHOT}
 
 
@@ -47,6 +49,13 @@ def choose(config: pytest.Config) -> None:
     CHOSEN.rules = RULES[config.getoption("--rules")]
 
 
+def skip_if_not_meant(test: pytest.Function) -> None:
+    """Skip what holds for the embedded engine only when that is not what was chosen."""
+    marker = test.get_closest_marker("embedded")
+    if marker is not None and CHOSEN.network != "local":
+        test.add_marker(pytest.mark.skip(reason=marker.args[0]))
+
+
 def network_on(
     store: Store,
     clock: Clock,
@@ -57,4 +66,5 @@ def network_on(
 ) -> Network:
     """A network on this store, for several `Resonate` objects to share. See `LocalNetwork` for the arguments."""
     rules = rules or CHOSEN.rules
-    return LocalNetwork(store, clock=clock, rules=rules, safety_sweep=safety_sweep, keep_leases=keep_leases)
+    engine = LocalNetwork(store, clock=clock, rules=rules, safety_sweep=safety_sweep, keep_leases=keep_leases)
+    return OverHttp(engine, clock) if CHOSEN.network == "dev" else engine

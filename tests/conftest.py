@@ -102,6 +102,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         msg = "a test states its claim in a docstring of one sentence: " + ", ".join(silent)
         raise pytest.UsageError(msg)
     for test in tests:
+        chosen.skip_if_not_meant(test)
         marker = test.get_closest_marker("wall")
         if marker is not None and test.get_closest_marker("timeout") is None:
             test.add_marker(pytest.mark.timeout(marker.kwargs.get("limit", WALL_LIMIT)))

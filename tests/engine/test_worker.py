@@ -495,6 +495,7 @@ async def test_network_that_is_down_for_a_while(resonate: Resonate, wire: Wire) 
             assert "done" == await (await resonate.get("w"))
 
 
+@pytest.mark.embedded("a server lets a lease that is not renewed lapse: long before the tenth attempt to give it back")
 async def test_release_that_fails(resonate: Resonate, wire: Wire) -> None:
     """A task that cannot be given back is tried again, with growing pauses, until there is an answer."""
     refused: list[float] = []
