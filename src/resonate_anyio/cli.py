@@ -54,7 +54,9 @@ async def _dev(options: argparse.Namespace) -> None:
     url = f"http://{host}:{port}"
     async with network.running():
         print(f"listening on {url}", flush=True)
-        await serve(make_app(network, debug=options.debug, server_url=url), listening, backend=options.backend, stop=_signalled)
+        await serve(
+            make_app(network, debug=options.debug, server_url=url), listening, backend=options.backend, stop=_signalled
+        )
 
 
 async def _signalled() -> None:

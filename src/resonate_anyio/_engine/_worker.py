@@ -356,7 +356,7 @@ class Worker:
         """
         if not promise.pending:
             settle = PromiseSettle(id=promise.id, state=promise.state, value=promise.value)
-            await self.leases.insist(TaskFulfill(id=task.id, version=task.version, action=settle))
+            await self.asker.insist(TaskFulfill(id=task.id, version=task.version, action=settle))
 
     async def _rejoin(
         self, execution: Execution, task: TaskRecord, preload: tuple[Promise, ...], sent: float

@@ -39,7 +39,9 @@ class App:
         elif scope["type"] == "http" and self._site is not None:
             await self._site.handle(scope, receive, send)
         else:
-            msg = "this application speaks HTTP, once its lifespan has begun; serve it with a server that runs lifespans"
+            msg = (
+                "this application speaks HTTP, once its lifespan has begun; serve it with a server that runs lifespans"
+            )
             raise UsageError(msg)
 
     def end_streams(self) -> None:
