@@ -27,11 +27,13 @@ from resonate_anyio._protocol import (
     PromiseCreate,
     PromiseSettle,
     PromiseState,
+    RegisterListener,
     Response,
     TaskAcquire,
     TaskFulfill,
     TaskRecord,
     TaskState,
+    Unblock,
     Value,
 )
 from resonate_anyio.abc import Clock, Connection, Identity, Network
@@ -77,9 +79,13 @@ async def settled(connection: Connection, create: PromiseCreate) -> Promise:
     """Make a call and wait for what comes of it."""
     response = await connection.request(create)
     assert response.status == 200, response.error
-    while (promise := await get_promise(connection.request, create.id)).pending:
-        await anyio.sleep(0.1)
-    return promise
+    listened = await connection.request(RegisterListener(awaited=create.id, address="poll://uni@peers/peer"))
+    assert listened.promise is not None
+    if not listened.promise.pending:
+        return listened.promise
+    message = await connection.messages.receive()
+    assert isinstance(message, Unblock)
+    return message.promise
 
 
 async def answer(connection: Connection, sdk: Sdk, name: str) -> Promise:
@@ -306,7 +312,7 @@ async def called(
     return promise, outcomes[0]
 
 
-async def call_out(ctx: Context, func: str, args: list[Any], bare: bool) -> Any:  # noqa: FBT001 - arguments are by position
+async def call_out(ctx: Context, func: str, args: list[Any], bare: bool) -> Any:
     call = ctx.rpc(func, *args).target("peers")
     return await (call.bare_args() if bare else call)
 
