@@ -31,6 +31,7 @@ from resonate_anyio._protocol import (
     open_envelope,
     recover,
     reply,
+    reset,
     snapshot,
     tick,
     tick_time,
@@ -48,12 +49,8 @@ class Server:
     outbox: Outbox = field(init=False, factory=Outbox)
 
     def __attrs_post_init__(self) -> None:
-        self.store = self._open()
-
-    def _open(self) -> Store:
-        store = self.make_store()
-        store.open()
-        return store
+        self.store = self.make_store()
+        self.store.open()
 
     def close(self) -> None:
         self.store.close()
@@ -124,8 +121,7 @@ class Server:
             case "debug.snap":
                 return self.snapshot()
             case "debug.reset":
-                self.store.close()
-                self.store = self._open()
+                self.step(reset)
                 self.outbox.clear()
                 return {}
             case _:

@@ -12,11 +12,14 @@ import pytest
 from hypothesis import given, settings, strategies as st
 
 from resonate_anyio._protocol import (
+    Armed,
     Callback,
     Change,
     DropCallback,
     DropListener,
+    DropPromise,
     DropSchedule,
+    DropTask,
     Outcome,
     Promise,
     PromiseState,
@@ -79,7 +82,11 @@ def test_a_broken_duty_is_named() -> None:
 
 names = st.sampled_from(["a", "a.1", "a.10", "a.2", "B", "\u00e9", "\U0001f600", "\uffee"])
 instants = st.integers(0, 12)
-tags = st.dictionaries(st.sampled_from(["resonate:target", "resonate:branch", "x"]), names, max_size=2)
+tags = st.dictionaries(
+    st.sampled_from(["resonate:target", "resonate:branch", "resonate:timer", "resonate:external", "x"]),
+    names | st.just("true"),
+    max_size=2,
+)
 values = st.builds(Value, st.none() | names, st.none() | st.dictionaries(names, names, max_size=1))
 promises = st.builds(
     Promise,
@@ -107,7 +114,9 @@ schedules = st.builds(
 )
 changes: st.SearchStrategy[Change] = st.one_of(
     st.builds(PutPromise, promises),
+    st.builds(DropPromise, names),
     st.builds(PutTask, timed | untimed),
+    st.builds(DropTask, names),
     st.builds(PutSchedule, schedules),
     st.builds(DropSchedule, names),
     st.builds(PutCallback, st.builds(Callback, names, names, st.booleans())),
@@ -167,7 +176,7 @@ def _all_queries(view: View) -> list[Any]:
         found += [view.search_schedules(tags={"x": id}, after=None, limit=2)]
 
     for now in range(13):
-        found += [view.due_promises(now, targeted_only=only) for only in (False, True)]
+        found += [view.due_promises(now, armed=armed) for armed in Armed]
         found += [view.due_tasks(now), view.due_schedules(now)]
 
-    return [*found, view.next_due(targeted_only=False), view.next_due(targeted_only=True)]
+    return [*found, *(view.next_due(armed=armed) for armed in Armed)]

@@ -173,7 +173,7 @@ class RunCall(StartCall[T]):
         function = self._func if self._version is None else resonate._registry.get(self._func.name, self._version)
         param = self._param(function)
         target = worker.identity.preferred
-        promise, execution = await worker.invoke(self._create(worker, param, target))
+        promise, execution = await worker.intake.start(self._create(worker, param, target))
         self._check_same(promise, param)
         return self._handle(execution)
 

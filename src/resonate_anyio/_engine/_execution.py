@@ -474,7 +474,9 @@ class Execution:
             raise
         if not record.pending:
             node.settle(record)
-        elif node.due is not None:
+            return
+        self.worker.ask_at_deadline(record)
+        if node.due is not None:
             self.worker.upkeep.falls_asleep(self, record.timeout_at)
 
     def unlisten(self, node: External) -> None:

@@ -39,40 +39,49 @@ Round: TypeAlias = Generator[Request, Response | None, None]
 """Yields what is to be asked, and is sent the answers: None if there was none."""
 
 
-@define(eq=False)
+@define(eq=False, kw_only=True)
 class Schedule:
-    """What has to be sent, and when. It does not send anything, and knows neither threads nor loops."""
+    """What has to be sent, and when. It does not send anything, and knows neither threads nor loops.
 
-    _leases: Leases
-    _connection: Connection
-    _holder: str
-    _ttl: float
+    Attributes:
+        leases: what is to be kept alive.
+        connection: tells how the server reads ids.
+        holder: who holds the leases.
+        ttl: how long one lasts, in seconds.
+        in_loop: calls a function in the event loop, soon.
+    """
+
+    leases: Leases
+    connection: Connection
+    holder: str
+    ttl: float
+    in_loop: Callable[[Callable[[], object]], object] = lambda func: func()
 
     def delay(self) -> float | None:
         """Seconds until the next round; None if there is no lease."""
-        leases = list(self._leases.held.values())
+        leases = self.leases.current()
         if not leases:
             return None
-        beat = min(lease.renewed_at for lease in leases) + self._ttl / 3
+        beat = min(lease.renewed_at for lease in leases) + self.ttl / 3
         look = min(lease.confirmed_at for lease in leases) + _CONFIRM_EVERY
         # Not at once, whatever is due: a server that does not answer is not asked more often than that.
-        return max(min(beat, look) - self._leases.elapsed(), self._ttl / 20)
+        return max(min(beat, look) - self.leases.elapsed(), self.ttl / 12)
 
     def round(self) -> Round:
         """One round: heartbeats for all leases that need one soon, then a look at those that had none for a minute."""
-        now = self._leases.elapsed()
-        leases = list(self._leases.held.values())
-        yield from self._beat([lease for lease in leases if now - lease.renewed_at > self._ttl / 4])
+        now = self.leases.elapsed()
+        leases = self.leases.current()
+        yield from self._beat([lease for lease in leases if now - lease.renewed_at > self.ttl / 4])
         for lease in leases:
             if now - lease.confirmed_at >= _CONFIRM_EVERY:
                 yield from self._look(lease)
 
     def _beat(self, leases: Sequence[Lease]) -> Round:
         for batch in self._batches(leases):
-            request = TaskHeartbeat(pid=self._holder, tasks=tuple(lease.ref for lease in batch))
+            request = TaskHeartbeat(pid=self.holder, tasks=tuple(lease.ref for lease in batch))
             # Once more if there is no answer: the next round may come too late.
             for _ in range(2):
-                sent = self._leases.elapsed()
+                sent = self.leases.elapsed()
                 answer = yield request
                 if answer is not None and answer.status == 200:
                     for lease in batch:
@@ -80,14 +89,16 @@ class Schedule:
                     break
 
     def _look(self, lease: Lease) -> Round:
-        asked, version = self._leases.elapsed(), lease.version
+        asked, version = self.leases.elapsed(), lease.version
         answer = yield TaskGet(id=lease.id)
         # Meanwhile it may have been given back, or be another one.
-        if answer is not None and answer.status in {200, 404} and lease.version == version:
-            lease.judge(answer.task, asked)
+        if answer is None or answer.status not in {200, 404} or lease.version != version:
+            return
+        if not lease.confirm(answer.task, asked):
+            self.in_loop(self.leases.doubted)
 
     def _batches(self, leases: Sequence[Lease]) -> Iterator[Sequence[Lease]]:
-        dialect = self._connection.dialect
+        dialect = self.connection.dialect
         origins: dict[str, list[Lease]] = {}
         for lease in leases:
             origin = "" if dialect.origins_mix else origin_of(lease.id, dialect.separator)
@@ -108,10 +119,11 @@ class ThreadHeart:
     """
 
     def __init__(self, schedule: Schedule, send: Callable[[Request], Response], ttl: float, name: str) -> None:
+        self._watch = LoopWatch()
         self._schedule = schedule
+        schedule.in_loop = self._watch.call_soon
         self._send = send
         self._patience = _BLOCKED_TTLS * ttl
-        self._watch = LoopWatch()
         self._nudged = ThreadEvent()
         self._idle = False
         self._stopped = False

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import sys
 import traceback
+from collections.abc import Callable
 from contextlib import suppress
 from threading import Event, Thread, get_ident
 from time import monotonic
@@ -43,17 +44,19 @@ class LoopWatch:
             self._tell()
         return monotonic() - self._asked_at
 
+    def call_soon(self, func: Callable[[], object]) -> None:
+        """Call a function in the loop, and do not wait for that."""
+        # The call itself waits for as long as the loop is blocked.
+        Thread(target=self._call, args=(func,), name="resonate loop watch", daemon=True).start()
+
+    def _call(self, func: Callable[[], object]) -> None:
+        with suppress(RunFinishedError, RuntimeError):
+            from_thread.run_sync(func, token=self._token)
+
     def _ask(self) -> None:
         self._asked_at = monotonic()
         self._answered = Event()
-        # The question itself waits for as long as the loop is blocked.
-        Thread(target=self._wait, args=(self._answered,), name="resonate loop watch", daemon=True).start()
-
-    def _wait(self, answered: Event) -> None:
-        with suppress(RunFinishedError, RuntimeError):
-            from_thread.run_sync(answered.set, token=self._token)
-        # A loop that has ended blocks nobody.
-        answered.set()
+        self.call_soon(self._answered.set)
 
     def _tell(self) -> None:
         frame = sys._current_frames().get(self._thread)

@@ -53,6 +53,7 @@ from ._messages import (
 from ._outbox import Outbox as Outbox
 from ._records import (
     EMPTY as EMPTY,
+    Armed as Armed,
     Callback as Callback,
     Promise as Promise,
     PromiseState as PromiseState,
@@ -63,6 +64,7 @@ from ._records import (
     Value as Value,
 )
 from ._rules import (
+    ANNOUNCED as ANNOUNCED,
     EMBEDDED as EMBEDDED,
     RELEASE as RELEASE,
     SNAPSHOT as SNAPSHOT,

@@ -79,7 +79,7 @@ def snapshot(view: View, outbox: Outbox, rules: Rules) -> dict[str, Any]:
 
 
 def _armed(promise: Promise, rules: Rules) -> bool:
-    return promise.pending and (rules.sweeps_untargeted or promise.target is not None)
+    return promise.pending and promise.armed <= rules.armed
 
 
 def _message(outgoing: Outgoing) -> dict[str, Any]:

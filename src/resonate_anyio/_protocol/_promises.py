@@ -54,6 +54,14 @@ def settle(draft: Draft, request: PromiseSettle) -> Response:
     return _found(promise)
 
 
+NOT_EXTERNAL: Final = Response(status=422, error="Awaited promise is internal")
+
+
+def may_await(draft: Draft, promise: Promise) -> bool:
+    """Whether others than the function that made the promise may wait for it."""
+    return promise.awaitable or not draft.rules.awaits_external
+
+
 def register_callback(draft: Draft, request: RegisterCallback) -> Response:
     awaited, awaiter = touch(draft, request.awaited, request.awaiter)
     if awaited is None:
@@ -64,6 +72,9 @@ def register_callback(draft: Draft, request: RegisterCallback) -> Response:
 
     if awaiter.target is None:
         return Response(status=422, error="Awaiter promise has no resonate:target tag")
+
+    if not may_await(draft, awaited):
+        return NOT_EXTERNAL
 
     if not awaited.pending:
         _callback_to_settled(draft, awaited.id, awaiter.id)
@@ -88,6 +99,9 @@ def register_listener(draft: Draft, request: RegisterListener) -> Response:
     [awaited] = touch(draft, request.awaited)
     if awaited is None:
         return Response(status=404, error="Awaited promise not found")
+
+    if not may_await(draft, awaited):
+        return NOT_EXTERNAL
 
     if awaited.pending:
         draft.put_listener(awaited.id, request.address)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from enum import StrEnum
+from enum import IntEnum, StrEnum
 from types import MappingProxyType
 from typing import Final
 
@@ -36,6 +36,16 @@ class TaskState(StrEnum):
     SUSPENDED = "suspended"
     HALTED = "halted"
     FULFILLED = "fulfilled"
+
+
+class Armed(IntEnum):
+    """Which promises end by themselves at their deadlines. Each of these includes those before it."""
+
+    TARGETED = 1
+    """Those with a target."""
+    EXTERNAL = 2
+    """Also timers and those tagged `resonate:external`."""
+    ALL = 3
 
 
 @frozen
@@ -93,6 +103,19 @@ class Promise:
     def timer(self) -> bool:
         """Whether its deadline resolves it instead of rejecting it."""
         return self.tags.get("resonate:timer") == "true"
+
+    @property
+    def armed(self) -> Armed:
+        """The smallest of these that it is among."""
+        if self.target is not None:
+            return Armed.TARGETED
+
+        return Armed.EXTERNAL if self.timer or self.tags.get("resonate:external") == "true" else Armed.ALL
+
+    @property
+    def awaitable(self) -> bool:
+        """Whether it is meant to be waited for by others than the function that made it."""
+        return self.armed is not Armed.ALL or self.tags.get("resonate:scope") == "global"
 
     @property
     def delay(self) -> int | None:

@@ -57,11 +57,11 @@ def recover(view: View, now: int, rules: Rules) -> Outcome:
 
 def next_due(view: View, rules: Rules) -> int | None:
     """Give the instant at which `tick` next has something to do, or None."""
-    return view.next_due(targeted_only=not rules.sweeps_untargeted)
+    return view.next_due(armed=rules.armed)
 
 
 def _settle_expired(draft: Draft) -> None:
-    due = draft.view.due_promises(draft.now, targeted_only=not draft.rules.sweeps_untargeted)
+    due = draft.view.due_promises(draft.now, armed=draft.rules.armed)
     settle(draft, map(timed_out, due))
 
 

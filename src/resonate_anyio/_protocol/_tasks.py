@@ -22,7 +22,7 @@ from ._messages import (
     TaskSearch,
     TaskSuspend,
 )
-from ._records import Callback, Promise, PromiseState, Task, TaskState
+from ._records import Callback, Promise, Task, TaskState
 from ._settlement import born, clear_ready, dispatch, preload, settle_by, task_record, touch
 from ._validation import validate
 
@@ -137,11 +137,15 @@ def suspend(draft: Draft, request: TaskSuspend) -> Response:
     if not _holds(task, request.version):
         return _conflict("Task is not acquired or version mismatch")
 
-    if None in awaited:
+    found = [promise for promise in awaited if promise is not None]
+    if len(found) < len(awaited):
         return Response(status=422, error="Awaited promise not found")
 
+    if not all(_promises.may_await(draft, promise) for promise in found):
+        return _promises.NOT_EXTERNAL
+
     clear_ready(draft, task.id)
-    if any(promise.state is not PromiseState.PENDING for promise in awaited if promise is not None):
+    if not all(promise.pending for promise in found):
         return Response(status=300, preload=preload(draft, own))
 
     for id in request.awaited:

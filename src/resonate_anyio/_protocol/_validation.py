@@ -134,23 +134,32 @@ def _violations(request: Request) -> list[str]:
 
 def _promise_create(request: PromiseCreate, rules: Rules) -> Verdict:
     return (
-        (_lineage(request) if rules.checks_lineage else None)
+        (_lineage(request, rules.separator) if rules.checks_lineage else None)
         or (_delay(request) if rules.checks_delay else None)
+        or _timer(request.tags, rules)
         or _target(request)
     )
 
 
-def _lineage(request: PromiseCreate) -> Verdict:
+def _lineage(request: PromiseCreate, separator: str) -> Verdict:
     tags = request.tags
-    if "." in tags.get("resonate:origin", ""):
-        return "resonate:origin must not contain '.'"
+    if separator in tags.get("resonate:origin", ""):
+        return f"resonate:origin must not contain '{separator}'"
 
     for name in ("resonate:origin", "resonate:branch", "resonate:parent"):
-        prefix = tags.get(name)
-        if prefix is not None and request.id != prefix and not request.id.startswith(f"{prefix}."):
+        # Only the first part below a root is joined by the separator, all deeper ones by dots.
+        tag = tags.get(name, request.id)
+        if request.id != tag and not request.id.startswith((tag + separator, f"{tag}.")):
             return f"Promise ID must be prefixed by {name}"
 
-    return "resonate:prefix must not contain '.'" if "." in tags.get("resonate:prefix", "") else None
+    return f"resonate:prefix must not contain '{separator}'" if separator in tags.get("resonate:prefix", "") else None
+
+
+def _timer(tags: Mapping[str, str], rules: Rules) -> Verdict:
+    if rules.refuses_targeted_timers and tags.get("resonate:timer") == "true" and "resonate:target" in tags:
+        return "A timer must not have a resonate:target tag"
+
+    return None
 
 
 def _delay(request: PromiseCreate) -> Verdict:
@@ -181,14 +190,14 @@ def _await(awaited: str, awaiter: str, rules: Rules) -> Verdict:
     if awaited == awaiter:
         return "Awaited and awaiter must be different promises"
 
-    if rules.awaits_within_origin and not _one_origin((awaited, awaiter)):
+    if rules.awaits_within_origin and not _one_origin((awaited, awaiter), rules):
         return "Awaiter and awaited must belong to the same origin"
 
     return None
 
 
-def _one_origin(ids: Iterable[str]) -> bool:
-    return len({id.partition(".")[0] for id in ids}) == 1
+def _one_origin(ids: Iterable[str], rules: Rules) -> bool:
+    return len({id.partition(rules.separator)[0] for id in ids}) == 1
 
 
 def _register_listener(request: RegisterListener, rules: Rules) -> Verdict:  # noqa: ARG001 - one signature for all
@@ -233,15 +242,21 @@ def _task_heartbeat(request: TaskHeartbeat, rules: Rules) -> Verdict:
     if not request.tasks:
         return "Tasks array must not be empty"
 
-    return None if _one_origin(task.id for task in request.tasks) else "All tasks must belong to the same origin"
+    if not _one_origin((task.id for task in request.tasks), rules):
+        return "All tasks must belong to the same origin"
+
+    return None
 
 
 def _schedule_create(request: ScheduleCreate, rules: Rules) -> Verdict:
-    if rules.checks_schedules and "." in request.id:
-        return "Schedule ID must not contain '.'"
+    if rules.checks_schedules and rules.separator in request.id:
+        return f"Schedule ID must not contain '{rules.separator}'"
 
     if rules.checks_schedules and "resonate:target" not in request.promise_tags:
         return "promiseTags must include a resonate:target tag"
+
+    if wrong := _timer(request.promise_tags, rules):
+        return wrong
 
     try:
         parse_cron(request.cron)

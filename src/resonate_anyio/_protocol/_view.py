@@ -11,7 +11,7 @@ from typing import Protocol, TypeAlias
 from attrs import frozen
 
 from ._messages import Outgoing, Response
-from ._records import Callback, Promise, PromiseState, Schedule, Task, TaskState
+from ._records import Armed, Callback, Promise, PromiseState, Schedule, Task, TaskState
 
 
 class View(Protocol):
@@ -51,8 +51,8 @@ class View(Protocol):
         """`tags` are compared with the schedule's `promise_tags`."""
         ...
 
-    def due_promises(self, now: int, *, targeted_only: bool) -> Sequence[Promise]:
-        """Pending promises with `timeout_at <= now`."""
+    def due_promises(self, now: int, *, armed: Armed) -> Sequence[Promise]:
+        """Pending promises with `timeout_at <= now` that are among these."""
         ...
 
     def due_tasks(self, now: int) -> Sequence[Task]:
@@ -63,7 +63,7 @@ class View(Protocol):
         """Schedules with `next_run_at <= now`."""
         ...
 
-    def next_due(self, *, targeted_only: bool) -> int | None:
+    def next_due(self, *, armed: Armed) -> int | None:
         """The earliest instant at which one of the three lists above gains a member, or None."""
         ...
 

@@ -11,7 +11,6 @@ from attrs import evolve
 
 from .._errors import BadAnswer, NetworkError, TooLarge
 from .._protocol import (
-    NotProtocol,
     RegisterCallback,
     RegisterListener,
     Request,
@@ -64,7 +63,7 @@ class Exchange:
         try:
             return self._read(reply)
         except ValueError as error:
-            reason = str(error)
+            reason = self._token.redacted(str(error))
         if reply.location is not None:
             reason = f"it redirects to {self._token.redacted(reply.location)!r}, which is not followed"
         raise BadAnswer(self._request.kind, self._subject, f"{reason}: {self._excerpt(reply.body)}", reply.status)
@@ -81,37 +80,30 @@ class Exchange:
 
     def _read(self, reply: Reply) -> Response:
         try:
-            document = loads(reply.body)
+            document = loads(reply.body, note_duplicates=False)
         except ValueError:
             msg = "it is not JSON"
             raise ValueError(msg) from None
 
         match document:
-            case {"kind": self._request.kind, "head": {"corrId": self._corr_id}}:
-                pass
+            case {"kind": self._request.kind, "head": {"corrId": self._corr_id, "status": reply.status}}:
+                return self._hushed(decode_response(self._request.kind, document))
+            case {"kind": self._request.kind, "head": {"corrId": self._corr_id, "status": status}}:
+                msg = f"its envelope says {str(status)[:_EXCERPT]}"
             case {"kind": _, "head": {}}:
                 msg = "it is the answer to something else"
-                raise ValueError(msg)
             case _:
                 msg = "it is no envelope of the protocol"
-                raise ValueError(msg)
-        return self._decode(document, reply.status)
-
-    def _decode(self, document: object, status: int) -> Response:
-        try:
-            response = decode_response(self._request.kind, document)
-        except NotProtocol as error:
-            raise ValueError(self._token.redacted(str(error))) from None
-
-        if response.status != status:
-            msg = f"its envelope says {response.status}"
-            raise ValueError(msg)
-        return self._hushed(response)
+        raise ValueError(msg)
 
     def _hushed(self, response: Response) -> Response:
-        if response.error is None:
+        """Take the token out of the text of an error, and of one inside of it."""
+        if response.error is None and response.action is None:
             return response
-        return evolve(response, error=self._token.redacted(response.error))
+
+        error = None if response.error is None else self._token.redacted(response.error)
+        action = None if response.action is None else self._hushed(response.action)
+        return evolve(response, error=error, action=action)
 
     def _excerpt(self, body: bytes) -> str:
         text = self._token.redacted(body.decode(errors="replace"))

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import logging
 import ssl
-from collections.abc import AsyncGenerator, Awaitable, Mapping
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from typing import Final, TypeVar, final
 
 import anyio
@@ -27,8 +27,6 @@ _logger: Final = logging.getLogger("resonate_anyio")
 
 _MAX_BODY: Final = 2 * 1024 * 1024
 _CLOSE_WITHIN: Final = 1.0
-# The connection limits its requests itself, and the stream of messages is one more.
-_LIMITS: Final = httpx.Limits(max_connections=None, max_keepalive_connections=50, keepalive_expiry=5.0)
 # What a broken exchange raises: httpx for what it knows, and now and then what is below it.
 _BROKEN: Final = (
     httpx.HTTPError,
@@ -122,12 +120,14 @@ class HttpNetwork(Network):
             RequestError: the server does not accept the token.
         """
         async with AsyncExitStack() as stack:
+            clients = _Clients(self._make_client)
+            if self._client is None:
+                stack.push_async_callback(clients.aclose)
             wire = _HttpxWire(
                 url=httpx.URL(self.url),
                 headers={**self._headers, **self._terms.token.headers},
-                connect_timeout=self._connect_timeout,
-                request_timeout=self.request_timeout,
-                client=self._open_client(stack),
+                timeout=httpx.Timeout(self.request_timeout, connect=self._connect_timeout),
+                clients=clients,
                 sync_client=self._open_sync_client(stack),
             )
             yield await stack.enter_async_context(open_connection(wire, identity, self._terms))
@@ -138,23 +138,52 @@ class HttpNetwork(Network):
             return ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
         return httpx.create_ssl_context(verify=verify)
 
-    def _open_client(self, stack: AsyncExitStack) -> httpx.AsyncClient:
+    def _make_client(self) -> httpx.AsyncClient:
         if self._client is not None:
             return self._client
-
-        client = httpx.AsyncClient(
-            verify=self._security.context(), proxy=self._proxy, transport=self._transport, limits=_LIMITS
-        )
-        stack.push_async_callback(_close, client)
-        return client
+        return httpx.AsyncClient(verify=self._security.context(), proxy=self._proxy, transport=self._transport)
 
     def _open_sync_client(self, stack: AsyncExitStack) -> httpx.Client | None:
         if self._sync_client is not None or self._client is not None or self._transport is not None:
             return self._sync_client
 
-        client = httpx.Client(verify=self._security.context(), proxy=self._proxy, limits=_LIMITS)
+        client = httpx.Client(verify=self._security.context(), proxy=self._proxy)
         stack.callback(client.close)
         return client
+
+
+@final
+class _Clients:
+    """Clients for the event loop, as many as are in use at once, and each for one exchange at a time.
+
+    For each request httpx looks at all connections of its client, several times over: with twenty of them that takes
+    longer than the request itself.
+    """
+
+    def __init__(self, make: Callable[[], httpx.AsyncClient]) -> None:
+        self._make = make
+        self._made: list[httpx.AsyncClient] = []
+        self._idle: list[httpx.AsyncClient] = []
+
+    @contextmanager
+    def borrow(self) -> Generator[httpx.AsyncClient, None, None]:
+        # The one that was used last: its connection is the least likely to have been closed meanwhile.
+        client = self._idle.pop() if self._idle else self._another()
+        try:
+            yield client
+        finally:
+            self._idle.append(client)
+
+    def _another(self) -> httpx.AsyncClient:
+        client = self._make()
+        self._made.append(client)
+        return client
+
+    async def aclose(self) -> None:
+        """Close all connections, whatever happens meanwhile, without waiting for the peer."""
+        with CancelScope(shield=True), anyio.move_on_after(_CLOSE_WITHIN):
+            for client in self._made:
+                await client.aclose()
 
 
 @final
@@ -166,27 +195,25 @@ class _HttpxWire(Wire):
         *,
         url: httpx.URL,
         headers: Mapping[str, str],
-        connect_timeout: float,
-        request_timeout: float,
-        client: httpx.AsyncClient,
+        timeout: httpx.Timeout,
+        clients: _Clients,
         sync_client: httpx.Client | None,
     ) -> None:
         self._url = url.join("/")
         self._headers = {"Content-Type": "application/json", "Accept": "application/json", **headers}
         # What a proxy compresses it may hold back.
         self._stream_headers = {"Accept": "text/event-stream", "Accept-Encoding": "identity", **headers}
-        self._timeout = httpx.Timeout(request_timeout, connect=connect_timeout)
-        self._stream_timeout = httpx.Timeout(None, connect=connect_timeout)
-        self._request_timeout = request_timeout
-        self._client = client
+        self._timeout = timeout
+        self._clients = clients
         self._sync_client = sync_client
         self.blocking = sync_client is not None
 
     async def post(self, body: bytes) -> Reply:
-        request = self._client.build_request(
-            "POST", self._url, content=body, headers=self._headers, timeout=self._timeout
-        )
-        return _reply(await _unbroken(self._client.send(request, follow_redirects=False)))
+        with self._clients.borrow() as client:
+            request = client.build_request(
+                "POST", self._url, content=body, headers=self._headers, timeout=self._timeout
+            )
+            return _reply(await _unbroken(client.send(request, follow_redirects=False)))
 
     def post_blocking(self, body: bytes, timeout: float) -> Reply:
         assert self._sync_client is not None
@@ -204,26 +231,27 @@ class _HttpxWire(Wire):
 
     @asynccontextmanager
     async def stream(self, path: str) -> AsyncGenerator[Stream, None]:
-        request = self._client.build_request(
-            "GET", self._url.join(path), headers=self._stream_headers, timeout=self._stream_timeout
-        )
-        response = await self._open(request)
-        try:
-            _watch(response)
-            yield Stream(
-                status=response.status_code,
-                content_type=response.headers.get("content-type", ""),
-                chunks=_chunks(response),
-            )
-        finally:
-            with CancelScope(shield=True), anyio.move_on_after(_CLOSE_WITHIN):
-                await response.aclose()
+        with self._clients.borrow() as client:
+            response = await self._open(client, path)
+            try:
+                _watch(response)
+                yield Stream(
+                    status=response.status_code,
+                    content_type=response.headers.get("content-type", ""),
+                    chunks=_chunks(response),
+                )
+            finally:
+                with CancelScope(shield=True), anyio.move_on_after(_CLOSE_WITHIN):
+                    await response.aclose()
 
-    async def _open(self, request: httpx.Request) -> httpx.Response:
-        with anyio.move_on_after(self._request_timeout):
-            return await _unbroken(self._client.send(request, stream=True, follow_redirects=False))
+    async def _open(self, client: httpx.AsyncClient, path: str) -> httpx.Response:
+        # Only until the stream is there: what comes later may take hours.
+        timeout = httpx.Timeout(None, connect=self._timeout.connect)
+        request = client.build_request("GET", self._url.join(path), headers=self._stream_headers, timeout=timeout)
+        with anyio.move_on_after(self._timeout.read):
+            return await _unbroken(client.send(request, stream=True, follow_redirects=False))
 
-        msg = f"no answer within {self._request_timeout:g} s"
+        msg = f"no answer within {self._timeout.read:g} s"
         raise NoAnswer(msg)
 
 
@@ -271,9 +299,3 @@ def _watch(response: httpx.Response) -> None:
     sock = None if stream is None else stream.get_extra_info("socket")
     if sock is not None:
         watch_peer(sock)
-
-
-async def _close(client: httpx.AsyncClient) -> None:
-    """Close the client's connections, whatever happens meanwhile, without waiting for the peer."""
-    with CancelScope(shield=True), anyio.move_on_after(_CLOSE_WITHIN):
-        await client.aclose()

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import logging
 import math
+from contextlib import suppress
 from http import HTTPStatus
 from typing import Final, final
 from urllib.parse import quote
 
 import anyio
-from anyio import CancelScope, Event, create_memory_object_stream, current_time, lowlevel
+from anyio import BrokenResourceError, CancelScope, Event, create_memory_object_stream, current_time, lowlevel
 from anyio.abc import ObjectReceiveStream
 from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
 from attrs import define, field
@@ -131,7 +132,7 @@ class Poll:
     def _welcome(self) -> None:
         self._connected_at = current_time()
         if self._gap:
-            self._send.send_nowait(Gap())
+            self._put(Gap())
         if self._complaint is not None:
             self._complaint = None
             _logger.info("poll.connected group=%s pid=%s", self._identity.group, self._identity.pid)
@@ -139,11 +140,16 @@ class Poll:
 
     def _enqueue(self, data: bytes) -> None:
         try:
-            message = decode_message(loads(data))
+            message = decode_message(loads(data, note_duplicates=False))
         except ValueError as error:
             excerpt = data[:_EXCERPT].decode(errors="replace")
             _logger.warning("poll.dropped reason=%r data=%r", str(error), self._token.redacted(excerpt))
         else:
+            self._put(message)
+
+    def _put(self, message: Message | Gap) -> None:
+        # Whoever closes `messages` may do so between the arrival of a chunk and this.
+        with suppress(BrokenResourceError):
             self._send.send_nowait(message)
 
     def _complain(self, reason: str, delay: float) -> None:
@@ -167,12 +173,10 @@ async def _check(stream: Stream) -> None:
     if stream.status == HTTPStatus.OK and stream.content_type.startswith("text/event-stream"):
         return
 
-    text = bytearray()
+    text = b""
     with anyio.move_on_after(_EXCERPT_WITHIN):
         async for chunk in stream.chunks:
-            text += chunk
-            if len(text) >= _EXCERPT:
-                break
-    excerpt = text[:_EXCERPT].decode(errors="replace")
+            text = (text + chunk)[:_EXCERPT]
+    excerpt = text.decode(errors="replace")
     msg = f"the server answered {stream.status} {stream.content_type!r} instead of a stream of events: {excerpt!r}"
     raise _Refused(msg, soon=stream.status not in _WILL_NOT_PASS_SOON)

@@ -24,7 +24,7 @@ from ._wire import NoAnswer, Reply, Wire
 
 # How long the start waits for the server, in seconds.
 _PATIENCE: Final = 5.0
-# Requests under way at once. More would wait at the server, which decides them one after the other.
+# Requests under way at once. More would only wait at the server, which decides them one after the other.
 _AT_ONCE: Final = 50
 _BLOCKING_TIMEOUT: Final = 5.0
 

@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager
 
-from attrs import frozen
+from attrs import field, frozen
 
 
 class NoAnswer(Exception):
@@ -26,7 +26,7 @@ class Reply:
     """
 
     status: int
-    body: bytes
+    body: bytes = field(repr=False)
     date: str | None = None
     location: str | None = None
 

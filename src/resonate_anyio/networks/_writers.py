@@ -24,7 +24,7 @@ class Writer(ABC):
 
     @abstractmethod
     async def write(self, steps: Sequence[Step], then: Then) -> Sequence[Outcome]:
-        """Take the steps in one transaction, and call `then` with what came of them. Once begun, it is not cancelled."""
+        """Take the steps in one transaction, then call `then` with what came of it. Once begun, it is not cancelled."""
 
 
 @define

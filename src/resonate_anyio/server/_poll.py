@@ -71,7 +71,7 @@ class Polls:
 
     async def _copy(self, messages: ObjectReceiveStream[Letter], send: Send) -> None:
         # An empty piece makes the server send the head at once: the client waits for it.
-        piece = b""
+        piece: bytes | None = b""
         while piece is not None:
             await send({"type": "http.response.body", "body": piece, "more_body": True})
             piece = await self._next(messages)

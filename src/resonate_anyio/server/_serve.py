@@ -28,7 +28,7 @@ def listen(host: str, port: int) -> socket.socket:
     """
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     listening = socket.create_server((host, port), family=family, backlog=512)
-    listening.setblocking(False)
+    listening.settimeout(0)
     return listening
 
 

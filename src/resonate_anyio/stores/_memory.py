@@ -11,6 +11,7 @@ from attrs import define, field
 
 from .._errors import StoreError
 from .._protocol import (
+    Armed,
     Callback,
     Change,
     DropCallback,
@@ -113,9 +114,8 @@ class _Tables:
     _awaited: Groups[Callback] = field(init=False, factory=Groups)
     _listeners: Groups[tuple[str, str]] = field(init=False, factory=Groups)
     _branches: Groups[str] = field(init=False, factory=Groups)
-    # Deadlines are filed apart, because some servers' rules sweep only the promises that have a target.
-    _due_targeted: DueIndex = field(init=False, factory=DueIndex)
-    _due_untargeted: DueIndex = field(init=False, factory=DueIndex)
+    # Deadlines are filed apart, because servers differ in which promises they sweep.
+    _deadlines: dict[Armed, DueIndex] = field(init=False, factory=lambda: {armed: DueIndex() for armed in Armed})
     _due_tasks: DueIndex = field(init=False, factory=DueIndex)
     _due_schedules: DueIndex = field(init=False, factory=DueIndex)
 
@@ -158,12 +158,12 @@ class _Tables:
         found = (schedule for schedule in self._schedules.after(after) if tags.items() <= schedule.promise_tags.items())
         return list(islice(found, limit))
 
-    def due_promises(self, now: int, *, targeted_only: bool) -> Sequence[Promise]:
-        due = self._due_targeted.due(now)
-        if not targeted_only:
-            due |= self._due_untargeted.due(now)
-
+    def due_promises(self, now: int, *, armed: Armed) -> Sequence[Promise]:
+        due = {id for index in self._among(armed) for id in index.due(now)}
         return list(_known(self._promises, sorted(due)))
+
+    def _among(self, armed: Armed) -> Iterator[DueIndex]:
+        return (index for filed, index in self._deadlines.items() if filed <= armed)
 
     def due_tasks(self, now: int) -> Sequence[Task]:
         return list(_known(self._tasks, sorted(self._due_tasks.due(now))))
@@ -171,11 +171,8 @@ class _Tables:
     def due_schedules(self, now: int) -> Sequence[Schedule]:
         return list(_known(self._schedules, sorted(self._due_schedules.due(now))))
 
-    def next_due(self, *, targeted_only: bool) -> int | None:
-        indexes = [self._due_targeted, self._due_tasks, self._due_schedules]
-        if not targeted_only:
-            indexes.append(self._due_untargeted)
-
+    def next_due(self, *, armed: Armed) -> int | None:
+        indexes = (*self._among(armed), self._due_tasks, self._due_schedules)
         return min((instant for index in indexes if (instant := index.next()) is not None), default=None)
 
     def all_callbacks(self) -> Sequence[Callback]:
@@ -184,7 +181,7 @@ class _Tables:
     def all_listeners(self) -> Sequence[tuple[str, str]]:
         return list(self._listeners.everything())
 
-    def write(self, change: Change) -> Undo:  # noqa: PLR0911 - one for each kind of change
+    def write(self, change: Change) -> Undo:  # noqa: C901, PLR0911 - one for each kind of change
         """Make one change, and give what takes it back."""
         match change:
             case PutPromise(promise):
@@ -217,9 +214,10 @@ class _Tables:
         old = self._promises.put(id, promise)
         self._file_branch(id, old, promise)
         due = promise.timeout_at if promise is not None and promise.pending else None
-        targeted = promise is not None and promise.target is not None
-        self._due_targeted.put(id, due if targeted else None)
-        self._due_untargeted.put(id, None if targeted else due)
+        filed = Armed.ALL if promise is None else promise.armed
+        for armed, index in self._deadlines.items():
+            index.put(id, due if armed is filed else None)
+
         return old
 
     def _file_branch(self, id: str, old: Promise | None, new: Promise | None) -> None:

@@ -11,6 +11,7 @@ from typing import Final, TypeVar
 from attrs import frozen
 
 from .._protocol import (
+    Armed,
     Callback,
     Change,
     DropCallback,
@@ -93,7 +94,14 @@ _PUT_SCHEDULE: Final = _put(
 _PUT_CALLBACK: Final = _put("callbacks", ["awaited", "awaiter"], ["ready"])
 _PUT_LISTENER: Final = _put("listeners", ["promise", "address"], [])
 
-_TARGETED: Final = " AND target IS NOT NULL"
+_ARMED: Final = {
+    Armed.TARGETED: " AND target IS NOT NULL",
+    Armed.EXTERNAL: (
+        """ AND (target IS NOT NULL OR 'true' IN (json_extract(tags, '$."resonate:timer"'),"""
+        """ json_extract(tags, '$."resonate:external"')))"""
+    ),
+    Armed.ALL: "",
+}
 _TIMED: Final = " AND state IN ('pending', 'acquired')"
 
 
@@ -140,9 +148,8 @@ class Tables:
             load_schedule, SCHEDULE, None, after, limit, lambda found: tags.items() <= found.promise_tags.items()
         )
 
-    def due_promises(self, now: int, *, targeted_only: bool) -> Sequence[Promise]:
-        targeted = _TARGETED if targeted_only else ""
-        sql = f"{PROMISE} WHERE state = 'pending' AND timeout_at <= ?{targeted} ORDER BY id"
+    def due_promises(self, now: int, *, armed: Armed) -> Sequence[Promise]:
+        sql = f"{PROMISE} WHERE state = 'pending' AND timeout_at <= ?{_ARMED[armed]} ORDER BY id"
         return self._all(load_promise, sql, now)
 
     def due_tasks(self, now: int) -> Sequence[Task]:
@@ -151,10 +158,9 @@ class Tables:
     def due_schedules(self, now: int) -> Sequence[Schedule]:
         return self._all(load_schedule, f"{SCHEDULE} WHERE next_run_at <= ? ORDER BY id", now)
 
-    def next_due(self, *, targeted_only: bool) -> int | None:
-        targeted = _TARGETED if targeted_only else ""
+    def next_due(self, *, armed: Armed) -> int | None:
         queries = (
-            f"SELECT timeout_at FROM promises WHERE state = 'pending'{targeted} ORDER BY timeout_at LIMIT 1",  # noqa: S608
+            f"SELECT timeout_at FROM promises WHERE state = 'pending'{_ARMED[armed]} ORDER BY timeout_at LIMIT 1",  # noqa: S608
             f"SELECT due_at FROM tasks WHERE due_at IS NOT NULL{_TIMED} ORDER BY due_at LIMIT 1",  # noqa: S608
             "SELECT next_run_at FROM schedules ORDER BY next_run_at LIMIT 1",
         )
@@ -166,7 +172,7 @@ class Tables:
     def all_listeners(self) -> Sequence[tuple[str, str]]:
         return list(self._connection.execute("SELECT promise, address FROM listeners ORDER BY promise, address"))
 
-    def write(self, change: Change) -> None:
+    def write(self, change: Change) -> None:  # noqa: C901 - one case for each kind of change
         """Make one change."""
         execute = self._connection.execute
         match change:

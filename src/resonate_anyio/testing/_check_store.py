@@ -8,11 +8,14 @@ from typing import Final, TypeAlias, TypeVar
 
 from .._errors import StoreError
 from .._protocol import (
+    Armed,
     Callback,
     Change,
     DropCallback,
     DropListener,
+    DropPromise,
     DropSchedule,
+    DropTask,
     Outcome,
     Promise,
     PromiseState,
@@ -66,7 +69,7 @@ def _is_empty_at_first(store: Store) -> None:
         "nothing is there", (None, None, None), _read(store, lambda v: (v.promise("a"), v.task("a"), v.schedule("a")))
     )
     _expect("nothing is found", [], _read(store, _everything))
-    _expect("nothing is due", None, _read(store, lambda v: v.next_due(targeted_only=False)))
+    _expect("nothing is due", None, _read(store, lambda v: v.next_due(armed=Armed.ALL)))
 
 
 def _gives_back_what_was_put(store: Store) -> None:
@@ -111,16 +114,21 @@ def _puts_over_what_was_there(store: Store) -> None:
     _expect("the last promise put counts", 7, _read(store, lambda v: [p.timeout_at for p in _promises(v)])[0])
     _expect("the last task put counts", ["fulfilled"], _read(store, lambda v: [t.state for t in _tasks(v)]))
     _expect("the last schedule put counts", [9], _read(store, lambda v: [s.next_run_at for s in _schedules(v)]))
-    _expect("what it was before is not due", 9, _read(store, lambda v: v.next_due(targeted_only=False)))
+    _expect("what it was before is not due", 9, _read(store, lambda v: v.next_due(armed=Armed.ALL)))
 
 
 def _drops(store: Store) -> None:
+    branch = {"resonate:branch": "b"}
     _write(store, PutSchedule(_schedule("s")), PutCallback(Callback("p", "q")), PutListener("p", "x"))
+    _write(store, PutPromise(_promise("p", tags=branch)), PutTask(_task("p")))
     _write(store, DropSchedule("s"), DropCallback("p", "q"), DropListener("p", "x"))
+    _write(store, DropPromise("p"), DropTask("p"))
     _expect("what was dropped is gone", [], _read(store, _everything))
-    _expect("what was dropped is not due", None, _read(store, lambda v: v.next_due(targeted_only=False)))
+    _expect("what was dropped is not due", None, _read(store, lambda v: v.next_due(armed=Armed.ALL)))
+    _expect("nor in its branch", [], _read(store, lambda v: v.branch("b")))
 
     _write(store, DropSchedule("s"), DropCallback("p", "q"), DropListener("p", "x"))
+    _write(store, DropPromise("p"), DropTask("p"))
     _expect("dropping what is not there does nothing", [], _read(store, _everything))
 
 
@@ -135,7 +143,7 @@ def _finds_in_byte_order(store: Store) -> None:
         "search_tasks": lambda v: [t.id for t in _tasks(v)],
         "search_schedules": lambda v: [s.id for s in _schedules(v)],
         "branch": lambda v: [p.id for p in v.branch("b")],
-        "due_promises": lambda v: [p.id for p in v.due_promises(10**9, targeted_only=False)],
+        "due_promises": lambda v: [p.id for p in v.due_promises(10**9, armed=Armed.ALL)],
         "due_tasks": lambda v: [t.id for t in v.due_tasks(10**9)],
         "due_schedules": lambda v: [s.id for s in v.due_schedules(10**9)],
         "awaiters": lambda v: [c.awaiter for c in v.awaiters("p")],
@@ -232,6 +240,9 @@ def _knows_what_is_due(store: Store) -> None:
     _write(
         store, PutPromise(_promise("plain", timeout_at=20)), PutPromise(_promise("aimed", timeout_at=30, tags=target))
     )
+    _write(store, PutPromise(_promise("timer", timeout_at=30, tags={"resonate:timer": "true"})))
+    _write(store, PutPromise(_promise("outer", timeout_at=30, tags={"resonate:external": "true"})))
+    _write(store, PutPromise(_promise("untrue", timeout_at=30, tags={"resonate:timer": "yes", "true": "true"})))
     _write(store, PutPromise(_promise("done", state=PromiseState.RESOLVED, timeout_at=1)))
     _write(store, PutTask(_task("held", state=TaskState.ACQUIRED, due_at=40)), PutTask(_task("ready", due_at=50)))
     _write(
@@ -240,13 +251,14 @@ def _knows_what_is_due(store: Store) -> None:
         PutSchedule(_schedule("s", next_run_at=60)),
     )
 
-    def promises(now: int, *, targeted_only: bool) -> list[str]:
-        return [p.id for p in _read(store, lambda v: v.due_promises(now, targeted_only=targeted_only))]
+    def promises(now: int, armed: Armed = Armed.ALL) -> list[str]:
+        return [p.id for p in _read(store, lambda v: v.due_promises(now, armed=armed))]
 
-    _expect("nothing is due a moment before", [], promises(19, targeted_only=False))
-    _expect("a deadline is due at its instant", ["plain"], promises(20, targeted_only=False))
-    _expect("what was due stays due", ["aimed", "plain"], promises(99, targeted_only=False))
-    _expect("promises without target can be left out", ["aimed"], promises(99, targeted_only=True))
+    _expect("nothing is due a moment before", [], promises(19))
+    _expect("a deadline is due at its instant", ["plain"], promises(20))
+    _expect("what was due stays due", ["aimed", "outer", "plain", "timer", "untrue"], promises(99))
+    _expect("internal promises can be left out", ["aimed", "outer", "timer"], promises(99, Armed.EXTERNAL))
+    _expect("promises without target can be left out", ["aimed"], promises(99, Armed.TARGETED))
     _expect("a lease is due at its instant", ["held"], [t.id for t in _read(store, lambda v: v.due_tasks(40))])
     _expect("a retry is due at its instant", ["held", "ready"], [t.id for t in _read(store, lambda v: v.due_tasks(50))])
     _expect("no schedule is due a moment before", [], _read(store, lambda v: v.due_schedules(59)))
@@ -254,17 +266,20 @@ def _knows_what_is_due(store: Store) -> None:
 
 
 def _knows_what_is_due_next(store: Store) -> None:
-    def due(*, targeted_only: bool = False) -> int | None:
-        return _read(store, lambda v: v.next_due(targeted_only=targeted_only))
+    def due(armed: Armed = Armed.ALL) -> int | None:
+        return _read(store, lambda v: v.next_due(armed=armed))
 
     _write(store, PutSchedule(_schedule("s", next_run_at=60)))
     _expect("a schedule counts", 60, due())
     _write(store, PutTask(_task("t", due_at=50)))
     _expect("a task counts", 50, due())
     _write(store, PutPromise(_promise("aimed", timeout_at=30, tags={"resonate:target": "poll://any@g"})))
-    _expect("a promise counts", 30, due(targeted_only=True))
+    _expect("a promise counts", 30, due(Armed.TARGETED))
     _write(store, PutPromise(_promise("plain", timeout_at=20)))
-    _expect("one without target counts if it is swept", (20, 30), (due(), due(targeted_only=True)))
+    _expect("one without target counts if it is swept", (20, 30), (due(), due(Armed.TARGETED)))
+    _write(store, PutPromise(_promise("timer", timeout_at=25, tags={"resonate:timer": "true"})))
+    _expect("a timer counts if timers are swept", (25, 30), (due(Armed.EXTERNAL), due(Armed.TARGETED)))
+    _write(store, PutPromise(_promise("timer", state=PromiseState.RESOLVED, timeout_at=25)))
     _write(store, PutPromise(_promise("plain", state=PromiseState.RESOLVED, timeout_at=20)))
     _expect("a settled one does not count", 30, due())
     _write(store, PutTask(_task("t", due_at=10)))
@@ -308,7 +323,7 @@ def _keeps_all_or_nothing(store: Store) -> None:
         _fail("an exception of a step comes out of transact as it is")
 
     _expect("a failed transaction leaves no trace", before, _read(store, _everything))
-    _expect("nor in what is due", 40, _read(store, lambda v: v.next_due(targeted_only=False)))
+    _expect("nor in what is due", 40, _read(store, lambda v: v.next_due(armed=Armed.ALL)))
     _write(store, *_one_of_each("lost"))
     _expect("the store is usable afterwards", _promise_of_each("lost"), _read(store, lambda v: v.promise("lost")))
 
@@ -320,7 +335,7 @@ def _keeps_over_close_and_open(store: Store) -> None:
     store.close()
     store.open()
     _expect("what was written is still there", before, _read(store, _everything))
-    _expect("and is still due", 40, _read(store, lambda v: v.next_due(targeted_only=False)))
+    _expect("and is still due", 40, _read(store, lambda v: v.next_due(armed=Armed.ALL)))
 
 
 def _opens_once(store: Store) -> None:
