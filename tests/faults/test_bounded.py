@@ -35,7 +35,7 @@ async def create(resonate: Resonate, id: str, param: Value) -> None:
 @pytest.mark.parametrize(
     "param",
     [
-        Value(data='eyJmdW5jIjoidW5rbm93biIsImFyZ3MiOltdfQ=='),  # {"func":"unknown","args":[]}
+        Value(data="eyJmdW5jIjoidW5rbm93biIsImFyZ3MiOltdfQ=="),  # {"func":"unknown","args":[]}
         Value(data="eyJmdW5jIjoicGFpciIsImFyZ3MiOlsieCIsMiwzXX0="),  # {"func":"pair","args":["x",2,3]}
         Value(data="bm8ganNvbg=="),  # no json
         Value(data="%%%"),
