@@ -20,6 +20,8 @@ from resonate_anyio.abc import Clock
 from resonate_anyio.networks import system_clock
 from resonate_anyio.testing import VirtualClock, virtual_backend
 
+from . import chosen
+
 WALL_LIMIT = 20.0
 """Seconds that a test marked `wall` may take if it does not say otherwise."""
 
@@ -35,6 +37,16 @@ settings.register_profile(
     deadline=None,
 )
 settings.load_profile("resonate-anyio")
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Let the command line choose the network that tests run over."""
+    chosen.add_options(parser)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Take what it has chosen."""
+    chosen.choose(config)
 
 
 @pytest.fixture(params=["asyncio", "trio"])
@@ -90,6 +102,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         msg = "a test states its claim in a docstring of one sentence: " + ", ".join(silent)
         raise pytest.UsageError(msg)
     for test in tests:
+        chosen.skip_if_not_meant(test)
         marker = test.get_closest_marker("wall")
         if marker is not None and test.get_closest_marker("timeout") is None:
             test.add_marker(pytest.mark.timeout(marker.kwargs.get("limit", WALL_LIMIT)))

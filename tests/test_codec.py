@@ -598,14 +598,14 @@ def test_a_call_is_what_every_sdk_reads() -> None:
 @pytest.mark.parametrize(
     ("raw", "call"),
     [
-        ({"func": "f", "args": [1, 2], "version": 1}, Call("f", 1, (1, 2))),
-        ({"func": "f", "args": [1], "kwargs": {"a": 2}, "version": 2}, Call("f", 2, (1,), {"a": 2})),
+        ({"func": "f", "args": [1, 2], "version": 1}, Call("f", 1, [1, 2])),
+        ({"func": "f", "args": [1], "kwargs": {"a": 2}, "version": 2}, Call("f", 2, [1], {"a": 2})),
         ({"func": "f"}, Call("f")),
         ({"func": "f", "args": None, "kwargs": None, "version": None}, Call("f")),
-        ({"func": "f", "args": {"a": 1}}, Call("f", None, ({"a": 1},))),
-        ({"func": "f", "args": "x", "version": 0}, Call("f", 0, ("x",))),
-        ({"func": "f", "args": False}, Call("f", None, (False,))),
-        ({"func": "f", "args": [], "retry": {"type": "never"}, "version": 1}, Call("f", 1)),
+        ({"func": "f", "args": {"a": 1}}, Call("f", None, {"a": 1})),
+        ({"func": "f", "args": "x", "version": 0}, Call("f", 0, "x")),
+        ({"func": "f", "args": False}, Call("f", None, False)),
+        ({"func": "f", "args": [], "retry": {"type": "never"}, "version": 1}, Call("f", 1, [])),
     ],
 )
 def test_calls_of_every_sdk_are_read(raw: object, call: Call) -> None:

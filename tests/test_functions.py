@@ -153,7 +153,7 @@ def test_a_partial_keeps_the_types_of_what_is_left() -> None:
     """The hints of a partial are those of the function inside."""
     function = Function.of(functools.partial(leaf, times=3), name="tripled")
 
-    assert [Point(1)] == bind(function, CODEC, Call("tripled", args=({"x": 1},)))[0]
+    assert [Point(1)] == bind(function, CODEC, Call("tripled", args=[{"x": 1}]))[0]
     assert function.returns is Point
 
 
@@ -454,7 +454,7 @@ def test_arguments_are_written_by_annotation_and_read_back() -> None:
     args, kwargs = encode_arguments(function, CODEC, (Point(1, 2),), {"times": 3})
 
     assert ([{"x": 1, "y": 2}, 3], {}) == (args, kwargs)
-    assert ([Point(1, 2), 3], {}) == bind(function, CODEC, Call("leaf", 1, tuple(args), kwargs))
+    assert ([Point(1, 2), 3], {}) == bind(function, CODEC, Call("leaf", 1, args, kwargs))
 
 
 def test_keywords_stay_where_positions_would_leave_a_gap() -> None:
@@ -487,12 +487,12 @@ def test_star_parameters_are_typed_item_by_item() -> None:
     function = Function.of(func)
     args, kwargs = encode_arguments(function, CODEC, (Point(1), Point(2)), {"c": Point(3)})
 
-    assert ([Point(1), Point(2)], {"c": Point(3)}) == bind(function, CODEC, Call("func", 1, tuple(args), kwargs))
+    assert ([Point(1), Point(2)], {"c": Point(3)}) == bind(function, CODEC, Call("func", 1, args, kwargs))
 
 
 def test_defaults_are_left_to_python() -> None:
     """An argument that was not sent is not passed."""
-    assert ([Point(1)], {}) == bind(Function.of(leaf), CODEC, Call("leaf", args=({"x": 1},)))
+    assert ([Point(1)], {}) == bind(Function.of(leaf), CODEC, Call("leaf", args=[{"x": 1}]))
 
 
 @pytest.mark.parametrize(
@@ -512,7 +512,7 @@ def test_a_call_that_cannot_work_is_refused_before_it_is_sent(
     for attempt in (
         lambda: check_call(function, args, kwargs),
         lambda: encode_arguments(function, CODEC, args, kwargs),
-        lambda: bind(function, CODEC, Call("leaf", 1, args, kwargs)),
+        lambda: bind(function, CODEC, Call("leaf", 1, list(args), kwargs)),
     ):
         with pytest.raises(InvalidArgument) as caught:
             attempt()
@@ -534,7 +534,7 @@ def test_a_bad_argument_is_named_on_both_sides() -> None:
     function = Function.of(leaf)
 
     with pytest.raises(DecodeError) as read:
-        bind(function, CODEC, Call("leaf", 1, ({"x": "one"},)))
+        bind(function, CODEC, Call("leaf", 1, [{"x": "one"}]))
     with pytest.raises(EncodeError) as written:
         encode_arguments(function, CODEC, ("not a point",), {})
 

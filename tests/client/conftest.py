@@ -9,9 +9,10 @@ from typing import Any, TypeAlias
 import pytest
 
 from resonate_anyio import Resonate
-from resonate_anyio.abc import Clock
-from resonate_anyio.networks import LocalNetwork
+from resonate_anyio.abc import Clock, Network
 from resonate_anyio.stores import MemoryStore
+
+from ..chosen import network_on
 
 Make: TypeAlias = Callable[..., Resonate]
 
@@ -23,14 +24,14 @@ def _no_settings_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def network(clock: Clock) -> LocalNetwork:
+def network(clock: Clock) -> Network:
     """An engine in memory that several clients may share."""
     # Without the sweep that hides forgotten timers, and that takes long where years pass in no time.
-    return LocalNetwork(MemoryStore(), clock=clock, safety_sweep=math.inf)
+    return network_on(MemoryStore(), clock, safety_sweep=math.inf)
 
 
 @pytest.fixture
-def make(network: LocalNetwork) -> Make:
+def make(network: Network) -> Make:
     """Make a client on the test's engine, with any further settings."""
 
     def make(**settings: Any) -> Resonate:

@@ -28,6 +28,9 @@ MINUTE_MS = 60_000
 FIRST_MS = START_MS - START_MS % MINUTE_MS + MINUTE_MS
 """The first whole minute after that."""
 
+TARGET = {"resonate:target": "poll://any@nobody"}
+"""Newer servers fire only what has a target."""
+
 
 class Runs(list[tuple[Any, ...]]):
     """What the scheduled function was called with."""
@@ -204,7 +207,7 @@ async def test_weekday_numbers_warn_in_the_sub_client_too(resonate: Resonate) ->
     """`schedules.create` gives the same warning, at its own caller's line."""
     async with resonate:
         with pytest.warns(UserWarning, match="1 = Sunday") as caught:
-            await resonate.schedules.create("a", "0 9 * * 2", "p", 60)
+            await resonate.schedules.create("a", "0 9 * * 2", "p", 60, promise_tags=TARGET)
 
     assert [__file__] == [warning.filename for warning in caught]
 
@@ -267,13 +270,13 @@ async def test_the_sub_client_makes_any_promise(resonate: Resonate) -> None:
     """`schedules.create` fires plain promises, from a template, with param and tags."""
     async with resonate:
         made = await resonate.schedules.create(
-            "a", "* * * * *", "{{.id}}/{{.timestamp}}", 5, promise_param={"x": 1}, promise_tags={"team": "x"}
+            "a", "* * * * *", "{{.id}}/{{.timestamp}}", 5, promise_param={"x": 1}, promise_tags={**TARGET, "team": "x"}
         )
         assert made == await resonate.schedules.get("a")
         await anyio.sleep(62)
         promise = await resonate.promises.get(f"a/{FIRST_MS}")
 
-    assert ("a", "* * * * *", {"x": 1}, {"team": "x"}) == (made.id, made.cron, made.param, made.tags)
+    assert ("a", "* * * * *", {"x": 1}, {**TARGET, "team": "x"}) == (made.id, made.cron, made.param, made.tags)
     assert (timedelta(seconds=5), at(START_MS), None) == (made.promise_timeout, made.created_at, made.last_run_at)
     assert ({"x": 1}, "x") == (promise.param, promise.tags["team"])
     assert timedelta(seconds=5) == promise.timeout_at - promise.created_at
@@ -284,7 +287,7 @@ async def test_search_finds_all_schedules(resonate: Resonate) -> None:
     expected = [f"s{number:03}" for number in range(123)]
     async with resonate:
         for name in reversed(expected):
-            tags = {"team": "x"} if name.endswith("7") else None
+            tags = {**TARGET, "team": "x"} if name.endswith("7") else TARGET
             await resonate.schedules.create(name, "0 0 * * *", "{{.id}}", 60, promise_tags=tags)
 
         assert expected == await names(resonate.schedules.search())

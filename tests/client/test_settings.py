@@ -8,26 +8,35 @@ from typing import Any
 import pytest
 
 from resonate_anyio import InvalidArgument, Resonate, UsageError
-from resonate_anyio._client._settings import resolve
-from resonate_anyio.networks import LocalNetwork
+from resonate_anyio.networks import HttpNetwork, LocalNetwork
 from resonate_anyio.stores import MemoryStore
 
 
 def refusal(*args: Any, **settings: Any) -> str:
-    """What is said to a user who asks for a server, which this version cannot talk to."""
+    """What is said to a user whose settings contradict each other."""
     with pytest.raises(UsageError) as caught:
         Resonate(*args, **settings)
 
     return str(caught.value)
 
 
-def test_a_url_is_refused_until_there_is_an_http_network() -> None:
-    """Whoever asks for a server is told that there is none yet, and what to use instead."""
-    text = refusal("http://argument:1")
+def server(client: Resonate) -> str:
+    """The address of the server that the client was made for."""
+    network = client._settings.network
+    assert isinstance(network, HttpNetwork)
+    return network.url
 
-    assert "http://argument:1" in text
-    assert "no HTTP network yet" in text
-    assert "Resonate.local(" in text
+
+def sent_token(client: Resonate) -> str | None:
+    """The token that the client would send."""
+    network = client._settings.network
+    assert isinstance(network, HttpNetwork)
+    return network._terms.token.text
+
+
+def test_a_url_asks_for_a_server() -> None:
+    """The address of a server makes a network that leads to it."""
+    assert "https://argument" == server(Resonate("https://argument/"))
 
 
 def test_the_argument_goes_before_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -35,31 +44,53 @@ def test_the_argument_goes_before_the_environment(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setenv("RESONATE_URL", "http://from-url:2")
     monkeypatch.setenv("RESONATE_HOST", "from-host")
 
-    assert "http://argument:1" in refusal("http://argument:1")
+    assert "http://argument:1" == server(Resonate("http://argument:1"))
 
 
 def test_resonate_url_goes_before_resonate_host(monkeypatch: pytest.MonkeyPatch) -> None:
-    """RESONATE_URL wins over RESONATE_HOST, and the error says which variable it was."""
+    """RESONATE_URL wins over RESONATE_HOST."""
     monkeypatch.setenv("RESONATE_URL", "http://from-url:2")
     monkeypatch.setenv("RESONATE_HOST", "from-host")
 
-    text = refusal()
-
-    assert "RESONATE_URL" in text
-    assert "http://from-url:2" in text
+    assert "http://from-url:2" == server(Resonate())
 
 
-@pytest.mark.parametrize(("port", "expected"), [(None, "http://from-host:8001"), ("9", "http://from-host:9")])
-def test_resonate_host_and_port_make_a_url(monkeypatch: pytest.MonkeyPatch, port: str | None, expected: str) -> None:
-    """RESONATE_HOST asks for a server at RESONATE_PORT, or at 8001; the error names the variable."""
+@pytest.mark.parametrize(
+    ("scheme", "port", "expected"),
+    [
+        (None, None, "http://from-host:8001"),
+        (None, "9", "http://from-host:9"),
+        ("https", "9", "https://from-host:9"),
+        ("", "", "http://from-host:8001"),
+    ],
+)
+def test_resonate_scheme_host_and_port_make_a_url(
+    monkeypatch: pytest.MonkeyPatch, scheme: str | None, port: str | None, expected: str
+) -> None:
+    """RESONATE_HOST asks for a server at RESONATE_PORT, or at 8001, by RESONATE_SCHEME, or http."""
     monkeypatch.setenv("RESONATE_HOST", "from-host")
-    if port is not None:
-        monkeypatch.setenv("RESONATE_PORT", port)
+    for name, value in (("RESONATE_SCHEME", scheme), ("RESONATE_PORT", port)):
+        if value is not None:
+            monkeypatch.setenv(name, value)
 
-    text = refusal()
+    assert expected == server(Resonate())
 
-    assert "RESONATE_HOST" in text
-    assert repr(expected) in text
+
+@pytest.mark.parametrize(
+    ("variables", "named"),
+    [
+        ({"RESONATE_URL": "somewhere"}, "from RESONATE_URL: "),
+        ({"RESONATE_HOST": "h", "RESONATE_PORT": "http"}, "_PORT: "),
+        ({"RESONATE_URL": "http://h", "RESONATE_TOKEN": "a\nb"}, "token"),
+    ],
+)
+def test_an_unusable_variable_is_named(monkeypatch: pytest.MonkeyPatch, variables: dict[str, str], named: str) -> None:
+    """What cannot be the address of a server is refused at once, with where it came from."""
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+
+    with pytest.raises(InvalidArgument, match=named):
+        Resonate()
 
 
 @pytest.mark.parametrize("name", ["RESONATE_URL", "RESONATE_HOST", "RESONATE_PORT"])
@@ -78,8 +109,11 @@ def test_a_port_alone_asks_for_no_server(monkeypatch: pytest.MonkeyPatch) -> Non
 
 
 def test_a_url_that_was_an_argument_is_not_blamed_on_the_environment() -> None:
-    """The advice to unset a variable is given only if there is one."""
-    assert "unset" not in refusal("http://argument:1")
+    """A variable is named only if the address came from it."""
+    with pytest.raises(InvalidArgument) as caught:
+        Resonate("argument")
+
+    assert "RESONATE" not in str(caught.value)
 
 
 @pytest.mark.parametrize("setting", ["store", "network", "local"])
@@ -112,9 +146,10 @@ def test_places_that_contradict_each_other_are_refused(names: tuple[str, ...]) -
 def test_the_token_is_never_shown(monkeypatch: pytest.MonkeyPatch) -> None:
     """Neither the client nor anything that it holds prints the token."""
     monkeypatch.setenv("RESONATE_TOKEN", "secret-of-the-environment")
-    clients = [Resonate(token="secret-argument"), Resonate()]
+    clients = [Resonate("http://server", token="secret-argument"), Resonate("http://server"), Resonate()]
 
     texts = [text for client in clients for text in (repr(client), str(client), repr(vars(client)))]
+    texts += [repr(vars(client._settings.network)) for client in clients]
 
     assert not any("secret" in text for text in texts)
 
@@ -124,27 +159,43 @@ def test_the_token_is_never_shown(monkeypatch: pytest.MonkeyPatch) -> None:
     [("a", "b", "a"), (None, "b", "b"), (None, "", None), (None, None, None), ("a", None, "a")],
 )
 def test_the_token_comes_from_the_argument_or_the_environment(
-    argument: str | None, variable: str | None, expected: str | None
+    monkeypatch: pytest.MonkeyPatch, argument: str | None, variable: str | None, expected: str | None
 ) -> None:
     """An argument wins over RESONATE_TOKEN; without both there is none."""
-    environ = {} if variable is None else {"RESONATE_TOKEN": variable}
+    if variable is not None:
+        monkeypatch.setenv("RESONATE_TOKEN", variable)
 
-    settings = resolve(
-        network=LocalNetwork(MemoryStore()),
-        group=None,
-        pid=None,
-        ttl=60,
-        grace=10,
-        threads=1,
-        hot_for=60,
-        hot_limit=1,
-        parked_limit=1,
-        token=argument,
-        prefix=None,
-        environ=environ,
-    )
+    assert expected == sent_token(Resonate("http://server", token=argument))
 
-    assert expected == settings.token
+
+@pytest.mark.parametrize("place", ["store", "network", "nowhere"])
+def test_a_token_for_no_server_is_refused(place: str) -> None:
+    """A token that would be sent nowhere is a mistake, and the error says where it belongs, without telling it."""
+    places = {"store": MemoryStore(), "network": LocalNetwork(MemoryStore())}
+
+    text = refusal(token="secret", **{name: value for name, value in places.items() if name == place})
+
+    assert ("HttpNetwork(url, token=...)" if place == "network" else "give url=") in text
+    assert "secret" not in text
+
+
+def test_a_token_in_the_environment_is_for_servers(monkeypatch: pytest.MonkeyPatch) -> None:
+    """RESONATE_TOKEN means nothing to an embedded engine."""
+    monkeypatch.setenv("RESONATE_TOKEN", "secret")
+
+    assert isinstance(Resonate()._settings.network, LocalNetwork)
+
+
+@pytest.mark.parametrize(("timeout", "ttl", "fits"), [(10, 40, True), (10, 39.9, False), (2.5, 10, True)])
+def test_a_lease_outlasts_requests_by_far(timeout: float, ttl: float, fits: bool) -> None:
+    """The ttl is at least four times as long as a request may take; the error says how long."""
+    network = HttpNetwork("http://server", request_timeout=timeout)
+    if fits:
+        Resonate(network=network, ttl=ttl)
+        return
+
+    with pytest.raises(InvalidArgument, match="give ttl=40 or more"):
+        Resonate(network=network, ttl=ttl)
 
 
 @pytest.mark.parametrize(

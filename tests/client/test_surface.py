@@ -21,8 +21,8 @@ def public(module: ModuleType) -> set[str]:
     """The names that a user sees, submodules and typing helpers aside."""
     return {
         name
-        for name, value in vars(module).items()
-        if not name.startswith("_") and not inspect.ismodule(value) and name != "annotations"
+        for name in dir(module)
+        if not name.startswith("_") and not inspect.ismodule(getattr(module, name)) and name != "annotations"
     }
 
 

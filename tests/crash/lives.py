@@ -16,9 +16,9 @@ from attrs import define, field, frozen
 from resonate_anyio import Info, Resonate, make_converter
 from resonate_anyio._protocol import Request, Response
 from resonate_anyio.abc import Clock, Store
-from resonate_anyio.networks import LocalNetwork
 from resonate_anyio.stores import MemoryStore
 from resonate_anyio.testing import VirtualClock
+from tests.chosen import network_on
 from tests.engine.harness import Wire, nothing
 
 from .scenarios import ROOT, Outside, Scenario
@@ -201,7 +201,7 @@ async def run(
     Returns whether the root has settled, the state when the program had started, and that before it stopped.
     """
     clock()
-    wire = Wire(LocalNetwork(store, clock=clock, keep_leases=platform.outlived))
+    wire = Wire(network_on(store, clock, keep_leases=platform.outlived))
     _watch(wire, watch)
     settled = False
     async with _programs(scenario, wire, platform, journal) as programs:
@@ -210,18 +210,18 @@ async def run(
             async with anyio.create_task_group() as tasks:
                 if scenario.outside is not None:
                     tasks.start_soon(scenario.outside, Outside(programs[_OUTSIDE], store, clock))
-                settled = await _to_its_end(scenario, store, programs[_GROUP])
+                settled = await _to_its_end(scenario, store, clock, programs[_GROUP])
                 tasks.cancel_scope.cancel()
             # What it says while it stops is of no interest: everything has ended.
             wire.before = wire.after = nothing
         return settled, begun, State.of(store, clock())
 
 
-async def _to_its_end(scenario: Scenario, store: Store, program: Resonate) -> bool:
+async def _to_its_end(scenario: Scenario, store: Store, clock: Clock, program: Resonate) -> bool:
     if not _exists(store, ROOT):
         await _start(scenario, program)
     settled = await _reached(lambda: _settled(store, ROOT), PATIENCE)
-    await _reached(lambda: not State.of(store, 0).pending, AFTERMATH)
+    await _reached(lambda: not State.of(store, clock()).pending, AFTERMATH)
     return settled
 
 

@@ -29,6 +29,7 @@ from resonate_anyio._protocol import (
     View,
 )
 from resonate_anyio._protocol._pages import all_promises, all_tasks
+from resonate_anyio._protocol._settlement import timed_out
 from resonate_anyio._protocol._sweep import TIMER_PID
 from resonate_anyio.abc import Store
 from resonate_anyio.testing._virtual_clock import DEFAULT_EPOCH_MS
@@ -74,7 +75,9 @@ class State:
 
     @cached_property
     def promises(self) -> Mapping[str, Promise]:
-        return {change.promise.id: change.promise for change in self.records if isinstance(change, PutPromise)}
+        """Every promise, as whoever asks for it is told: some rules leave it at that when a deadline has passed."""
+        stored = (change.promise for change in self.records if isinstance(change, PutPromise))
+        return {promise.id: as_told(promise, self.instant) for promise in stored}
 
     @cached_property
     def tasks(self) -> Mapping[str, Task]:
@@ -103,6 +106,11 @@ class State:
             and (parent := self.promises.get(parent_of(promise))) is not None
             and parent.state in _BY_CODE
         ]
+
+
+def as_told(promise: Promise, now: int) -> Promise:
+    """The promise as an answer shows it: one that is past its deadline has ended, whether that is on record or not."""
+    return timed_out(promise) if promise.expired(now) else promise
 
 
 def _everything(view: View) -> Iterator[Change]:

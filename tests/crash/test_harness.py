@@ -10,9 +10,9 @@ import pytest
 from attrs import evolve
 
 from resonate_anyio import Context
-from resonate_anyio._engine import _worker
 from resonate_anyio._engine._children import Children
 from resonate_anyio._engine._frame import Frame
+from resonate_anyio._engine._intake import Intake
 from resonate_anyio._engine._leaf import run_leaf
 from resonate_anyio._engine._ledger import Ledger
 from resonate_anyio._graph import Counter, History
@@ -72,13 +72,13 @@ def keeps_dead_leases(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def never_replays(monkeypatch: pytest.MonkeyPatch) -> None:
-    accept = _worker.Worker._accept
+    accept = Intake._accept
 
-    async def only_new(worker: _worker.Worker, response: Response, sent: float) -> Any:
+    async def only_new(intake: Intake, response: Response, sent: float) -> Any:
         assert response.task is not None
-        return await accept(worker, response, sent) if response.task.version == 1 else None
+        return await accept(intake, response, sent) if response.task.version == 1 else None
 
-    monkeypatch.setattr(_worker.Worker, "_accept", only_new)
+    monkeypatch.setattr(Intake, "_accept", only_new)
 
 
 def runs_leaves_twice(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -90,16 +90,16 @@ def runs_leaves_twice(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def stumbles_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    accept = _worker.Worker._accept
+    accept = Intake._accept
     times = count()
 
-    async def stumbling(worker: _worker.Worker, response: Response, sent: float) -> Any:
+    async def stumbling(intake: Intake, response: Response, sent: float) -> Any:
         assert response.task is not None
         if response.task.version > 1 and not next(times):
             raise OSError
-        return await accept(worker, response, sent)
+        return await accept(intake, response, sent)
 
-    monkeypatch.setattr(_worker.Worker, "_accept", stumbling)
+    monkeypatch.setattr(Intake, "_accept", stumbling)
 
 
 BREAKS: dict[str, tuple[Break, str, str]] = {

@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 
 from resonate_anyio import Resonate
-from resonate_anyio.abc import Clock
-from resonate_anyio.networks import LocalNetwork
+from resonate_anyio.abc import Clock, Network
 from resonate_anyio.stores import MemoryStore, SQLiteStore
 
+from ..chosen import network_on
 from .harness import Wire, World
 
 
@@ -22,13 +22,13 @@ def _no_environment(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def network(clock: Clock) -> LocalNetwork:
-    """An embedded engine in memory, for several `Resonate` objects to share."""
-    return LocalNetwork(MemoryStore(), clock=clock)
+def network(clock: Clock) -> Network:
+    """An engine in memory, for several `Resonate` objects to share."""
+    return network_on(MemoryStore(), clock)
 
 
 @pytest.fixture
-def wire(network: LocalNetwork) -> Wire:
+def wire(network: Network) -> Wire:
     """What the `resonate` fixture says to its engine."""
     return Wire(network)
 

@@ -18,11 +18,10 @@ import anyio
 from anyio import CancelScope, Event
 from anyio.abc import ObjectReceiveStream
 from anyio.lowlevel import checkpoint
-from attrs import define, field, frozen
+from attrs import define, evolve, field, frozen
 
 from resonate_anyio import Resonate, ResonateError
 from resonate_anyio._protocol import (
-    EMBEDDED,
     Message,
     Promise,
     PromiseCreate,
@@ -40,7 +39,8 @@ from resonate_anyio._protocol import (
     TaskRecord,
 )
 from resonate_anyio.abc import Clock, Connection, Dialect, Gap, Identity, Network, Store
-from resonate_anyio.networks import LocalNetwork
+
+from ..chosen import network_on
 
 Before: TypeAlias = Callable[[Request], Awaitable[None]]
 After: TypeAlias = Callable[[Request, Response], Awaitable[None]]
@@ -80,6 +80,7 @@ class Wire(Network):
         answer: what it returns for a request is the answer, unless it is None; the request has no effect then.
         after: is awaited with each answer before it is handed on; what it raises loses the answer.
         closed: how many requests had been answered when the message stream was closed, or None.
+        lapsing: leases lapse unless heartbeats are sent, as on a server that is another process.
     """
 
     _inner: Network
@@ -88,18 +89,25 @@ class Wire(Network):
     answer: Callable[[Request], Response | None] = lambda _: None
     after: After = nothing
     closed: int | None = None
+    lapsing: bool = False
     _down: bool = False
     _messages: list[_Messages] = field(factory=list)
 
     @asynccontextmanager
     async def connect(self, identity: Identity) -> AsyncIterator[Connection]:
-        async with self._inner.connect(identity) as connection:
+        # The engine renews what is held in the name that it knows.
+        known = evolve(identity, holder="somebody else") if self.lapsing else identity
+        async with self._inner.connect(known) as connection:
             messages = _Messages(self, connection.messages)
             self._messages.append(messages)
             wired = _WiredConnection(self, connection, messages)
             wired.clock_check, wired.recheck = connection.clock_check, connection.recheck
-            wired.keeps_leases = connection.keeps_leases
+            wired.keeps_leases = connection.keeps_leases and not self.lapsing
             yield wired
+
+    @property
+    def request_timeout(self) -> float:  # type: ignore[override]
+        return 10.0 if self.lapsing else self._inner.request_timeout
 
     def cut(self) -> None:
         """From now on no request has an effect, and none is answered."""
@@ -267,15 +275,15 @@ class Process:
 
 @define(eq=False)
 class World:
-    """What outlives a process: the store and the clock (and the rules of the engine between them)."""
+    """What outlives a process: the store and the clock, and the rules of the engine if they are not the chosen ones."""
 
     store: Store
     clock: Clock
-    rules: Rules = EMBEDDED
+    rules: Rules | None = None
 
     def process(self, *functions: Callable[..., Any], **settings: Any) -> Process:
         """Start the program anew, with these functions registered. One process uses the store at a time."""
-        wire = Wire(LocalNetwork(self.store, clock=self.clock, rules=self.rules))
+        wire = Wire(network_on(self.store, self.clock, rules=self.rules))
         # No grace: a killed process has none.
         settings = {"pid": "p", "grace": 0, **settings}
         resonate = Resonate(network=wire, **settings)

@@ -615,6 +615,7 @@ async def test_interrupted_stop(resonate: Resonate, wire: Wire) -> None:
         assert 4 == await resonate.run("r", double, 2)
 
 
+@pytest.mark.embedded("the server of these tests runs in the loop that is taken down, and goes with it")
 @pytest.mark.parametrize("anyio_backend", ["asyncio"], indirect=True)
 async def test_loop_that_is_taken_down(resonate: Resonate, wire: Wire) -> None:
     """When asyncio cancels every task, as it does after a second interrupt, nothing is recorded as cancelled."""

@@ -11,8 +11,9 @@ from types import ModuleType
 import pytest
 
 from resonate_anyio.abc import Clock, Network
-from resonate_anyio.networks import LocalNetwork
 from resonate_anyio.stores import MemoryStore
+
+from ..chosen import network_on
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 
@@ -20,7 +21,7 @@ EXAMPLES = Path(__file__).parents[2] / "examples"
 @pytest.fixture
 def network(clock: Clock) -> Network:
     """An engine in memory, in the time of the test."""
-    return LocalNetwork(MemoryStore(), clock=clock)
+    return network_on(MemoryStore(), clock)
 
 
 @pytest.fixture

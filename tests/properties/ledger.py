@@ -146,12 +146,13 @@ class Ledger(Store):
     @property
     def quiet(self) -> bool:
         """Whether there is something, and nothing of it is pending."""
-        return bool(self.promises) and not self._pending
+        return bool(self.promises) and not self.pending
 
     @property
     def pending(self) -> list[str]:
         """What is pending."""
-        return sorted(self._pending)
+        now = self.clock()
+        return sorted(id for id in self._pending if self._is_pending(id, now))
 
     def unfinished_tasks(self) -> list[str]:
         """The tasks that somebody may still work on, each with its state."""

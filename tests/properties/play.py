@@ -16,9 +16,9 @@ from attrs import define, field, frozen
 from resonate_anyio import Resonate
 from resonate_anyio._engine import _upkeep
 from resonate_anyio._protocol import Promise, PromiseState
-from resonate_anyio.networks import LocalNetwork
 from resonate_anyio.testing import VirtualClock, run_virtual
 
+from ..chosen import network_on
 from ..engine.harness import Unreachable
 from .chaos import Chaos, ChaoticNetwork, Point, Script
 from .graphs import ROOT, UNIT, WHOLE_LIFE, Plan
@@ -145,7 +145,7 @@ class _Drama:
             self._quiet.set()
 
     async def _live(self) -> None:
-        network = ChaoticNetwork(LocalNetwork(self._ledger, clock=self._clock), self._chaos, self._chaos.lifetime())
+        network = ChaoticNetwork(network_on(self._ledger, self._clock), self._chaos, self._chaos.lifetime())
         resonate = Resonate(network=network, pid="p", grace=0, ttl=_LEASE, **self._chaos.settings)
         resonate.with_dependency(self._outside)
         for function in FUNCTIONS:

@@ -9,7 +9,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 from .._engine._builder import Builder
-from .._engine._functions import check_version, encode_remote_call
+from .._engine._functions import RemoteCall, check_version
 from .._engine._openings import ONE_YEAR_MS
 from .._engine._requests import promise_of
 from .._engine._targets import address
@@ -34,7 +34,7 @@ U = TypeVar("U")
 class RootCall(Builder[T], ABC):
     """What calls from outside have in common: options, and what goes on record."""
 
-    __slots__ = ("_args", "_func", "_kwargs", "_resonate", "_tags", "_target", "_timeout_ms", "_version")
+    __slots__ = ("_args", "_bare", "_func", "_kwargs", "_resonate", "_tags", "_target", "_timeout_ms", "_version")
 
     def __init__(
         self,
@@ -53,6 +53,7 @@ class RootCall(Builder[T], ABC):
         own = None if isinstance(func, str) else func.timeout_ms
         self._timeout_ms = ONE_YEAR_MS if own is None else own
         self._version: int | None = None
+        self._bare = False
         self._tags: dict[str, str] = {}
         self._target: str | None = None
 
@@ -89,7 +90,8 @@ class RootCall(Builder[T], ABC):
         return self
 
     def _param(self, func: Function | str) -> Value:
-        return encode_remote_call(self._resonate._codec, func, self._version, self._args, self._kwargs)
+        call = RemoteCall(func=func, args=self._args, kwargs=self._kwargs, version=self._version, bare=self._bare)
+        return call.encode(self._resonate._codec)
 
 
 class StartCall(RootCall[T]):
@@ -145,7 +147,7 @@ class StartCall(RootCall[T]):
         any_version = isinstance(self._func, str) and self._version is None
         if found.func != wanted.func or not (any_version or (found.version or 1) == wanted.version):
             raise ExecutionMismatch(self._id, f"{found.func!r} (version {found.version or 1})", requested)
-        if (found.args, found.kwargs) != (wanted.args, wanted.kwargs):
+        if (found.positional, found.kwargs) != (wanted.positional, wanted.kwargs):
             message = f"{self._label} joins an execution with other arguments; those of the first call stand"
             filename, line = self._made_at
             warnings.warn_explicit(message, UserWarning, filename, line)
@@ -171,7 +173,7 @@ class RunCall(StartCall[T]):
         function = self._func if self._version is None else resonate._registry.get(self._func.name, self._version)
         param = self._param(function)
         target = worker.identity.preferred
-        promise, execution = await worker.invoke(self._create(worker, param, target))
+        promise, execution = await worker.intake.start(self._create(worker, param, target))
         self._check_same(promise, param)
         return self._handle(execution)
 
@@ -188,6 +190,14 @@ class RpcCall(StartCall[T]):
     def returns(self, type_: Any) -> Any:
         """Say which type the result is rebuilt as, live and on a replay. Default: the function's annotation."""
         return self._typed(type_)
+
+    def bare_args(self) -> Self:
+        """Record the arguments as functions of the Rust and Go SDKs expect them.
+
+        No argument is recorded as null, a single one by itself instead of in an array, several in an array as ever.
+        """
+        self._configure()._bare = True
+        return self
 
     async def _start(self) -> Handle[T]:
         worker = self._resonate._worker_for(self._label, "ctx.rpc()")

@@ -91,18 +91,21 @@ class Resonate:
         hot_for: float | timedelta = DEFAULT_HOT_FOR,
         hot_limit: int = DEFAULT_HOT_LIMIT,
         parked_limit: int = DEFAULT_PARKED_LIMIT,
+        max_executions: int | None = None,
     ) -> None:
         """Take settings; nothing is opened yet.
 
         Where promises are kept is taken from the first of these that is given: `url`, `store` or `network`;
-        `RESONATE_URL`; `RESONATE_HOST` and `RESONATE_PORT`; else they are kept in memory.
+        `RESONATE_URL`; `RESONATE_SCHEME` (`http`), `RESONATE_HOST` and `RESONATE_PORT` (8001); else they are kept in
+        memory.
 
         Args:
             url: the address of a Resonate Server.
             group: the worker group that this process belongs to. Default: `default`.
             pid: the name of this process within its group. Default: a random one.
-            ttl: how long a lease lasts that is not renewed, in seconds or as a `timedelta`.
-            token: the token for the server. Default: `RESONATE_TOKEN`.
+            ttl: how long a lease lasts that is not renewed, in seconds or as a `timedelta`: at least four times as long
+                as a request to a server may take.
+            token: the token for the server at `url`. Default: `RESONATE_TOKEN`.
             prefix: goes before every root id, verbatim. Default: `RESONATE_PREFIX`.
             store: keeps the promises of an embedded engine of its own.
             network: a network that others may share, e.g. one `LocalNetwork` for several `Resonate` objects.
@@ -117,13 +120,16 @@ class Resonate:
                 parked at once.
             parked_limit: when more executions than this are parked, those parked longest are dropped from memory;
                 they are replayed when what they wait for has settled.
+            max_executions: how many executions may be under way at once, parked ones not counted. What this process is
+                sent for beyond that waits for room, here or in another process of the group. Executions that wait for
+                each other need room for one more than the longest such chain, if they cannot be parked. None: no limit.
 
         Raises:
-            UsageError: url, store and network contradict each other.
+            UsageError: url, store, network and token contradict each other.
             InvalidArgument: a setting is unusable.
         """
         self._settings = resolve(
-            network=resolve_network(url, store, network, os.environ),
+            network=resolve_network(url, store, network, token, os.environ),
             group=group,
             pid=pid,
             ttl=ttl,
@@ -132,7 +138,7 @@ class Resonate:
             hot_for=hot_for,
             hot_limit=hot_limit,
             parked_limit=parked_limit,
-            token=token,
+            max_executions=max_executions,
             prefix=prefix,
             environ=os.environ,
         )
@@ -160,11 +166,21 @@ class Resonate:
     # Before the start
 
     @overload
-    def register(self, func: F, /, *, name: str | None = None, version: int | None = None) -> F: ...
-    @overload
-    def register(self, /, *, name: str | None = None, version: int | None = None) -> Callable[[F], F]: ...
     def register(
-        self, func: Callable[..., Any] | None = None, /, *, name: str | None = None, version: int | None = None
+        self, func: F, /, *, name: str | None = None, version: int | None = None, single_arg: bool | None = None
+    ) -> F: ...
+    @overload
+    def register(
+        self, /, *, name: str | None = None, version: int | None = None, single_arg: bool | None = None
+    ) -> Callable[[F], F]: ...
+    def register(
+        self,
+        func: Callable[..., Any] | None = None,
+        /,
+        *,
+        name: str | None = None,
+        version: int | None = None,
+        single_arg: bool | None = None,
     ) -> Any:
         """Make a function known, so that it can be called by name, from other processes, and recovered after a crash.
 
@@ -174,17 +190,19 @@ class Resonate:
             func: the function.
             name: what it is called by. Default: what `@durable` says, else its own name.
             version: which version of it this is. Default: what `@durable` says, else 1.
+            single_arg: whether what is recorded as the arguments of a call is its one argument, as it is. It is for
+                functions that take an array from Rust or Go. Default: what `@durable` says, else no.
 
         Raises:
             AlreadyRegistered: another function has this name and version.
             InvalidFunction: it cannot be a durable function.
         """
         if func is None:
-            return lambda f: self.register(f, name=name, version=version)
+            return lambda f: self.register(f, name=name, version=version, single_arg=single_arg)
         if isinstance(func, str):
             msg = f"register takes the name as a keyword: @resonate.register(name={func!r})"
             raise InvalidFunction(msg)
-        self._registry.add(func, name, version)
+        self._registry.add(func, name, version, single_arg=single_arg)
         return func
 
     def with_dependency(self, value: object, kind: type | None = None) -> Self:
@@ -248,6 +266,7 @@ class Resonate:
             ttl_ms=settings.ttl_ms,
             grace=settings.grace,
             limits=settings.limits,
+            max_executions=settings.max_executions,
             make_context=Context,
         )
 

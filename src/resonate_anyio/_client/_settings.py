@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from datetime import timedelta
 from secrets import token_hex
 from typing import Final, TypedDict
 
-from attrs import field, frozen
+from attrs import frozen
 from cattrs import Converter
 
 from .._engine._targets import any_of
@@ -20,6 +21,7 @@ from ..networks import LocalNetwork
 from ..stores import MemoryStore
 
 DEFAULT_GROUP: Final = "default"
+DEFAULT_SCHEME: Final = "http"
 DEFAULT_PORT: Final = "8001"
 DEFAULT_TTL: Final = 60.0
 DEFAULT_GRACE: Final = 10.0
@@ -42,6 +44,7 @@ class LocalSettings(TypedDict, total=False):
     hot_for: float | timedelta
     hot_limit: int
     parked_limit: int
+    max_executions: int | None
 
 
 @frozen(kw_only=True)
@@ -54,9 +57,9 @@ class Settings:
     grace: float
     threads: int
     limits: Limits
+    max_executions: float
     prefix: str
     network: Network
-    token: str | None = field(default=None, repr=False)
 
     def identity(self) -> Identity:
         """Who this process is, from one start to the next stop. Leases of an earlier start are another holder's."""
@@ -69,38 +72,54 @@ class Settings:
 
 
 def resolve_network(
-    url: str | None, store: Store | None, network: Network | None, environ: Mapping[str, str]
+    url: str | None, store: Store | None, network: Network | None, token: str | None, environ: Mapping[str, str]
 ) -> Network:
     """The network that the arguments, else the environment, ask for; else an embedded engine in memory.
 
     Raises:
-        UsageError: they contradict each other, or ask for a server.
+        UsageError: they contradict each other.
+        InvalidArgument: the address or the token of a server is unusable.
     """
     given = [name for name, value in (("url", url), ("store", store), ("network", network)) if value is not None]
     if len(given) > 1:
         msg = f"{' and '.join(given)} were given together; each of them says where promises are kept: give one"
         raise UsageError(msg)
+    if network is None and store is None:
+        address, source = (url, "") if url else _url_of(environ)
+        if address is not None:
+            return _http_network(address, source, token or environ.get("RESONATE_TOKEN") or None)
+    if token is not None:
+        raise UsageError(_idle_token(network))
+    return LocalNetwork(MemoryStore() if store is None else store) if network is None else network
+
+
+def _http_network(url: str, source: str, token: str | None) -> Network:
+    # The HTTP library is imported by those who have a server.
+    from ..networks import HttpNetwork  # noqa: PLC0415
+
+    try:
+        return HttpNetwork(url, token=token)
+    except InvalidArgument as error:
+        msg = f"{source}{error}"
+        raise InvalidArgument(msg) from None
+
+
+def _idle_token(network: Network | None) -> str:
     if network is not None:
-        return network
-    if store is not None:
-        return LocalNetwork(store)
-    remote, source = (url, "url=") if url else _url_of(environ)
-    if remote is not None:
-        instead = "leave it out" if url else f"unset {source}"
-        msg = (
-            f"{source} asks for the Resonate Server at {remote!r}, and this version of resonate-anyio has no HTTP "
-            f"network yet; {instead}, or use Resonate.local() or Resonate.local('file.db')"
-        )
-        raise UsageError(msg)
-    return LocalNetwork(MemoryStore())
+        return "token is sent to a server by the network that leads to it: give it to HttpNetwork(url, token=...)"
+    return (
+        "token is sent to a server, and an embedded engine asks for none: give url= or set RESONATE_URL if there is a "
+        "server, else leave the token out"
+    )
 
 
 def _url_of(environ: Mapping[str, str]) -> tuple[str | None, str]:
+    """The address that the environment gives, and what to say before an error about it."""
     if environ.get("RESONATE_URL"):
-        return environ["RESONATE_URL"], "RESONATE_URL"
+        return environ["RESONATE_URL"], "from RESONATE_URL: "
     if environ.get("RESONATE_HOST"):
-        port = environ.get("RESONATE_PORT") or DEFAULT_PORT
-        return f"http://{environ['RESONATE_HOST']}:{port}", "RESONATE_HOST"
+        scheme, port = environ.get("RESONATE_SCHEME") or DEFAULT_SCHEME, environ.get("RESONATE_PORT") or DEFAULT_PORT
+        return f"{scheme}://{environ['RESONATE_HOST']}:{port}", "from RESONATE_SCHEME, _HOST and _PORT: "
     return None, ""
 
 
@@ -115,7 +134,7 @@ def resolve(  # noqa: PLR0913 - one for each setting, all by name
     hot_for: float | timedelta,
     hot_limit: int,
     parked_limit: int,
-    token: str | None,
+    max_executions: int | None,
     prefix: str | None,
     environ: Mapping[str, str],
 ) -> Settings:
@@ -127,9 +146,12 @@ def resolve(  # noqa: PLR0913 - one for each setting, all by name
     if to_ms(ttl) == 0:
         msg = "ttl is the length of a lease; it must be more than 0 seconds"
         raise InvalidArgument(msg)
+    _check_ttl(to_ms(ttl), network)
     _check_number("threads", "how many synchronous functions may run at once", threads, least=1)
     _check_number("hot_limit", "how many executions that wait are kept leased", hot_limit, least=0)
     _check_number("parked_limit", "how many parked executions are kept in memory", parked_limit, least=0)
+    if max_executions is not None:
+        _check_number("max_executions", "how many executions may be under way at once", max_executions, least=1)
     return Settings(
         group=_address_part("group", group or DEFAULT_GROUP),
         pid=_address_part("pid", pid or token_hex(8)),
@@ -137,10 +159,22 @@ def resolve(  # noqa: PLR0913 - one for each setting, all by name
         grace=seconds(grace),
         threads=threads,
         limits=Limits(hot_for=seconds(hot_for), hot_limit=hot_limit, parked_limit=parked_limit),
+        max_executions=math.inf if max_executions is None else max_executions,
         prefix=check_prefix(environ.get("RESONATE_PREFIX", "") if prefix is None else prefix),
         network=network,
-        token=token or environ.get("RESONATE_TOKEN") or None,
     )
+
+
+def _check_ttl(ttl_ms: int, network: Network) -> None:
+    # A request is begun only as long as the lease outlives it, and a lease has to be renewed several times over.
+    least_ms = to_ms(4 * network.request_timeout)
+    if ttl_ms < least_ms:
+        msg = (
+            f"ttl is {ttl_ms / 1000:g} s, but a request may take {network.request_timeout:g} s, and a lease has to "
+            f"last at least four times as long: give ttl={least_ms / 1000:g} or more, or an HttpNetwork with a shorter "
+            f"request_timeout"
+        )
+        raise InvalidArgument(msg)
 
 
 def _check_number(name: str, what: str, value: int, *, least: int) -> None:

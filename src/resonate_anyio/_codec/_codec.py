@@ -28,14 +28,21 @@ class Call:
     Attributes:
         func: the name of the function.
         version: its version; None if the caller's SDK knows none.
-        args: the positional arguments.
+        args: the arguments as they are recorded: an array, a value by itself, or None.
         kwargs: the keyword arguments; only Python and Java send any.
     """
 
     func: str
     version: int | None = None
-    args: tuple[JSON, ...] = ()
+    args: JSON = None
     kwargs: Mapping[str, JSON] = _NOTHING
+
+    @property
+    def positional(self) -> tuple[JSON, ...]:
+        """The positional arguments. Rust and Go send the argument of a function with one parameter by itself."""
+        if self.args is None:
+            return ()
+        return tuple(self.args) if isinstance(self.args, list) else (self.args,)
 
 
 @frozen
@@ -133,13 +140,26 @@ class Codec:
         Raises:
             EncodeError: an argument is not JSON throughout.
         """
-        call: dict[str, JSON] = {"func": func, "args": list(args), "version": version}
-        if kwargs:
-            call["kwargs"] = dict(kwargs)
+        return self._pack_call(Call(func, version, list(args), kwargs))
+
+    def encode_bare_call(self, func: str, version: int, args: Sequence[JSON]) -> Value:
+        """Return a call as Rust and Go record it: no argument is null, and one is the value by itself.
+
+        Raises:
+            EncodeError: an argument is not JSON throughout.
+        """
+        bare = list(args) if len(args) > 1 else next(iter(args), None)
+        return self._pack_call(Call(func, version, bare))
+
+    @staticmethod
+    def _pack_call(call: Call) -> Value:
+        plain: dict[str, JSON] = {"func": call.func, "args": call.args, "version": call.version}
+        if call.kwargs:
+            plain["kwargs"] = dict(call.kwargs)
         try:
-            return pack(dumps(call))
+            return pack(dumps(plain))
         except EncodeError as exc:
-            msg = f"the call of {func!r} cannot be recorded: {exc}"
+            msg = f"the call of {call.func!r} cannot be recorded: {exc}"
             raise EncodeError(msg) from exc
 
     def decode_call(self, value: Value) -> Call:
@@ -152,7 +172,7 @@ class Codec:
         if not isinstance(raw, dict) or not isinstance(raw.get("func"), str):
             msg = "the recorded parameter is not the call of a function: an object with a string member 'func'"
             raise DecodeError(msg)
-        return Call(raw["func"], _version(raw.get("version")), _args(raw.get("args")), _kwargs(raw.get("kwargs")))
+        return Call(raw["func"], _version(raw.get("version")), raw.get("args"), _kwargs(raw.get("kwargs")))
 
     def encode_error(self, exc: Exception) -> Value:
         """Return an error as a payload that every SDK can show and this one can rebuild.
@@ -185,13 +205,6 @@ def _version(raw: JSON) -> int | None:
         msg = f"the version of a recorded call is an integer from 0, not {raw!r}"
         raise DecodeError(msg)
     return raw
-
-
-def _args(raw: JSON) -> tuple[JSON, ...]:
-    if raw is None:
-        return ()
-    # Rust and Go send the argument of a function with one parameter bare.
-    return tuple(raw) if isinstance(raw, list) else (raw,)
 
 
 def _kwargs(raw: JSON) -> Mapping[str, JSON]:

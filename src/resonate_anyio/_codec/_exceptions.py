@@ -1,8 +1,9 @@
 """Errors as they are recorded, and back.
 
-Every SDK reads `message`; some read `name` and `stack`. Members of our own let this SDK rebuild the type: `type` says
-which it was, `args` what it was made from. Reading an error imports nothing and unpickles nothing: a type counts only
-if its module is imported already, and only if it makes an equal error again; else it is an `ApplicationError`.
+Every SDK reads `message`; some read `name` and `stack`; TypeScript makes an `AggregateError` of a group. Members of our
+own let this SDK rebuild the type: `type` says which it was, `args` what it was made from. Reading an error imports
+nothing and unpickles nothing: a type counts only if its module is imported already, and only if it makes an equal error
+again; else it is an `ApplicationError`.
 """
 
 from __future__ import annotations
@@ -45,7 +46,7 @@ def _record(exc: Exception, to_json: Callable[[Any], JSON], seen: frozenset[int]
     seen |= {id(exc)}
     # Of an ApplicationError other SDKs should see what happened, not that it once passed through here.
     record: dict[str, JSON] = {
-        "__type": "error",
+        "__type": "aggregate_error" if isinstance(exc, ExceptionGroup) else "error",
         "name": _clean(exc.name if isinstance(exc, ApplicationError) else type(exc).__name__),
         "message": _clean(exc.message if isinstance(exc, ApplicationError) else _text(exc)),
         "type": _clean(f"{type(exc).__module__}:{type(exc).__qualname__}"),

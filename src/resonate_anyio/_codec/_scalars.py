@@ -11,6 +11,7 @@ from collections.abc import Callable
 from datetime import UTC, date, datetime, time, timedelta
 from decimal import Decimal, InvalidOperation
 from enum import Enum
+from math import inf
 from pathlib import Path, PurePath
 from typing import Any, Final, Literal, get_args, get_origin
 from uuid import UUID
@@ -19,13 +20,16 @@ from cattrs import Converter
 
 from ._mismatch import Mismatch
 
+# What the TypeScript SDK records, since JSON has no number for it.
+_INFINITIES: Final = {"__INF__": inf, "__NEG_INF__": -inf}
+
 SCALARS: Final = (str, int, float, bool, type(None))
 
 
 def configure_scalars(converter: Converter) -> None:
     """Register the rules.
 
-    * str, int, float, bool, None: exact; subclasses are made from the exact one.
+    * str, int, float, bool, None: exact; subclasses are made from the exact one. An infinity of TypeScript is a float.
     * bytes: base64. Path, UUID, Decimal: text.
     * datetime, date, time: ISO 8601; aware datetimes become UTC, naive ones stay naive. timedelta: seconds.
     * Enum members: their value if all values of the class are scalars, else their name.
@@ -66,6 +70,8 @@ def _primitive(exact: type) -> Callable[[Any, Any], Any]:
     accepted = (int, float) if exact is float else (exact,)
 
     def structure(raw: Any, type_: Any) -> Any:
+        if exact is float and isinstance(raw, str):
+            raw = _INFINITIES.get(raw, raw)
         # A JSON reader gives the exact types, so no subclass of int slips in as bool.
         if type_ is not exact and is_enum(type_):
             return structure_enum(raw, type_)

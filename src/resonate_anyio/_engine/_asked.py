@@ -39,8 +39,14 @@ class Asked:
 
 
 def _short(arguments: Any) -> str:
-    text = ", ".join([*map(repr, arguments[0]), *(f"{k}={v!r}" for k, v in arguments[1].items())])
-    return f"({text})" if len(text) <= 200 else f"({text[:200]}...)"
+    positional, keywords = arguments
+    if not isinstance(positional, list):
+        return f"bare ({_cut(repr(positional))})"
+    return f"({_cut(', '.join([*map(repr, positional), *(f'{k}={v!r}' for k, v in keywords.items())]))})"
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= 200 else f"{text[:200]}..."
 
 
 def recorded_as(record: Promise, codec: Codec) -> Asked:
@@ -54,7 +60,7 @@ def recorded_as(record: Promise, codec: Codec) -> Asked:
     if record.tags.get("resonate:scope") == "local":
         return Asked("ctx.run", func, version)
     operation = "ctx.detached" if DETACHED_TAG in record.tags else "ctx.rpc"
-    return Asked(operation, func, version, (content.get("args") or [], content.get("kwargs") or {}))
+    return Asked(operation, func, version, (content.get("args"), content.get("kwargs") or {}))
 
 
 def content_of(record: Promise, codec: Codec) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from .._time import to_ms
 from ._awaits import complete, deliver
 from ._builder import Builder
 from ._frame import Frame
-from ._functions import Kind, check_version, encode_remote_call
+from ._functions import Kind, RemoteCall, check_version
 from ._lanes import Place, lane_of
 from ._openings import DetachedOpening, LocalOpening, Opening, PromiseOpening, RemoteOpening, SleepOpening
 from ._retry import RetryPolicy
@@ -238,7 +238,7 @@ class RunCall(TimedCall[T_co]):
 class _TargetedCall(TimedCall[T_co]):
     """What calls that run elsewhere have in common."""
 
-    __slots__ = ("_args", "_func", "_kwargs", "_target", "_version")
+    __slots__ = ("_args", "_bare", "_func", "_kwargs", "_target", "_version")
 
     def __init__(
         self,
@@ -256,6 +256,7 @@ class _TargetedCall(TimedCall[T_co]):
         self._kwargs = kwargs
         self._target: str | None = None
         self._version: int | None = None
+        self._bare = False
         self._timeout_ms = None if isinstance(func, str) else func.timeout_ms
 
     def target(self, target: str) -> Self:
@@ -268,8 +269,17 @@ class _TargetedCall(TimedCall[T_co]):
         self._version = self._checked(check_version, version)
         return self
 
+    def bare_args(self) -> Self:
+        """Record the arguments as functions of the Rust and Go SDKs expect them.
+
+        No argument is recorded as null, a single one by itself instead of in an array, several in an array as ever.
+        """
+        self._configure()._bare = True
+        return self
+
     def _param(self) -> Value:
-        return encode_remote_call(self._frame.execution.codec, self._func, self._version, self._args, self._kwargs)
+        call = RemoteCall(func=self._func, args=self._args, kwargs=self._kwargs, version=self._version, bare=self._bare)
+        return call.encode(self._frame.execution.codec)
 
     def _address(self) -> str:
         return self._target or self._frame.execution.own_group

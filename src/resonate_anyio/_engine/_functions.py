@@ -26,12 +26,13 @@ from .._errors import (
 from .._protocol import Value
 from .._time import seconds, to_ms
 from ._retry import RetryPolicy
-from ._signatures import Details, Kind, inspect_callable, is_given_by_engine
+from ._signatures import POSITIONAL, Details, Kind, inspect_callable, is_given_by_engine
 
 __all__ = [
     "Function",
     "Kind",
     "Registry",
+    "RemoteCall",
     "bind",
     "check_call",
     "check_callable",
@@ -52,6 +53,7 @@ class _Settings:
     version: int | None = None
     retry: RetryPolicy | None = None
     timeout: float | None = None
+    single_arg: bool = False
 
 
 @final
@@ -65,6 +67,7 @@ class Function:
         func: the callable itself.
         retry: its own retry policy, or None.
         timeout: its own timeout in seconds, or None.
+        single_arg: whether what is recorded as the arguments of a call is its one argument, also if that is an array.
         kind: what its first parameter says it is.
         is_async: whether calling it gives an awaitable.
         signature: its parameters as callers see them: without the `Context` or `Info` that the engine passes.
@@ -77,6 +80,7 @@ class Function:
     func: Callable[..., Any]
     retry: RetryPolicy | None = None
     timeout: float | None = None
+    single_arg: bool = False
     kind: Kind
     is_async: bool
     signature: inspect.Signature
@@ -89,13 +93,21 @@ class Function:
         return None if self.timeout is None else to_ms(self.timeout)
 
     @classmethod
-    def of(cls, func: Callable[..., Any], *, name: str | None = None, version: int | None = None) -> Function:
+    def of(
+        cls,
+        func: Callable[..., Any],
+        *,
+        name: str | None = None,
+        version: int | None = None,
+        single_arg: bool | None = None,
+    ) -> Function:
         """Look at a callable.
 
         Args:
             func: a function, a bound method, or (with a name) a partial or an object with `__call__`.
             name: overrides the name that `durable` gave, and the callable's own.
             version: overrides the version that `durable` gave.
+            single_arg: overrides what `durable` said.
 
         Raises:
             InvalidFunction: it cannot be a durable function; the message says what to write instead.
@@ -103,12 +115,16 @@ class Function:
         """
         details = _details(func)
         settings: _Settings = getattr(func, _SETTINGS, _NO_SETTINGS)
+        single_arg = settings.single_arg if single_arg is None else single_arg
+        if single_arg:
+            _check_single(func, details.signature)
         return cls(
             name=_checked_name(name) or settings.name or _own_name(func),
             version=_checked_version(version) or settings.version or 1,
             func=func,
             retry=settings.retry,
             timeout=settings.timeout,
+            single_arg=single_arg,
             kind=details.kind,
             is_async=details.is_async,
             signature=details.signature,
@@ -145,6 +161,14 @@ def check_callable(func: object) -> None:
             f"{_label(func)} is a generator function: the values that it yields cannot be recorded. "
             f"Return one value instead, e.g. a list"
         )
+        raise InvalidFunction(msg)
+
+
+def _check_single(func: Callable[..., Any], signature: inspect.Signature) -> None:
+    """Refuse a function that has not the one parameter that is filled with whatever is recorded."""
+    kinds = [parameter.kind for parameter in signature.parameters.values()]
+    if len(kinds) != 1 or kinds[0] not in POSITIONAL:
+        msg = f"{_label(func)} takes {signature}; with single_arg=True it takes one argument, by position"
         raise InvalidFunction(msg)
 
 
@@ -204,6 +228,7 @@ def durable(
     version: int | None = None,
     retry: RetryPolicy | None = None,
     timeout: float | timedelta | None = None,
+    single_arg: bool = False,
 ) -> Callable[[F], F]: ...
 def durable(
     func: Callable[..., Any] | None = None,
@@ -213,6 +238,7 @@ def durable(
     version: int | None = None,
     retry: RetryPolicy | None = None,
     timeout: float | timedelta | None = None,
+    single_arg: bool = False,
 ) -> Any:
     """Give a function durable settings. It stays the same function and can be called as before.
 
@@ -222,6 +248,8 @@ def durable(
         version: counts from 1.
         retry: when to call it again after it raised; None leaves it to the caller.
         timeout: seconds or a `timedelta`; how long a call may take, retries included.
+        single_arg: what is recorded as the arguments of a call is its one argument, as it is: for functions that take
+            an array from Rust or Go, whose SDKs send the argument of a function with one parameter by itself.
 
     Raises:
         InvalidFunction: what is decorated cannot be a durable function.
@@ -231,7 +259,7 @@ def durable(
         msg = f"retry is a policy such as Retry(attempts=5), not {retry!r}"
         raise InvalidArgument(msg)
     limit = None if timeout is None else seconds(timeout)
-    settings = _Settings(_checked_name(name), _checked_version(version), retry, limit)
+    settings = _Settings(_checked_name(name), _checked_version(version), retry, limit, single_arg)
     if func is None:
         return partial(_mark, settings)
     if isinstance(func, str):
@@ -290,15 +318,39 @@ def encode_arguments(
     return _converted(function, _bound(function, args, kwargs), convert)
 
 
-def encode_remote_call(
-    codec: Codec, func: Function | str, version: int | None, args: Sequence[object], kwargs: Mapping[str, object]
-) -> Value:
-    """What is recorded with a call that any worker may run."""
-    function = None if isinstance(func, str) else func
-    name = func if isinstance(func, str) else func.name
-    known = 1 if function is None else function.version
-    json_args, json_kwargs = encode_arguments(function, codec, args, kwargs)
-    return codec.encode_call(name, version or known, json_args, json_kwargs)
+@frozen(kw_only=True)
+class RemoteCall:
+    """A call that any worker may run, as it is described before it is made.
+
+    Attributes:
+        func: the function, or its name.
+        version: the version that was asked for, or None.
+        bare: whether the arguments are recorded as Rust and Go do it.
+    """
+
+    func: Function | str
+    args: Sequence[object]
+    kwargs: Mapping[str, object]
+    version: int | None = None
+    bare: bool = False
+
+    def encode(self, codec: Codec) -> Value:
+        """What is recorded with it.
+
+        Raises:
+            InvalidArgument: the function cannot take these arguments, or keywords were given for a bare call.
+            EncodeError: an argument cannot be turned into JSON.
+        """
+        function = None if isinstance(self.func, str) else self.func
+        name = self.func if isinstance(self.func, str) else self.func.name
+        version = self.version or (1 if function is None else function.version)
+        args, kwargs = encode_arguments(function, codec, self.args, self.kwargs)
+        if not self.bare and not (function is not None and function.single_arg):
+            return codec.encode_call(name, version, args, kwargs)
+        if kwargs:
+            msg = f"{name!r} is called with bare arguments, for which there are no keywords ({', '.join(kwargs)})"
+            raise InvalidArgument(msg)
+        return codec.encode_bare_call(name, version, args)
 
 
 def bind(function: Function, codec: Codec, call: Call) -> tuple[list[Any], dict[str, Any]]:
@@ -316,7 +368,16 @@ def bind(function: Function, codec: Codec, call: Call) -> tuple[list[Any], dict[
             msg = f"argument {where} of {function.name!r}: {exc}"
             raise DecodeError(msg) from exc
 
-    return _converted(function, _bound(function, call.args, call.kwargs), convert)
+    return _converted(function, _bound(function, _positional(function, call), call.kwargs), convert)
+
+
+def _positional(function: Function, call: Call) -> tuple[JSON, ...]:
+    if not function.single_arg:
+        return call.positional
+    (parameter,) = function.signature.parameters.values()
+    # Null is an argument, unless there is another default.
+    optional = call.args is None and parameter.default is not inspect.Parameter.empty
+    return () if optional else (call.args,)
 
 
 def _bound(function: Function, args: Sequence[object], kwargs: Mapping[str, object]) -> inspect.BoundArguments:
@@ -357,7 +418,14 @@ class Registry:
 
     _functions: dict[str, dict[int, Function]] = field(factory=dict, init=False)
 
-    def add(self, func: Callable[..., Any], name: str | None = None, version: int | None = None) -> Function:
+    def add(
+        self,
+        func: Callable[..., Any],
+        name: str | None = None,
+        version: int | None = None,
+        *,
+        single_arg: bool | None = None,
+    ) -> Function:
         """Make a function known; doing so twice is fine.
 
         Raises:
@@ -365,7 +433,7 @@ class Registry:
             InvalidFunction: it cannot be a durable function.
             InvalidArgument: name or version is unusable.
         """
-        function = Function.of(func, name=name, version=version)
+        function = Function.of(func, name=name, version=version, single_arg=single_arg)
         versions = self._functions.setdefault(function.name, {})
         if versions.setdefault(function.version, function).func != func:
             raise AlreadyRegistered(function.name, function.version)

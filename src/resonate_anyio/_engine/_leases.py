@@ -67,12 +67,14 @@ class Lease:
             self.renewed_at = max(self.renewed_at, sent)
             self.certain_until = max(self.certain_until, self._leases.end_of(sent))
 
-    def judge(self, task: TaskRecord | None, asked: float) -> None:
-        """The server was asked at `asked` who holds the task. It is in doubt if that is not this worker."""
-        if self._leases.is_mine(task, self.version):
+    def confirm(self, task: TaskRecord | None, asked: float) -> bool:
+        """The server was asked at `asked` who holds the task. Returns whether that is this worker; else it lapses."""
+        mine = self._leases.is_mine(task, self.version)
+        if mine:
             self.confirmed_at = asked
         else:
             self.certain_until = -math.inf
+        return mine
 
     def end(self) -> None:
         """It was given back, or is of no use any more."""
@@ -85,8 +87,9 @@ class Leases:
     """The leases of one worker, and how often each task was given back in a row.
 
     Attributes:
-        held: the leases that have to be renewed. Other threads read it.
+        held: the leases that have to be renewed.
         enrolled: is called when there is a new one.
+        doubted: is called, in the event loop, when one was found not to be this worker's.
     """
 
     _connection: Connection
@@ -97,6 +100,7 @@ class Leases:
     _margin: float
     held: dict[str, Lease] = field(factory=dict, init=False)
     enrolled: Callable[[], None] = field(default=lambda: None, init=False)
+    doubted: Callable[[], None] = field(default=lambda: None, init=False)
     _backoff: dict[str, float] = field(factory=dict, init=False)
 
     # Time
@@ -112,6 +116,11 @@ class Leases:
     def lasts(self, lease: Lease) -> bool:
         """Whether `lease` lasts longer than any request that is sent now."""
         return lease.certain_until == math.inf or lease.certain_until - self.elapsed() > self._margin
+
+    def current(self) -> list[Lease]:
+        """The leases that can be renewed still. Other threads ask for them."""
+        now = self.elapsed()
+        return [lease for lease in list(self.held.values()) if lease.certain_until > now]
 
     def enrol(self, lease: Lease) -> None:
         """See to it that `lease` is renewed, if that is this worker's to do."""

@@ -130,9 +130,7 @@ class Ledger:
             response = await execution.request(request, settling=True)
             if response.status != 200:
                 response = await execution.request(PromiseGet(id=execution.id), settling=True)
-            if response.promise is None or not response.promise.pending:
-                break
+            assert response.promise is not None
+            if not response.promise.pending:
+                return response.promise
             await execution.regain(version)
-        if response.promise is None:
-            await execution.lose()
-        return response.promise

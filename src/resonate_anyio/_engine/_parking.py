@@ -105,6 +105,7 @@ class Parking:
     _operation: CancelScope = field(factory=CancelScope, init=False)
     _turn: int = field(default=0, init=False)
     _made: int = field(default=0, init=False)
+    _asking: bool = field(default=False, init=False)
 
     @property
     def hot(self) -> bool:
@@ -188,24 +189,30 @@ class Parking:
             return False
         if version == execution.version and not self.hot:
             self.want()
-        elif version >= execution.version:
+        elif version >= execution.version and not self._asking:
+            self._asking = True
             execution.worker.helper(self._heard_otherwise, name=f"resonate doubt {execution.id}")
         return True
 
     async def _heard_otherwise(self) -> None:
         """If it is true that the task can be acquired, this execution does not hold it any more."""
+        try:
+            await self._ask_whose_it_is()
+        finally:
+            self._asking = False
+
+    async def _ask_whose_it_is(self) -> None:
         execution = self._execution
         response = await execution.worker.asker.insist(TaskGet(id=execution.id))
         await self.at_rest()
         task = None if response is None else response.task
-        if task is None or task.state is not TaskState.PENDING or task.version < execution.version:
+        if task is None or execution.worker.leases.is_mine(task, execution.version):
             return
-        if task.version == execution.version:
-            # Its lease has lapsed, and nobody else has had the task: it goes on.
-            self.doubt()
-        else:
+        if task.state is TaskState.PENDING and task.version > execution.version:
             execution.drop(Drop.LOST)
-            execution.worker.sent_for(execution.id, task.version)
+            execution.worker.intake.sent_for(execution.id, task.version)
+        else:
+            self.doubt()
 
     # The lease
 

@@ -57,6 +57,8 @@ class Results:
     async def _settled_elsewhere(self, id: str) -> Promise:
         with self._worker.waiting.inbox(id) as inbox:
             record = await self._worker.register_listener(id)
+            if record.pending:
+                self._worker.ask_at_deadline(record)
             while record.pending:
                 self._check_halted(id)
                 await self._worker.waiting.wait(inbox.changed)

@@ -23,7 +23,7 @@ from .._errors import InvalidFunction
 
 _PACKAGE: Final = __name__.partition(".")[0]
 _GIVEN: Final = ("Context", "Info")
-_POSITIONAL: Final = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+POSITIONAL: Final = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
 
 
 class Kind(Enum):
@@ -168,7 +168,7 @@ def _check_first(
 ) -> None:
     if first is None:
         return
-    if given is not None and first.kind not in _POSITIONAL:
+    if given is not None and first.kind not in POSITIONAL:
         msg = f"{label}: the {given} is passed by position, so {first.name!r} must be a plain first parameter"
         raise InvalidFunction(msg)
     if given == "Context" and not is_async:

@@ -7,7 +7,7 @@ from typing import Final, TypeAlias
 
 from attrs import define, evolve, field
 
-from .._protocol import TIMER_PID, PromiseCreate, PromiseGet, Request, Response, TaskCreate
+from .._protocol import TIMER_PID, Promise, PromiseCreate, PromiseGet, Request, Response, TaskCreate
 
 AskOnce: TypeAlias = Callable[[Request], Awaitable[Response | None]]
 """Carries a request to the server. None if it was not answered."""
@@ -40,6 +40,10 @@ class Timers:
         response = await ask(evolve(create, tags=tags))
         self._have_tasks = response is None or response.status != 200
         return response
+
+    def fires(self, record: Promise) -> bool:
+        """Whether the deadline of `record` fires by itself, on every server that this may be."""
+        return record.target is not None or (record.timer and not self._have_tasks)
 
     def _with_task(self, create: PromiseCreate) -> TaskCreate:
         ttl = max(create.timeout_at - self._now(), 0) + _LEASE_MARGIN_MS

@@ -43,6 +43,8 @@ _BLIND_WAIT_MS: Final = 600_000
 
 _CLOCKS_PARTED: Final = 1.0
 
+_ASK_AGAIN: Final = 1.0
+
 
 @frozen(kw_only=True)
 class Limits:
@@ -164,7 +166,7 @@ class Upkeep:
         """A parked execution is hot again."""
         self.resuming(execution)
         self._schedule(execution, current_time() + _SETTLING)
-        if self._too_many():
+        if self._excess() > 0:
             self._press_soon()
 
     def not_parked(self, execution: Execution) -> None:
@@ -181,6 +183,7 @@ class Upkeep:
         for longest in [each for each in self._parked.values() if not each.pinned][: max(excess, 0)]:
             del self._parked[longest.id]
             longest.drop(Drop.UNLOADED)
+        self._worker.intake.stir()
 
     # Looking
 
@@ -192,7 +195,7 @@ class Upkeep:
             return
         self._watches[execution.id] = _Watch(execution, self._patience)
         self._schedule(execution, current_time())
-        if self._too_many():
+        if self._excess() > 0:
             self._press_soon()
 
     async def _watch_call(self, frame: Frame) -> None:
@@ -238,7 +241,9 @@ class Upkeep:
         return execution.stirred_at + self._limits.hot_for + execution.local_records
 
     def _park(self, execution: Execution) -> None:
-        wake_at = execution.next_deadline
+        fires = self._worker.timers.fires
+        silent = [node.record.timeout_at for node in execution.externals if not fires(node.record)]
+        wake_at = min([execution.next_deadline, *silent])
         if not sees_every_deadline():
             # Each time twice as long, replayed or not: a deadline that was missed is late by its own length at most.
             waited_ms = execution.now() - execution.changed_at
@@ -254,8 +259,18 @@ class Upkeep:
 
     # Pressure
 
-    def _too_many(self) -> bool:
-        return len(self._worker.executions) - len(self._parked) > self._limits.hot_limit
+    @property
+    def hot(self) -> int:
+        """How many executions have a lease, or are about to have one."""
+        return len(self._worker.executions) - len(self._parked)
+
+    def make_room(self) -> None:
+        """Tasks wait for executions to be parked that only wait."""
+        self._press_soon()
+
+    def _excess(self) -> int:
+        """How many executions too many are hot."""
+        return max(self.hot - self._limits.hot_limit, self._worker.intake.crowd)
 
     def _press_soon(self) -> None:
         if self._pressed_at == math.inf:
@@ -265,7 +280,8 @@ class Upkeep:
     def _press(self, census: Callable[[], Census]) -> None:
         self._pressed_at = math.inf
         hot = [execution for execution in self._worker.executions.values() if execution.parking.hot]
-        excess = len(hot) - self._limits.hot_limit
+        moving = self.hot - len(hot)
+        excess = max(len(hot) - self._limits.hot_limit, self._worker.intake.crowd - moving)
         for execution in sorted(hot, key=lambda each: each.stirred_at):
             if excess <= 0:
                 break
@@ -286,8 +302,17 @@ class Upkeep:
 
     async def recheck_all(self) -> None:
         """Ask for everything that is waited for, because messages may have been lost."""
-        for id in self._worker.waiting.ids:
+        for id in list(self._worker.waiting.ids):
             await self._worker.recheck(id)
+
+    async def ask_at(self, id: str, instant: int) -> None:
+        """Ask for a promise that is waited for when its deadline has come: not every server says so by itself."""
+        worker = self._worker
+        delay = (instant - worker.connection.now()) / 1000
+        while id in worker.waiting.ids and not worker.draining:
+            await worker.waiting.pause(max(delay, 0))
+            await worker.recheck(id)
+            delay = _ASK_AGAIN
 
     async def watch_clocks(self) -> None:
         """Deadlines are instants of the server's; when its clock and the loop's part, they are mapped anew."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, KeysView
 from contextlib import contextmanager, suppress
 from random import random
 from typing import Final, TypeAlias
@@ -63,9 +63,9 @@ class Waiting:
             self._listeners.pop(id, None)
 
     @property
-    def ids(self) -> list[str]:
+    def ids(self) -> KeysView[str]:
         """What is waited for."""
-        return list(self._listeners)
+        return self._listeners.keys()
 
     @contextmanager
     def inbox(self, id: str) -> Iterator[Inbox]:

@@ -10,8 +10,8 @@ from __future__ import annotations
 import logging
 import math
 import random as random_module
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from contextlib import asynccontextmanager, suppress
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AbstractContextManager, asynccontextmanager, suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -21,50 +21,39 @@ from attrs import define, field
 
 from .._codec import Codec
 from .._errors import (
-    DecodeError,
-    InvalidArgument,
     NetworkError,
     NonDeterminismError,
     NotFound,
-    NotRegistered,
 )
-from .._graph import PARENT_TAG, History, below
 from .._protocol import (
     EMPTY,
     Execute,
     Message,
     Promise,
-    PromiseCreate,
     PromiseGet,
     PromiseSettle,
     PromiseState,
     RegisterListener,
     Request,
     Response,
-    TaskAcquire,
     TaskContinue,
-    TaskCreate,
-    TaskGet,
     TaskHalt,
-    TaskRecord,
-    TaskState,
     Unblock,
     Value,
 )
 from ..abc import Connection, Gap, Identity, Network
-from ._asking import Asker, unavailable
+from ._asking import Asker
 from ._cancellation import Teardown
 from ._crew import Crew
 from ._dependencies import Dependencies
-from ._execution import Drop, Execution, lineage
+from ._execution import Drop, Execution
 from ._frame import Frame
-from ._functions import Function, Registry, bind
+from ._functions import Registry
 from ._heartbeats import LoopHeart, Schedule, ThreadHeart
+from ._intake import Intake
 from ._leaf import Threads
-from ._leases import Lease, Leases
-from ._openings import make_info
-from ._parking import Parking, without_wakes
-from ._requests import get_promise, promise_of, refusal, scan
+from ._leases import Leases
+from ._requests import get_promise, promise_of, refusal
 from ._results import Results
 from ._shutdown import Shutdown
 from ._sweeps import Sweeps
@@ -90,6 +79,7 @@ class Worker:
         request_timeout: seconds after which a request that was not answered has no effect any more.
         grace: seconds that running leaves are given when the worker stops.
         limits: how long and how many executions stay in memory while they wait.
+        max_executions: how many may be under way at once.
     """
 
     identity: Identity
@@ -103,6 +93,7 @@ class Worker:
     grace: float
     make_context: Callable[[Frame], Context]
     limits: Limits = field(factory=Limits)
+    max_executions: float = math.inf
     random: Callable[[], float] = random_module.random
     executions: dict[str, Execution] = field(factory=dict, init=False)
     waiting: Waiting = field(factory=Waiting, init=False)
@@ -113,9 +104,9 @@ class Worker:
     upkeep: Upkeep = field(init=False)
     sweeps: Sweeps = field(init=False)
     results: Results = field(init=False)
+    intake: Intake = field(init=False)
     _shutdown: Shutdown = field(init=False)
     _crew: Crew = field(init=False)
-    _taking: dict[str, int] = field(factory=dict, init=False)
     _emptied: Event = field(factory=Event, init=False)
     _teardown: Teardown | None = field(default=None, init=False)
     _stop_heart: Callable[[], None] = field(default=lambda: None, init=False)
@@ -129,6 +120,7 @@ class Worker:
         self.upkeep = Upkeep(self, self.limits)
         self.sweeps = Sweeps(self)
         self.results = Results(self)
+        self.intake = Intake(self, self.max_executions)
         self._shutdown = Shutdown(self)
 
     # Life
@@ -163,7 +155,8 @@ class Worker:
 
     def _begin_heartbeats(self, name: str) -> None:
         ttl = self.ttl_ms / 1000
-        schedule = Schedule(self.leases, self.connection, self.identity.holder, ttl)
+        schedule = Schedule(leases=self.leases, connection=self.connection, holder=self.identity.holder, ttl=ttl)
+        self.leases.doubted = self._look_at_leases
         send = self.connection.blocking_request
         if send is None:
             heart = LoopHeart(schedule, self.connection, self.waiting)
@@ -174,12 +167,21 @@ class Worker:
             self.leases.enrolled = thread.nudge
             self._stop_heart = thread.stop
 
+    def _look_at_leases(self) -> None:
+        for execution in list(self.executions.values()):
+            if not execution.lease.certain:
+                execution.parking.doubt()
+
     def __repr__(self) -> str:
         return f"<Worker {self.identity.group}/{self.identity.pid} with {len(self.executions)} executions>"
 
     def helper(self, func: Callable[..., Awaitable[None]], *args: object, name: str) -> None:
         """Do a work of the engine's own in a task of its own."""
         self._crew.help(func, *args, name=name)
+
+    def joined(self) -> AbstractContextManager[None]:
+        """Count what another task does in the block as work of this worker's."""
+        return self._crew.joined()
 
     @property
     def separator(self) -> str:
@@ -244,20 +246,11 @@ class Worker:
             case Gap():
                 self.helper(self.upkeep.recheck_all, name=f"resonate {self.identity.pid} gap")
             case Execute(task_id, version):
-                self.sent_for(task_id, version)
+                self.intake.sent_for(task_id, version)
             case Unblock(promise):
                 # One that says "pending" is not what it claims to be; what it is about stays subscribed to.
                 if not promise.pending:
                     self.waiting.notify(promise)
-
-    def sent_for(self, id: str, version: int) -> None:
-        """Somebody is to acquire the task `id` at `version`."""
-        execution = self.executions.get(id)
-        if execution is not None and execution.parking.told(version):
-            return
-        if id not in self._taking:
-            self.helper(self._take, id, name=f"resonate take {id}")
-        self._taking[id] = max(version, self._taking.get(id, 0))
 
     async def recheck(self, id: str) -> None:
         """Ask once more for what is waited for. Whoever waits is told if it has settled."""
@@ -267,6 +260,11 @@ class Worker:
             response = await self.asker.insist(PromiseGet(id=id))
         if response is not None and response.promise is not None and not response.promise.pending:
             self.waiting.notify(response.promise)
+
+    def ask_at_deadline(self, record: Promise) -> None:
+        """Ask for a promise that is waited for when its deadline has come, unless the server says so by itself."""
+        if not self.timers.fires(record):
+            self.helper(self.upkeep.ask_at, record.id, record.timeout_at, name=f"resonate deadline {record.id}")
 
     async def register_listener(self, id: str, execution: Execution | None = None) -> Promise:
         """Ask to be told when `id` settles. Its record tells whether it has already.
@@ -283,121 +281,13 @@ class Worker:
             return await get_promise(self.ask, id)
         return promise_of(request, response, id)
 
-    # Tasks
+    # Executions
 
-    async def _take(self, id: str) -> None:
-        """Acquire a task that a message told of, and run it."""
-        try:
-            if await self._vacated(id):
-                await self._acquire(id, self._taking[id])
-        except Exception:
-            logger.exception("task.take_failed id=%s", id)
-            # What is given back is sent here again, and that message is not a double.
-            self._taking.pop(id, None)
-            await self.leases.look_for(id, self.executions.__contains__)
-        finally:
-            self._taking.pop(id, None)
-
-    async def _acquire(self, id: str, version: int) -> Execution | None:
-        """Acquire a task and run it. None if it was refused, or cannot be run here."""
-        request = TaskAcquire(id=id, version=version, pid=self.identity.holder, ttl=self.ttl_ms)
-        sent = self.connection.elapsed()
-        response = await self.connection.request(request)
-        return await self._accept(response, sent) if response.status == 200 else None
-
-    async def _vacated(self, id: str) -> bool:
-        """Wait until no code of an earlier run of `id` is here. False if that is because the worker stops."""
-        if (execution := self.executions.get(id)) is None:
-            return True
-        await execution.ended.wait()
-        return not self.draining
-
-    async def _accept(self, response: Response, sent: float) -> Execution | None:
-        """Run the task that was acquired. One that this program cannot run is handed back, and None returned.
-
-        Args:
-            response: the answer that granted the lease.
-            sent: when the request was sent, by the clock of leases.
-        """
-        task, promise = response.task, response.promise
-        assert task is not None
-        assert promise is not None
-        if task.state is not TaskState.ACQUIRED or promise.timer:
-            return None
-        if (execution := self.executions.get(task.id)) is not None:
-            return await self._rejoin(execution, task, response.preload, sent)
-        try:
-            call = self.codec.decode_call(promise.param)
-            function = self.registry.get(call.func, 1 if call.version is None else call.version)
-            args, kwargs = bind(function, self.codec, call)
-        except (NotRegistered, DecodeError, InvalidArgument) as exc:
-            # Not at once: it would be sent here again immediately.
-            self.helper(self.leases.hand_back, task.id, task.version, exc, name=f"resonate decline {task.id}")
-            return None
-        wakes, calls = without_wakes(below(task.id, self.separator), await self._remote_history(task))
-        if self.draining:
-            await self.leases.release(task.id, task.version)
-            return None
-        lease = Lease(self.leases, task.id)
-        lease.grant(task.version, sent)
-        history = History.of(response.preload, calls)
-        execution = self._start(lease, promise, function, tuple(args), kwargs, history)
-        execution.parking.wakes = wakes
-        return execution
-
-    async def _rejoin(
-        self, execution: Execution, task: TaskRecord, preload: tuple[Promise, ...], sent: float
-    ) -> Execution | None:
-        """The task was acquired although its last run is still here. It goes on if that is its next version."""
-        if execution.parking.adopt(task, preload, sent):
-            return execution
-        execution.drop(Drop.LOST)
-        # It is sent for again, and taken when that run has ended.
-        await self.leases.release(task.id, task.version)
-        return None
-
-    async def _remote_history(self, task: TaskRecord) -> list[Promise]:
-        """What is recorded below the root: the local part came with the lease, the rest is one range scan."""
-        if task.version <= 1:
-            return []
-        return [record async for record in scan(self.ask, below(task.id, self.separator))]
-
-    def _start(
-        self,
-        lease: Lease,
-        promise: Promise,
-        function: Function,
-        args: tuple[Any, ...],
-        kwargs: Mapping[str, Any],
-        history: History,
-    ) -> Execution:
-        execution = Execution(
-            worker=self,
-            id=lease.id,
-            lease=lease,
-            version=lease.version,
-            origin=lineage(promise, self.separator),
-            history=history,
-            local_records=history.local,
-            changed_at=max(promise.created_at, history.last_change),
-        )
-        execution.parking = Parking(execution)
-        parent = promise.tags.get(PARENT_TAG) or promise.tags.get("resonate:parent")
-        execution.root = Frame(
-            execution=execution,
-            record=promise,
-            type=function.returns,
-            parent=None,
-            function=function,
-            args=args,
-            kwargs=kwargs,
-            retry=function.retry,
-            info=make_info(execution, promise, parent=None if parent == promise.id else parent, function=function),
-        )
+    def start(self, execution: Execution) -> None:
+        """Run an execution whose task was acquired."""
         self.executions[execution.id] = execution
         self.upkeep.enrol(execution)
         self._crew.spawn(self._run, execution, name=f"resonate {execution.id}")
-        return execution
 
     async def _run(self, execution: Execution) -> None:
         try:
@@ -410,6 +300,7 @@ class Worker:
             self.upkeep.forget(execution)
             execution.ended.set()
             self._shutdown.stir()
+            self.intake.stir()
         if execution.dropped is Drop.CRASHED:
             await self._recover(execution)
         else:
@@ -439,60 +330,6 @@ class Worker:
     async def ask(self, request: Request) -> Response:
         """Send a request that may be sent twice, again if need be. See `Asker.ask`."""
         return await self.asker.ask(request)
-
-    async def invoke(self, create: PromiseCreate) -> tuple[Promise, Execution | None]:
-        """Start a root here, or join what has its id. Returns its record, and its execution if it runs here."""
-        await checkpoint()
-        # Not to be cancelled between taking the lease and using it; and a worker that stops waits for that.
-        self.waiting.check()
-        with self._crew.joined(), CancelScope(shield=True):
-            started = await self._invoke(create)
-        return started  # noqa: RET504 - to a type checker, a scope may swallow the return
-
-    async def _invoke(self, create: PromiseCreate) -> tuple[Promise, Execution | None]:
-        request = TaskCreate(pid=self.identity.holder, ttl=self.ttl_ms, action=create)
-        try:
-            sent, response, lost = await self._create(request)
-            if response.status in {409, 422}:
-                execution = await self._take_back(create.id) if lost else None
-                return await get_promise(self.ask, create.id), execution or self.executions.get(create.id)
-            # The arguments are read back from the record, so that the first run sees what a replay would.
-            return promise_of(request, response, create.id), await self._accept(response, sent)
-        except BaseException:
-            # A cancellation of asyncio's own as well, which no shield holds up.
-            self.helper(self.leases.look_for, create.id, self.executions.__contains__, name="resonate look for")
-            raise
-
-    async def _create(self, request: TaskCreate) -> tuple[float, Response, bool]:
-        """Send a `task.create` until it is answered: when, the answer, and whether an earlier answer was lost.
-
-        Raises:
-            NetworkError: it was not answered for a while.
-        """
-        lost = False
-        tries = self.asker.tries()
-        while True:
-            sent = self.connection.elapsed()
-            try:
-                response = await self.connection.request(request)
-            except NetworkError as exc:
-                lost = True
-                await tries.failed(exc)
-            else:
-                if not unavailable(response):
-                    return sent, response, lost
-                await tries.failed(refusal(request, response))
-
-    async def _take_back(self, id: str) -> Execution | None:
-        """Run a task that this worker was granted by an answer that it has not got.
-
-        What is recorded comes with the answer to an acquire only, so it is released and acquired once more.
-        """
-        task = (await self.ask(TaskGet(id=id))).task
-        if task is None or id in self.executions or not self.leases.is_mine(task, task.version):
-            return None
-        await self.leases.release(id, task.version)
-        return await self._acquire(id, task.version)
 
     async def resume(self, id: str) -> None:
         """Let a halted task run again.
@@ -527,5 +364,9 @@ class Worker:
         request = PromiseSettle(id=id, state=state, value=value)
         record = promise_of(request, await self.ask(request), id)
         if state is PromiseState.CANCELED or id in self.executions:
-            await self.sweeps.end(id)
+            try:
+                await self.sweeps.end(id)
+            except NetworkError:
+                # It is settled, and the rest has to follow.
+                self.sweeps.begin(id)
         return record

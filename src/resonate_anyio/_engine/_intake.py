@@ -1,0 +1,323 @@
+"""`Intake`: how tasks come to a worker: sent for by a message, or started by a caller in this process.
+
+Both end in a lease, or in nothing. An answer that grants one may be lost; what is recorded comes with it only, so a
+task that is found to be held without being run is released and acquired once more. Where there is a limit on the
+executions of a worker, what it is sent for beyond that waits in line: whoever of the group has room may take it.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from anyio import CancelScope
+from anyio.lowlevel import checkpoint
+from attrs import define, field
+
+from .._errors import DecodeError, InvalidArgument, NetworkError, NotRegistered, RequestError
+from .._graph import PARENT_TAG, History, below
+from .._protocol import (
+    Promise,
+    PromiseCreate,
+    PromiseSettle,
+    Response,
+    TaskAcquire,
+    TaskCreate,
+    TaskFulfill,
+    TaskGet,
+    TaskRecord,
+    TaskState,
+)
+from ._asking import unavailable
+from ._execution import Drop, Execution, lineage
+from ._frame import Frame
+from ._functions import Function, bind
+from ._leases import Lease
+from ._openings import make_info
+from ._parking import Parking, without_wakes
+from ._requests import MAY_NOT_SEARCH, get_promise, promise_of, refusal, scan
+
+if TYPE_CHECKING:
+    from ._worker import Worker
+
+logger = logging.getLogger("resonate_anyio")
+
+_TAKEN = frozenset({409, 422})
+
+
+@define(eq=False)
+class Intake:
+    """See the module's docstring."""
+
+    _worker: Worker
+    _limit: float
+    _taking: dict[str, int] = field(factory=dict, init=False)
+    _line: dict[str, int] = field(factory=dict, init=False)
+
+    # By a message
+
+    def sent_for(self, id: str, version: int) -> None:
+        """Somebody is to acquire the task `id` at `version`."""
+        execution = self._worker.executions.get(id)
+        if execution is not None and execution.parking.told(version):
+            return
+        line = self._taking if id in self._taking else self._line
+        line[id] = max(version, line.get(id, 0))
+        self.stir()
+
+    @property
+    def crowd(self) -> int:
+        """How many tasks wait because there is no room for them."""
+        return len(self._line)
+
+    @property
+    def full(self) -> bool:
+        """Whether there is no room for one more execution."""
+        return self._worker.upkeep.hot + len(self._taking) >= self._limit
+
+    def stir(self) -> None:
+        """Take what waits in line, if there is room."""
+        while self._line and not self.full:
+            id = next(iter(self._line))
+            self._taking[id] = self._line.pop(id)
+            self._worker.helper(self._take, id, name=f"resonate take {id}")
+        if self._line:
+            self._worker.upkeep.make_room()
+
+    async def _take(self, id: str) -> None:
+        """Acquire a task that a message told of, and run it."""
+        try:
+            if await self._vacated(id):
+                await self._acquire(id, self._taking[id])
+        except Exception:
+            logger.exception("task.take_failed id=%s", id)
+            # What is given back is sent here again, and that message is not a double.
+            self._taking.pop(id, None)
+            await self._worker.leases.look_for(id, self._worker.executions.__contains__)
+        finally:
+            self._taking.pop(id, None)
+            self.stir()
+
+    async def _vacated(self, id: str) -> bool:
+        """Wait until no code of an earlier run of `id` is here. False if that is because the worker stops."""
+        if (execution := self._worker.executions.get(id)) is None:
+            return True
+        await execution.ended.wait()
+        return not self._worker.draining
+
+    async def _acquire(self, id: str, version: int) -> Execution | None:
+        """Acquire a task and run it. None if somebody else has it, or it cannot be run here."""
+        worker = self._worker
+        backoff = worker.waiting.backoff()
+        while not worker.draining:
+            request = TaskAcquire(id=id, version=version, pid=worker.identity.holder, ttl=worker.ttl_ms)
+            sent = worker.connection.elapsed()
+            try:
+                response = await worker.connection.request(request)
+            except NetworkError as exc:
+                failure: object = exc
+            else:
+                if response.status == 200:
+                    return await self._accept(response, sent)
+                failure = refusal(request, response) if unavailable(response) else None
+            task = await self._available(id, doubtful=failure is not None)
+            if task is None or (failure is None and task.version == version):
+                return None
+            version = task.version
+            if failure is not None:
+                logger.warning("task.acquire_unanswered id=%s retry_in=%.1f reason=%s", id, backoff.delay, failure)
+                await backoff.pause()
+        return None
+
+    async def _available(self, id: str, *, doubtful: bool) -> TaskRecord | None:
+        """The task, if nobody runs it: what this worker holds without knowing is released.
+
+        Args:
+            id: the task.
+            doubtful: whether it is unknown what came of a request of this worker's. Else the network has to be one that
+                may send a request twice, for the second answer to tell less than the first.
+        """
+        worker = self._worker
+        if not doubtful and worker.connection.keeps_leases:
+            return None
+        response = await worker.asker.insist(TaskGet(id=id))
+        task = None if response is None else response.task
+        if task is None or id in worker.executions:
+            return None
+        if worker.leases.is_mine(task, task.version):
+            await worker.leases.release(id, task.version)
+            return task
+        return task if doubtful and task.state is TaskState.PENDING else None
+
+    # By a caller
+
+    async def start(self, create: PromiseCreate) -> tuple[Promise, Execution | None]:
+        """Start a root here, or join what has its id. Returns its record, and its execution if it runs here.
+
+        Where there is no room it is sent for, like any other.
+        """
+        await checkpoint()
+        worker = self._worker
+        worker.waiting.check()
+        if self.full:
+            return promise_of(create, await worker.ask(create), create.id), None
+        # Not to be cancelled between taking the lease and using it; and a worker that stops waits for that.
+        with worker.joined(), CancelScope(shield=True):
+            started = await self._start(create)
+        return started  # noqa: RET504 - to a type checker, a scope may swallow the return
+
+    async def _start(self, create: PromiseCreate) -> tuple[Promise, Execution | None]:
+        worker = self._worker
+        request = TaskCreate(pid=worker.identity.holder, ttl=worker.ttl_ms, action=create)
+        try:
+            sent, response, lost = await self._create(request)
+            if response.status not in _TAKEN:
+                # The arguments are read back from the record, so that the first run sees what a replay would.
+                return promise_of(request, response, create.id), await self._accept(response, sent)
+            promise = await get_promise(worker.ask, create.id)
+            if promise.pending and create.id not in worker.executions:
+                await self._take_back(create.id, lost=lost)
+            return promise, worker.executions.get(create.id)
+        except BaseException:
+            # A cancellation of asyncio's own as well, which no shield holds up.
+            look = worker.leases.look_for
+            worker.helper(look, create.id, worker.executions.__contains__, name="resonate look for")
+            raise
+
+    async def _create(self, request: TaskCreate) -> tuple[float, Response, bool]:
+        """Send a `task.create` until it is answered: when, the answer, and whether an earlier answer was lost.
+
+        Raises:
+            NetworkError: it was not answered for a while.
+        """
+        worker = self._worker
+        tries = worker.asker.tries()
+        while True:
+            sent = worker.connection.elapsed()
+            try:
+                response = await worker.connection.request(request)
+            except NetworkError as exc:
+                await tries.failed(exc)
+            else:
+                if not unavailable(response):
+                    return sent, response, tries.count > 0
+                await tries.failed(refusal(request, response))
+
+    async def _take_back(self, id: str, *, lost: bool) -> None:
+        """Run a task that was made already, if it was this worker that did it and the answer was lost."""
+        worker = self._worker
+        if not lost and worker.connection.keeps_leases:
+            return
+        task = (await worker.ask(TaskGet(id=id))).task
+        if task is not None and worker.leases.is_mine(task, task.version) and id not in worker.executions:
+            await worker.leases.release(id, task.version)
+            await self._acquire(id, task.version)
+
+    # What was acquired
+
+    async def _accept(self, response: Response, sent: float) -> Execution | None:
+        """Run the task that was acquired. One that this program cannot run is handed back, and None returned.
+
+        Args:
+            response: the answer that granted the lease.
+            sent: when the request was sent, by the clock of leases.
+        """
+        worker, task, promise = self._worker, response.task, response.promise
+        assert task is not None
+        assert promise is not None
+        if task.state is not TaskState.ACQUIRED:
+            return None
+        if promise.timer:
+            await self._drop_timer(task, promise)
+            return None
+        if (execution := worker.executions.get(task.id)) is not None:
+            return await self._rejoin(execution, task, response.preload, sent)
+        try:
+            call = worker.codec.decode_call(promise.param)
+            function = worker.registry.get(call.func, 1 if call.version is None else call.version)
+            args, kwargs = bind(function, worker.codec, call)
+        except (NotRegistered, DecodeError, InvalidArgument) as exc:
+            # Not at once: it would be sent here again immediately.
+            worker.helper(worker.leases.hand_back, task.id, task.version, exc, name=f"resonate decline {task.id}")
+            return None
+        remote = await self._remote_history(task)
+        wakes, calls = without_wakes(below(task.id, worker.separator), remote or [])
+        if worker.draining:
+            await worker.leases.release(task.id, task.version)
+            return None
+        lease = Lease(worker.leases, task.id)
+        lease.grant(task.version, sent)
+        history = History.of(response.preload, None if remote is None else calls)
+        execution = self._execution(lease, promise, function, tuple(args), kwargs, history)
+        execution.parking.wakes = wakes
+        worker.start(execution)
+        return execution
+
+    async def _drop_timer(self, task: TaskRecord, promise: Promise) -> None:
+        """Other SDKs make timers whose task anybody may be sent. It names no function, and its deadline ends it.
+
+        Released, it would be sent here again at once; so its lease is left to lapse.
+        """
+        if not promise.pending:
+            settle = PromiseSettle(id=promise.id, state=promise.state, value=promise.value)
+            await self._worker.asker.insist(TaskFulfill(id=task.id, version=task.version, action=settle))
+
+    async def _rejoin(
+        self, execution: Execution, task: TaskRecord, preload: tuple[Promise, ...], sent: float
+    ) -> Execution | None:
+        """The task was acquired although its last run is still here. It goes on if that is its next version."""
+        if execution.parking.adopt(task, preload, sent):
+            return execution
+        execution.drop(Drop.LOST)
+        # It is sent for again, and taken when that run has ended.
+        await self._worker.leases.release(task.id, task.version)
+        return None
+
+    async def _remote_history(self, task: TaskRecord) -> list[Promise] | None:
+        """What is recorded below the root: the local part came with the lease, the rest is one range scan.
+
+        None if this worker may not search (its token is restricted to a prefix): then each call is looked up.
+        """
+        if task.version <= 1:
+            return []
+        try:
+            return [record async for record in scan(self._worker.ask, below(task.id, self._worker.separator))]
+        except RequestError as exc:
+            if exc.status not in MAY_NOT_SEARCH:
+                raise
+            return None
+
+    def _execution(
+        self,
+        lease: Lease,
+        promise: Promise,
+        function: Function,
+        args: tuple[Any, ...],
+        kwargs: Mapping[str, Any],
+        history: History,
+    ) -> Execution:
+        execution = Execution(
+            worker=self._worker,
+            id=lease.id,
+            lease=lease,
+            version=lease.version,
+            origin=lineage(promise, self._worker.separator),
+            history=history,
+            local_records=history.local,
+            changed_at=max(promise.created_at, history.last_change),
+        )
+        execution.parking = Parking(execution)
+        parent = promise.tags.get(PARENT_TAG) or promise.tags.get("resonate:parent")
+        execution.root = Frame(
+            execution=execution,
+            record=promise,
+            type=function.returns,
+            parent=None,
+            function=function,
+            args=args,
+            kwargs=kwargs,
+            retry=function.retry,
+            info=make_info(execution, promise, parent=None if parent == promise.id else parent, function=function),
+        )
+        return execution

@@ -1,0 +1,303 @@
+"""The network to a server, over HTTP. This is the one module that knows the HTTP library."""
+
+from __future__ import annotations
+
+import logging
+import ssl
+from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from typing import Final, TypeVar, final
+
+import anyio
+import httpx
+from anyio import CancelScope
+
+from ..abc import Clock, Connection, Identity, Network
+from ._clock import system_clock
+from ._http_options import check_headers, check_proxy, check_size, check_timeout, check_url
+from ._keepalive import watch_peer
+from ._remote import Terms, open_connection
+from ._tls import Certificate, Security, Verify
+from ._token import Token
+from ._wire import NoAnswer, Reply, Stream, Wire
+
+T = TypeVar("T")
+
+_logger: Final = logging.getLogger("resonate_anyio")
+
+_MAX_BODY: Final = 2 * 1024 * 1024
+_CLOSE_WITHIN: Final = 1.0
+# What a broken exchange raises: httpx for what it knows, and now and then what is below it.
+_BROKEN: Final = (
+    httpx.HTTPError,
+    httpx.StreamError,
+    anyio.BrokenResourceError,
+    anyio.ClosedResourceError,
+    anyio.EndOfStream,
+    OSError,
+)
+
+
+@final
+class HttpNetwork(Network):
+    """A Resonate Server, or `resonate-anyio dev`.
+
+    Options are given once: the client of the event loop, and the one that heartbeats are sent with from a thread of
+    their own, are both made from them, anew for each connection. As usual with httpx, `HTTP_PROXY`, `HTTPS_PROXY`,
+    `ALL_PROXY`, `NO_PROXY`, `SSL_CERT_FILE` and `SSL_CERT_DIR` are honoured. Redirects are not followed.
+
+    Args:
+        url: the address of the server, e.g. `http://localhost:8001`.
+        token: sent with every request. It is never shown.
+        headers: sent with every request besides, e.g. for a gateway.
+        verify: how the server's certificate is checked: True (by the usual authorities), the path of a file or folder
+            with authorities, an `ssl.SSLContext`, or False (not at all).
+        cert: the certificate of this client: a path, or paths of certificate and key, and the key's password.
+        proxy: the address of a proxy.
+        connect_timeout: how long connecting may take, in seconds.
+        request_timeout: how long a request may take from the first to the last, in seconds. Leases have to be at least
+            four times as long.
+        max_body: how many bytes the server takes. What is larger is not sent.
+        client: a client of your own to use instead. It is not closed. The options above that are about connecting are
+            its own affair then.
+        sync_client: the same for heartbeats; without it, those of an own client are sent from the event loop.
+        transport: takes the place of the network below httpx, for tests. Heartbeats are sent from the event loop.
+        clock: the wall clock in milliseconds.
+
+    Raises:
+        InvalidArgument: an option is unusable.
+    """
+
+    def __init__(  # noqa: PLR0913 - one for each option, all by name
+        self,
+        url: str,
+        *,
+        token: str | None = None,
+        headers: Mapping[str, str] | None = None,
+        verify: Verify = True,
+        cert: Certificate | None = None,
+        proxy: str | None = None,
+        connect_timeout: float = 5.0,
+        request_timeout: float = 10.0,
+        max_body: int = _MAX_BODY,
+        client: httpx.AsyncClient | None = None,
+        sync_client: httpx.Client | None = None,
+        transport: httpx.AsyncBaseTransport | None = None,
+        clock: Clock = system_clock,
+    ) -> None:
+        self.url = check_url(url)
+        self.request_timeout = check_timeout("request_timeout", request_timeout)
+        self._terms = Terms(
+            token=Token(token),
+            request_timeout=self.request_timeout,
+            max_body=check_size("max_body", max_body),
+            clock=clock,
+        )
+        self._headers = check_headers(headers, with_token=token is not None)
+        self._connect_timeout = check_timeout("connect_timeout", connect_timeout)
+        self._security = Security(verify, cert, self._usual_security)
+        self._proxy = check_proxy(proxy)
+        self._client = client
+        self._sync_client = sync_client
+        self._transport = transport
+        if client is not None and sync_client is None:
+            _logger.warning(
+                "http.heartbeats_on_the_loop hint=%r",
+                "client= was given without sync_client=httpx.Client(...): heartbeats are sent from the event loop, "
+                "and a function that blocks it for longer than the ttl loses its lease",
+            )
+
+    def __repr__(self) -> str:
+        return f"<HttpNetwork to {self.url}>"
+
+    @asynccontextmanager
+    async def connect(self, identity: Identity) -> AsyncGenerator[Connection, None]:
+        """Open a connection; see `abc.Network.connect`.
+
+        This returns when the stream of messages is up, or that has failed, or after 5 seconds.
+
+        Raises:
+            RequestError: the server does not accept the token.
+        """
+        async with AsyncExitStack() as stack:
+            clients = _Clients(self._make_client)
+            if self._client is None:
+                stack.push_async_callback(clients.aclose)
+            wire = _HttpxWire(
+                url=httpx.URL(self.url),
+                headers={**self._headers, **self._terms.token.headers},
+                timeout=httpx.Timeout(self.request_timeout, connect=self._connect_timeout),
+                clients=clients,
+                sync_client=self._open_sync_client(stack),
+            )
+            yield await stack.enter_async_context(open_connection(wire, identity, self._terms))
+
+    def _usual_security(self, verify: bool) -> ssl.SSLContext:  # noqa: FBT001 - as httpx has it
+        if self.url.startswith("http:"):
+            # Nothing is ever checked by it, so that the authorities need not be loaded.
+            return ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        return httpx.create_ssl_context(verify=verify)
+
+    def _make_client(self) -> httpx.AsyncClient:
+        if self._client is not None:
+            return self._client
+        return httpx.AsyncClient(verify=self._security.context(), proxy=self._proxy, transport=self._transport)
+
+    def _open_sync_client(self, stack: AsyncExitStack) -> httpx.Client | None:
+        if self._sync_client is not None or self._client is not None or self._transport is not None:
+            return self._sync_client
+
+        client = httpx.Client(verify=self._security.context(), proxy=self._proxy)
+        stack.callback(client.close)
+        return client
+
+
+@final
+class _Clients:
+    """Clients for the event loop, as many as are in use at once, and each for one exchange at a time.
+
+    For each request httpx looks at all connections of its client, several times over: with twenty of them that takes
+    longer than the request itself.
+    """
+
+    def __init__(self, make: Callable[[], httpx.AsyncClient]) -> None:
+        self._make = make
+        self._made: list[httpx.AsyncClient] = []
+        self._idle: list[httpx.AsyncClient] = []
+
+    @contextmanager
+    def borrow(self) -> Generator[httpx.AsyncClient, None, None]:
+        # The one that was used last: its connection is the least likely to have been closed meanwhile.
+        client = self._idle.pop() if self._idle else self._another()
+        try:
+            yield client
+        finally:
+            self._idle.append(client)
+
+    def _another(self) -> httpx.AsyncClient:
+        client = self._make()
+        self._made.append(client)
+        return client
+
+    async def aclose(self) -> None:
+        """Close all connections, whatever happens meanwhile, without waiting for the peer."""
+        with CancelScope(shield=True), anyio.move_on_after(_CLOSE_WITHIN):
+            for client in self._made:
+                await client.aclose()
+
+
+@final
+class _HttpxWire(Wire):
+    """A server as httpx reaches it."""
+
+    def __init__(
+        self,
+        *,
+        url: httpx.URL,
+        headers: Mapping[str, str],
+        timeout: httpx.Timeout,
+        clients: _Clients,
+        sync_client: httpx.Client | None,
+    ) -> None:
+        self._url = url.join("/")
+        self._headers = {"Content-Type": "application/json", "Accept": "application/json", **headers}
+        # What a proxy compresses it may hold back.
+        self._stream_headers = {"Accept": "text/event-stream", "Accept-Encoding": "identity", **headers}
+        self._timeout = timeout
+        self._clients = clients
+        self._sync_client = sync_client
+        self.blocking = sync_client is not None
+
+    async def post(self, body: bytes) -> Reply:
+        with self._clients.borrow() as client:
+            request = client.build_request(
+                "POST", self._url, content=body, headers=self._headers, timeout=self._timeout
+            )
+            return _reply(await _unbroken(client.send(request, follow_redirects=False)))
+
+    def post_blocking(self, body: bytes, timeout: float) -> Reply:
+        assert self._sync_client is not None
+        failure = ""
+        try:
+            response = self._sync_client.post(
+                self._url, content=body, headers=self._headers, timeout=timeout, follow_redirects=False
+            )
+        except _BROKEN as error:
+            failure = _reason(error)
+        else:
+            return _reply(response)
+
+        raise NoAnswer(failure)
+
+    @asynccontextmanager
+    async def stream(self, path: str) -> AsyncGenerator[Stream, None]:
+        with self._clients.borrow() as client:
+            response = await self._open(client, path)
+            try:
+                _watch(response)
+                yield Stream(
+                    status=response.status_code,
+                    content_type=response.headers.get("content-type", ""),
+                    chunks=_chunks(response),
+                )
+            finally:
+                with CancelScope(shield=True), anyio.move_on_after(_CLOSE_WITHIN):
+                    await response.aclose()
+
+    async def _open(self, client: httpx.AsyncClient, path: str) -> httpx.Response:
+        # Only until the stream is there: what comes later may take hours.
+        timeout = httpx.Timeout(None, connect=self._timeout.connect)
+        request = client.build_request("GET", self._url.join(path), headers=self._stream_headers, timeout=timeout)
+        with anyio.move_on_after(self._timeout.read):
+            return await _unbroken(client.send(request, stream=True, follow_redirects=False))
+
+        msg = f"no answer within {self._timeout.read:g} s"
+        raise NoAnswer(msg)
+
+
+async def _unbroken(sending: Awaitable[T]) -> T:
+    """Await something of httpx's; raise `NoAnswer` for what it raises, and chain nothing to that."""
+    try:
+        return await sending
+    except _BROKEN as error:
+        failure = _reason(error)
+
+    raise NoAnswer(failure)
+
+
+async def _chunks(response: httpx.Response) -> AsyncGenerator[bytes, None]:
+    failure = ""
+    try:
+        async for chunk in response.aiter_bytes():
+            yield chunk
+    except _BROKEN as error:
+        failure = _reason(error)
+
+    if failure:
+        raise NoAnswer(failure)
+
+
+def _reply(response: httpx.Response) -> Reply:
+    headers = response.headers
+    return Reply(
+        status=response.status_code,
+        body=response.content,
+        date=headers.get("date"),
+        location=headers.get("location") if response.has_redirect_location else None,
+    )
+
+
+def _reason(error: BaseException) -> str:
+    """What happened, in a few words. Many errors of httpx have a type only, and those below them the words."""
+    link: BaseException | None = error
+    while link is not None and not str(link):
+        link = link.__cause__ or link.__context__
+    return type(error).__name__ if link is None else f"{type(error).__name__}: {link}"
+
+
+def _watch(response: httpx.Response) -> None:
+    # A transport for tests has no socket below it.
+    stream = response.extensions.get("network_stream")
+    sock = None if stream is None else stream.get_extra_info("socket")
+    if sock is not None:
+        watch_peer(sock)

@@ -1,0 +1,103 @@
+"""The options of an HTTP network, checked where they are given."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Final
+from urllib.parse import SplitResult, urlsplit
+
+from .._errors import InvalidArgument
+
+_PRINTABLE: Final = frozenset(map(chr, range(0x20, 0x7F))) | {"\t"}
+_PROXIES: Final = ("http", "https", "socks5", "socks5h")
+
+
+def check_url(url: str) -> str:
+    """Return the address of a server without a slash at its end.
+
+    Raises:
+        InvalidArgument: it is none, or says more than where the server is.
+    """
+    parts = _split(url)
+    if parts is None or parts.scheme not in {"http", "https"} or not parts.hostname:
+        # What it is may hold a password.
+        shown = "" if isinstance(url, str) and "@" in url else f", not {url!r}"
+        msg = f"url is the address of a Resonate Server, such as http://localhost:8001{shown}"
+        raise InvalidArgument(msg)
+    if parts.username is not None or parts.password is not None:
+        msg = "url must not hold a user or a password; give token= (or headers=, e.g. for basic authentication)"
+        raise InvalidArgument(msg)
+    if parts.path not in {"", "/"} or parts.query or parts.fragment:
+        msg = f"url says where the server is and nothing else, e.g. {parts.scheme}://{parts.netloc}, not {url!r}"
+        raise InvalidArgument(msg)
+    return f"{parts.scheme}://{parts.netloc}"
+
+
+def _split(url: object) -> SplitResult | None:
+    if not isinstance(url, str) or not url.isprintable() or " " in url:
+        return None
+    try:
+        parts = urlsplit(url)
+        _ = parts.port  # it is checked when it is asked for
+    except ValueError:
+        return None
+    return parts
+
+
+def check_proxy(proxy: str | None) -> str | None:
+    """Return the address of a proxy.
+
+    Raises:
+        InvalidArgument: it is none.
+    """
+    if proxy is None:
+        return None
+
+    parts = _split(proxy)
+    if parts is None or parts.scheme not in _PROXIES or not parts.hostname:
+        # what it is may hold a password
+        msg = f"proxy is an address that starts with one of {', '.join(_PROXIES)}, such as http://localhost:8080"
+        raise InvalidArgument(msg)
+    return proxy
+
+
+def check_headers(headers: Mapping[str, str] | None, *, with_token: bool) -> dict[str, str]:
+    """Return the headers to send with every request.
+
+    Raises:
+        InvalidArgument: one cannot be sent, or says what the token says.
+    """
+    checked = dict(headers or {})
+    for name, value in checked.items():
+        if not (isinstance(name, str) and isinstance(value, str) and name and set(name + value) <= _PRINTABLE):
+            # what the value is must not be told
+            msg = f"headers are printable ASCII texts by name; the one of {name!r} is not"
+            raise InvalidArgument(msg)
+        if with_token and name.lower() == "authorization":
+            msg = "token= is sent as the Authorization header; give one of the two, not both"
+            raise InvalidArgument(msg)
+    return checked
+
+
+def check_timeout(name: str, value: float) -> float:
+    """Return a number of seconds.
+
+    Raises:
+        InvalidArgument: it is none, or no time at all.
+    """
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value < float("inf"):
+        msg = f"{name} is a number of seconds, more than 0, not {value!r}"
+        raise InvalidArgument(msg)
+    return float(value)
+
+
+def check_size(name: str, value: int) -> int:
+    """Return a number of bytes.
+
+    Raises:
+        InvalidArgument: it is none.
+    """
+    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+        msg = f"{name} is a number of bytes, at least 1, not {value!r}"
+        raise InvalidArgument(msg)
+    return value

@@ -1,0 +1,182 @@
+"""The stream of messages from a server: kept open for ever, read by a task of its own."""
+
+from __future__ import annotations
+
+import logging
+import math
+from contextlib import suppress
+from http import HTTPStatus
+from typing import Final, final
+from urllib.parse import quote
+
+import anyio
+from anyio import BrokenResourceError, CancelScope, Event, create_memory_object_stream, current_time, lowlevel
+from anyio.abc import ObjectReceiveStream
+from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
+from attrs import define, field
+
+from .._protocol import Message, decode_message
+from .._protocol._json import loads
+from ..abc import Gap, Identity
+from ._backoff import Backoff
+from ._sse import EventDecoder
+from ._token import Token
+from ._wire import NoAnswer, Stream, Wire
+
+_logger: Final = logging.getLogger("resonate_anyio")
+
+# A connection that lived for so many seconds was a good one: when it is lost, the next is tried soon.
+_LIVED: Final = 10.0
+# What is no stream is read so far, in bytes and in seconds.
+_ENOUGH: Final = 4096
+_ENOUGH_WITHIN: Final = 2.0
+# Neither a token that is refused nor a server that is full gets better within seconds.
+_WILL_NOT_PASS_SOON: Final = frozenset({HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN, HTTPStatus.SERVICE_UNAVAILABLE})
+
+
+class _Refused(Exception):
+    """The server answered, but not with a stream."""
+
+    def __init__(self, reason: str, *, soon: bool) -> None:
+        super().__init__(reason)
+        self.soon = soon
+
+
+@final
+class Messages(ObjectReceiveStream[Message | Gap]):
+    """What the poll has received. Closing it ends the poll, so that the server sends elsewhere."""
+
+    def __init__(self, receive: MemoryObjectReceiveStream[Message | Gap], scope: CancelScope) -> None:
+        self._receive = receive
+        self._scope = scope
+
+    async def receive(self) -> Message | Gap:
+        """Wait for the next message."""
+        return await self._receive.receive()
+
+    async def aclose(self) -> None:
+        """Receive nothing more, and tell the server."""
+        self.close()
+        await lowlevel.checkpoint()
+
+    def close(self) -> None:
+        """Receive nothing more, now."""
+        self._scope.cancel()
+        self._receive.close()
+
+
+@define(eq=False)
+class Poll:
+    """Reads the messages for one identity.
+
+    Whoever reads `messages` may be slow: the server drops what a connection does not take, so this only enqueues.
+
+    Attributes:
+        attempted: the first attempt to connect was answered, or has failed.
+    """
+
+    _wire: Wire
+    _identity: Identity
+    _token: Token
+    attempted: Event = field(factory=Event, init=False)
+    messages: Messages = field(init=False)
+    _send: MemoryObjectSendStream[Message | Gap] = field(init=False)
+    # A shield of its own: messages go on until the host has left, also when it is cancelled.
+    _scope: CancelScope = field(factory=lambda: CancelScope(shield=True), init=False)
+    _backoff: Backoff = field(factory=Backoff, init=False)
+    _gap: bool = field(default=False, init=False)
+    _connected_at: float = field(default=math.inf, init=False)
+    _complaint: str | None = field(default=None, init=False)
+
+    def __attrs_post_init__(self) -> None:
+        self._send, receive = create_memory_object_stream[Message | Gap](math.inf)
+        self.messages = Messages(receive, self._scope)
+
+    def expect_gap(self) -> None:
+        """Messages may be lost from now on if no connection is there yet."""
+        self._gap = self._gap or not self.attempted.is_set()
+
+    async def run(self) -> None:
+        """Connect and receive, again and again, until `messages` is closed."""
+        with self._scope, self._send:
+            while True:
+                delay = await self._attempt()
+                self._gap = True
+                self.attempted.set()
+                await anyio.sleep(delay)
+
+    async def _attempt(self) -> float:
+        """Receive as long as one connection lasts; give the pause after it."""
+        self._connected_at = math.inf
+        try:
+            await self._receive()
+        except (NoAnswer, _Refused) as failure:
+            reason, soon = str(failure), not isinstance(failure, _Refused) or failure.soon
+        else:
+            reason, soon = "the server ended the stream", True
+
+        if current_time() - self._connected_at >= _LIVED:
+            self._backoff.reset()
+        delay = self._backoff.delay() if soon else self._backoff.longest()
+        self._complain(reason, delay)
+        return delay
+
+    async def _receive(self) -> None:
+        async with self._wire.stream(_path(self._identity)) as stream:
+            await self._check(stream)
+            self._welcome()
+            decoder = EventDecoder()
+            async for chunk in stream.chunks:
+                for data in decoder.feed(chunk):
+                    self._enqueue(data)
+
+    async def _check(self, stream: Stream) -> None:
+        """See that the answer is a stream of events.
+
+        Raises:
+            _Refused: it is something else.
+        """
+        if stream.status == HTTPStatus.OK and stream.content_type.lower().startswith("text/event-stream"):
+            return
+
+        text = b""
+        with anyio.move_on_after(_ENOUGH_WITHIN):
+            async for chunk in stream.chunks:
+                text = (text + chunk)[:_ENOUGH]
+        excerpt = self._token.excerpt(text.decode(errors="replace"))
+        msg = f"the server answered {stream.status} {stream.content_type!r} and no stream of events: {excerpt!r}"
+        raise _Refused(msg, soon=stream.status not in _WILL_NOT_PASS_SOON)
+
+    def _welcome(self) -> None:
+        self._connected_at = current_time()
+        if self._gap:
+            self._put(Gap())
+        if self._complaint is not None:
+            self._complaint = None
+            _logger.info("poll.connected group=%s pid=%s", self._identity.group, self._identity.pid)
+        self.attempted.set()
+
+    def _enqueue(self, data: bytes) -> None:
+        try:
+            message = decode_message(loads(data, note_duplicates=False))
+        except ValueError as error:
+            reason, excerpt = self._token.redacted(str(error)), self._token.excerpt(data.decode(errors="replace"))
+            _logger.warning("poll.dropped reason=%r data=%r", reason, excerpt)
+        else:
+            self._put(message)
+
+    def _put(self, message: Message | Gap) -> None:
+        # Whoever closes `messages` may do so between the arrival of a chunk and this.
+        with suppress(BrokenResourceError):
+            self._send.send_nowait(message)
+
+    def _complain(self, reason: str, delay: float) -> None:
+        reason = self._token.redacted(reason)
+        # Once for each reason: a server may be away for hours.
+        level = logging.DEBUG if reason == self._complaint else logging.WARNING
+        self._complaint = reason
+        _logger.log(level, "poll.lost group=%s retry_in=%.1f reason=%r", self._identity.group, delay, reason)
+
+
+def _path(identity: Identity) -> str:
+    return f"/poll/{quote(identity.group, safe='')}/{quote(identity.pid, safe='')}"

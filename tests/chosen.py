@@ -1,0 +1,70 @@
+"""The network that the tests run over, and the rules that its engine follows: `pytest --network dev --rules snapshot`.
+
+The same tests hold over each. `network_on` makes what a test asks for out of a store and a clock, which are the test's
+own: so all of it happens in this process, and in virtual time.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+import pytest
+from attrs import define
+
+from resonate_anyio._protocol import EMBEDDED, RELEASE, SNAPSHOT, Rules
+from resonate_anyio.abc import Clock, Network, Store
+from resonate_anyio.networks import LocalNetwork
+
+from .over_http import OverHttp
+
+RULES: Final = {"embedded": EMBEDDED, "release": RELEASE, "snapshot": SNAPSHOT}
+
+
+@define
+class Chosen:
+    """What was chosen for this run of the tests.
+
+    Attributes:
+        network: `local`: the engine is embedded; `dev`: it is reached by HTTP.
+        rules: those of the engine.
+    """
+
+    network: str = "local"
+    rules: Rules = EMBEDDED
+
+
+CHOSEN: Final = Chosen()
+
+
+def add_options(parser: pytest.Parser) -> None:
+    """Let the command line choose."""
+    group = parser.getgroup("resonate-anyio")
+    group.addoption("--network", choices=["local", "dev"], default="local", help="the network that tests run over")
+    group.addoption("--rules", choices=[*RULES], default="embedded", help="the rules that its engine follows")
+
+
+def choose(config: pytest.Config) -> None:
+    """Take what the command line has chosen."""
+    CHOSEN.network = config.getoption("--network")
+    CHOSEN.rules = RULES[config.getoption("--rules")]
+
+
+def skip_if_not_meant(test: pytest.Function) -> None:
+    """Skip what holds for the embedded engine only when that is not what was chosen."""
+    marker = test.get_closest_marker("embedded")
+    if marker is not None and CHOSEN.network != "local":
+        test.add_marker(pytest.mark.skip(reason=marker.args[0]))
+
+
+def network_on(
+    store: Store,
+    clock: Clock,
+    *,
+    rules: Rules | None = None,
+    safety_sweep: float | None = None,
+    keep_leases: bool = False,
+) -> Network:
+    """A network on this store, for several `Resonate` objects to share. See `LocalNetwork` for the arguments."""
+    rules = rules or CHOSEN.rules
+    engine = LocalNetwork(store, clock=clock, rules=rules, safety_sweep=safety_sweep, keep_leases=keep_leases)
+    return OverHttp(engine, clock) if CHOSEN.network == "dev" else engine

@@ -1,0 +1,438 @@
+"""Leases where they lapse: heartbeats, what happens when they are not answered, and answers that are lost.
+
+The network is the embedded one, seen through a wire that makes leases lapse. A lease lasts 60 seconds, and a request
+may be under way for 10.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+
+import anyio
+import pytest
+from attrs import define, field
+
+from resonate_anyio import Context, NetworkError, Resonate, TooLarge
+from resonate_anyio._protocol import Request, Response, TaskAcquire, TaskRelease
+from resonate_anyio.abc import Gap
+from resonate_anyio.networks import LocalNetwork
+
+from .harness import Look, Wanted, Wire, creates, nothing, settles
+
+
+@pytest.fixture
+def wire(network: LocalNetwork) -> Wire:
+    """What the `resonate` fixture says to an engine that does not renew its leases."""
+    return Wire(network, lapsing=True)
+
+
+@define(eq=False)
+class Line:
+    """Makes requests fail as they do when a server cannot be reached.
+
+    Attributes:
+        down: none is answered.
+        failed: the kinds of those that were not.
+    """
+
+    wire: Wire
+    down: bool = False
+    failed: list[str] = field(factory=list)
+
+    def __attrs_post_init__(self) -> None:
+        self.wire.before = self._before
+
+    async def _before(self, request: Request) -> None:
+        if self.down:
+            self.fail(request)
+
+    def fail(self, request: Request) -> None:
+        self.failed.append(request.kind)
+        raise NetworkError(request.kind, "", "the server is away")
+
+    def lose_answers(self, wanted: Wanted, times: int = 1) -> None:
+        """Requests that are `wanted` have their effect, and so many are not answered."""
+
+        async def after(request: Request, _: Response) -> None:
+            nonlocal times
+            if times and wanted(request):
+                times -= 1
+                self.fail(request)
+
+        self.wire.after = after
+
+
+@pytest.fixture
+def line(wire: Wire) -> Line:
+    """What the requests of `resonate` go through."""
+    return Line(wire)
+
+
+@define(eq=False)
+class Runs:
+    """A workflow of three steps, the second of which takes long."""
+
+    length: float = 1000
+    ran: list[str] = field(factory=list)
+
+    async def flow(self, ctx: Context) -> list[str]:
+        self.ran.append("flow")
+        return [await ctx.run(self.step, name, seconds) for name, seconds in (("a", 0), ("b", self.length), ("c", 0))]
+
+    async def step(self, name: str, seconds: float) -> str:
+        await anyio.sleep(seconds)
+        self.ran.append(name)
+        return name
+
+    def register(self, resonate: Resonate) -> None:
+        resonate.register(self.flow, name="flow")
+        resonate.register(self.step, name="step")
+
+
+ONCE = ["flow", "a", "b", "c"]
+
+
+async def test_a_lease_is_kept_alive(resonate: Resonate, wire: Wire) -> None:
+    """What runs for longer than its lease lasts keeps it, with a heartbeat every third of it."""
+    runs = Runs()
+    runs.register(resonate)
+    async with resonate:
+        assert ["a", "b", "c"] == await resonate.run("w", "flow")
+    assert ONCE == runs.ran
+    assert 1 == wire.counts()["task.create"]
+    assert 40 <= wire.counts()["task.heartbeat"] <= 55
+    # Whether it is still ours is asked once a minute.
+    assert 12 <= wire.counts()["task.get"] <= 18
+
+
+async def test_short_executions_cost_nothing(resonate: Resonate, wire: Wire) -> None:
+    """What is over before a third of its lease is sends no heartbeat."""
+    runs = Runs(length=15)
+    runs.register(resonate)
+    async with resonate:
+        for number in range(5):
+            await resonate.run(f"w{number}", "flow")
+    assert "task.heartbeat" not in wire.counts()
+    assert "task.get" not in wire.counts()
+
+
+async def test_idle_workers_send_nothing(resonate: Resonate, wire: Wire) -> None:
+    """A worker without leases sends no heartbeats."""
+    runs = Runs(length=15)
+    runs.register(resonate)
+    async with resonate:
+        await resonate.run("w", "flow")
+        wire.forget()
+        await anyio.sleep(80_000)
+    assert [] == wire.exchanges
+
+
+async def test_server_away_within_the_lease(resonate: Resonate, wire: Wire, line: Line) -> None:
+    """A server that cannot be reached for a while costs nothing but that time: code goes on where it is."""
+    runs = Runs(length=50)
+    runs.register(resonate)
+    async with resonate:
+        handle = await resonate.run("w", "flow").spawn()
+        await anyio.sleep(25)
+        line.down = True
+        await anyio.sleep(30)
+        assert ["flow", "a", "b"] == runs.ran
+        line.down = False
+        assert ["a", "b", "c"] == await handle
+    assert ONCE == runs.ran
+    assert 1 == (await version(wire, "w"))
+    assert 30 > len(line.failed)
+
+
+async def version(wire: Wire, id: str) -> int:
+    """The version at which a task was settled."""
+    versions = [exchange.request for exchange in wire.exchanges if exchange.request.kind == "task.fulfill"]
+    return versions[-1].version  # type: ignore[union-attr]
+
+
+async def test_server_away_for_longer_than_the_lease(resonate: Resonate, wire: Wire, line: Line) -> None:
+    """A lease that has lapsed while nobody could be told is taken again, and the code goes on; no step runs twice."""
+    runs = Runs(length=50)
+    runs.register(resonate)
+    async with resonate:
+        handle = await resonate.run("w", "flow").spawn()
+        await anyio.sleep(25)
+        line.down = True
+        await anyio.sleep(400)
+        assert ["flow", "a", "b"] == runs.ran
+        line.down = False
+        assert ["a", "b", "c"] == await handle
+    assert ONCE == runs.ran
+    assert 2 == (await version(wire, "w"))
+    # It was asked with growing pauses.
+    assert 60 > len(line.failed)
+
+
+async def test_lease_taken_over(resonate: Resonate, network: LocalNetwork, wire: Wire, line: Line) -> None:
+    """Whoever has lost the task to somebody else writes nothing more: what counts is what that one does."""
+    runs, others = Runs(length=300), Runs(length=100)
+    runs.register(resonate)
+    other = Resonate(network=network, pid="other")
+    others.register(other)
+    async with resonate:
+        handle = await resonate.rpc("w", "flow").spawn()
+        await anyio.sleep(1)
+        line.down = True
+        async with other:
+            with anyio.fail_after(280):
+                assert ["a", "b", "c"] == await (await other.get("w", list[str]))
+        line.down = False
+        wire.forget()
+        with anyio.fail_after(500):
+            assert ["a", "b", "c"] == await handle
+        await anyio.sleep(500)
+    assert ["flow", "b", "c"] == others.ran
+    assert ["flow", "a"] == runs.ran[:2]
+    assert "c" not in runs.ran
+    assert [] == [id for id, _ in wire.settled() if id != "w.step-2"]
+    assert [] == wire.created()
+
+
+async def test_nothing_begins_while_the_lease_is_in_doubt(resonate: Resonate, wire: Wire) -> None:
+    """An answer that comes so late that the lease may be over by then begins no step."""
+    began: list[float] = []
+
+    async def step() -> None:
+        began.append(anyio.current_time())
+
+    async def flow(ctx: Context) -> None:
+        await ctx.run(step)
+
+    async def late(request: Request, _: Response) -> None:
+        if creates("w.step-1")(request):
+            await anyio.sleep(55)
+
+    wire.after = late
+    # Heartbeats would keep the lease.
+    wire.answer = lambda request: Response(status=503) if request.kind == "task.heartbeat" and not began else None
+    resonate.register(flow)
+    resonate.register(step)
+    async with resonate:
+        start = anyio.current_time()
+        handle = await resonate.run("w", flow).spawn()
+        await anyio.sleep(100)
+        assert [] == began
+        wire.answer = lambda _: None
+        await handle
+    assert 100 < began[0] - start
+    assert 1 == len(began)
+
+
+async def test_finished_leaf_is_recorded_without_a_lease(resonate: Resonate, wire: Wire) -> None:
+    """What a leaf has done is a fact: it is recorded although nobody can say whose the task is by now."""
+    runs = Runs(length=200)
+    runs.register(resonate)
+
+    def deaf(request: Request) -> Response | None:
+        return Response(status=503) if request.kind in {"task.heartbeat", "task.get"} else None
+
+    wire.answer = deaf
+    async with resonate:
+        handle = await resonate.run("w", "flow").spawn()
+        await anyio.sleep(201)
+        assert ("w.step-2", "resolved") in wire.settled()
+        assert "w.step-3" not in wire.created()
+        wire.answer = lambda _: None
+        assert ["a", "b", "c"] == await handle
+    assert ONCE == runs.ran
+
+
+LOST: dict[str, Callable[[Request], bool]] = {
+    "create": creates("w.step-2"),
+    "settle": settles("w.step-2"),
+    "fulfil": settles("w"),
+    "start": creates("w"),
+}
+
+
+@pytest.mark.parametrize("lost", LOST)
+async def test_lost_answers(resonate: Resonate, wire: Wire, line: Line, lost: str) -> None:
+    """Whichever answer is lost, the request is sent again, or its effect is found: nothing runs twice."""
+    runs = Runs(length=1)
+    runs.register(resonate)
+    line.lose_answers(LOST[lost], times=2)
+    async with resonate:
+        with anyio.fail_after(60):
+            assert ["a", "b", "c"] == await resonate.run("w", "flow")
+    assert ONCE == runs.ran
+    assert 2 == len(line.failed)
+
+
+async def test_lost_answer_to_an_acquire(resonate: Resonate, wire: Wire, line: Line) -> None:
+    """A task that was granted by an answer which never came is not left lying until its lease lapses."""
+    runs = Runs(length=1)
+    runs.register(resonate)
+    line.lose_answers(lambda request: isinstance(request, TaskAcquire))
+    async with resonate:
+        with anyio.fail_after(30):
+            assert ["a", "b", "c"] == await resonate.rpc("w", "flow")
+    assert ONCE == runs.ran
+
+
+async def test_start_while_the_server_is_away(resonate: Resonate, line: Line) -> None:
+    """A start waits half a minute for the server, and then says that it cannot be reached."""
+    runs = Runs(length=1)
+    runs.register(resonate)
+    async with resonate:
+        line.down = True
+        with anyio.fail_after(60), pytest.raises(NetworkError, match="the server is away"):
+            await resonate.run("w", "flow")
+        assert 5 <= len(line.failed) <= 15
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(_up_after, line, 10)
+            assert ["a", "b", "c"] == await resonate.run("v", "flow")
+
+
+async def _up_after(line: Line, seconds: float) -> None:
+    await anyio.sleep(seconds)
+    line.down = False
+
+
+async def test_the_client_asks_again(resonate: Resonate, line: Line) -> None:
+    """Whoever creates, settles or asks for promises does not notice that the server was away for a moment."""
+
+    async def through_an_outage(call: Callable[[], Awaitable[object]]) -> object:
+        line.down = True
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(_up_after, line, 10)
+            result = await call()
+        return result  # noqa: RET504 - to a type checker, a group may swallow the return
+
+    async with resonate:
+        later = resonate._worker().connection.now() + 10**9
+        await through_an_outage(lambda: resonate.promises.create("p", later))
+        await through_an_outage(lambda: resonate.promises.resolve("p", 1))
+        handle = await resonate.get("p")
+        assert 1 == await through_an_outage(handle.result)
+        await through_an_outage(lambda: resonate.schedules.create("s", "* * * * *", "{{.id}}-{{.timestamp}}", 1000))
+    assert len(line.failed) >= 5
+
+
+async def test_deleting_twice_is_deleting(resonate: Resonate, line: Line) -> None:
+    """A schedule whose deletion was answered too late is not reported as missing."""
+    async with resonate:
+        await resonate.schedules.create("s", "0 0 1 1 *", "{{.id}}-{{.timestamp}}", 1000)
+        line.lose_answers(lambda request: request.kind == "schedule.delete")
+        await resonate.schedules.delete("s")
+        assert [] == [each.id async for each in resonate.schedules.search()]
+
+
+async def test_gap(resonate: Resonate, wire: Wire) -> None:
+    """After a gap in the messages everything that is waited for is asked for again."""
+    async with resonate:
+        later = resonate._worker().connection.now() + 10**9
+        await resonate.promises.create("p", later, tags={"resonate:target": "poll://any@nobody"})
+        got: list[object] = []
+
+        async def wait() -> None:
+            got.append(await (await resonate.get("p")))
+
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(wait)
+            await anyio.sleep(1)
+            messages = wire._messages[-1]
+            hidden, messages._inner = messages._inner, _Silence()  # type: ignore[assignment]
+            messages._waiting.cancel()
+            await resonate.promises.resolve("p", "value")
+            await anyio.sleep(100)
+            assert [] == got
+            wire.inject(Gap())
+            await anyio.sleep(1)
+            assert ["value"] == got
+            messages._inner = hidden
+            messages._waiting.cancel()
+
+
+class _Silence:
+    """A stream of messages in which none arrives."""
+
+    async def receive(self) -> None:
+        await anyio.sleep_forever()
+
+    async def aclose(self) -> None:
+        await nothing()
+
+
+def too_large(wire: Wire, limit: int) -> None:
+    """Refuse every request with a value above the limit, as a network does that knows what its server takes."""
+
+    async def refuse(request: Request) -> None:
+        action = getattr(request, "action", request)
+        values = [getattr(action, name, None) for name in ("value", "param")]
+        size = max(len(value.data or "") for value in values if value is not None) if any(values) else 0
+        if size > limit:
+            raise TooLarge(request.kind, getattr(action, "id", ""), size, limit)
+
+    wire.before = refuse
+
+
+async def test_result_that_is_too_large(resonate: Resonate, wire: Wire) -> None:
+    """A result that the server does not take fails its call, once, and so does that of a root."""
+    ran: list[str] = []
+
+    async def big(ctx: Context, size: int) -> str:
+        ran.append("big")
+        return "x" * size
+
+    async def flow(ctx: Context) -> str:
+        with pytest.raises(TooLarge, match="keep large values elsewhere"):
+            await ctx.run(big, 100_000)
+        return "caught"
+
+    too_large(wire, 50_000)
+    resonate.register(big)
+    resonate.register(flow)
+    async with resonate:
+        assert "caught" == await resonate.run("w", flow)
+        with pytest.raises(TooLarge):
+            await resonate.run("v", big, 100_000)
+    assert ["big", "big"] == ran
+
+
+async def test_error_that_is_too_large(resonate: Resonate, wire: Wire) -> None:
+    """An error whose record the server does not take is recorded as that."""
+
+    async def fails() -> None:
+        raise ValueError("x" * 100_000)
+
+    too_large(wire, 50_000)
+    resonate.register(fails)
+    async with resonate:
+        with pytest.raises(TooLarge):
+            await resonate.run("w", fails)
+
+
+async def test_arguments_that_are_too_large(resonate: Resonate, wire: Wire) -> None:
+    """A call whose arguments the server does not take raises where it is made, and nothing is recorded."""
+
+    async def flow(ctx: Context) -> str:
+        with pytest.raises(TooLarge):
+            await ctx.rpc("other", "x" * 100_000)
+        return "caught"
+
+    too_large(wire, 50_000)
+    resonate.register(flow)
+    async with resonate:
+        assert "caught" == await resonate.run("w", flow)
+        assert {"w"} == set(await Look(resonate).states())
+        with pytest.raises(TooLarge):
+            await resonate.rpc("v", "other", "x" * 100_000)
+
+
+async def test_release_in_vain(resonate: Resonate, wire: Wire) -> None:
+    """A task that somebody has released under its holder is taken again at the next look, within a minute or so."""
+    runs = Runs(length=500)
+    runs.register(resonate)
+    async with resonate:
+        handle = await resonate.run("w", "flow").spawn()
+        await anyio.sleep(5)
+        await Look(resonate).request(TaskRelease(id="w", version=1))
+        await Look(resonate).request(TaskAcquire(id="w", version=1, pid="thief", ttl=1_000_000))
+        await anyio.sleep(100)
+        assert "w" not in resonate._worker().executions
+        assert not await handle.done()
