@@ -32,12 +32,19 @@ def listen(host: str, port: int) -> socket.socket:
     try:
         listening = socket.create_server((host, port), family=family, backlog=512)
     except (OSError, OverflowError) as error:
-        errno = getattr(error, "errno", None)
-        msg = f"cannot listen on {_authority(host, port)}: {os.strerror(errno) if errno in errorcode else error}"
+        msg = f"cannot listen on {_authority(host, port)}: {_reason(error)}"
         raise OSError(msg) from None
 
     listening.settimeout(0)
     return listening
+
+
+def _reason(error: OSError | OverflowError) -> str:
+    # The text of the error repeats the address, in another form.
+    if isinstance(error, OSError) and error.errno in errorcode:
+        return os.strerror(error.errno)
+
+    return str(error)
 
 
 def url_of(listening: socket.socket) -> str:
