@@ -235,10 +235,12 @@ class History:
 
     Attributes:
         local: how many of them came with the lease, because they share the branch.
+        partial: whether there may be others after all, of what does not run in the execution itself.
     """
 
     local: int
     _records: dict[str, Promise] = Factory(dict)
+    partial: bool = False
     _unasked: dict[str, int] = field(factory=dict, init=False)
     _lanes: dict[str, dict[int, Promise]] = field(factory=dict, init=False)
 
@@ -250,9 +252,9 @@ class History:
                 self._lanes.setdefault(parent, {})[int(lane)] = record
 
     @classmethod
-    def of(cls, local: Sequence[Promise], remote: Iterable[Promise] = ()) -> History:
-        """What came with the lease, and what was found below the root besides."""
-        return cls(len(local), {record.id: record for record in (*remote, *local)})
+    def of(cls, local: Sequence[Promise], remote: Iterable[Promise] | None = ()) -> History:
+        """What came with the lease, and what was found below the root besides; None if nobody could look."""
+        return cls(len(local), {record.id: record for record in (*(remote or ()), *local)}, partial=remote is None)
 
     def __len__(self) -> int:
         return len(self._records)

@@ -12,6 +12,9 @@ from .._protocol import Promise, PromiseGet, PromiseSearch, Request, Response
 Ask: TypeAlias = Callable[[Request], Awaitable[Response]]
 """Whatever carries a request to the server."""
 
+MAY_NOT_SEARCH: Final = frozenset({403, 501})
+"""What servers answer that allow no searches, or not with a token that is restricted to a prefix."""
+
 _PAGE: Final = 1000
 
 
