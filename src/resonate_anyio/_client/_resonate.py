@@ -229,18 +229,21 @@ class Resonate:
         check_world("async with resonate", None)
         self._entered = True
         try:
-            async with AsyncExitStack() as stack:
-                worker = await stack.enter_async_context(self._open())
-                # Raised outside of the task groups inside, which would wrap it.
-                refusal = prefix_refusal(self._settings.prefix, worker.separator)
-                if refusal is None:
-                    self._running = _Running(worker, current_token(), stack.pop_all())
-            if refusal is not None:
-                raise refusal
+            await self._start()
         except BaseException:
             self._entered = False
             raise
         return self
+
+    async def _start(self) -> None:
+        async with AsyncExitStack() as stack:
+            worker = await stack.enter_async_context(self._open())
+            refusal = prefix_refusal(self._settings.prefix, worker.separator)
+            if refusal is None:
+                self._running = _Running(worker, current_token(), stack.pop_all())
+        # Raised outside of the task groups inside, which would wrap it.
+        if refusal is not None:
+            raise refusal
 
     async def __aexit__(
         self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
