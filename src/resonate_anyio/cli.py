@@ -57,7 +57,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         if extra is None:
             raise
 
-        print(f"resonate-anyio: {missing}; install it with: pip install 'resonate-anyio[{extra}]'", file=sys.stderr)
+        text = f"this needs {missing.name}; install it with: pip install 'resonate-anyio[{extra}]'"
+        print(f"resonate-anyio: {text}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         return 130
