@@ -32,6 +32,11 @@ class Chosen:
     network: str = "local"
     rules: Rules = EMBEDDED
 
+    @property
+    def exhaustive(self) -> bool:
+        """Whether every crash point and every example is tried: the same of each network would take too long."""
+        return self.network == "local" and self.rules is EMBEDDED
+
 
 CHOSEN: Final = Chosen()
 
