@@ -33,13 +33,22 @@ async def asgi_transport(app: Application, *, buffer: int = 0) -> AsyncGenerator
 
     `buffer` is how many pieces of a response's body lie between the two sides before the application has to wait.
     """
+    failure: Exception | None = None
     async with _lifespan(app), create_task_group() as tasks:
-        yield AsgiTransport(app, tasks, buffer)
+        try:
+            yield AsgiTransport(app, tasks, buffer)
+        except Exception as error:  # noqa: BLE001 - raised again below, without a group around it
+            failure = error
         tasks.cancel_scope.cancel()
+
+    if failure is not None:
+        raise failure
 
 
 @asynccontextmanager
 async def _lifespan(app: Application) -> AsyncGenerator[None, None]:
+    """Have the application started, and stopped whatever happens, a cancellation excepted."""
+    failure: StartupFailed | None = None
     to_app, from_server = create_memory_object_stream[Message](1)
     to_server, from_app = create_memory_object_stream[Message](2)
     async with to_app, from_server, to_server, from_app, create_task_group() as tasks:
@@ -49,13 +58,13 @@ async def _lifespan(app: Application) -> AsyncGenerator[None, None]:
             await to_app.send({"type": f"lifespan.{phase}"})
             answer = await from_app.receive()
             if answer["type"] != f"lifespan.{phase}.complete":
-                raise StartupFailed(answer.get("message"))
+                failure = StartupFailed(answer.get("message"))
+                break
             if phase == "startup":
-                try:
-                    yield
-                except BaseException:
-                    tasks.cancel_scope.cancel()
-                    raise
+                yield
+
+    if failure is not None:
+        raise failure
 
 
 @define

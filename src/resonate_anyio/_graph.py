@@ -134,6 +134,17 @@ def check_prefix(prefix: str) -> str:
     return prefix
 
 
+def prefix_refusal(prefix: str, separator: str) -> InvalidArgument | None:
+    """Why a server with this separator cannot have the prefix, if it cannot."""
+    if separator not in prefix:
+        return None
+    msg = (
+        f"this server reads what stands before the first {separator!r} of an id as the id of its root, so the "
+        f"prefix {prefix!r} would make one root of all; use e.g. {prefix.replace(separator, '-')!r}"
+    )
+    return InvalidArgument(msg)
+
+
 def child_id(parent: str, part: str, *, base: str, separator: str = SEPARATOR) -> str:
     """The id of the child `part` of `parent`.
 
@@ -235,10 +246,12 @@ class History:
 
     Attributes:
         local: how many of them came with the lease, because they share the branch.
+        partial: whether there may be others after all, of what does not run in the execution itself.
     """
 
     local: int
     _records: dict[str, Promise] = Factory(dict)
+    partial: bool = False
     _unasked: dict[str, int] = field(factory=dict, init=False)
     _lanes: dict[str, dict[int, Promise]] = field(factory=dict, init=False)
 
@@ -250,9 +263,9 @@ class History:
                 self._lanes.setdefault(parent, {})[int(lane)] = record
 
     @classmethod
-    def of(cls, local: Sequence[Promise], remote: Iterable[Promise] = ()) -> History:
-        """What came with the lease, and what was found below the root besides."""
-        return cls(len(local), {record.id: record for record in (*remote, *local)})
+    def of(cls, local: Sequence[Promise], remote: Iterable[Promise] | None = ()) -> History:
+        """What came with the lease, and what was found below the root besides; None if nobody could look."""
+        return cls(len(local), {record.id: record for record in (*(remote or ()), *local)}, partial=remote is None)
 
     def __len__(self) -> int:
         return len(self._records)

@@ -1,65 +1,170 @@
-"""The program `resonate-anyio`."""
+"""The program `resonate-anyio`.
+
+`resonate-anyio dev` serves the embedded engine over HTTP. It prints one line when it is ready, `listening on URL`, and
+ends on SIGINT or SIGTERM.
+"""
 
 from __future__ import annotations
 
 import argparse
+import ipaddress
 import signal
 import sys
 from collections.abc import Sequence
-from functools import partial
-from typing import Final, NoReturn
+from contextlib import ExitStack
+from importlib import import_module
+from pathlib import Path
+from typing import TYPE_CHECKING, Final, cast
 
 import anyio
 
 from ._errors import ResonateError
-from ._protocol import EMBEDDED, RELEASE, SNAPSHOT, Rules
+from ._protocol import ANNOUNCED, EMBEDDED, RELEASE, SNAPSHOT, Rules
 from .abc import Store
 from .networks import LocalNetwork
 from .stores import MemoryStore, SQLiteStore
 
-RULES: Final[dict[str, Rules]] = {"embedded": EMBEDDED, "release": RELEASE, "snapshot": SNAPSHOT}
+if TYPE_CHECKING:
+    import socket
+
+    from .server import Auth, Backend, Metrics, Trace
+
+_RULES: Final[dict[str, Rules]] = {
+    "embedded": EMBEDDED,
+    "release": RELEASE,
+    "snapshot": SNAPSHOT,
+    "announced": ANNOUNCED,
+}
+_EXTRAS: Final = {
+    "hypercorn": "server",
+    "prometheus_client": "server",
+    "jwt": "server",
+    "cryptography": "server",
+    "trio": "trio",
+}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the program; give its exit code."""
-    options = _parser().parse_args(argv)
+    """Run the program and give its exit code."""
+    options = _parser().parse_args(argv, _Options())
     try:
-        anyio.run(_dev, options, backend=options.backend)
+        _dev(options)
     except (ResonateError, OSError) as error:
         print(f"resonate-anyio: {error}", file=sys.stderr)
         return 1
+    except ModuleNotFoundError as missing:
+        extra = _EXTRAS.get(missing.name or "")
+        if extra is None:
+            raise
+
+        text = f"this needs {missing.name}; install it with: pip install 'resonate-anyio[{extra}]'"
+        print(f"resonate-anyio: {text}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        return 130
+
     return 0
 
 
+class _Options(argparse.Namespace):
+    path: Path | None
+    host: str
+    port: int
+    rules: str
+    durability: str
+    debug: bool
+    auth_publickey: str | None
+    auth_iss: str | None
+    auth_aud: str | None
+    trace: Path | None
+    metrics_port: int | None
+    backend: str
+
+
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="resonate-anyio")
+    parser = argparse.ArgumentParser(prog="resonate-anyio", description="Durable execution for anyio.")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    dev = commands.add_parser("dev", help="serve the embedded engine over HTTP")
-    dev.add_argument("path", nargs="?")
-    dev.add_argument("--host", default="127.0.0.1")
-    dev.add_argument("--port", type=int, default=8001)
-    dev.add_argument("--rules", choices=RULES, default="embedded")
-    dev.add_argument("--debug", action="store_true")
-    dev.add_argument("--backend", choices=("asyncio", "trio"), default="asyncio")
+    dev = commands.add_parser(
+        "dev",
+        help="serve the embedded engine over HTTP",
+        description="Serve the embedded engine over HTTP, as a Resonate Server would, to any number of processes.",
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+    )
+    dev.add_argument("path", nargs="?", type=Path, help="the SQLite file to keep everything in; without one, in memory")
+    dev.add_argument("--host", default="127.0.0.1", help="the address to listen on")
+    dev.add_argument("--port", type=int, default=8001, help="the port to listen on; 0 takes a free one")
+    dev.add_argument("--rules", choices=_RULES, default="embedded", help="the server whose rules to follow")
+    dev.add_argument(
+        "--durability", choices=("process", "power"), default="process", help="what a finished request survives"
+    )
+    dev.add_argument("--debug", action="store_true", help="allow the debug operations and virtual time")
+    dev.add_argument("--backend", choices=("asyncio", "trio"), default="asyncio", help="the event loop to run on")
+    dev.add_argument("--trace", type=Path, metavar="FILE", help="record every exchange, one line of JSON each")
+    dev.add_argument("--metrics-port", type=int, metavar="PORT", help="serve /metrics there; 0 takes a free port")
+    tokens = dev.add_argument_group("tokens", "without a key everybody may do everything")
+    tokens.add_argument("--auth-publickey", metavar="FILE", help="the public key (PEM) of tokens; `none` checks no key")
+    tokens.add_argument("--auth-iss", metavar="ISS", help="the issuer that tokens must name")
+    tokens.add_argument("--auth-aud", metavar="AUD", help="an audience that tokens must name")
     return parser
 
 
-async def _dev(options: argparse.Namespace) -> None:
-    from .server import listen, make_app, serve
+def _dev(options: _Options) -> None:
+    # Here, and not above: all else works without the extra.
+    from .server import Auth, Metrics, Trace, listen  # noqa: PLC0415
 
-    store: Store = MemoryStore() if options.path is None else SQLiteStore(options.path)
-    network = LocalNetwork(store, rules=RULES[options.rules], keep_leases=True)
-    listening = listen(options.host, options.port)
-    host, port = listening.getsockname()[:2]
-    url = f"http://{host}:{port}"
-    async with network.running():
-        print(f"listening on {url}", flush=True)
-        await serve(
-            make_app(network, debug=options.debug, server_url=url), listening, backend=options.backend, stop=_signalled
-        )
+    import_module(options.backend)
+    with ExitStack() as stack:
+        key = options.auth_publickey
+        auth = None if key is None else Auth(key, options.auth_iss, options.auth_aud)
+        if auth is None and not _is_loopback(options.host):
+            print(f"whoever reaches {options.host} may do everything; see --auth-publickey", file=sys.stderr)
+
+        trace = None if options.trace is None else stack.enter_context(Trace(options.trace))
+        listening = stack.enter_context(listen(options.host, options.port))
+        counting = None
+        if options.metrics_port is not None:
+            counting = Metrics(), stack.enter_context(listen("127.0.0.1", options.metrics_port))
+
+        anyio.run(_serve, options, listening, auth, trace, counting, backend=options.backend)
 
 
-async def _signalled() -> None:
+async def _serve(
+    options: _Options,
+    listening: socket.socket,
+    auth: Auth | None,
+    trace: Trace | None,
+    counting: tuple[Metrics, socket.socket] | None,
+) -> None:
+    from .server import make_app, serve, url_of  # noqa: PLC0415
+
+    url = url_of(listening)
+    network = LocalNetwork(_store(options), rules=_RULES[options.rules], keep_leases=True)
+    metrics = None if counting is None else counting[0]
+    app = make_app(network, auth=auth, debug=options.debug, server_url=url, trace=trace, metrics=metrics)
+    stop = anyio.Event()
+    # Taken up before anybody can know that the server is there, so that no signal is missed.
     with anyio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
-        async for _ in signals:
-            return
+        async with network.running(), anyio.create_task_group() as tasks:
+            backend = cast("Backend", options.backend)
+            if counting is not None:
+                print(f"metrics on {url_of(counting[1])}/metrics")
+                tasks.start_soon(serve, *counting, backend, stop.wait)
+
+            tasks.start_soon(serve, app, listening, backend, stop.wait)
+            print(f"listening on {url}", flush=True)
+            await anext(signals)
+            stop.set()
+
+
+def _store(options: _Options) -> Store:
+    if options.path is None:
+        return MemoryStore()
+
+    return SQLiteStore(options.path, durability="power" if options.durability == "power" else "process")
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"

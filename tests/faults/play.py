@@ -106,5 +106,3 @@ async def persist(story: Story, do: Callable[[], Awaitable[T]]) -> T:
 def told(story: Story) -> str:
     """What has gone wrong, for the message of an assertion."""
     return f"\n{story}"
-
-

@@ -123,9 +123,7 @@ class Site:
     ) -> Resonate:
         """A program that uses the server, with the job's functions and these."""
         transport = self.cables[pid] = FaultyTransport(pid, self._door, self.weather, self.meter, self._tasks)
-        network = HttpNetwork(
-            URL, token=token, transport=transport, request_timeout=request_timeout, clock=self.clock
-        )
+        network = HttpNetwork(URL, token=token, transport=transport, request_timeout=request_timeout, clock=self.clock)
         resonate = Resonate(network=network, pid=pid, **settings)
         for function in (*FUNCTIONS, *functions):
             resonate.register(function)

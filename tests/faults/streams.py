@@ -152,7 +152,11 @@ class _Spoilt(httpx.AsyncByteStream):
             Trick.REPEATED: [frame * 2, frame],
             Trick.STALE: [frame, *earlier],
             Trick.CRUMBLED: [bytes([byte]) for byte in frame],
-            Trick.NOISY: [*_NOISE, f"data: {self._request.headers.get('authorization')}\n\n".encode(), frame.replace(b"\n", b"\r\n")],
+            Trick.NOISY: [
+                *_NOISE,
+                f"data: {self._request.headers.get('authorization')}\n\n".encode(),
+                frame.replace(b"\n", b"\r\n"),
+            ],
             Trick.FORGED: [*_lies(frame), frame],
         }
         assert isinstance(self._trouble.what, Trick)

@@ -51,13 +51,15 @@ class Effect(Enum):
         return self in {Effect.SLOW, Effect.LATE}
 
 
-_EARLY: Final = frozenset({
-    Effect.REFUSED,
-    Effect.CUT_BEFORE,
-    Effect.PAGE_BEFORE,
-    Effect.REDIRECTED,
-    Effect.ERROR_BEFORE,
-})
+_EARLY: Final = frozenset(
+    {
+        Effect.REFUSED,
+        Effect.CUT_BEFORE,
+        Effect.PAGE_BEFORE,
+        Effect.REDIRECTED,
+        Effect.ERROR_BEFORE,
+    }
+)
 
 
 class Trick(Enum):

@@ -6,6 +6,7 @@ import json
 import logging
 import os
 import traceback
+from base64 import urlsafe_b64encode
 from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
 from typing import Any
@@ -227,6 +228,17 @@ async def test_waiting_for_others_counts(server: Scripted) -> None:
     assert 53 >= len(server.requests)
 
 
+async def test_finding_out_about_the_server_counts(server: Scripted) -> None:
+    """A request that has to wait until the server was probed is given up in time as well."""
+    server.answer = _never
+    async with connected(server, request_timeout=3) as connection:
+        began = anyio.current_time()
+        with pytest.raises(NetworkError, match="'p' was not answered: no answer within 3 s"):
+            await connection.request(GET)
+
+    assert 3 == pytest.approx(anyio.current_time() - began)
+
+
 async def test_what_is_too_large_is_not_sent(server: Scripted) -> None:
     """The limit counts the bytes of the whole envelope; the error tells both sizes."""
     settle = PromiseSettle(id="p", state=PromiseState.RESOLVED, value=Value(data="x" * 1000))
@@ -327,7 +339,7 @@ async def test_a_server_that_comes_late_is_probed_late(server: Scripted) -> None
             await connection.request(GET)
         careful = connection.dialect
         server.requests.clear()
-        server.answer = nothing_there
+        server.answer = _after(1)
         async with create_task_group() as tasks:
             for _ in range(5):
                 tasks.start_soon(connection.request, GET)
@@ -375,6 +387,30 @@ async def test_a_token_without_a_known_prefix_is_treated_with_care(server: Scrip
     server.answer = lambda envelope: reply(envelope, 403, "Forbidden")
     async with connected(server, token="opaque") as connection:
         assert Dialect(separator=".", origins_mix=False) == connection.dialect
+
+
+async def test_a_token_with_a_prefix_is_probed_within_it(server: Scripted) -> None:
+    """Ids that the token is not good for would be refused, which says nothing about how ids are read."""
+
+    def limited(envelope: Envelope) -> httpx.Response:
+        ids = [task["id"] for task in envelope["data"]["tasks"]]
+        return reply(envelope) if all(id.startswith("app1") for id in ids) else reply(envelope, 403, "Forbidden")
+
+    server.answer = limited
+    payload = urlsafe_b64encode(b'{"prefix": "app1"}').decode().rstrip("=")
+    async with connected(server, token=f"e30.{payload}.x") as connection:
+        assert Dialect(separator=".", origins_mix=True) == connection.dialect
+
+
+async def test_a_server_that_is_away_is_reported_once(server: Scripted, caplog: pytest.LogCaptureFixture) -> None:
+    """It is no error of the start: the log has a warning, and whoever asks for something has an error."""
+    server.answer = _raising(httpx.ConnectError("refused"))
+    server.poll_answer = lambda: httpx.ConnectError("refused")
+    async with connected(server):
+        await anyio.sleep(600)
+
+    [warning] = [record for record in caplog.records if record.levelname == "WARNING"]
+    assert "refused" in warning.message
 
 
 # --- life -----------------------------------------------------------------------------------------------------------

@@ -75,3 +75,11 @@ def test_the_prefix_of_a_token_is_its_claim(claims: object, expected: str) -> No
 def test_another_kind_of_token_has_no_prefix(text: str) -> None:
     """What is no JWT says nothing, and is no error."""
     assert "" == Token(text).prefix
+
+
+def test_an_excerpt_is_cut_after_the_token_was_taken_out() -> None:
+    """Half a token would not be found any more."""
+    excerpt = Token("s3cret").excerpt("x" * 197 + "s3cret" + "y" * 1000)
+
+    assert "x" * 197 + "[to..." == excerpt
+    assert "short" == Token("s3cret").excerpt("short")

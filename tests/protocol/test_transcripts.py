@@ -26,7 +26,11 @@ from .server import Server
 
 FOLDER: Final = Path(__file__).parents[1] / "transcripts"
 RULES: Final = {"release": RELEASE, "snapshot": SNAPSHOT}
-FILES: Final = [f"{path.parent.name}/{path.name}" for path in sorted(FOLDER.glob("*/*.jsonl.xz"))]
+# The others are about HTTP: see tests/server.
+FAMILIES: Final = ("op-", "scenario-", "random-")
+FILES: Final = [
+    f"{path.parent.name}/{path.name}" for path in sorted(FOLDER.glob("*/*.jsonl.xz")) if path.name.startswith(FAMILIES)
+]
 
 
 def exchanges(name: str) -> Iterator[dict[str, Any]]:

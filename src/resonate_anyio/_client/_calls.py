@@ -94,20 +94,6 @@ class RootCall(Builder[T], ABC):
         return call.encode(self._resonate._codec)
 
 
-class PeerCall(RootCall[T], ABC):
-    """What calls from outside have in common that workers of other SDKs may run."""
-
-    __slots__ = ()
-
-    def bare_args(self) -> Self:
-        """Record the arguments as functions of the Rust and Go SDKs expect them.
-
-        No argument is recorded as null, a single one by itself instead of in an array, several in an array as ever.
-        """
-        self._configure()._bare = True
-        return self
-
-
 class StartCall(RootCall[T]):
     """A root that is about to be started. Awaiting it starts it and waits for the result."""
 
@@ -192,7 +178,7 @@ class RunCall(StartCall[T]):
         return self._handle(execution)
 
 
-class RpcCall(StartCall[T], PeerCall[T]):
+class RpcCall(StartCall[T]):
     """`resonate.rpc(...)`: runs on any worker of the target."""
 
     __slots__ = ()
@@ -204,6 +190,14 @@ class RpcCall(StartCall[T], PeerCall[T]):
     def returns(self, type_: Any) -> Any:
         """Say which type the result is rebuilt as, live and on a replay. Default: the function's annotation."""
         return self._typed(type_)
+
+    def bare_args(self) -> Self:
+        """Record the arguments as functions of the Rust and Go SDKs expect them.
+
+        No argument is recorded as null, a single one by itself instead of in an array, several in an array as ever.
+        """
+        self._configure()._bare = True
+        return self
 
     async def _start(self) -> Handle[T]:
         worker = self._resonate._worker_for(self._label, "ctx.rpc()")

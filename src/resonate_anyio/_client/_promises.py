@@ -151,7 +151,8 @@ class Promises:
     ) -> AsyncIterator[DurablePromise]:
         """Iterate over all promises in the order of their ids, or those of one state or with all of these tags.
 
-        Rows are as stored: one whose deadline has passed may still say `pending`, on some servers until it is asked for.
+        Rows are as stored: one whose deadline has passed may still say `pending`, on some servers until somebody asks
+        for it.
         """
         worker = self._worker("resonate.promises.search()", "ctx.promise()")
         wanted = None if state is None else check_state(state)

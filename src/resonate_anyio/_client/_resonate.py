@@ -24,7 +24,7 @@ from .._engine._leaf import Threads
 from .._engine._requests import get_promise
 from .._engine._worker import Worker
 from .._errors import InvalidArgument, InvalidFunction, NotRegistered, NotRunning, UsageError
-from .._graph import check_root_id
+from .._graph import check_root_id, prefix_refusal
 from ..abc import Network, Store
 from ..networks import LocalNetwork
 from ..stores import MemoryStore, SQLiteStore
@@ -91,6 +91,7 @@ class Resonate:
         hot_for: float | timedelta = DEFAULT_HOT_FOR,
         hot_limit: int = DEFAULT_HOT_LIMIT,
         parked_limit: int = DEFAULT_PARKED_LIMIT,
+        max_executions: int | None = None,
     ) -> None:
         """Take settings; nothing is opened yet.
 
@@ -119,6 +120,9 @@ class Resonate:
                 parked at once.
             parked_limit: when more executions than this are parked, those parked longest are dropped from memory;
                 they are replayed when what they wait for has settled.
+            max_executions: how many executions may be under way at once, parked ones not counted. What this process is
+                sent for beyond that waits for room, here or in another process of the group. Executions that wait for
+                each other need room for one more than the longest such chain, if they cannot be parked. None: no limit.
 
         Raises:
             UsageError: url, store, network and token contradict each other.
@@ -134,6 +138,7 @@ class Resonate:
             hot_for=hot_for,
             hot_limit=hot_limit,
             parked_limit=parked_limit,
+            max_executions=max_executions,
             prefix=prefix,
             environ=os.environ,
         )
@@ -224,13 +229,21 @@ class Resonate:
         check_world("async with resonate", None)
         self._entered = True
         try:
-            async with AsyncExitStack() as stack:
-                worker = await stack.enter_async_context(self._open())
-                self._running = _Running(worker, current_token(), stack.pop_all())
+            await self._start()
         except BaseException:
             self._entered = False
             raise
         return self
+
+    async def _start(self) -> None:
+        async with AsyncExitStack() as stack:
+            worker = await stack.enter_async_context(self._open())
+            refusal = prefix_refusal(self._settings.prefix, worker.separator)
+            if refusal is None:
+                self._running = _Running(worker, current_token(), stack.pop_all())
+        # Raised outside of the task groups inside, which would wrap it.
+        if refusal is not None:
+            raise refusal
 
     async def __aexit__(
         self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
@@ -261,6 +274,7 @@ class Resonate:
             ttl_ms=settings.ttl_ms,
             grace=settings.grace,
             limits=settings.limits,
+            max_executions=settings.max_executions,
             make_context=Context,
         )
 

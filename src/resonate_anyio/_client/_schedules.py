@@ -26,11 +26,13 @@ from .._protocol import (
     parse_cron,
 )
 from .._time import from_ms, to_ms
-from ._calls import PeerCall
+from ._calls import RootCall
 from ._checks import check_id, check_tags
 from ._promises import _readable
 
 if TYPE_CHECKING:
+    from typing import Self
+
     from .._engine._functions import Function
     from .._engine._worker import Worker
     from ._resonate import Resonate
@@ -190,7 +192,7 @@ class Schedules:
         )
 
 
-class ScheduleCall(PeerCall[Schedule]):
+class ScheduleCall(RootCall[Schedule]):
     """`resonate.schedule(...)`: awaiting it creates the schedule and gives it."""
 
     __slots__ = ("_cron", "_name")
@@ -208,6 +210,11 @@ class ScheduleCall(PeerCall[Schedule]):
         self._cron = checked_cron(cron)
         label = func if isinstance(func, str) else func.name
         super().__init__(resonate, f"resonate.schedule({name!r}, {cron!r}, {label}, ...)", func, args, kwargs, None)
+
+    def bare_args(self) -> Self:
+        """Record the arguments as functions of the Rust and Go SDKs expect them: a single one by itself."""
+        self._configure()._bare = True
+        return self
 
     async def _run(self) -> Schedule:
         self._resonate._worker_for(self._label, "ctx.detached()")

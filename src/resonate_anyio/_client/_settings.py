@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from datetime import timedelta
 from secrets import token_hex
@@ -43,6 +44,7 @@ class LocalSettings(TypedDict, total=False):
     hot_for: float | timedelta
     hot_limit: int
     parked_limit: int
+    max_executions: int | None
 
 
 @frozen(kw_only=True)
@@ -55,6 +57,7 @@ class Settings:
     grace: float
     threads: int
     limits: Limits
+    max_executions: float
     prefix: str
     network: Network
 
@@ -131,6 +134,7 @@ def resolve(  # noqa: PLR0913 - one for each setting, all by name
     hot_for: float | timedelta,
     hot_limit: int,
     parked_limit: int,
+    max_executions: int | None,
     prefix: str | None,
     environ: Mapping[str, str],
 ) -> Settings:
@@ -146,6 +150,8 @@ def resolve(  # noqa: PLR0913 - one for each setting, all by name
     _check_number("threads", "how many synchronous functions may run at once", threads, least=1)
     _check_number("hot_limit", "how many executions that wait are kept leased", hot_limit, least=0)
     _check_number("parked_limit", "how many parked executions are kept in memory", parked_limit, least=0)
+    if max_executions is not None:
+        _check_number("max_executions", "how many executions may be under way at once", max_executions, least=1)
     return Settings(
         group=_address_part("group", group or DEFAULT_GROUP),
         pid=_address_part("pid", pid or token_hex(8)),
@@ -153,6 +159,7 @@ def resolve(  # noqa: PLR0913 - one for each setting, all by name
         grace=seconds(grace),
         threads=threads,
         limits=Limits(hot_for=seconds(hot_for), hot_limit=hot_limit, parked_limit=parked_limit),
+        max_executions=math.inf if max_executions is None else max_executions,
         prefix=check_prefix(environ.get("RESONATE_PREFIX", "") if prefix is None else prefix),
         network=network,
     )

@@ -11,6 +11,7 @@ import logging
 from collections.abc import Collection
 from typing import Final
 
+from anyio import current_time
 from attrs import define, field
 
 from .._errors import NetworkError, ResonateError
@@ -94,7 +95,7 @@ class Tries:
 
     _waiting: Waiting
     _backoff: Backoff
-    _patience: float = _PATIENCE
+    _deadline: float = field(factory=lambda: current_time() + _PATIENCE, init=False)
     count: int = field(default=0, init=False)
 
     async def failed(self, failure: ResonateError) -> None:
@@ -104,11 +105,11 @@ class Tries:
             ResonateError: `failure`.
         """
         self.count += 1
-        if self._patience <= 0 or self._waiting.stopping:
+        left = self._deadline - current_time()
+        if left <= 0 or self._waiting.stopping:
             raise failure
-        logger.info("client.unanswered retry_in=%.2f reason=%s", self._backoff.delay, failure)
-        delay = self._backoff.next()
-        self._patience -= delay
+        delay = min(self._backoff.next(), left)
+        logger.info("client.unanswered retry_in=%.2f reason=%s", delay, failure)
         await self._waiting.pause(delay)
 
 

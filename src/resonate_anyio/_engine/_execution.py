@@ -463,6 +463,10 @@ class Execution:
         """The record of `id` from before this run, if there is one."""
         return self.history.take(id)
 
+    async def look_up(self, id: str) -> Promise | None:
+        """The record of `id`, if there is one now."""
+        return (await self.request(PromiseGet(id=id))).promise
+
     async def listen(self, node: External) -> None:
         """Hear of the settling of a promise that is not run here."""
         self.worker.waiting.subscribe(node.id, node.settle)

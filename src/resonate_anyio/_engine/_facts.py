@@ -37,6 +37,8 @@ class FactOpening(Opening):
     The param is the choice. Whoever creates the promise first has chosen; everybody else gets that.
     """
 
+    in_branch = True
+
     _planned_at: int = field(init=False)
 
     def __attrs_post_init__(self) -> None:

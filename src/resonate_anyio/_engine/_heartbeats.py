@@ -16,7 +16,7 @@ from threading import Event as ThreadEvent, Thread
 from typing import Final, TypeAlias
 
 from anyio import Event, move_on_after
-from attrs import define
+from attrs import define, field
 
 from .._errors import NotRunning, ResonateError
 from .._graph import origin_of
@@ -38,6 +38,9 @@ _BLOCKED_TTLS: Final = 5
 Round: TypeAlias = Generator[Request, Response | None, None]
 """Yields what is to be asked, and is sent the answers: None if there was none."""
 
+Asking: TypeAlias = Generator[Request, Response | None, bool]
+"""A part of a round. Gives whether there was an answer."""
+
 
 @define(eq=False, kw_only=True)
 class Schedule:
@@ -49,6 +52,7 @@ class Schedule:
         holder: who holds the leases.
         ttl: how long one lasts, in seconds.
         in_loop: calls a function in the event loop, soon.
+        failures: how many rounds in a row were broken off because there was no answer.
     """
 
     leases: Leases
@@ -56,6 +60,7 @@ class Schedule:
     holder: str
     ttl: float
     in_loop: Callable[[Callable[[], object]], object] = lambda func: func()
+    failures: int = field(default=0, init=False)
 
     def delay(self) -> float | None:
         """Seconds until the next round; None if there is no lease."""
@@ -64,38 +69,46 @@ class Schedule:
             return None
         beat = min(lease.renewed_at for lease in leases) + self.ttl / 3
         look = min(lease.confirmed_at for lease in leases) + _CONFIRM_EVERY
-        # Not at once, whatever is due: a server that does not answer is not asked more often than that.
-        return max(min(beat, look) - self.leases.elapsed(), self.ttl / 12)
+        # Not at once, whatever is due: a server that does not answer is asked less often.
+        return max(min(beat, look) - self.leases.elapsed(), self.ttl / (6 if self.failures else 12))
 
     def round(self) -> Round:
-        """One round: heartbeats for all leases that need one soon, then a look at those that had none for a minute."""
+        """One round: heartbeats for all leases that need one soon, then a look at those that had none for a minute.
+
+        It is broken off by the first request that is not answered: for the others it would be the same, each of them
+        might take its time, and when the server is back all leases are to be renewed soon.
+        """
         now = self.leases.elapsed()
         leases = self.leases.current()
-        yield from self._beat([lease for lease in leases if now - lease.renewed_at > self.ttl / 4])
-        for lease in leases:
-            if now - lease.confirmed_at >= _CONFIRM_EVERY:
-                yield from self._look(lease)
-
-    def _beat(self, leases: Sequence[Lease]) -> Round:
-        for batch in self._batches(leases):
-            request = TaskHeartbeat(pid=self.holder, tasks=tuple(lease.ref for lease in batch))
+        for batch in self._batches([lease for lease in leases if now - lease.renewed_at > self.ttl / 4]):
             # Once more if there is no answer: the next round may come too late.
-            for _ in range(2):
-                sent = self.leases.elapsed()
-                answer = yield request
-                if answer is not None and answer.status == 200:
-                    for lease in batch:
-                        lease.renew(sent)
-                    break
+            if not ((yield from self._beat(batch)) or (yield from self._beat(batch))):
+                self.failures += 1
+                return
+        for lease in leases:
+            if now - lease.confirmed_at >= _CONFIRM_EVERY and not (yield from self._look(lease)):
+                self.failures += 1
+                return
+        self.failures = 0
 
-    def _look(self, lease: Lease) -> Round:
+    def _beat(self, batch: Sequence[Lease]) -> Asking:
+        sent = self.leases.elapsed()
+        answer = yield TaskHeartbeat(pid=self.holder, tasks=tuple(lease.ref for lease in batch))
+        if answer is None or answer.status != 200:
+            return False
+        for lease in batch:
+            lease.renew(sent)
+        return True
+
+    def _look(self, lease: Lease) -> Asking:
         asked, version = self.leases.elapsed(), lease.version
         answer = yield TaskGet(id=lease.id)
+        if answer is None or answer.status not in {200, 404}:
+            return False
         # Meanwhile it may have been given back, or be another one.
-        if answer is None or answer.status not in {200, 404} or lease.version != version:
-            return
-        if not lease.confirm(answer.task, asked):
+        if lease.version == version and not lease.confirm(answer.task, asked):
             self.in_loop(self.leases.doubted)
+        return True
 
     def _batches(self, leases: Sequence[Lease]) -> Iterator[Sequence[Lease]]:
         dialect = self.connection.dialect
@@ -154,6 +167,9 @@ class ThreadHeart:
         self._idle = True
         delay = self._schedule.delay()
         self._idle = delay is None
+        if delay is not None and delay > self._watch.patience and not self._nudged.wait(self._watch.patience):
+            self._watch.silence()
+            delay = self._schedule.delay()
         self._nudged.wait(delay)
         if not self._stopped:
             self._nudged.clear()
@@ -166,10 +182,10 @@ class ThreadHeart:
 
     def _answer(self, request: Request) -> Response | None:
         try:
-            return _useful(request, self._send(request))
+            return _useful(request, self._send(request), self._schedule)
         except ResonateError as exc:
             if not self._stopped:
-                _tell(request, exc)
+                _tell(request, exc, self._schedule)
             return None
 
 
@@ -216,18 +232,19 @@ class LoopHeart:
 
     async def _answer(self, request: Request) -> Response | None:
         try:
-            return _useful(request, await self._connection.request(request))
+            return _useful(request, await self._connection.request(request), self._schedule)
         except ResonateError as exc:
-            _tell(request, exc)
+            _tell(request, exc, self._schedule)
             return None
 
 
-def _useful(request: Request, response: Response) -> Response | None:
+def _useful(request: Request, response: Response, schedule: Schedule) -> Response | None:
     if not unavailable(response):
         return response
-    _tell(request, refusal(request, response))
+    _tell(request, refusal(request, response), schedule)
     return None
 
 
-def _tell(request: Request, reason: ResonateError) -> None:
-    logger.warning("worker.heartbeat_unanswered kind=%s reason=%s", request.kind, reason)
+def _tell(request: Request, reason: ResonateError, schedule: Schedule) -> None:
+    level = logging.DEBUG if schedule.failures else logging.WARNING
+    logger.log(level, "worker.heartbeat_unanswered kind=%s reason=%s", request.kind, reason)

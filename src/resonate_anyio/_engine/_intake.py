@@ -15,7 +15,7 @@ from anyio import CancelScope
 from anyio.lowlevel import checkpoint
 from attrs import define, field
 
-from .._errors import DecodeError, InvalidArgument, NetworkError, NotRegistered
+from .._errors import DecodeError, InvalidArgument, NetworkError, NotRegistered, RequestError
 from .._graph import PARENT_TAG, History, below
 from .._protocol import (
     Promise,
@@ -36,7 +36,7 @@ from ._functions import Function, bind
 from ._leases import Lease
 from ._openings import make_info
 from ._parking import Parking, without_wakes
-from ._requests import get_promise, promise_of, refusal, scan
+from ._requests import MAY_NOT_SEARCH, get_promise, promise_of, refusal, scan
 
 if TYPE_CHECKING:
     from ._worker import Worker
@@ -44,7 +44,6 @@ if TYPE_CHECKING:
 logger = logging.getLogger("resonate_anyio")
 
 _TAKEN = frozenset({409, 422})
-_MAY_NOT_SEARCH = frozenset({403, 501})
 
 
 @define(eq=False)
@@ -242,13 +241,14 @@ class Intake:
             # Not at once: it would be sent here again immediately.
             worker.helper(worker.leases.hand_back, task.id, task.version, exc, name=f"resonate decline {task.id}")
             return None
-        wakes, calls = without_wakes(below(task.id, worker.separator), await self._remote_history(task))
+        remote = await self._remote_history(task)
+        wakes, calls = without_wakes(below(task.id, worker.separator), remote or [])
         if worker.draining:
             await worker.leases.release(task.id, task.version)
             return None
         lease = Lease(worker.leases, task.id)
         lease.grant(task.version, sent)
-        history = History.of(response.preload, calls)
+        history = History.of(response.preload, None if remote is None else calls)
         execution = self._execution(lease, promise, function, tuple(args), kwargs, history)
         execution.parking.wakes = wakes
         worker.start(execution)
@@ -274,11 +274,19 @@ class Intake:
         await self._worker.leases.release(task.id, task.version)
         return None
 
-    async def _remote_history(self, task: TaskRecord) -> list[Promise]:
-        """What is recorded below the root: the local part came with the lease, the rest is one range scan."""
+    async def _remote_history(self, task: TaskRecord) -> list[Promise] | None:
+        """What is recorded below the root: the local part came with the lease, the rest is one range scan.
+
+        None if this worker may not search (its token is restricted to a prefix): then each call is looked up.
+        """
         if task.version <= 1:
             return []
-        return [record async for record in scan(self._worker.ask, below(task.id, self._worker.separator))]
+        try:
+            return [record async for record in scan(self._worker.ask, below(task.id, self._worker.separator))]
+        except RequestError as exc:
+            if exc.status not in MAY_NOT_SEARCH:
+                raise
+            return None
 
     def _execution(
         self,

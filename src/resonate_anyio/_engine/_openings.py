@@ -12,7 +12,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from functools import partial
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 from anyio import CancelScope, get_cancelled_exc_class
 from anyio.lowlevel import checkpoint_if_cancelled
@@ -45,6 +45,7 @@ class Opening(ABC):
     """One durable call that is about to be made.
 
     Attributes:
+        in_branch: whether its record comes with the lease of the execution.
         frame: whose code makes it.
         place: where in that code.
         param: what is recorded with it.
@@ -55,6 +56,8 @@ class Opening(ABC):
         recorded: its record, if it is history.
         apart: whether the code goes on when the call is on record, and does not wait for it in the same breath.
     """
+
+    in_branch: ClassVar = False
 
     frame: Frame
     place: Place
@@ -128,6 +131,7 @@ class Opening(ABC):
         """Wait until the call may begin: one that has no outcome yet has to, and ends if it is cancelled meanwhile."""
         try:
             await self.execution.gate()
+            await self._look_up()
             if not self.replayed:
                 await self._check_in_time()
             if self.recorded is None or (self.unfinished and not self.apart):
@@ -136,6 +140,14 @@ class Opening(ABC):
             if not self.execution.interrupted():
                 await self.open_cancelled()
             raise
+
+    async def _look_up(self) -> None:
+        """See whether it is history after all, if not all of that is known."""
+        history = self.execution.history
+        if self.recorded is None and history.partial and not self.in_branch:
+            self.recorded = await self.execution.look_up(self.id)
+            if self.recorded is not None:
+                fix_instants(self._scopes, self.recorded)
 
     async def open_cancelled(self) -> Node:
         """Put on record that the call was cancelled before it began, and make it a child of its frame."""
@@ -239,6 +251,8 @@ class Opening(ABC):
 @define(kw_only=True, eq=False)
 class LocalOpening(Opening):
     """A call that runs in this execution."""
+
+    in_branch = True
 
     function: Function
     args: tuple[Any, ...]

@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING, Final
 from anyio import move_on_after
 from attrs import define, field
 
-from .._errors import ResonateError
-from .._protocol import PromiseSettle, PromiseState
+from .._errors import RequestError, ResonateError
+from .._protocol import Promise, PromiseSettle, PromiseState
 from ._execution import Drop
 from ._reasons import PARENT, Reason
-from ._requests import descendants, promise_of
+from ._requests import MAY_NOT_SEARCH, descendants, promise_of
 
 if TYPE_CHECKING:
     from ._execution import Execution
@@ -57,13 +57,27 @@ class Sweeps:
             self._worker.helper(self._once_more, id, name=f"resonate sweep {id}")
 
     async def _sweep(self, id: str) -> None:
-        ask, separator = self._worker.ask, self._worker.separator
+        ask = self._worker.ask
         value = Reason(PARENT).encode(self._worker.codec)
-        while pending := [record.id for record in await descendants(ask, id, separator) if record.pending]:
+        while pending := [record.id for record in await self._descendants(id) if record.pending]:
             for each in pending:
                 request = PromiseSettle(id=each, state=PromiseState.CANCELED, value=value)
                 promise_of(request, await ask(request), each)
             await self._end_local(pending)
+
+    async def _descendants(self, id: str) -> list[Promise]:
+        try:
+            return await descendants(self._worker.ask, id, self._worker.separators)
+        except RequestError as exc:
+            if exc.status not in MAY_NOT_SEARCH:
+                raise
+            logger.warning(
+                "sweep.not_allowed id=%s: the server does not let this client search (%s), so what was called by it "
+                "elsewhere runs on, until its deadline at most",
+                id,
+                exc,
+            )
+            return []
 
     async def _end_local(self, ids: list[str]) -> None:
         """End the executions of these roots that are here, and give their code a moment to be gone."""

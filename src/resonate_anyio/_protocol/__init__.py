@@ -94,6 +94,7 @@ from ._view import (
 )
 from ._wire import (
     DEBUG_KINDS as DEBUG_KINDS,
+    KINDS as KINDS,
     VERSION as VERSION,
     BadRequest as BadRequest,
     Envelope as Envelope,

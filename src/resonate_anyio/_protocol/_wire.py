@@ -20,6 +20,9 @@ T = TypeVar("T")
 VERSION: Final = "2026-04-01"
 """The protocol version, which every envelope carries."""
 
+KINDS: Final = frozenset(DECODERS)
+"""The operations on promises, tasks and schedules."""
+
 DEBUG_KINDS: Final = frozenset({"debug.start", "debug.stop", "debug.reset", "debug.snap", "debug.tick"})
 
 _RUN_AGAIN: Final = 300

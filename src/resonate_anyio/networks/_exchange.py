@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from http import HTTPStatus
-from typing import Final, final
+from typing import final
 from uuid import uuid4
 
 from attrs import evolve
@@ -22,8 +22,6 @@ from .._protocol import (
 from .._protocol._json import loads
 from ._token import Token
 from ._wire import Reply
-
-_EXCERPT: Final = 200
 
 
 @final
@@ -66,7 +64,8 @@ class Exchange:
             reason = self._token.redacted(str(error))
         if reply.location is not None:
             reason = f"it redirects to {self._token.redacted(reply.location)!r}, which is not followed"
-        raise BadAnswer(self._request.kind, self._subject, f"{reason}: {self._excerpt(reply.body)}", reply.status)
+        excerpt = self._token.excerpt(reply.body.decode(errors="replace"))
+        raise BadAnswer(self._request.kind, self._subject, f"{reason}: {excerpt!r}", reply.status)
 
     def unanswered(self, reason: str) -> NetworkError:
         """Give the error for a request that was not answered."""
@@ -89,7 +88,7 @@ class Exchange:
             case {"kind": self._request.kind, "head": {"corrId": self._corr_id, "status": reply.status}}:
                 return self._hushed(decode_response(self._request.kind, document))
             case {"kind": self._request.kind, "head": {"corrId": self._corr_id, "status": status}}:
-                msg = f"its envelope says {str(status)[:_EXCERPT]}"
+                msg = f"its envelope says {self._token.excerpt(str(status))}"
             case {"kind": _, "head": {}}:
                 msg = "it is the answer to something else"
             case _:
@@ -104,10 +103,6 @@ class Exchange:
         error = None if response.error is None else self._token.redacted(response.error)
         action = None if response.action is None else self._hushed(response.action)
         return evolve(response, error=error, action=action)
-
-    def _excerpt(self, body: bytes) -> str:
-        text = self._token.redacted(body.decode(errors="replace"))
-        return repr(text if len(text) <= _EXCERPT else f"{text[:_EXCERPT]}...")
 
     @property
     def _subject(self) -> str:

@@ -287,10 +287,12 @@ def _reply(response: httpx.Response) -> Reply:
     )
 
 
-def _reason(error: Exception) -> str:
-    """What happened, in a few words. Many errors of httpx have a type only."""
-    text = str(error)
-    return f"{type(error).__name__}: {text}" if text else type(error).__name__
+def _reason(error: BaseException) -> str:
+    """What happened, in a few words. Many errors of httpx have a type only, and those below them the words."""
+    link: BaseException | None = error
+    while link is not None and not str(link):
+        link = link.__cause__ or link.__context__
+    return type(error).__name__ if link is None else f"{type(error).__name__}: {link}"
 
 
 def _watch(response: httpx.Response) -> None:

@@ -27,8 +27,9 @@ _logger: Final = logging.getLogger("resonate_anyio")
 
 # A connection that lived for so many seconds was a good one: when it is lost, the next is tried soon.
 _LIVED: Final = 10.0
-_EXCERPT: Final = 200
-_EXCERPT_WITHIN: Final = 2.0
+# What is no stream is read so far, in bytes and in seconds.
+_ENOUGH: Final = 4096
+_ENOUGH_WITHIN: Final = 2.0
 # Neither a token that is refused nor a server that is full gets better within seconds.
 _WILL_NOT_PASS_SOON: Final = frozenset({HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN, HTTPStatus.SERVICE_UNAVAILABLE})
 
@@ -122,12 +123,29 @@ class Poll:
 
     async def _receive(self) -> None:
         async with self._wire.stream(_path(self._identity)) as stream:
-            await _check(stream)
+            await self._check(stream)
             self._welcome()
             decoder = EventDecoder()
             async for chunk in stream.chunks:
                 for data in decoder.feed(chunk):
                     self._enqueue(data)
+
+    async def _check(self, stream: Stream) -> None:
+        """See that the answer is a stream of events.
+
+        Raises:
+            _Refused: it is something else.
+        """
+        if stream.status == HTTPStatus.OK and stream.content_type.lower().startswith("text/event-stream"):
+            return
+
+        text = b""
+        with anyio.move_on_after(_ENOUGH_WITHIN):
+            async for chunk in stream.chunks:
+                text = (text + chunk)[:_ENOUGH]
+        excerpt = self._token.excerpt(text.decode(errors="replace"))
+        msg = f"the server answered {stream.status} {stream.content_type!r} and no stream of events: {excerpt!r}"
+        raise _Refused(msg, soon=stream.status not in _WILL_NOT_PASS_SOON)
 
     def _welcome(self) -> None:
         self._connected_at = current_time()
@@ -142,8 +160,8 @@ class Poll:
         try:
             message = decode_message(loads(data, note_duplicates=False))
         except ValueError as error:
-            excerpt = data[:_EXCERPT].decode(errors="replace")
-            _logger.warning("poll.dropped reason=%r data=%r", str(error), self._token.redacted(excerpt))
+            reason, excerpt = self._token.redacted(str(error)), self._token.excerpt(data.decode(errors="replace"))
+            _logger.warning("poll.dropped reason=%r data=%r", reason, excerpt)
         else:
             self._put(message)
 
@@ -162,21 +180,3 @@ class Poll:
 
 def _path(identity: Identity) -> str:
     return f"/poll/{quote(identity.group, safe='')}/{quote(identity.pid, safe='')}"
-
-
-async def _check(stream: Stream) -> None:
-    """See that the answer is a stream of events.
-
-    Raises:
-        _Refused: it is something else.
-    """
-    if stream.status == HTTPStatus.OK and stream.content_type.startswith("text/event-stream"):
-        return
-
-    text = b""
-    with anyio.move_on_after(_EXCERPT_WITHIN):
-        async for chunk in stream.chunks:
-            text = (text + chunk)[:_EXCERPT]
-    excerpt = text.decode(errors="replace")
-    msg = f"the server answered {stream.status} {stream.content_type!r} instead of a stream of events: {excerpt!r}"
-    raise _Refused(msg, soon=stream.status not in _WILL_NOT_PASS_SOON)

@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager, suppress
 from typing import Final, final
 
 import anyio
-from anyio import CancelScope, Lock, Semaphore, create_task_group, current_time, lowlevel
+from anyio import CancelScope, Lock, Semaphore, create_task_group, current_time
 from attrs import frozen
 
 from .._errors import NetworkError, RequestError, UsageError
@@ -20,7 +20,7 @@ from ._poll import Poll
 from ._probe import CAREFUL, dialect_of, probes
 from ._server_clock import ServerClock
 from ._token import Token
-from ._wire import NoAnswer, Reply, Wire
+from ._wire import NoAnswer, Wire
 
 # How long the start waits for the server, in seconds.
 _PATIENCE: Final = 5.0
@@ -75,9 +75,8 @@ class RemoteConnection(Connection):
     async def request(self, request: Request) -> Response:
         self._check_usable()
         exchange = self._exchange(request)
-        await lowlevel.checkpoint()
         deadline = current_time() + self._terms.request_timeout
-        # Until it is sent it may be cancelled. All of it is within one deadline, which leases reckon with.
+        # Until it has a slot it may be cancelled. All of it is within one deadline, which leases reckon with.
         with CancelScope(deadline=deadline):
             await self._probe_for(exchange)
             async with self._slots:
@@ -89,12 +88,14 @@ class RemoteConnection(Connection):
     async def _post(self, exchange: Exchange) -> Response:
         sent = self._clock.local()
         try:
-            reply = await self._wire.post(exchange.body)
+            reply, received = await self._wire.post(exchange.body), self._clock.local()
         except NoAnswer as failure:
             reason = str(failure)
         else:
-            self._clock.observe(reply.date, sent=sent, received=self._clock.local())
-            return exchange.answer(reply)
+            response = exchange.answer(reply)
+            # Not before: what is no answer may come from somebody else, with a clock of his own.
+            self._clock.observe(reply.date, sent=sent, received=received)
+            return response
 
         raise exchange.unanswered(reason)
 
@@ -102,16 +103,14 @@ class RemoteConnection(Connection):
         """Send one request from another thread, with a client and a connection of its own."""
         self._check_usable()
         exchange = self._exchange(request)
-        reply: Reply | None = None
-        reason = ""
         try:
             reply = self._wire.post_blocking(exchange.body, _BLOCKING_TIMEOUT)
         except NoAnswer as failure:
             reason = str(failure)
+        else:
+            return exchange.answer(reply)
 
-        if reply is None:
-            raise exchange.unanswered(reason)
-        return exchange.answer(reply)
+        raise exchange.unanswered(reason)
 
     async def greet(self) -> None:
         """Find out how the server reads ids, and see that it accepts this client; one that is away may be so.

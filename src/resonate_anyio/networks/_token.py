@@ -10,6 +10,7 @@ from typing import Final
 from .._errors import InvalidArgument
 
 _HIDDEN: Final = "[token]"
+_EXCERPT: Final = 200
 
 
 class Token:
@@ -44,6 +45,12 @@ class Token:
     def redacted(self, text: str) -> str:
         """Take the token out of a text that came from elsewhere, e.g. from a server that repeats what it was sent."""
         return text if self._text is None else text.replace(self._text, _HIDDEN)
+
+    def excerpt(self, text: str) -> str:
+        """The beginning of a text, without the token: enough to recognise what it is."""
+        # Cut last: half a token would not be found.
+        text = self.redacted(text)
+        return text if len(text) <= _EXCERPT else f"{text[:_EXCERPT]}..."
 
     @property
     def prefix(self) -> str:

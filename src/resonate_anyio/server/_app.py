@@ -2,34 +2,38 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncGenerator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from typing import final
 
 from attrs import define, field
 
 from .._errors import ResonateError, UsageError
 from ..networks import LocalNetwork
+from ..networks._embedded import Engine
 from ._asgi import Receive, Scope, Send
 from ._auth import Auth
+from ._metrics import Metrics
 from ._poll import Polls
 from ._rpc import Rpc
 from ._site import Site
+from ._trace import Trace
 
 
 @final
-@define(eq=False)
+@define(eq=False, kw_only=True)
 class App:
     """The application. The engine of its network runs at least as long as its lifespan lasts.
 
     Made by `make_app`.
     """
 
-    network: LocalNetwork
-    _auth: Auth | None = None
-    _debug: bool = False
-    #: Where workers reach this server, as it tells them.
-    server_url: str | None = None
+    _network: LocalNetwork
+    _auth: Auth | None
+    _debug: bool
+    _server_url: str | None
+    _trace: Trace | None
+    _metrics: Metrics | None
     _polls: Polls | None = field(init=False, default=None)
     _site: Site | None = field(init=False, default=None)
 
@@ -62,18 +66,41 @@ class App:
 
     @asynccontextmanager
     async def _running(self) -> AsyncGenerator[None, None]:
-        async with self.network.running() as engine:
-            self._polls = Polls(engine, self.server_url)
-            self._site = Site(engine, self._auth, Rpc(engine, self._auth, self._debug), self._polls)
-            try:
-                yield
-            finally:
-                self.end_streams()
-                self._site = self._polls = None
+        async with self._network.running() as engine:
+            observe = None if self._trace is None else self._trace.record
+            self._polls = Polls(engine, self._server_url)
+            self._site = Site(
+                engine, self._auth, Rpc(engine, self._auth, self._debug, observe), self._polls, self._metrics
+            )
+            with _watched(engine, self._metrics):
+                try:
+                    yield
+                finally:
+                    self.end_streams()
+                    self._site = self._polls = None
+
+
+@contextmanager
+def _watched(engine: Engine, metrics: Metrics | None) -> Iterator[None]:
+    if metrics is None:
+        yield
+        return
+
+    engine.watchers.append(metrics.committed)
+    try:
+        yield
+    finally:
+        engine.watchers.remove(metrics.committed)
 
 
 def make_app(
-    network: LocalNetwork, *, auth: Auth | None = None, debug: bool = False, server_url: str | None = None
+    network: LocalNetwork,
+    *,
+    auth: Auth | None = None,
+    debug: bool = False,
+    server_url: str | None = None,
+    trace: Trace | None = None,
+    metrics: Metrics | None = None,
 ) -> App:
     """Give an ASGI application that answers as a Resonate Server does.
 
@@ -82,5 +109,7 @@ def make_app(
         auth: who may do what; None lets everybody do everything.
         debug: whether the debug operations and virtual time are there.
         server_url: where workers reach the server, as `execute` messages tell them.
+        trace: records every exchange; it is open as long as the application is used.
+        metrics: counts.
     """
-    return App(network, auth, debug, server_url)
+    return App(network=network, auth=auth, debug=debug, server_url=server_url, trace=trace, metrics=metrics)

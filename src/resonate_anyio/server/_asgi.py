@@ -68,3 +68,10 @@ async def read_body(receive: Receive, limit: int) -> bytes | None:
             pieces.append(piece)
 
     return b"".join(pieces) if size <= limit else None
+
+
+async def empty_lifespan(receive: Receive, send: Send) -> None:
+    """Start and stop, with nothing to do."""
+    for phase in ("startup", "shutdown"):
+        await receive()
+        await send({"type": f"lifespan.{phase}.complete"})

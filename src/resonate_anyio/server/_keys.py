@@ -33,8 +33,11 @@ def load_key(path: str) -> Key | None:
 
     try:
         key = load_pem_public_key(Path(path).read_bytes())
-    except (OSError, ValueError, UnsupportedAlgorithm) as error:
-        msg = f"{path} is not a public key in PEM: {error}"
+    except OSError as error:
+        msg = f"the public key {path} cannot be read: {error.strerror}"
+        raise InvalidArgument(msg) from None
+    except (ValueError, UnsupportedAlgorithm):
+        msg = f"{path} is not a public key in PEM, which begins with -----BEGIN PUBLIC KEY-----"
         raise InvalidArgument(msg) from None
 
     if not isinstance(key, Key) or not algorithms(key):

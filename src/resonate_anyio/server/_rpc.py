@@ -6,7 +6,7 @@ import logging
 from collections.abc import Callable
 from typing import Any, Final, TypeAlias
 
-from attrs import define, field
+from attrs import define
 
 from .._errors import StoreError
 from .._protocol import (
@@ -39,7 +39,7 @@ class Rpc:
     _auth: Auth | None = None
     _debug: bool = False
     #: Told of each request that the machine decided.
-    observers: list[Observer] = field(factory=list)
+    _observe: Observer | None = None
 
     async def answer(self, body: bytes) -> Document:
         """Give the answer to a request, whatever it is."""
@@ -69,8 +69,8 @@ class Rpc:
         def decided(at: int, response: Response) -> None:
             document = encode_response(request, response, envelope.corr_id)
             answers.append(document)
-            for observe in self.observers:
-                observe(envelope, at, document)
+            if self._observe is not None:
+                self._observe(envelope, at, document)
 
         await self._engine.request(request, now=envelope.debug_time if self._debug else None, then=decided)
         return answers[0]

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import logging
+import os
 import socket
 import sys
 from collections.abc import Awaitable, Callable
+from errno import errorcode
 from importlib import import_module
 from typing import Final, Literal, TypeAlias
 
 from hypercorn.config import Config, Sockets
 
 from ._app import App
-from ._asgi import Application
+from ._metrics import Metrics
 
 Backend: TypeAlias = Literal["asyncio", "trio"]
 
@@ -27,15 +29,38 @@ def listen(host: str, port: int) -> socket.socket:
         OSError: the address cannot be had.
     """
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    listening = socket.create_server((host, port), family=family, backlog=512)
+    try:
+        listening = socket.create_server((host, port), family=family, backlog=512)
+    except (OSError, OverflowError) as error:
+        msg = f"cannot listen on {_authority(host, port)}: {_reason(error)}"
+        raise OSError(msg) from None
+
     listening.settimeout(0)
     return listening
 
 
+def _reason(error: OSError | OverflowError) -> str:
+    # The text of the error repeats the address, in another form.
+    if isinstance(error, OSError) and error.errno in errorcode:
+        return os.strerror(error.errno)
+
+    return str(error)
+
+
+def url_of(listening: socket.socket) -> str:
+    """Give the URL that clients reach a socket at."""
+    host, port, *_ = listening.getsockname()
+    return f"http://{_authority(host, port)}"
+
+
+def _authority(host: str, port: int) -> str:
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
 async def serve(
-    app: App | Application, listening: socket.socket, *, backend: Backend, stop: Callable[[], Awaitable[None]]
+    app: App | Metrics, listening: socket.socket, backend: Backend, stop: Callable[[], Awaitable[None]]
 ) -> None:
-    """Serve until `stop` returns; then end the streams, let requests finish, and close the socket.
+    """Serve until `stop` returns; then end the streams, let requests finish (10 seconds at most), close the socket.
 
     Args:
         app: what to serve.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from time import perf_counter
 from typing import Final
 from urllib.parse import unquote
 
@@ -12,6 +13,7 @@ from .._errors import StoreError
 from ..networks._embedded import Engine
 from ._asgi import JSON, TEXT, Receive, Reply, Scope, Send, header, read_body
 from ._auth import Auth
+from ._metrics import Metrics
 from ._poll import Polls
 from ._rpc import Rpc
 
@@ -36,6 +38,7 @@ class Site:
     _auth: Auth | None
     _rpc: Rpc
     _polls: Polls
+    _metrics: Metrics | None
 
     async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one HTTP request."""
@@ -66,7 +69,11 @@ class Site:
             await _TOO_LARGE.send(send)
             return
 
+        began = perf_counter()
         answer = await self._rpc.answer(body)
+        if self._metrics is not None:
+            self._metrics.answered(answer["kind"], answer["head"]["status"], perf_counter() - began)
+
         text = json.dumps(answer, separators=(",", ":")).encode()
         await Reply(answer["head"]["status"], text, JSON).send(send)
 

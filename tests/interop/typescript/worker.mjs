@@ -2,7 +2,8 @@
 //
 //     node worker.mjs SDK URL GROUP
 //
-// It says "started" and works until its standard input ends.
+// It says "started" once calls reach it, and works until its standard input ends.
+import { setTimeout as delay } from "node:timers/promises";
 import "./node20.mjs";
 import { describe } from "./errors.mjs";
 
@@ -65,4 +66,12 @@ async function stop() {
   process.exit(0);
 }
 process.stdin.on("end", stop).resume();
+
+// A call that comes before the stream of messages is open is sent again only after half a minute: call anew until one
+// is answered.
+async function reached(n) {
+  const call = resonate.rpc(`${group}-reached-${n}`, "ts_double", n, resonate.options({ target: group }));
+  return Promise.race([call.then(() => true), delay(500, false)]);
+}
+for (let n = 0; !(await reached(n)); n++);
 console.log("started");
