@@ -614,6 +614,14 @@ def test_calls_of_every_sdk_are_read(raw: object, call: Call) -> None:
 
 
 @pytest.mark.parametrize(
+    ("args", "positional"), [(None, ()), ([], ()), ([1, 2], (1, 2)), (0, (0,)), ("", ("",)), ({"a": 1}, ({"a": 1},))]
+)
+def test_an_argument_by_itself_is_one_argument(args: object, positional: tuple[object, ...]) -> None:
+    """An array is the arguments, null is none, and anything else is one."""
+    assert positional == Call("f", 1, args).positional
+
+
+@pytest.mark.parametrize(
     "raw",
     [
         None,
@@ -630,6 +638,19 @@ def test_what_is_no_call_is_refused(raw: object) -> None:
     """A promise that was not made by a call has no function to run."""
     with pytest.raises(DecodeError):
         CODEC.decode_call(packed(raw))
+
+
+@pytest.mark.parametrize(("text", "expected"), [("__INF__", math.inf), ("__NEG_INF__", -math.inf)])
+def test_infinities_of_typescript_are_floats(text: str, expected: float) -> None:
+    """TypeScript records them as text; where a float is expected they are one, elsewhere they stay text."""
+    assert [expected] == CODEC.decode(packed([text]), list[float])
+    assert expected == CODEC.decode(packed(text), float | None)
+    assert text == CODEC.decode(packed(text), float | str)
+    assert text == CODEC.decode(packed(text))
+    with pytest.raises(DecodeError, match="expected int"):
+        CODEC.decode(packed(text), int)
+    with pytest.raises(DecodeError, match="expected float, got str 'INF'"):
+        CODEC.decode(packed("INF"), float)
 
 
 def test_a_call_whose_argument_is_not_json_names_the_place() -> None:
@@ -763,6 +784,18 @@ def test_errors_of_this_package_come_back(exc: Exception) -> None:
     assert str(exc) == str(result)
     for name in ("id", "name", "by", "version", "data", "traceback", "pid", "status"):
         assert getattr(exc, name, None) == getattr(result, name, None)
+
+
+def test_a_group_of_errors_is_an_aggregate_to_typescript() -> None:
+    """TypeScript tells the two apart by their type, and reads the members."""
+    group = ExceptionGroup("both", [LookupError("a"), ExceptionGroup("inner", [TypeError("b")])])
+
+    recorded = unpacked(CODEC.encode_error(group))
+
+    inner = recorded["errors"][1]
+    assert ("aggregate_error", "both (2 sub-exceptions)") == (recorded["__type"], recorded["message"])
+    assert ("error", "a") == (recorded["errors"][0]["__type"], recorded["errors"][0]["message"])
+    assert ("aggregate_error", "b") == (inner["__type"], inner["errors"][0]["message"])
 
 
 def test_an_error_is_recorded_for_every_sdk() -> None:

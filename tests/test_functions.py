@@ -21,6 +21,7 @@ from resonate_anyio._engine._functions import (
     Function,
     Kind,
     Registry,
+    RemoteCall,
     bind,
     check_call,
     durable,
@@ -542,6 +543,86 @@ def test_a_bad_argument_is_named_on_both_sides() -> None:
     assert "expected int, got str 'one' at $.x" in str(read.value)
     expected = "argument 'point' of 'leaf' cannot be recorded: expected Point, got str 'not a point' at $"
     assert expected == str(written.value)
+
+
+# --- arguments by themselves, as Rust and Go send them
+
+
+def total(numbers: list[int]) -> int:
+    return sum(numbers)
+
+
+def perhaps(numbers: list[int] | None, /) -> None:
+    pass
+
+
+def rows(numbers: list[list[int]]) -> None:
+    pass
+
+
+def by_default(numbers: list[int] | None = None) -> None:
+    pass
+
+
+@pytest.mark.parametrize(
+    ("args", "expected"),
+    [((), None), ((5,), 5), (([1, 2],), [1, 2]), ((Point(1),), {"x": 1, "y": 0}), ((1, 2), [1, 2])],
+)
+def test_bare_arguments_are_recorded_as_rust_does(args: tuple[Any, ...], expected: object) -> None:
+    """None is null, one is by itself, several are an array; the name and the version are as ever."""
+    recorded = CODEC.decode(RemoteCall(func="f", args=args, kwargs={}, version=3, bare=True).encode(CODEC))
+
+    assert {"func": "f", "args": expected, "version": 3} == recorded
+
+
+def test_bare_arguments_have_no_keywords() -> None:
+    """Other than for a parameter that can be given by position, they would be lost."""
+    call = RemoteCall(func=Function.of(leaf), args=(), kwargs={"point": Point(1)}, bare=True)
+    assert {"x": 1, "y": 0} == CODEC.decode(call.encode(CODEC))["args"]
+
+    with pytest.raises(InvalidArgument, match=r"'f' is called with bare arguments, .* no keywords \(a\)"):
+        RemoteCall(func="f", args=(), kwargs={"a": 1}, bare=True).encode(CODEC)
+
+
+@pytest.mark.parametrize(
+    ("func", "given"), [(total, []), (total, [1]), (total, [1, 2, 3]), (rows, [[1, 2]]), (perhaps, None)]
+)
+def test_a_single_argument_may_be_an_array(func: Callable[..., Any], given: object) -> None:
+    """A function that says so gets all that is recorded as its one argument, and is called so by its own SDK."""
+    function = Function.of(func, single_arg=True)
+
+    recorded = RemoteCall(func=function, args=(given,), kwargs={}).encode(CODEC)
+
+    assert given == CODEC.decode(recorded)["args"]
+    assert ([given], {}) == bind(function, CODEC, CODEC.decode_call(recorded))
+
+
+@pytest.mark.parametrize(("func", "expected"), [(perhaps, [None]), (by_default, [])])
+def test_no_argument_is_none_unless_there_is_a_default(func: Callable[..., Any], expected: list[Any]) -> None:
+    """Null may mean both: a default settles it."""
+    assert (expected, {}) == bind(Function.of(func, single_arg=True), CODEC, Call("f"))
+
+
+def test_durable_and_register_say_that_a_function_takes_a_single_argument() -> None:
+    """The decorator's word holds where the registration has none."""
+
+    @durable(single_arg=True)
+    def marked(numbers: list[int]) -> None:
+        pass
+
+    assert Function.of(marked).single_arg
+    assert not Function.of(marked, single_arg=False).single_arg
+    assert Registry().add(total, single_arg=True).single_arg
+    assert not Registry().add(total).single_arg
+
+
+@pytest.mark.parametrize(
+    "func", [lambda: None, lambda a, b: None, lambda a, b=1: None, lambda *a: None, lambda *, a: None]
+)
+def test_a_single_argument_needs_one_parameter(func: Callable[..., Any]) -> None:
+    """Whatever is recorded has to go somewhere, and nothing else can be given."""
+    with pytest.raises(InvalidFunction, match="with single_arg=True it takes one argument, by position"):
+        Function.of(func, name="f", single_arg=True)
 
 
 # --- the registry

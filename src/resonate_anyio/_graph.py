@@ -134,6 +134,17 @@ def check_prefix(prefix: str) -> str:
     return prefix
 
 
+def prefix_refusal(prefix: str, separator: str) -> InvalidArgument | None:
+    """Why a server with this separator cannot have the prefix, if it cannot."""
+    if separator not in prefix:
+        return None
+    msg = (
+        f"this server reads what stands before the first {separator!r} of an id as the id of its root, so the "
+        f"prefix {prefix!r} would make one root of all; use e.g. {prefix.replace(separator, '-')!r}"
+    )
+    return InvalidArgument(msg)
+
+
 def child_id(parent: str, part: str, *, base: str, separator: str = SEPARATOR) -> str:
     """The id of the child `part` of `parent`.
 

@@ -13,7 +13,7 @@ import pytest
 from attrs import define, field
 
 from resonate_anyio import Context, NetworkError, Resonate, TooLarge
-from resonate_anyio._protocol import Request, Response, TaskAcquire, TaskRelease
+from resonate_anyio._protocol import RegisterListener, Request, Response, TaskAcquire, TaskRelease
 from resonate_anyio.abc import Gap
 from resonate_anyio.networks import LocalNetwork
 
@@ -436,3 +436,32 @@ async def test_release_in_vain(resonate: Resonate, wire: Wire) -> None:
         await anyio.sleep(100)
         assert "w" not in resonate._worker().executions
         assert not await handle.done()
+
+
+async def test_everything_is_asked_for_in_turn(resonate: Resonate, wire: Wire) -> None:
+    """However much is waited for, so many are asked for in a round, and in the next rounds the others."""
+
+    async def wait(id: str) -> None:
+        await (await resonate.get(id))
+
+    async with resonate, anyio.create_task_group() as tasks:
+        worker = resonate._worker()
+        later = worker.connection.now() + 10**9
+        ids = [f"p{number}" for number in range(1300)]
+        for id in ids:
+            await resonate.promises.create(id, later, tags={"resonate:target": "poll://any@nobody"})
+            tasks.start_soon(wait, id)
+        await anyio.sleep(1)
+        wire.forget()
+        worker.connection.recheck = 60
+        worker.waiting._random = lambda: 0.5
+        worker.helper(worker.upkeep.recheck, name="recheck")
+        await anyio.sleep(95)
+        assert 600 == wire.counts()["promise.register_listener"]
+        await anyio.sleep(205)
+        asked = [
+            exchange.request.awaited for exchange in wire.exchanges if isinstance(exchange.request, RegisterListener)
+        ]
+        assert set(ids) == set(asked)
+        assert len(asked) <= 5 * 600
+        tasks.cancel_scope.cancel()

@@ -92,6 +92,18 @@ CHANGES: dict[str, tuple[Step, Step, str, str]] = {
         "ctx.rpc(double, version 1) with (1)",
         "ctx.rpc(double, version 1) with (2)",
     ),
+    "bare arguments": (
+        lambda ctx: ctx.rpc("double", 0).bare_args(),
+        lambda ctx: ctx.rpc("double", 1).bare_args(),
+        "ctx.rpc(double, version 1) with bare (0)",
+        "ctx.rpc(double, version 1) with bare (1)",
+    ),
+    "bare or not": (
+        lambda ctx: ctx.rpc("double", 1),
+        lambda ctx: ctx.rpc("double", 1).bare_args(),
+        "ctx.rpc(double, version 1) with (1)",
+        "ctx.rpc(double, version 1) with bare (1)",
+    ),
     "local to remote": (
         lambda ctx: ctx.run(double, 1),
         lambda ctx: ctx.rpc("double", 1),

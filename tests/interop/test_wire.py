@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
 from contextlib import asynccontextmanager
 from typing import Any, Final
 
@@ -20,6 +20,7 @@ from resonate_anyio import (
 )
 from resonate_anyio._engine._requests import get_promise
 from resonate_anyio._protocol import (
+    ANNOUNCED,
     EMBEDDED,
     SNAPSHOT,
     Execute,
@@ -29,6 +30,7 @@ from resonate_anyio._protocol import (
     PromiseState,
     RegisterListener,
     Response,
+    Rules,
     TaskAcquire,
     TaskFulfill,
     TaskRecord,
@@ -207,14 +209,32 @@ async def test_a_call_that_cannot_be_run_here_is_given_back(
 # --- what is minted below their calls
 
 
-@of_calls((sdk, name) for sdk in SDKS for name in ("double", "child", "detached", "dotted") if name in sdk.creates)
-async def test_children_of_their_calls_have_the_lineage_that_servers_demand(clock: Clock, sdk: Sdk, name: str) -> None:
+def servers_of(create: dict[str, Any]) -> Iterator[tuple[str, Rules]]:
+    """The servers that accept a call, as far as its id and its origin decide that."""
+    id, origin = create["id"], create["tags"].get("resonate:origin", "")
+    yield "embedded", EMBEDDED
+    if ":" not in id and "." not in origin:
+        yield "snapshot", SNAPSHOT
+    if "." not in id:
+        yield "announced", ANNOUNCED
+
+
+@pytest.mark.parametrize(
+    ("sdk", "name", "rules"),
+    [
+        pytest.param(sdk, name, rules, id=f"{sdk.name}-{name}-{server}")
+        for sdk in SDKS
+        for name in ("double", "child", "detached", "dotted")
+        if name in sdk.creates
+        for server, rules in servers_of(sdk.creates[name])
+    ],
+)
+async def test_children_of_their_calls_have_the_lineage_that_servers_demand(
+    clock: Clock, sdk: Sdk, name: str, rules: Rules
+) -> None:
     """Below a call of another SDK ids and tags are as servers want them, whatever tags the call itself has."""
     create = sdk.create(name, clock() + HOUR)
-    # Those that the strictest server would refuse themselves are for lenient ones.
-    strict = ":" not in create.id and "." not in create.tags.get("resonate:origin", "")
-    engine = LocalNetwork(MemoryStore(), clock=clock, rules=SNAPSHOT if strict else EMBEDDED, safety_sweep=math.inf)
-    wire = Wire(engine)
+    wire = Wire(LocalNetwork(MemoryStore(), clock=clock, rules=rules, safety_sweep=math.inf))
     resonate = Resonate(network=wire, group=sdk.prefix)
     resonate.register(one_of_each, name=f"{sdk.prefix}_double")
     resonate.register(step)
@@ -225,8 +245,9 @@ async def test_children_of_their_calls_have_the_lineage_that_servers_demand(cloc
     assert PromiseState.RESOLVED is promise.state
     assert ["root", *[child.id for child in minted]] == content(promise.value)
     local, remote, detached = minted
-    assert [f"{create.id}.step-1", f"{create.id}.step-2"] == [local.id, remote.id]
-    assert detached.id.startswith("root.d")
+    below = f"{create.id}{rules.separator if create.id == 'root' else '.'}"
+    assert [f"{below}step-1", f"{below}step-2"] == [local.id, remote.id]
+    assert detached.id.startswith(f"root{rules.separator}d")
     assert create.id == local.tags["resonate:branch"]
     for child in minted:
         assert "root" == child.tags["resonate:origin"]

@@ -27,6 +27,7 @@ from anyio.abc import ObjectReceiveStream, TaskGroup
 from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
 from attrs import define, evolve, field, frozen
 
+from resonate_anyio import NetworkError, ResonateError
 from resonate_anyio._protocol import EMPTY, Execute, Message, PromiseState, Request, Response, Unblock
 from resonate_anyio.abc import Connection, Gap, Identity, Network
 
@@ -48,6 +49,8 @@ class Effect(Enum):
     DIES_AFTER = "the process dies after the request has had its effect"
     REQUEST_LOST = "no effect and no answer"
     ANSWER_LOST = "an effect and no answer"
+    CUT_BEFORE = "no effect, and a line that may be mended"
+    CUT_AFTER = "an effect, and a line that may be mended"
 
     @property
     def deadly(self) -> bool:
@@ -57,7 +60,12 @@ class Effect(Enum):
     @property
     def early(self) -> bool:
         """Whether the request has no effect."""
-        return self in {Effect.DIES_BEFORE, Effect.REQUEST_LOST}
+        return self in {Effect.DIES_BEFORE, Effect.REQUEST_LOST, Effect.CUT_BEFORE}
+
+    @property
+    def passing(self) -> bool:
+        """Whether it is told as what passes by itself, so that the request is sent again."""
+        return self in {Effect.CUT_BEFORE, Effect.CUT_AFTER}
 
 
 @frozen(kw_only=True)
@@ -108,7 +116,8 @@ class Script:
     """What goes wrong, and at which points it may: requests and messages that a run in which nothing does has had.
 
     Attributes:
-        order: decides how tasks take turns, where the backend leaves that to chance.
+        order: decides how tasks take turns, where the backend leaves that to chance; if it is odd, leases lapse unless
+            the process sends heartbeats.
         settings: of `Resonate`: how long executions that wait are kept in memory, and how many.
     """
 
@@ -141,6 +150,7 @@ class Chaos:
     _failures: dict[tuple[Point, int], Failure]
     _mishaps: dict[tuple[Point, int], Mishap]
     settings: Mapping[str, Any]
+    lapsing: bool
     requests: Counter[Point] = field(factory=Counter, init=False)
     messages: Counter[Point] = field(factory=Counter, init=False)
     happened: list[str] = field(factory=list, init=False)
@@ -151,7 +161,7 @@ class Chaos:
     def of(cls, script: Script) -> Chaos:
         """Everything that the script asks for."""
         failures, mishaps = _placed(script.failures, script.requests), _placed(script.mishaps, script.messages)
-        return cls(failures, mishaps, script.settings)
+        return cls(failures, mishaps, script.settings, script.order % 2 == 1)
 
     @property
     def recheck(self) -> float:
@@ -210,13 +220,15 @@ class ChaoticNetwork(Network):
     @asynccontextmanager
     async def connect(self, identity: Identity) -> AsyncIterator[Connection]:
         send, receive = create_memory_object_stream[Message](math.inf)
-        async with self._inner.connect(identity) as connection, send, receive, create_task_group() as tasks:
+        # The engine renews what is held in the name that it knows.
+        known = evolve(identity, holder="somebody else") if self._chaos.lapsing else identity
+        async with self._inner.connect(known) as connection, send, receive, create_task_group() as tasks:
             for instant, message in self._chaos.under_way:
                 tasks.start_soon(self._arrive, instant, message, send)
             tasks.start_soon(self._deliver, connection.messages, send, tasks)
             messages = _Messages(receive, connection.messages)
             chaotic = _ChaoticConnection(self, connection, messages, connection.clock_check, self._chaos.recheck)
-            chaotic.keeps_leases = connection.keeps_leases
+            chaotic.keeps_leases = connection.keeps_leases and not self._chaos.lapsing
             yield chaotic
             tasks.cancel_scope.cancel()
 
@@ -246,10 +258,10 @@ class ChaoticNetwork(Network):
         self._check()
         failure = self._fail(request)
         if failure is not None and failure.effect.early:
-            raise self._broken(failure)
+            raise self._broken(failure, request)
         response = await connection.request(request)
         if failure is not None:
-            raise self._broken(failure)
+            raise self._broken(failure, request)
         self._check()
         return response
 
@@ -259,7 +271,9 @@ class ChaoticNetwork(Network):
             return Failure(at=0, effect=Effect.DIES_AFTER)
         return self._chaos.next(point_of(request))
 
-    def _broken(self, failure: Failure) -> Unreachable:
+    def _broken(self, failure: Failure, request: Request) -> ResonateError:
+        if failure.effect.passing:
+            return NetworkError(request.kind, "", failure.effect.value)
         if failure.effect.deadly:
             self.downtime = failure.downtime
             self.died.set()

@@ -11,10 +11,17 @@ from typing import Any, Final, TypeAlias
 
 import jwt
 from attrs import frozen
-from cryptography.hazmat.primitives.asymmetric.ec import SECP256R1, SECP384R1, SECP521R1, generate_private_key as ec_key
-from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey
+from cryptography.hazmat.primitives.asymmetric.ec import (
+    SECP256R1,
+    SECP384R1,
+    SECP521R1,
+    EllipticCurvePrivateKey,
+    generate_private_key as ec_key,
+)
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.asymmetric.padding import PKCS1v15
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey, generate_private_key as rsa_key
+from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 PrivateKey: TypeAlias = RSAPrivateKey | EllipticCurvePrivateKey | Ed25519PrivateKey
@@ -48,11 +55,19 @@ def public_pem(kind: str) -> bytes:
     return private_key(kind).public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
 
 
+def jws(payload: bytes) -> str:
+    """A signed token, whatever it says."""
+    head = f"{part({'alg': 'RS256'})}.{encoded(payload)}"
+    key = private_key("rsa")
+    assert isinstance(key, RSAPrivateKey)
+    return f"{head}.{encoded(key.sign(head.encode(), PKCS1v15(), SHA256()))}"
+
+
 def hmac_signed(secret: bytes, claims: dict[str, Any]) -> str:
     """A token signed with a shared secret, which the library would not make out of a public key."""
     text = f"{part({'alg': 'HS256'})}.{part(claims)}"
     signature = hmac.digest(secret, text.encode(), "sha256")
-    return f"{text}.{base64.urlsafe_b64encode(signature).rstrip(b'=').decode()}"
+    return f"{text}.{encoded(signature)}"
 
 
 @frozen
@@ -76,4 +91,8 @@ class Mint:
 
 
 def part(document: object) -> str:
-    return base64.urlsafe_b64encode(json.dumps(document).encode()).rstrip(b"=").decode()
+    return encoded(json.dumps(document).encode())
+
+
+def encoded(data: bytes) -> str:
+    return base64.urlsafe_b64encode(data).rstrip(b"=").decode()

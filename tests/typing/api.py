@@ -180,6 +180,8 @@ async def inside_others(ctx: Context, info: Info, url: str) -> None:
     assert_type(await ctx.promise(param={"a": 1}), Any)
     assert_type(await ctx.promise().returns(Page), Page)
     assert_type(await ctx.promise().returns(Page).timeout(5).spawn(), DurableFuture[Page])
+    assert_type(await ctx.rpc(fetch, url).bare_args(), str)
+    assert_type(await ctx.detached(flow, url).bare_args(), str)
     assert_type(await ctx.detached(flow, url).timeout(5).target("gpu").version(1).named("x"), str)
     assert_type(await ctx.detached("flow", url), str)
     assert_type(ctx.get_dependency(Pool), Pool)
@@ -338,6 +340,9 @@ async def sub_clients(url: str) -> None:
     assert_type(await resonate.promises.settle("a", "resolved", 1), DurablePromise)
     assert_type(await resonate.promises.resolve("a"), DurablePromise)
     assert_type([promise async for promise in resonate.promises.search(state="pending")], list[DurablePromise])
+    assert_type(await resonate.rpc("a", flow, url).bare_args(), Page)
+    await resonate.run("a", flow, url).bare_args()  # type: ignore[attr-defined]
+    assert_type(await resonate.schedule("s", "@daily", flow, url).bare_args(), Schedule)
     assert_type(await resonate.schedule("s", "@daily", flow, url).timeout(1).tags({}).target("g").version(1), Schedule)
     assert_type(await resonate.schedule("s", "@daily", "flow", url), Schedule)
     assert_type(await resonate.schedules.create("s", "@daily", "p", timedelta(1)), Schedule)

@@ -24,7 +24,7 @@ from .._engine._leaf import Threads
 from .._engine._requests import get_promise
 from .._engine._worker import Worker
 from .._errors import InvalidArgument, InvalidFunction, NotRegistered, NotRunning, UsageError
-from .._graph import check_root_id
+from .._graph import check_root_id, prefix_refusal
 from ..abc import Network, Store
 from ..networks import LocalNetwork
 from ..stores import MemoryStore, SQLiteStore
@@ -229,13 +229,21 @@ class Resonate:
         check_world("async with resonate", None)
         self._entered = True
         try:
-            async with AsyncExitStack() as stack:
-                worker = await stack.enter_async_context(self._open())
-                self._running = _Running(worker, current_token(), stack.pop_all())
+            await self._start()
         except BaseException:
             self._entered = False
             raise
         return self
+
+    async def _start(self) -> None:
+        async with AsyncExitStack() as stack:
+            worker = await stack.enter_async_context(self._open())
+            refusal = prefix_refusal(self._settings.prefix, worker.separator)
+            if refusal is None:
+                self._running = _Running(worker, current_token(), stack.pop_all())
+        # Raised outside of the task groups inside, which would wrap it.
+        if refusal is not None:
+            raise refusal
 
     async def __aexit__(
         self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None

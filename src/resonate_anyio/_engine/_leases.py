@@ -50,6 +50,11 @@ class Lease:
         return self._leases.lasts(self)
 
     @property
+    def looked_after(self) -> bool:
+        """Whether the server is asked about it from time to time."""
+        return -math.inf < self.certain_until < math.inf
+
+    @property
     def ref(self) -> TaskRef:
         """The task as heartbeats name it."""
         return TaskRef(self.id, self.version)

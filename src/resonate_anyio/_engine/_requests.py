@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from typing import Final, TypeAlias
 
 from .._errors import NotFound, RequestError
@@ -62,17 +62,17 @@ async def scan(ask: Ask, start: str) -> AsyncIterator[Promise]:
         cursor = response.cursor
 
 
-async def descendants(ask: Ask, id: str, separator: str) -> list[Promise]:
+async def descendants(ask: Ask, id: str, separators: Sequence[str]) -> list[Promise]:
     """What `id` has called, directly or not, in id order; detached subtrees are left out.
 
     Args:
         ask: carries the requests.
         id: whose descendants.
-        separator: what joins the id of a root and what is below it.
+        separators: what may join the id of a root and what is below it; the first is this client's own.
     """
-    records = [record async for record in scan(ask, below(id, separator))]
-    origin = origin_of(id, separator)
+    starts = {below(id, separator): None for separator in separators}
+    origin = origin_of(id, separators[0])
     if origin != id:
         # Ids that were too long are not below the one that made them.
-        records += [record async for record in scan(ask, shortened_below(origin, separator))]
-    return descendants_of(id, records)
+        starts[shortened_below(origin, separators[0])] = None
+    return descendants_of(id, [record for start in starts async for record in scan(ask, start)])

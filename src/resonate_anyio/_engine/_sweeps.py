@@ -67,7 +67,7 @@ class Sweeps:
 
     async def _descendants(self, id: str) -> list[Promise]:
         try:
-            return await descendants(self._worker.ask, id, self._worker.separator)
+            return await descendants(self._worker.ask, id, self._worker.separators)
         except RequestError as exc:
             if exc.status not in MAY_NOT_SEARCH:
                 raise

@@ -9,6 +9,7 @@ cannot be parked is looked at less and less often.
 from __future__ import annotations
 
 import math
+from bisect import bisect_right
 from collections import deque
 from contextlib import suppress
 from contextvars import Context
@@ -44,6 +45,8 @@ _BLIND_WAIT_MS: Final = 600_000
 _CLOCKS_PARTED: Final = 1.0
 
 _ASK_AGAIN: Final = 1.0
+
+_ASKED_A_ROUND: Final = 600
 
 
 @frozen(kw_only=True)
@@ -294,16 +297,33 @@ class Upkeep:
     # What the server says
 
     async def recheck(self) -> None:
-        """Ask again for everything that is waited for, again and again, if messages may be lost on their way."""
+        """Ask again for what is waited for, again and again, if messages may be lost on their way.
+
+        So many a round at most: of more, each gets its turn.
+        """
         worker = self._worker
+        last = ""
         while not worker.draining:
-            await worker.waiting.pause(worker.connection.recheck * (0.5 + worker.random()))
-            await self.recheck_all()
+            await worker.waiting.pause(worker.waiting.jittered(worker.connection.recheck))
+            ids = sorted(self._untold())
+            start = bisect_right(ids, last)
+            turn = [*ids[start:], *ids[:start]][:_ASKED_A_ROUND]
+            for id in turn:
+                await worker.recheck(id)
+                last = id
 
     async def recheck_all(self) -> None:
         """Ask for everything that is waited for, because messages may have been lost."""
-        for id in list(self._worker.waiting.ids):
+        for id in self._untold():
             await self._worker.recheck(id)
+
+    def _untold(self) -> set[str]:
+        """What is waited for and may have settled without anybody saying so but in a message."""
+        told = {id for execution in self._parked.values() for id in execution.awaited}
+        # A parked execution is sent for when something has settled, again and again until somebody comes. Of a leased
+        # one the server is asked once a minute, with the lease.
+        told |= {id for id, execution in self._worker.executions.items() if execution.lease.looked_after}
+        return {id for id in self._worker.waiting.ids if id not in told}
 
     async def ask_at(self, id: str, instant: int) -> None:
         """Ask for a promise that is waited for when its deadline has come: not every server says so by itself."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 import math
 import random as random_module
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AbstractContextManager, asynccontextmanager, suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -187,6 +187,12 @@ class Worker:
     def separator(self) -> str:
         """What joins the id of a root and what is below it, on this server."""
         return self.connection.dialect.separator
+
+    @property
+    def separators(self) -> Sequence[str]:
+        """The same, and what other SDKs may use: a server that does not care lets each have its own."""
+        others = self.connection.dialect.origins_mix and not self.connection.keeps_leases
+        return (self.separator, *({".", ":"} - {self.separator} if others else ()))
 
     @property
     def draining(self) -> bool:

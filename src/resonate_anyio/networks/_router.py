@@ -1,18 +1,17 @@
 """Which connection of this process receives which message (protocol 11.2).
 
-An `execute` that nobody here can receive waits for a connection that can. An `unblock` in that case is dropped: it is a
-hint, and whoever waits for a promise asks for it once more when it connects.
+An `execute` that nobody here can receive now waits for a connection that can. An `unblock` in that case is dropped: it is
+a hint, and whoever waits for a promise asks for it once more when it connects.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
-from contextlib import suppress
+from collections.abc import Iterable
 from functools import lru_cache
 from typing import Final, final
 
-from anyio import WouldBlock, create_memory_object_stream, lowlevel
+from anyio import create_memory_object_stream, lowlevel
 from anyio.abc import ObjectReceiveStream
 from attrs import define, field
 
@@ -27,19 +26,31 @@ _parse: Final = lru_cache(maxsize=1024)(parse_poll)
 class Mailbox(ObjectReceiveStream[Message]):
     """The messages for one connection. Closing it takes the connection out of routing."""
 
-    def __init__(self, identity: Identity, room: float, on_close: Callable[[Mailbox], None]) -> None:
+    def __init__(self, identity: Identity, room: float, router: Router) -> None:
         self.identity = identity
-        self._on_close = on_close
+        self._router = router
+        self._room = room
         self._send, self._receive = create_memory_object_stream[Outgoing](room)
 
+    @property
+    def has_room(self) -> bool:
+        return self._room == math.inf or self._unread < self._room
+
+    @property
+    def _unread(self) -> int:
+        return self._receive.statistics().current_buffer_used
+
     def put(self, outgoing: Outgoing) -> None:
-        """Put in a message; if there is no room, it is dropped."""
-        with suppress(WouldBlock):
-            self._send.send_nowait(outgoing)
+        """Put in a message; there must be room."""
+        self._send.send_nowait(outgoing)
 
     async def receive(self) -> Message:
         """Wait for the next message."""
-        return (await self._receive.receive()).message
+        outgoing = await self._receive.receive()
+        if self._room < math.inf and self._unread == 0:
+            self._router.drained()
+
+        return outgoing.message
 
     async def aclose(self) -> None:
         """Receive nothing more. What was not read is sent to others."""
@@ -49,12 +60,12 @@ class Mailbox(ObjectReceiveStream[Message]):
     def close(self) -> None:
         """Receive nothing more, now."""
         self._send.close()
-        self._on_close(self)
+        self._router.leave(self)
         self._receive.close()
 
     def unread(self) -> list[Outgoing]:
         """Take out what was not read."""
-        return [self._receive.receive_nowait() for _ in range(self._receive.statistics().current_buffer_used)]
+        return [self._receive.receive_nowait() for _ in range(self._unread)]
 
 
 @define
@@ -74,17 +85,26 @@ class Router:
 
     def join(self, identity: Identity, room: float = math.inf) -> Mailbox:
         """Open a mailbox for `room` messages, and put into it what waited for it."""
-        mailbox = Mailbox(identity, room, self._leave)
+        mailbox = Mailbox(identity, room, self)
         self._groups.setdefault(identity.group, []).append(mailbox)
         self.deliver(self.waiting.take())
         return mailbox
 
-    def _leave(self, mailbox: Mailbox) -> None:
+    def leave(self, mailbox: Mailbox) -> None:
+        """Take a mailbox out, and send on what was not read."""
         members = self._groups.get(mailbox.identity.group, [])
         # Closing twice is fine.
         if mailbox in members:
             members.remove(mailbox)
+            if not members:
+                del self._groups[mailbox.identity.group]
+
             self.deliver(mailbox.unread())
+
+    def drained(self) -> None:
+        """A mailbox that may have been full is empty."""
+        if len(self.waiting):
+            self.deliver(self.waiting.take())
 
     def hold(self) -> None:
         """Let all messages wait, until `release`."""
@@ -117,7 +137,8 @@ class Router:
                 self.waiting.add([outgoing])
 
     def _choose(self, address: PollAddress) -> Mailbox | None:
-        members = self._groups.get(address.group, [])
+        everybody = self._groups.get(address.group, ())
+        members = [mailbox for mailbox in everybody if mailbox.has_room]
         named = next((mailbox for mailbox in members if mailbox.identity.pid == address.id), None)
         if named is not None or address.cast == "uni" or not members:
             return named

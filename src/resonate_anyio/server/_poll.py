@@ -19,6 +19,8 @@ from ._asgi import TEXT, Receive, Reply, Send, start
 
 _MAX_STREAMS: Final = 1000
 _ROOM: Final = 100
+_FULL: Final = Reply(503, b"Poll registration at capacity", TEXT)
+_ENDING: Final = Reply(503, b"The server is stopping", TEXT)
 _HEADERS: Final = {"content-type": "text/event-stream", "cache-control": "no-cache"}
 
 
@@ -32,13 +34,13 @@ class Polls:
 
     _engine: Engine
     server_url: str | None = None
-    max_streams: int = _MAX_STREAMS
     _open: list[Mailbox] = field(init=False, factory=list)
+    _closed: bool = field(init=False, default=False)
 
     async def stream(self, group: str, id: str, receive: Receive, send: Send) -> None:
         """Send messages until the client goes or the server ends."""
-        if len(self._open) >= self.max_streams:
-            await Reply(503, b"Poll registration at capacity", TEXT).send(send)
+        if self._closed or len(self._open) >= _MAX_STREAMS:
+            await (_ENDING if self._closed else _FULL).send(send)
             return
 
         with self._joined(Identity(group=group, pid=id, holder=id)) as mailbox:
@@ -55,7 +57,8 @@ class Polls:
                 tasks.cancel_scope.cancel()
 
     def close(self) -> None:
-        """End all streams."""
+        """End all streams, and refuse new ones."""
+        self._closed = True
         for mailbox in tuple(self._open):
             mailbox.close()
 
