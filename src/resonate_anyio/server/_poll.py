@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Final
 
-from anyio import ClosedResourceError, EndOfStream, create_task_group
+from anyio import ClosedResourceError, EndOfStream, Event, create_task_group, move_on_after
 from anyio.abc import ObjectReceiveStream
 from attrs import define, field
 
@@ -36,6 +36,7 @@ class Polls:
     server_url: str | None = None
     _open: list[Mailbox] = field(init=False, factory=list)
     _closed: bool = field(init=False, default=False)
+    _all_gone: Event = field(init=False, factory=Event)
 
     async def stream(self, group: str, id: str, receive: Receive, send: Send) -> None:
         """Send messages until the client goes or the server ends."""
@@ -62,6 +63,13 @@ class Polls:
         for mailbox in tuple(self._open):
             mailbox.close()
 
+    async def end(self) -> None:
+        """Do as `close`, and wait until clients have been told: for a second, as some may not listen."""
+        self.close()
+        with move_on_after(1):
+            if self._open:
+                await self._all_gone.wait()
+
     @contextmanager
     def _joined(self, identity: Identity) -> Iterator[Mailbox]:
         mailbox = self._engine.router.join(identity, _ROOM)
@@ -71,6 +79,8 @@ class Polls:
         finally:
             self._open.remove(mailbox)
             mailbox.close()
+            if self._closed and not self._open:
+                self._all_gone.set()
 
     async def _copy(self, messages: ObjectReceiveStream[Letter], send: Send) -> None:
         # An empty piece makes the server send the head at once: the client waits for it.
