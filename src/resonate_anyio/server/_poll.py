@@ -57,6 +57,9 @@ class Polls:
                 await self._copy(mailbox, send)
                 tasks.cancel_scope.cancel()
 
+            # Here, because the end of the response looks like a client that has gone, and `watch` would cancel it.
+            await send({"type": "http.response.body", "body": b""})
+
     def close(self) -> None:
         """End all streams, and refuse new ones."""
         self._closed = True
@@ -88,8 +91,6 @@ class Polls:
         while piece is not None:
             await send({"type": "http.response.body", "body": piece, "more_body": True})
             piece = await self._next(messages)
-
-        await send({"type": "http.response.body", "body": b""})
 
     async def _next(self, messages: ObjectReceiveStream[Letter]) -> bytes | None:
         try:
