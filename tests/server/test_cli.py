@@ -8,7 +8,6 @@ import socket
 from pathlib import Path
 from typing import Any
 
-import anyio
 import httpx
 import pytest
 
@@ -148,7 +147,6 @@ def test_a_port_that_is_taken() -> None:
 @pytest.mark.parametrize(
     ("arguments", "text"),
     [
-        (("--port", "99999"), "cannot listen on 127.0.0.1:99999: "),
         (("--host", "::x"), "cannot listen on [::x]:8001: "),
         (("--auth-publickey", "nowhere.pem"), "the public key nowhere.pem cannot be read"),
         (("--trace", "nowhere/trace"), "nowhere/trace"),
@@ -197,22 +195,9 @@ def test_open_to_others() -> None:
     assert "may do everything" in errors
 
 
-@pytest.mark.wall(limit=30)
-async def test_requests_under_way_are_finished(tmp_path: Path) -> None:
-    """What the server was asked before it was stopped, it answers."""
-    with served(tmp_path / "engine.db", "--durability", "power") as server:
-        statuses: list[int] = []
-
-        async def ask(client: httpx.AsyncClient, number: int) -> None:
-            statuses.append((await client.post("/", json=create(f"p{number}"))).status_code)
-
-        async with httpx.AsyncClient(base_url=server.url, timeout=None) as client, anyio.create_task_group() as group:
-            await ask(client, 0)
-            for number in range(1, 40):
-                group.start_soon(ask, client, number)
-            while len(statuses) < 2:
-                await anyio.sleep(0)
-            server.process.send_signal(signal.SIGTERM)
-
-        assert {200} == set(statuses)
-        assert 0 == server.process.wait(15)
+@pytest.mark.parametrize("arguments", [(), ("dev", "--port", "99999"), ("dev", "--rules", "mine"), ("serve",)])
+def test_bad_arguments(arguments: tuple[str, ...], capsys: pytest.CaptureFixture[str]) -> None:
+    """What cannot be understood is answered with how it is used."""
+    with pytest.raises(SystemExit, match="2"):
+        resonate_anyio.cli.main(arguments)
+    assert "usage: resonate-anyio" in capsys.readouterr().err
