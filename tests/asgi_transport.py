@@ -48,6 +48,7 @@ async def asgi_transport(app: Application, *, buffer: int = 0) -> AsyncGenerator
 @asynccontextmanager
 async def _lifespan(app: Application) -> AsyncGenerator[None, None]:
     """Have the application started, and stopped whatever happens, a cancellation excepted."""
+    failure: StartupFailed | None = None
     to_app, from_server = create_memory_object_stream[Message](1)
     to_server, from_app = create_memory_object_stream[Message](2)
     async with to_app, from_server, to_server, from_app, create_task_group() as tasks:
@@ -57,9 +58,13 @@ async def _lifespan(app: Application) -> AsyncGenerator[None, None]:
             await to_app.send({"type": f"lifespan.{phase}"})
             answer = await from_app.receive()
             if answer["type"] != f"lifespan.{phase}.complete":
-                raise StartupFailed(answer.get("message"))
+                failure = StartupFailed(answer.get("message"))
+                break
             if phase == "startup":
                 yield
+
+    if failure is not None:
+        raise failure
 
 
 @define

@@ -11,13 +11,13 @@ from typing import Final
 import pytest
 from attrs import define
 
-from resonate_anyio._protocol import EMBEDDED, RELEASE, SNAPSHOT, Rules
+from resonate_anyio._protocol import ANNOUNCED, EMBEDDED, RELEASE, SNAPSHOT, Rules
 from resonate_anyio.abc import Clock, Network, Store
 from resonate_anyio.networks import LocalNetwork
 
 from .over_http import OverHttp
 
-RULES: Final = {"embedded": EMBEDDED, "release": RELEASE, "snapshot": SNAPSHOT}
+RULES: Final = {"embedded": EMBEDDED, "release": RELEASE, "snapshot": SNAPSHOT, "announced": ANNOUNCED}
 
 
 @define
@@ -31,6 +31,11 @@ class Chosen:
 
     network: str = "local"
     rules: Rules = EMBEDDED
+
+    @property
+    def exhaustive(self) -> bool:
+        """Whether every crash point and every example is tried: the same of each network would take too long."""
+        return self.network == "local" and self.rules is EMBEDDED
 
 
 CHOSEN: Final = Chosen()

@@ -53,11 +53,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"resonate-anyio: {error}", file=sys.stderr)
         return 1
     except ModuleNotFoundError as missing:
-        extra = _EXTRAS.get(missing.name or "")
+        library = (missing.name or "").partition(".")[0]
+        extra = _EXTRAS.get(library)
         if extra is None:
             raise
 
-        print(f"resonate-anyio: {missing}; install it with: pip install 'resonate-anyio[{extra}]'", file=sys.stderr)
+        text = f"this needs {library}; install it with: pip install 'resonate-anyio[{extra}]'"
+        print(f"resonate-anyio: {text}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         return 130
@@ -91,7 +93,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     dev.add_argument("path", nargs="?", type=Path, help="the SQLite file to keep everything in; without one, in memory")
     dev.add_argument("--host", default="127.0.0.1", help="the address to listen on")
-    dev.add_argument("--port", type=int, default=8001, help="the port to listen on; 0 takes a free one")
+    dev.add_argument("--port", type=_port, default=8001, help="the port to listen on; 0 takes a free one")
     dev.add_argument("--rules", choices=_RULES, default="embedded", help="the server whose rules to follow")
     dev.add_argument(
         "--durability", choices=("process", "power"), default="process", help="what a finished request survives"
@@ -99,12 +101,20 @@ def _parser() -> argparse.ArgumentParser:
     dev.add_argument("--debug", action="store_true", help="allow the debug operations and virtual time")
     dev.add_argument("--backend", choices=("asyncio", "trio"), default="asyncio", help="the event loop to run on")
     dev.add_argument("--trace", type=Path, metavar="FILE", help="record every exchange, one line of JSON each")
-    dev.add_argument("--metrics-port", type=int, metavar="PORT", help="serve /metrics there; 0 takes a free port")
+    dev.add_argument("--metrics-port", type=_port, metavar="PORT", help="serve /metrics there; 0 takes a free port")
     tokens = dev.add_argument_group("tokens", "without a key everybody may do everything")
     tokens.add_argument("--auth-publickey", metavar="FILE", help="the public key (PEM) of tokens; `none` checks no key")
     tokens.add_argument("--auth-iss", metavar="ISS", help="the issuer that tokens must name")
     tokens.add_argument("--auth-aud", metavar="AUD", help="an audience that tokens must name")
     return parser
+
+
+def _port(text: str) -> int:
+    port = int(text)
+    if not 0 <= port < 2**16:
+        raise ValueError
+
+    return port
 
 
 def _dev(options: _Options) -> None:
@@ -115,14 +125,14 @@ def _dev(options: _Options) -> None:
     with ExitStack() as stack:
         key = options.auth_publickey
         auth = None if key is None else Auth(key, options.auth_iss, options.auth_aud)
-        if auth is None and not _is_loopback(options.host):
-            print(f"whoever reaches {options.host} may do everything; see --auth-publickey", file=sys.stderr)
-
         trace = None if options.trace is None else stack.enter_context(Trace(options.trace))
         listening = stack.enter_context(listen(options.host, options.port))
         counting = None
         if options.metrics_port is not None:
             counting = Metrics(), stack.enter_context(listen("127.0.0.1", options.metrics_port))
+
+        if auth is None and not _is_loopback(options.host):
+            print(f"whoever reaches {options.host} may do everything; see --auth-publickey", file=sys.stderr)
 
         anyio.run(_serve, options, listening, auth, trace, counting, backend=options.backend)
 

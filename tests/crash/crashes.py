@@ -71,27 +71,28 @@ async def crash_everywhere(trial: Trial) -> None:
 async def crash_somewhere(trial: Trial, *, count: int) -> None:
     """Die once, at a sample of the points: the same in every run of the tests."""
     life = await trial.without_crash()
-    for point in _sample(trial, life.points, count):
+    for point in sample(trial, life.points, count):
         await trial.crash_at(point)
 
 
 async def stop_somewhere(trial: Trial, *, count: int) -> None:
     """Be stopped in order at a sample of the points, and die at some of those that the stop itself has."""
     life = await trial.without_crash()
-    for point in _sample(trial, life.points, count):
-        for last in _sample(trial, await trial.stop_at(point.mark), 2):
+    for point in sample(trial, life.points, count):
+        for last in sample(trial, await trial.stop_at(point.mark), 2):
             await trial.crash_at(last)
 
 
 async def crash_twice(trial: Trial, *, count: int) -> None:
     """Die at a sample of the points, and once more at some points of the life after that."""
     life = await trial.without_crash()
-    for point in _sample(trial, life.points, count):
+    for point in sample(trial, life.points, count):
         second = await trial.crash_at(point)
-        for again in _sample(trial, second.points, 2):
+        for again in sample(trial, second.points, 2):
             await trial.crash_at(point, again)
 
 
-def _sample(trial: Trial, points: Sequence[Point], count: int) -> list[Point]:
+def sample(trial: Trial, points: Sequence[Point], count: int) -> list[Point]:
+    """So many of the points: the same in every run of the tests."""
     choice = random.Random(trial.scenario.name)  # noqa: S311 - nothing here is secret
     return choice.sample(points, min(count, len(points)))

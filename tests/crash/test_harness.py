@@ -24,6 +24,8 @@ from .corpus.leaves import step
 from .crashes import Trial, crash_everywhere, crash_somewhere
 from .scenarios import Scenario
 
+pytestmark = pytest.mark.embedded("whether the harness can fail does not depend on the network")
+
 Break: TypeAlias = Callable[[pytest.MonkeyPatch], None]
 
 

@@ -22,7 +22,7 @@ from .lives import Life, Mark, Point
 from .states import EMPTY, State
 from .verdicts import Past, verdict
 
-pytestmark = pytest.mark.wall
+pytestmark = [pytest.mark.wall, pytest.mark.embedded("each process has an engine of its own on the file")]
 
 
 @define(eq=False)

@@ -3,22 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any, TypeAlias
+from typing import Any, Final, TypeAlias
 
 import pytest
 
 from resonate_anyio._protocol import Promise
-from tests.crash.crashes import Trial
+from tests.chosen import CHOSEN
+from tests.crash.crashes import Trial, sample
 from tests.crash.lives import Platform
 from tests.crash.scenarios import ROOT, Ending, Scenario, content_of
 
 Endings: TypeAlias = Mapping[str, Ending]
+
+_ELSEWHERE: Final = 2
+"""How many crash points of each workflow are tried where not all are."""
 
 
 async def survives(
     workflow: Callable[..., Any], *, returns: object = None, fails: str | None = None, **more: Any
 ) -> Endings:
     """Run `workflow` as `w` with a crash at every point, and without. Its leaves are those of the crash corpus.
+
+    Where not everything is tried (`Chosen.exhaustive`), it crashes at some of them.
 
     Args:
         workflow: the root function.
@@ -33,7 +39,7 @@ async def survives(
     trial = Trial(Scenario(workflow=workflow, args=(), ending=ending, **more), Platform())
     life = await trial.without_crash()
     _no(trial.complaints)
-    for point in life.points:
+    for point in life.points if CHOSEN.exhaustive else sample(trial, life.points, _ELSEWHERE):
         await trial.crash_at(point)
     _no(trial.complaints)
     below = (promise for promise in life.final.promises.values() if promise.id != ROOT)

@@ -73,17 +73,17 @@ async def test_what_a_worker_cannot_run_finds_one_that_can(clock: Clock) -> None
 
 
 async def test_many_calls_that_cannot_be_run(clock: Clock) -> None:
-    """A hundred of them cost a hundred times as little as one, and no more."""
+    """Many of them cost as many times as little as one, and no more."""
     async with Site.open(clock) as site, site.client("near"), site.client("other", group="o") as other:
-        calls: list[Any] = [other.rpc(f"p-{number}", "unknown").target("default") for number in range(100)]
+        calls: list[Any] = [other.rpc(f"p-{number}", "unknown").target("default") for number in range(30)]
         for call in calls:
             await call.spawn()
         await anyio.sleep(600)
         began = anyio.current_time()
         await anyio.sleep(600)
         # An acquire and a release, once in a minute or so; the rest is for the stream and rechecks.
-        assert 600 >= site.meter.busiest(60, since=began)[0]
-        for call in range(100):
+        assert 30 * 6 >= site.meter.busiest(60, since=began)[0]
+        for call in range(30):
             await other.promises.cancel(f"p-{call}")
 
 

@@ -79,6 +79,15 @@ async def test_silence_is_no_failure(server: Scripted) -> None:
     assert 1 == len(server.polls)
 
 
+async def test_only_connecting_has_a_limit_for_the_stream(server: Scripted) -> None:
+    """The HTTP library is told to wait for ever for what comes over it."""
+    async with connected(server, connect_timeout=3):
+        pass
+
+    [stream] = [request for request in server.raw if request.method == "GET"]
+    assert {"connect": 3, "read": None, "write": None, "pool": None} == stream.extensions["timeout"]
+
+
 async def test_what_is_not_read_is_kept(server: Scripted) -> None:
     """The server drops what a connection does not take: so everything is taken, however slow the reader."""
     async with connected(server) as connection:

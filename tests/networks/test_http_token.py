@@ -83,3 +83,12 @@ def test_an_excerpt_is_cut_after_the_token_was_taken_out() -> None:
 
     assert "x" * 197 + "[to..." == excerpt
     assert "short" == Token("s3cret").excerpt("short")
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [("no s3cre", "no "), ("no s3cret!", "no [token]!"), ("no s3c", "no s3c"), ("s3cr s3cr", "s3cr ")],
+)
+def test_an_excerpt_does_not_end_with_half_a_token(text: str, expected: str) -> None:
+    """A text that broke off may have its beginning at the end; a few characters of it tell nothing."""
+    assert expected == Token("s3cret").excerpt(text)

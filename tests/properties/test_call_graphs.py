@@ -13,6 +13,7 @@ from typing import Any, Final
 import pytest
 from hypothesis import Phase, given, note, settings, strategies as st
 
+from ..chosen import CHOSEN
 from .chaos import Failure, Mishap, Script
 from .graphs import ROOT, External, Flow, Leaf, Plan, Sleep
 from .play import Story, play
@@ -27,10 +28,14 @@ _SHRINKING: Final = 25 * _FACTOR
 ORDERS: Final = st.integers(0, 9)
 
 
+_SAMPLE: Final = 10
+"""How many examples of each property are tried where not all are: fifty together."""
+
+
 def examples(count: int) -> settings:
     """Settings for about `count` examples."""
     return settings(
-        max_examples=count * _FACTOR,
+        max_examples=(count if CHOSEN.exhaustive else _SAMPLE) * _FACTOR,
         derandomize=_FACTOR == 1,
         print_blob=True,
         # The phase that explains a failure takes longer than all others.

@@ -20,6 +20,8 @@ from .graphs import Plan
 from .strategies import failures, mishaps, plans
 from .test_call_graphs import check_same
 
+pytestmark = pytest.mark.embedded("whether examples find faults does not depend on the network")
+
 Break: TypeAlias = Callable[[pytest.MonkeyPatch], None]
 
 

@@ -5,10 +5,16 @@ from __future__ import annotations
 import json
 from typing import Any
 
+import anyio
 import pytest
 
 from resonate_anyio._protocol import Rules
+from resonate_anyio.abc import Clock, Store
+from resonate_anyio.networks import LocalNetwork
+from resonate_anyio.server import make_app
+from resonate_anyio.testing import VirtualClock
 
+from ..asgi_transport import asgi_transport
 from .conftest import Start
 from .recordings import RULES, Answer, ask, call, exchanges, files, without_texts
 
@@ -77,3 +83,21 @@ async def test_endpoints(start: Start, name: str) -> None:
             del expected["connection"]
             found = seen(answer, "allow", "content-type", "content-length") | {"body": answer.body.decode()}
             assert (exchange["status"], expected) == (answer.status, found), exchange["path"]
+
+
+async def until(clock: Clock, at: int) -> None:
+    await anyio.sleep(max(0, at - clock()) / 1000)
+
+
+@pytest.mark.parametrize("name", files("wall-"))
+async def test_by_the_wall_clock(store: Store, name: str) -> None:
+    """Requests that were recorded by the wall clock have the same statuses at the same instants."""
+    recorded = [exchange for exchange in exchanges(name) if "request" in exchange]
+    clock = VirtualClock(recorded[0]["at"] if recorded else 0)
+    app = make_app(LocalNetwork(store, rules=rules_of(name), clock=clock, keep_leases=True))
+    async with asgi_transport(app):
+        for exchange in recorded:
+            await until(clock, exchange["at"])
+            answer = await ask(app, exchange["request"])
+            statuses = (exchange["status"], exchange["response"]["head"]["status"])
+            assert statuses == (answer.status, answer.json()["head"]["status"]), exchange["request"]

@@ -11,6 +11,8 @@ from .._errors import InvalidArgument
 
 _HIDDEN: Final = "[token]"
 _EXCERPT: Final = 200
+# Fewer characters than this are no secret.
+_TELLING: Final = 4
 
 
 class Token:
@@ -48,9 +50,15 @@ class Token:
 
     def excerpt(self, text: str) -> str:
         """The beginning of a text, without the token: enough to recognise what it is."""
-        # Cut last: half a token would not be found.
-        text = self.redacted(text)
+        # Cut last: half a token would not be found. Where the text broke off, it may end with half of one.
+        text = self._without_beginning(self.redacted(text))
         return text if len(text) <= _EXCERPT else f"{text[:_EXCERPT]}..."
+
+    def _without_beginning(self, text: str) -> str:
+        """Take a beginning of the token off the end of a text."""
+        token = self._text or ""
+        shown = next((size for size in range(len(token), _TELLING - 1, -1) if text.endswith(token[:size])), 0)
+        return text.removesuffix(token[:shown])
 
     @property
     def prefix(self) -> str:

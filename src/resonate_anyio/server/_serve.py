@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import logging
-import os
 import socket
 import sys
 from collections.abc import Awaitable, Callable
-from errno import errorcode
 from importlib import import_module
 from typing import Final, Literal, TypeAlias
 
@@ -31,20 +29,14 @@ def listen(host: str, port: int) -> socket.socket:
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
         listening = socket.create_server((host, port), family=family, backlog=512)
-    except (OSError, OverflowError) as error:
-        msg = f"cannot listen on {_authority(host, port)}: {_reason(error)}"
+    except OSError as error:
+        # The text of the error repeats the address, in another form.
+        reason = str(error.strerror).partition(" (while ")[0]
+        msg = f"cannot listen on {_authority(host, port)}: {reason}"
         raise OSError(msg) from None
 
     listening.settimeout(0)
     return listening
-
-
-def _reason(error: OSError | OverflowError) -> str:
-    # The text of the error repeats the address, in another form.
-    if isinstance(error, OSError) and error.errno in errorcode:
-        return os.strerror(error.errno)
-
-    return str(error)
 
 
 def url_of(listening: socket.socket) -> str:
