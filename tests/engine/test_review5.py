@@ -9,7 +9,7 @@ from contextlib import suppress
 import anyio
 import pytest
 
-from resonate_anyio import Context, NetworkError, Resonate
+from resonate_anyio import Context, Exponential, NetworkError, Resonate, durable
 from resonate_anyio._protocol import (
     PromiseGet,
     PromiseSearch,
@@ -118,6 +118,70 @@ async def test_started_twice_with_the_first_answer_late(resonate: Resonate, wire
 
 
 # 3. Leases
+
+
+async def test_no_attempt_begins_on_a_lease_that_lapsed_while_it_was_taken_back(
+    resonate: Resonate, network: LocalNetwork, wire: Wire
+) -> None:
+    """A lease that is over by the time that the execution is hot again is none: no leaf is run beside its new holder."""
+    began: list[float] = []
+    start = anyio.current_time()
+    down = trap = False
+
+    @durable(retry=Exponential(attempts=5, delay=1))
+    async def step() -> None:
+        began.append(anyio.current_time() - start)
+        await anyio.sleep(70)
+        raise OSError
+
+    async def flow(ctx: Context) -> None:
+        await ctx.gather(ctx.rpc("nothing").target("poll://any@nobody").timeout(3000), ctx.run(step))
+
+    async def before(request: Request) -> None:
+        nonlocal down
+        # The line breaks for a second time just when the lease has been taken back.
+        if trap and isinstance(request, RegisterListener) and "nothing" in request.awaited:
+            down = True
+        if down:
+            fail(request)
+
+    for function in (flow, step):
+        resonate.register(function)
+    async with resonate, Resonate(network=network, group="others") as other:
+        await resonate.run("w", flow).spawn()
+        await anyio.sleep(2)
+        wire.before, down = before, True
+        await anyio.sleep(98)
+        trap, down = True, False
+        await anyio.sleep(110)
+        # Its lease has lapsed once more, and now somebody else has the task.
+        taken = TaskAcquire(id="w", version=2, pid="somebody", ttl=1_000_000)
+        assert 200 == (await Look(other).request(taken)).status
+        trap = down = False
+        await anyio.sleep(120)
+        wire.before = nothing
+    assert 1 == len(began)
+
+
+async def test_resuming_what_awaits_many_over_a_slow_line(wire: Wire, resonate: Resonate) -> None:
+    """An execution that awaits hundreds of calls 100 ms from its server is taken back once, not again and again."""
+
+    async def flow(ctx: Context) -> None:
+        await ctx.gather(*(ctx.rpc("nothing").target("poll://any@nobody") for _ in range(700)))
+
+    async def slow(_: Request) -> None:
+        await anyio.sleep(0.1)
+
+    resonate.register(flow)
+    async with resonate:
+        await resonate.run("w", flow).spawn()
+        wire.before = slow
+        await anyio.sleep(100)
+        # As its wake promise would by itself on asyncio, after ten minutes.
+        resonate._worker().executions["w"].parking.want()
+        await anyio.sleep(1000)
+        wire.before = nothing
+        assert 1 == wire.counts().get("task.acquire", 0)
 
 
 # 4. Limits
