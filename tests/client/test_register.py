@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from functools import partial
 from typing import Any
 
+import anyio
 import pytest
 
 from resonate_anyio import (
@@ -17,8 +18,10 @@ from resonate_anyio import (
     InvalidFunction,
     NotRegistered,
     Resonate,
+    UsageError,
     durable,
 )
+from resonate_anyio.abc import Network
 
 from .conftest import Make
 
@@ -260,3 +263,25 @@ def test_a_dependency_that_is_not_of_its_kind_is_refused(resonate: Resonate) -> 
     """The kind that is named has to fit the object."""
     with pytest.raises(RuntimeError, match="Pool"):
         resonate.with_dependency("text", Pool)
+
+
+async def test_no_functions_no_work(network: Network) -> None:
+    """An object without functions takes part as a client: what its group is sent for goes to others, at once."""
+
+    async def double(number: int) -> int:
+        return 2 * number
+
+    worker = Resonate(network=network, pid="worker")
+    worker.register(double, name="double")
+    async with Resonate(network=network, pid="client") as client, worker:
+        with anyio.fail_after(1):
+            for number in range(10):
+                assert 2 * number == await client.rpc(f"d-{number}", "double", number)
+
+
+async def test_registering_too_late(network: Network) -> None:
+    """A function that is registered with a running client would never be sent for, so it is refused."""
+    async with Resonate(network=network) as client:
+        with pytest.raises(UsageError, match="before `async with`"):
+            client.register(len)
+    client.register(len)

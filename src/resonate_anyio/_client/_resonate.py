@@ -195,6 +195,7 @@ class Resonate:
 
         Raises:
             AlreadyRegistered: another function has this name and version.
+            UsageError: this object runs already, and was entered without any function.
             InvalidFunction: it cannot be a durable function.
         """
         if func is None:
@@ -202,6 +203,12 @@ class Resonate:
         if isinstance(func, str):
             msg = f"register takes the name as a keyword: @resonate.register(name={func!r})"
             raise InvalidFunction(msg)
+        if self._running is not None and not self._registry.names:
+            msg = (
+                "this Resonate object was entered without any function, and takes part as a client, which is sent no "
+                "work; register functions before `async with`"
+            )
+            raise UsageError(msg)
         self._registry.add(func, name, version, single_arg=single_arg)
         return func
 
@@ -266,7 +273,7 @@ class Resonate:
         settings = self._settings
         return Worker.open(
             settings.network,
-            settings.identity(),
+            settings.identity(works=bool(self._registry.names)),
             registry=self._registry,
             codec=self._codec,
             dependencies=self._dependencies,

@@ -61,9 +61,15 @@ class Settings:
     prefix: str
     network: Network
 
-    def identity(self) -> Identity:
-        """Who this process is, from one start to the next stop. Leases of an earlier start are another holder's."""
-        return Identity(group=self.group, pid=self.pid, holder=f"{self.pid}.{token_hex(4)}")
+    def identity(self, *, works: bool) -> Identity:
+        """Who this process is, from one start to the next stop. Leases of an earlier start are another holder's.
+
+        Args:
+            works: whether it has functions to run. Whoever has none receives nothing that is meant for the group, which
+                would be late and not run.
+        """
+        group = self.group if works else f"{self.group}.clients"
+        return Identity(group=group, pid=self.pid, holder=f"{self.pid}.{token_hex(4)}")
 
     @property
     def own_group(self) -> str:
