@@ -1,4 +1,4 @@
-"""A server, two workers and a client, each a process of its own. One worker is killed; the other one continues its work.
+"""A server, two workers and a client, each a process of its own; one worker is killed, and the other one continues.
 
     python examples/worker_that_dies.py
     python examples/worker_that_dies.py --backend trio
@@ -30,12 +30,14 @@ STOPS = ["packed", "sent", "at the customs", "in the van", "delivered"]
 
 
 async def move(parcel: int, stop: str) -> str:
+    """Move a parcel, which takes a while."""
     await anyio.sleep(0.2)
     print(f"worker {os.getpid()}: parcel {parcel} is {stop}", flush=True)
     return stop
 
 
 async def ship(ctx: Context, parcel: int) -> str:
+    """Move a parcel from stop to stop."""
     for stop in STOPS:
         await ctx.run(move, parcel, stop)
     return f"parcel {parcel} went through {len(STOPS)} stops"
@@ -45,11 +47,13 @@ async def ship(ctx: Context, parcel: int) -> str:
 
 
 def connected(url: str) -> Resonate:
+    """Take part, as a worker or as a client."""
     # A request may take a second here, and a lease has to be longer than four of them.
     return Resonate(network=HttpNetwork(url, request_timeout=1), group="parcels", ttl=4)
 
 
 async def work(url: str) -> None:
+    """Be a worker."""
     resonate = connected(url)
     resonate.register(move)
     resonate.register(ship)
@@ -71,11 +75,13 @@ async def started(*command: str) -> AsyncIterator[tuple[Process, TextReceiveStre
 
 
 async def show(output: TextReceiveStream) -> None:
+    """Print what another process prints."""
     async for text in output:
         print(text, end="", flush=True)
 
 
 async def main(backend: str) -> list[str]:
+    """Start everything, and wait until all parcels have arrived."""
     worker = (__file__, "--backend", backend, "--worker")
     async with started("-m", "resonate_anyio", "dev", "--port", "0") as (_, said):
         url = (await said.receive()).split()[-1]
@@ -92,6 +98,7 @@ async def main(backend: str) -> list[str]:
 
 
 async def ask_for_all(url: str, victim: Process) -> list[str]:
+    """Send all parcels, kill a worker, and give the results."""
     async with connected(url) as resonate:
         # This process has no functions, so it is sent no work: `rpc` names one, and a worker that has it runs it.
         calls = [resonate.rpc(f"parcel-{number}", "ship", number).returns(str) for number in range(PARCELS)]

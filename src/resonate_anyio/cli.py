@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final, cast
 
 import anyio
+from attrs import frozen
 
 from ._errors import ResonateError
 from ._protocol import ANNOUNCED, EMBEDDED, RELEASE, SNAPSHOT, Rules
@@ -46,7 +47,7 @@ _EXTRAS: Final = {
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the program and give its exit code."""
-    options = _parser().parse_args(argv, _Options())
+    options = _Options(**vars(_parser().parse_args(argv)))
     try:
         _dev(options)
     except (ResonateError, OSError) as error:
@@ -67,7 +68,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 0
 
 
-class _Options(argparse.Namespace):
+@frozen(kw_only=True)
+class _Options:
     path: Path | None
     host: str
     port: int

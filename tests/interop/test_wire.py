@@ -172,16 +172,19 @@ def versioned(version: int) -> Callable[[], Awaitable[int]]:
     return func
 
 
+@pytest.mark.parametrize(("versions", "expected"), [((1, 2), 1), ((2, 3), 3)], ids=["the first", "no first"])
 @of_sdks(SDKS)
-async def test_callers_without_versions_get_the_latest(wire: Wire, clock: Clock, sdk: Sdk) -> None:
-    """Whoever knows of no versions, or sends the first by default, gets the latest if there is no first one."""
+async def test_callers_without_versions_get_the_first(
+    wire: Wire, clock: Clock, sdk: Sdk, versions: tuple[int, ...], expected: int
+) -> None:
+    """Whoever knows of no versions, or sends 1 by default, gets the first one, or the latest if that is gone."""
     resonate = Resonate(network=wire, group=sdk.prefix)
-    for version in (2, 3):
+    for version in versions:
         resonate.register(versioned(version), name=f"{sdk.prefix}_nothing", version=version)
     async with resonate, peer(wire) as caller:
         promise = await settled(caller, sdk.create("nothing", clock() + HOUR))
 
-    assert 3 == content(promise.value)
+    assert expected == content(promise.value)
 
 
 @pytest.mark.parametrize(

@@ -10,13 +10,14 @@ import anyio
 import pytest
 
 from resonate_anyio import Context, Resonate, StoreError, UsageError
-from resonate_anyio._protocol import EMBEDDED, Outcome
+from resonate_anyio._protocol import EMBEDDED
 from resonate_anyio.abc import Clock, Store
 from resonate_anyio.networks import LocalNetwork
 from resonate_anyio.server import Metrics, Trace, make_app
 from resonate_anyio.stores import MemoryStore, SQLiteStore
 
 from ..asgi_transport import Application, StartupFailed, asgi_transport
+from ..networks.helpers import Watched
 from ..protocol.server import Server
 from .conftest import Start
 from .recordings import ask, call
@@ -36,24 +37,19 @@ async def data_of(app: Application, kind: str, at: int | None = None, **data: An
     return answer.json()["data"]
 
 
-class Broken(MemoryStore):
-    """A store whose disk is full as long as `full`."""
-
-    full = False
-
-    def transact(self, steps: Any) -> list[Outcome]:
-        if self.full:
-            msg = "/secret/path: disk full"
-            raise StoreError(msg)
-        return super().transact(steps)
-
-
 async def test_a_failing_store(clock: Clock, caplog: pytest.LogCaptureFixture) -> None:
     """A store that fails is answered with 500 and no details, seen by who asks for readiness, and got over."""
-    store = Broken()
+    full = False
+
+    def fail_if_full(_: object) -> None:
+        if full:
+            msg = "/secret/path: disk full"
+            raise StoreError(msg)
+
+    store = Watched(MemoryStore(), before=fail_if_full)
     app = make_app(LocalNetwork(store, clock=clock))
     async with asgi_transport(app):
-        store.full = True
+        full = True
         answer = await ask(app, envelope("promise.get", id="p"))
         head = {"corrId": "c", "status": 500, "version": "2026-04-01"}
         expected = {"kind": "promise.get", "head": head, "data": "Internal error: the store failed"}
@@ -61,7 +57,7 @@ async def test_a_failing_store(clock: Clock, caplog: pytest.LogCaptureFixture) -
         assert "disk full" in caplog.text
         assert [503, 200] == [(await call(app, "GET", path)).status for path in ("/ready", "/health")]
 
-        store.full = False
+        full = False
         assert 404 == (await ask(app, envelope("promise.get", id="p"))).status
         assert 200 == (await call(app, "GET", "/ready")).status
 
@@ -70,7 +66,7 @@ async def test_a_store_that_cannot_be_opened(tmp_path: Path, clock: Clock) -> No
     """The application does not start, and says why."""
     path = tmp_path / "engine.db"
     path.write_text("something else entirely, and long enough to be looked at " * 20)
-    with pytest.raises(StartupFailed, match="engine.db"):
+    with pytest.raises(StartupFailed, match="file is not a database"):
         async with asgi_transport(make_app(LocalNetwork(SQLiteStore(path), clock=clock))):
             pytest.fail("it started")
 
@@ -194,7 +190,7 @@ async def test_reset(start: Start) -> None:
         await data_of(app, "promise.create", id="q", timeoutAt=FAR)
         await data_of(app, "promise.register_listener", awaited="q", address="poll://any@g")
         await data_of(app, "promise.register_callback", awaited="q", awaiter="p")
-        timing = {"cron": "* * * * *", "promiseTimeout": 5}
+        timing: dict[str, Any] = {"cron": "* * * * *", "promiseTimeout": 5}
         await data_of(app, "schedule.create", id="s", promiseId="x", promiseTags={}, **timing)
         assert empty != await data_of(app, "debug.snap")
 
@@ -212,7 +208,7 @@ async def test_metrics(start: Start) -> None:
         await data_of(app, "promise.register_listener", awaited="p", address="poll://any@g")
         await data_of(app, "promise.settle", id="p", state="resolved")
         await ask(app, envelope("made.up"))
-        timing = {"cron": "* * * * *", "promiseTimeout": 10**9}
+        timing: dict[str, Any] = {"cron": "* * * * *", "promiseTimeout": 10**9}
         await data_of(app, "schedule.create", id="s", promiseId="{{.timestamp}}", promiseTags={}, **timing)
         await anyio.sleep(120)
 
@@ -231,20 +227,9 @@ async def test_metrics(start: Start) -> None:
         assert line in shown
 
 
-class Slow(MemoryStore):
-    """A store that is used on a thread, so that requests share its commits."""
-
-    blocking = True
-    commits = 0
-
-    def transact(self, steps: Any) -> list[Outcome]:
-        self.commits += 1
-        return super().transact(steps)
-
-
 async def test_trace(clock: Clock, tmp_path: Path) -> None:
     """Exchanges are recorded as they took effect, without what the checkers do not know."""
-    store = Slow()
+    store = Watched(MemoryStore(), blocking=True)
     path = tmp_path / "trace.jsonl"
     path.write_text("of yesterday\n")
     with Trace(path) as trace:
@@ -257,14 +242,14 @@ async def test_trace(clock: Clock, tmp_path: Path) -> None:
             await ask(app, envelope("promise.get", id=""))
 
             await data_of(app, "promise.create", id="p", timeoutAt=FAR)
-            store.commits = 0
+            store.commits.clear()
             async with anyio.create_task_group() as group:
                 for number in range(30):
                     value = {"data": str(number)}
                     settle = envelope("promise.settle", id="p", state="resolved", value=value)
                     group.start_soon(ask, app, settle)
                     group.start_soon(ask, app, envelope("promise.get", id="p"))
-            assert store.commits < 10
+            assert len(store.commits) < 10
 
     events = [json.loads(line) for line in path.read_text().splitlines()]
     assert 62 == len(events)

@@ -80,7 +80,7 @@ async def answer_to(app: App, exchange: dict[str, Any], token: str) -> tuple[int
     if "request" not in exchange:
         # A stream has no end; asking for its head only is judged alike.
         method = "HEAD" if label == "poll header ok" else exchange["method"]
-        answer = await call(app, method, exchange["path"], POLLS.get(label, lambda _: {})(token))
+        answer = await call(app, method, exchange["path"], POLLS[label](token) if label in POLLS else {})
         return answer.status, answer.body.decode()
 
     document = exchange["request"]
@@ -103,17 +103,22 @@ async def test_recorded_with_signatures(start: Start, mint: Mint, clock: Clock, 
             assert (exchange["status"], refusal) == (status, text), exchange["label"]
 
 
-MINE: Final[dict[str, Any]] = {"iss": "me", "aud": ["resonate"], **ADMIN}
+def mine(mint: Mint, algorithm: str = "HS256", signature: str = "", **claims: Any) -> str:
+    """An unsigned token for this server, but for these claims."""
+    named: dict[str, Any] = {"iss": "me", "aud": ["resonate"], **ADMIN, **claims}
+    return mint.unsigned(algorithm, signature, **named)
+
+
 UNSIGNED: dict[str, Callable[[Mint], str]] = {
-    "alg none": lambda mint: mint.unsigned("none", **MINE),
-    "alg HS256, empty signature": lambda mint: mint.unsigned("HS256", **MINE),
-    "alg HS256, junk signature": lambda mint: mint.unsigned("HS256", "junk!", **MINE),
-    "alg RS256 header": lambda mint: mint.unsigned("RS256", **MINE),
-    "wrong iss": lambda mint: mint.unsigned("HS256", **MINE | {"iss": "you"}),
-    "missing iss": lambda mint: mint.unsigned("HS256", **MINE | {"iss": ...}),
-    "wrong aud": lambda mint: mint.unsigned("HS256", **MINE | {"aud": ["else"]}),
-    "aud string": lambda mint: mint.unsigned("HS256", **MINE | {"aud": "resonate"}),
-    "missing aud": lambda mint: mint.unsigned("HS256", **MINE | {"aud": ...}),
+    "alg none": lambda mint: mine(mint, "none"),
+    "alg HS256, empty signature": lambda mint: mine(mint, "HS256"),
+    "alg HS256, junk signature": lambda mint: mine(mint, "HS256", "junk!"),
+    "alg RS256 header": lambda mint: mine(mint, "RS256"),
+    "wrong iss": lambda mint: mine(mint, iss="you"),
+    "missing iss": lambda mint: mine(mint, iss=...),
+    "wrong aud": lambda mint: mine(mint, aud=["else"]),
+    "aud string": lambda mint: mine(mint, aud="resonate"),
+    "missing aud": lambda mint: mine(mint, aud=...),
 }
 
 
@@ -196,12 +201,13 @@ async def test_issuer_and_audience_with_signatures(
 ) -> None:
     """What the server was told to expect must be in the token, and nothing else."""
     auth = Auth(write_public_key(tmp_path, "rsa"), iss, aud, clock)
-    right = {"iss": "me", "aud": ["other", "resonate"], **ADMIN}
+    right: dict[str, Any] = {"iss": "me", "aud": ["other", "resonate"], **ADMIN}
     async with start(auth=auth) as app:
         assert 404 == (await ask(app, get(mint.signed(**right)))).status
         for claim, wanted in (("iss", iss), ("aud", aud)):
             for wrong in (..., ["you"] if claim == "aud" else "you"):
-                answer = await ask(app, get(mint.signed(**right | {claim: wrong})))
+                claims: dict[str, Any] = right | {claim: wrong}
+                answer = await ask(app, get(mint.signed(**claims)))
                 assert (404 if wanted is None else 401) == answer.status, (claim, wrong)
 
 

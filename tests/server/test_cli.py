@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import signal
 import socket
+import time
 from pathlib import Path
 from typing import Any
 
@@ -38,10 +39,13 @@ def test_it_serves_and_stops(backend: str, number: int) -> None:
         assert 200 == client.post("/", json=create("t", target="poll://any@g")).status_code
         with client.stream("GET", "/poll/g/w") as response:
             lines = response.iter_lines()
+            began = time.monotonic()
             assert {"serverUrl": server.url} == json.loads(next(lines).removeprefix("data: "))["head"]
             assert "" == next(lines)
             assert (0, "") == server.stop(number)
             assert [] == list(lines)
+            # Nobody was waited for until the server lost its patience.
+            assert time.monotonic() - began < 8
 
 
 @pytest.mark.wall(limit=30)

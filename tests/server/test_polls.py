@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import AsyncIterator, Callable
-from contextlib import AsyncExitStack, aclosing, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
 
 import anyio
@@ -39,7 +39,7 @@ async def app(network: Callable[[Rules], LocalNetwork]) -> App:
 async def client(app: App) -> AsyncIterator[httpx.AsyncClient]:
     async with (
         asgi_transport(app) as transport,
-        httpx.AsyncClient(transport=transport, base_url=URL, timeout=None) as client,
+        httpx.AsyncClient(transport=transport, base_url=URL, timeout=httpx.Timeout(None)) as client,
     ):
         yield client
 
@@ -54,10 +54,10 @@ class Stream:
 
     async def read(self) -> None:
         """Read to the end: each message is one line and an empty one."""
-        async with aclosing(self.response.aiter_lines()) as lines:
-            async for line in lines:
-                assert ("data: ", "") == (line[:6], await anext(lines))
-                self._messages.append(json.loads(line[6:]))
+        lines = self.response.aiter_lines()
+        async for line in lines:
+            assert ("data: ", "") == (line[:6], await anext(lines))
+            self._messages.append(json.loads(line[6:]))
         self.ended = True
 
     async def messages(self) -> list[dict[str, Any]]:
@@ -215,7 +215,7 @@ async def test_the_end(app: App, client: httpx.AsyncClient) -> None:
         await send(app, "poll://any@g", "t")
         assert ["t"] == await stream.tasks()
         assert not stream.ended
-        app.end_streams()
+        await app.end_streams()
         assert [] == await stream.tasks()
         assert stream.ended
 

@@ -12,12 +12,13 @@ import anyio
 import httpx
 import pytest
 
-from resonate_anyio._protocol import SNAPSHOT, Outcome
-from resonate_anyio.abc import Store
+from resonate_anyio._protocol import SNAPSHOT
 from resonate_anyio.networks import LocalNetwork
+from resonate_anyio.networks._router import Mailbox, Router
 from resonate_anyio.server import App, Auth, listen, make_app, serve, url_of
 from resonate_anyio.stores import MemoryStore
 
+from ..networks.helpers import Watched
 from .recordings import exchanges, without_texts
 from .test_auth import signed_token
 from .test_transcripts import raw_body
@@ -97,26 +98,16 @@ async def test_http2(anyio_backend: Any) -> None:
             assert 4 == frame[3]
 
 
-class Held(MemoryStore):
-    """A store whose commits wait until they are let go."""
-
-    blocking = True
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.free = threading.Event()
-        self.free.set()
-        self.entered = threading.Event()
-
-    def transact(self, steps: Any) -> list[Outcome]:
-        self.entered.set()
-        self.free.wait()
-        return super().transact(steps)
-
-
 async def test_a_request_under_way_is_finished(anyio_backend: Any) -> None:
     """A server that is told to stop ends its streams at once, and answers what it was asked before."""
-    store = Held()
+    entered, free = threading.Event(), threading.Event()
+    free.set()
+
+    def hold(_: object) -> None:
+        entered.set()
+        free.wait()
+
+    store = Watched(MemoryStore(), blocking=True, before=hold)
     stop = anyio.Event()
     answers: list[int] = []
 
@@ -126,25 +117,34 @@ async def test_a_request_under_way_is_finished(anyio_backend: Any) -> None:
         answer = await client.post("/", json={"kind": "promise.create", "head": head, "data": data})
         answers.append(answer.status_code)
 
-    async with client_of(make_app(LocalNetwork(store)), anyio_backend, stop) as client:
-        async with client.stream("GET", "/poll/g/w") as stream, anyio.create_task_group() as tasks:
-            store.free.clear()
-            store.entered.clear()
-            tasks.start_soon(ask, client)
-            await anyio.to_thread.run_sync(store.entered.wait)
-            stop.set()
-            assert b"" == await stream.aread()
-            assert [] == answers
-            store.free.set()
+    async with (
+        client_of(make_app(LocalNetwork(store)), anyio_backend, stop) as client,
+        client.stream("GET", "/poll/g/w") as stream,
+        anyio.create_task_group() as tasks,
+    ):
+        free.clear()
+        entered.clear()
+        tasks.start_soon(ask, client)
+        await anyio.to_thread.run_sync(entered.wait)
+        stop.set()
+        assert b"" == await stream.aread()
+        assert [] == answers
+        free.set()
 
     assert [200] == answers
 
 
-async def test_who_goes_leaves(anyio_backend: Any) -> None:
-    """A worker that closes its connection is no longer sent to."""
-    network = LocalNetwork(MemoryStore())
-    async with network.running() as engine, client_of(make_app(network), anyio_backend) as client:
+async def test_who_goes_leaves(anyio_backend: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The server notices that a worker has closed its connection."""
+    left = anyio.Event()
+    leave = Router.leave
+
+    def seen(router: Router, mailbox: Mailbox) -> None:
+        leave(router, mailbox)
+        left.set()
+
+    monkeypatch.setattr(Router, "leave", seen)
+    async with client_of(make_app(LocalNetwork(MemoryStore())), anyio_backend) as client:
         async with client.stream("GET", "/poll/g/w"):
-            assert ["g"] == list(engine.router._groups)
-        while engine.router._groups:
-            await anyio.sleep(0.001)
+            assert not left.is_set()
+        await left.wait()

@@ -1,7 +1,7 @@
 """Which connection of this process receives which message (protocol 11.2).
 
-An `execute` that nobody here can receive now waits for a connection that can. An `unblock` in that case is dropped: it is
-a hint, and whoever waits for a promise asks for it once more when it connects.
+An `execute` that nobody here can receive now waits for a connection that can. An `unblock` in that case is dropped: it
+is a hint, and whoever waits for a promise asks for it once more when it connects.
 """
 
 from __future__ import annotations

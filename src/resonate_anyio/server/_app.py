@@ -21,7 +21,7 @@ from ._trace import Trace
 
 
 @final
-@define(eq=False, kw_only=True)
+@define(eq=False)
 class App:
     """The application. The engine of its network runs at least as long as its lifespan lasts.
 
@@ -48,10 +48,10 @@ class App:
             )
             raise UsageError(msg)
 
-    def end_streams(self) -> None:
+    async def end_streams(self) -> None:
         """End all message streams and refuse new ones, because the server is about to stop."""
         if self._polls is not None:
-            self._polls.close()
+            await self._polls.end()
 
     async def _live(self, receive: Receive, send: Send) -> None:
         await receive()
@@ -76,7 +76,7 @@ class App:
                 try:
                     yield
                 finally:
-                    self.end_streams()
+                    self._polls.close()
                     self._site = self._polls = None
 
 
@@ -112,4 +112,4 @@ def make_app(
         trace: records every exchange; it is open as long as the application is used.
         metrics: counts.
     """
-    return App(network=network, auth=auth, debug=debug, server_url=server_url, trace=trace, metrics=metrics)
+    return App(network, auth, debug, server_url, trace, metrics)

@@ -51,9 +51,9 @@ class Auth:
     """
 
     _key: Key | None = field(alias="publickey", converter=load_key, repr=False)
-    _iss: str | None = None
-    _aud: str | None = None
-    _clock: Clock = system_clock
+    _iss: str | None = field(default=None, alias="iss")
+    _aud: str | None = field(default=None, alias="aud")
+    _clock: Clock = field(default=system_clock, alias="clock")
 
     def admit(self, envelope: Envelope) -> None:
         """Refuse a request that its token does not allow.

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Final
 
-from anyio import ClosedResourceError, EndOfStream, create_task_group
+from anyio import ClosedResourceError, EndOfStream, Event, create_task_group, move_on_after
 from anyio.abc import ObjectReceiveStream
 from attrs import define, field
 
@@ -36,6 +36,7 @@ class Polls:
     server_url: str | None = None
     _open: list[Mailbox] = field(init=False, factory=list)
     _closed: bool = field(init=False, default=False)
+    _all_gone: Event = field(init=False, factory=Event)
 
     async def stream(self, group: str, id: str, receive: Receive, send: Send) -> None:
         """Send messages until the client goes or the server ends."""
@@ -56,11 +57,21 @@ class Polls:
                 await self._copy(mailbox, send)
                 tasks.cancel_scope.cancel()
 
+            # Here, because the end of the response looks like a client that has gone, and `watch` would cancel it.
+            await send({"type": "http.response.body", "body": b""})
+
     def close(self) -> None:
         """End all streams, and refuse new ones."""
         self._closed = True
         for mailbox in tuple(self._open):
             mailbox.close()
+
+    async def end(self) -> None:
+        """Do as `close`, and wait until clients have been told: for a second, as some may not listen."""
+        self.close()
+        with move_on_after(1):
+            if self._open:
+                await self._all_gone.wait()
 
     @contextmanager
     def _joined(self, identity: Identity) -> Iterator[Mailbox]:
@@ -71,6 +82,8 @@ class Polls:
         finally:
             self._open.remove(mailbox)
             mailbox.close()
+            if self._closed and not self._open:
+                self._all_gone.set()
 
     async def _copy(self, messages: ObjectReceiveStream[Letter], send: Send) -> None:
         # An empty piece makes the server send the head at once: the client waits for it.
@@ -78,8 +91,6 @@ class Polls:
         while piece is not None:
             await send({"type": "http.response.body", "body": piece, "more_body": True})
             piece = await self._next(messages)
-
-        await send({"type": "http.response.body", "body": b""})
 
     async def _next(self, messages: ObjectReceiveStream[Letter]) -> bytes | None:
         try:

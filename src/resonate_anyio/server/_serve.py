@@ -35,6 +35,8 @@ def listen(host: str, port: int) -> socket.socket:
         msg = f"cannot listen on {_authority(host, port)}: {reason}"
         raise OSError(msg) from None
 
+    # Heads and bodies are written apart; without this the second would wait for the client to acknowledge the first.
+    listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     listening.settimeout(0)
     return listening
 
@@ -67,7 +69,8 @@ async def serve(
     async def stopped() -> None:
         await stop()
         if isinstance(app, App):
-            app.end_streams()
+            # Before the server closes connections: a stream that ends after that would hold it up.
+            await app.end_streams()
 
     hypercorn = import_module(f"hypercorn.{backend}")
     with listening:
