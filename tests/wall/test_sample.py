@@ -1,7 +1,7 @@
 """The sample of the crash corpus on a server that others use, too, by the wall clock.
 
-The workers of a workflow are cut off at one of their requests, as if they had died over it, and started anew. They go on
-when their leases have lapsed. Deadlines may pass meanwhile, so what is compared is what has to hold in any case: it
+The workers of a workflow are cut off at one of their requests, as if they had died over it, and started anew. They go
+on when their leases have lapsed. Deadlines may pass meanwhile, so what is compared is what has to hold in any case: it
 comes to an end, what is on record is not done again, nothing is left pending, and nothing is logged as an error.
 """
 
@@ -9,8 +9,6 @@ from __future__ import annotations
 
 import os
 import random
-from collections import Counter
-from collections.abc import Sequence
 from contextlib import suppress
 from functools import partial
 from typing import Final
@@ -19,9 +17,9 @@ import anyio
 import httpx
 import pytest
 from anyio import CancelScope, create_task_group
-from attrs import define, evolve, field
+from attrs import define, field
 
-from resonate_anyio import DurableError, NotRunning, Resonate
+from resonate_anyio import NotRunning, Resonate
 from resonate_anyio._protocol import Promise, PromiseSearch, PutPromise, Request, Response
 from resonate_anyio.abc import Network
 from resonate_anyio.networks import HttpNetwork, system_clock
@@ -170,7 +168,7 @@ class World:
             # How it ends is its own affair: after a crash its deadlines may have passed.
             with suppress(Exception):
                 await (await resonate.get(ROOT))
-            while [promise for promise in (await self.promises()).values() if promise.pending]:
+            while any(promise.pending for promise in (await self.promises()).values()):  # noqa: ASYNC110 - nobody tells
                 await anyio.sleep(0.2)
         if scope.cancelled_caught:
             left = [promise.id for promise in (await self.promises()).values() if promise.pending]
