@@ -342,6 +342,7 @@ class Execution:
             return
         self.dropped = reason
         self.error = error
+        self.parking.dropped()
         self._scope.cancel()
         for frame in self._frames:
             frame.put_away()

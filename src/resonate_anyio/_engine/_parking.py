@@ -135,6 +135,11 @@ class Parking:
         """Stop asking: the worker has waited long enough."""
         self._operation.cancel()
 
+    def dropped(self) -> None:
+        """The execution is put away: whose its task is does not matter any more."""
+        if self.phase is Phase.DOUBTED:
+            self._operation.cancel()
+
     def _move(self, phase: Phase) -> None:
         self.phase = phase
         self._moved.set()
