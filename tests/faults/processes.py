@@ -6,7 +6,8 @@ import os
 import subprocess
 import sys
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, nullcontext
+from pathlib import Path
 from urllib.parse import urlsplit
 
 import anyio
@@ -17,9 +18,14 @@ from attrs import define, field
 
 @define(eq=False)
 class Told:
-    """The lines that a process writes to its standard output."""
+    """The lines that a process writes to its standard output.
+
+    Attributes:
+        text: what of it was read.
+    """
 
     process: Process
+    text: str = field(default="", init=False)
     _lines: AsyncIterator[str] = field(init=False)
 
     def __attrs_post_init__(self) -> None:
@@ -29,6 +35,7 @@ class Told:
         assert self.process.stdout is not None
         rest = ""
         async for text in TextReceiveStream(self.process.stdout):
+            self.text += text
             *lines, rest = (rest + text).split("\n")
             for line in lines:
                 yield line
@@ -60,18 +67,19 @@ async def deadline(seconds: float) -> AsyncIterator[None]:
 
 
 @asynccontextmanager
-async def started(*command: object) -> AsyncIterator[Told]:
-    """A process that does not outlive the block."""
+async def started(*command: object, errors: Path | None = None) -> AsyncIterator[Told]:
+    """A process that does not outlive the block. Its standard error goes to a file, or where that of the test goes."""
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path)), "PYTHONUNBUFFERED": "1"}
     arguments = [sys.executable, *map(str, command)]
-    process = await anyio.open_process(arguments, stdin=subprocess.DEVNULL, stderr=None, env=environment)
-    try:
-        yield Told(process)
-    finally:
-        if process.returncode is None:
-            process.kill()
-        with anyio.CancelScope(shield=True):
-            await process.aclose()
+    with nullcontext() if errors is None else errors.open("w") as stderr:
+        process = await anyio.open_process(arguments, stdin=subprocess.DEVNULL, stderr=stderr, env=environment)
+        try:
+            yield Told(process)
+        finally:
+            if process.returncode is None:
+                process.kill()
+            with anyio.CancelScope(shield=True):
+                await process.aclose()
 
 
 @define(eq=False)
@@ -80,15 +88,16 @@ class Server:
 
     Attributes:
         url: where it is reached.
+        told: what it prints.
     """
 
     url: str
-    _process: Process
+    told: Told
 
     async def kill(self) -> None:
         """End it as `kill -9` does."""
-        self._process.kill()
-        await self._process.wait()
+        self.told.process.kill()
+        await self.told.process.wait()
 
     @property
     def port(self) -> int:
@@ -99,11 +108,11 @@ class Server:
 
 
 @asynccontextmanager
-async def served(*options: object) -> AsyncIterator[Server]:
+async def served(*options: object, errors: Path | None = None) -> AsyncIterator[Server]:
     """A server on a spare port, with these options: a file, or none to keep all in memory."""
-    async with started("-m", "resonate_anyio", "dev", *options, "--port", 0) as told:
-        line = await told.until("http://")
+    async with started("-m", "resonate_anyio", "dev", *options, "--port", 0, errors=errors) as told:
+        line = await told.until("listening on")
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(told.drain)
-            yield Server(line[line.index("http://") :].split()[0], told.process)
+            yield Server(line[line.index("http://") :].split()[0], told)
             tasks.cancel_scope.cancel()
