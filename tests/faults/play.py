@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Final, TypeVar
 
 import anyio
@@ -67,10 +67,22 @@ async def nothing_else(_: Site) -> None:
 
 
 async def play(
-    clock: Clock, *troubles: Trouble, meanwhile: Callable[[Site], Awaitable[None]] = nothing_else, **settings: Any
+    clock: Clock,
+    *troubles: Trouble,
+    meanwhile: Callable[[Site], Awaitable[None]] = nothing_else,
+    options: Mapping[str, Any] | None = None,
+    **settings: Any,
 ) -> Story:
-    """Run the job, with a worker for each half of it, through these troubles. What fails is tried again."""
-    async with Site.open(clock) as site:
+    """Run the job, with a worker for each half of it, through these troubles. What fails is tried again.
+
+    Args:
+        clock: the clock of them all.
+        troubles: what goes wrong.
+        meanwhile: what happens besides.
+        options: of the server.
+        settings: of the clients.
+    """
+    async with Site.open(clock, **(options or {})) as site:
         site.weather.expect(*troubles)
         story = Story(site)
         began = current_time()

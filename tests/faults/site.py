@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from typing import Any, Final, Self
 
@@ -58,6 +58,7 @@ class Site:
 
     clock: Clock
     _tasks: TaskGroup
+    _options: Mapping[str, Any] = field(factory=dict)
     weather: Weather = field(factory=Weather, init=False)
     meter: Meter = field(factory=Meter, init=False)
     records: Ledger = field(init=False)
@@ -73,10 +74,10 @@ class Site:
 
     @classmethod
     @asynccontextmanager
-    async def open(cls, clock: Clock) -> AsyncIterator[Self]:
-        """A site whose server runs while the block does, unless it is stopped."""
+    async def open(cls, clock: Clock, **options: Any) -> AsyncIterator[Self]:
+        """A site whose server, with these options of `make_app`, runs while the block does, unless it is stopped."""
         async with create_task_group() as tasks:
-            site = cls(clock, tasks)
+            site = cls(clock, tasks, options)
             await site.start()
             yield site
             if not site._stopped.is_set():
@@ -105,7 +106,7 @@ class Site:
 
     async def _serve(self, *, task_status: TaskStatus[None]) -> None:
         network = LocalNetwork(self.records, clock=self.clock, safety_sweep=math.inf, keep_leases=True)
-        async with asgi_transport(make_app(network)) as self._door.inner:
+        async with asgi_transport(make_app(network, **self._options)) as self._door.inner:
             task_status.started()
             await self._stopping.wait()
             self._door.inner = None
