@@ -54,6 +54,16 @@ def choose(config: pytest.Config) -> None:
     CHOSEN.rules = RULES[config.getoption("--rules")]
 
 
+def dotted(id: str) -> str:
+    """An id as tests write it. By some rules what stands between a root and the first part below it is a colon."""
+    return id.replace(CHOSEN.rules.separator, ".", 1)
+
+
+def native(id: str) -> str:
+    """An id that a test has written, as the chosen rules read it."""
+    return id.replace(".", CHOSEN.rules.separator, 1)
+
+
 def skip_if_not_meant(test: pytest.Function) -> None:
     """Skip what holds for the embedded engine only when that is not what was chosen."""
     marker = test.get_closest_marker("embedded")

@@ -18,11 +18,11 @@ from resonate_anyio._protocol import Request, Response
 from resonate_anyio.abc import Clock, Store
 from resonate_anyio.stores import MemoryStore
 from resonate_anyio.testing import VirtualClock
-from tests.chosen import network_on
+from tests.chosen import dotted, native, network_on
 from tests.engine.harness import Wire, nothing
 
 from .scenarios import ROOT, Outside, Scenario
-from .states import Recorder, State
+from .states import EMPTY, Recorder, State
 
 _CONVERTER: Final = make_converter()  # it takes longer to make than most of the corpus to run
 
@@ -90,7 +90,7 @@ class Journal:
     def note(self, info: Info) -> None:
         """A leaf has begun. Further attempts belong to the same run."""
         if info.attempt == 1:
-            self.runs[info.id] += 1
+            self.runs[dotted(info.id)] += 1
 
 
 @define(eq=False, kw_only=True, slots=False)
@@ -209,12 +209,29 @@ async def run(
         with body:
             async with anyio.create_task_group() as tasks:
                 if scenario.outside is not None:
-                    tasks.start_soon(scenario.outside, Outside(programs[_OUTSIDE], store, clock))
+                    tasks.start_soon(scenario.outside, Outside(programs[_OUTSIDE], _World(store, clock)))
                 settled = await _to_its_end(scenario, store, clock, programs[_GROUP])
                 tasks.cancel_scope.cancel()
             # What it says while it stops is of no interest: everything has ended.
             wire.before = wire.after = nothing
         return settled, begun, State.of(store, clock())
+
+
+@define(eq=False)
+class _World:
+    """A store in this process, and a clock."""
+
+    _store: Store
+    _clock: Clock
+
+    def age(self) -> float:
+        return (self._clock() - EMPTY.instant) / 1000
+
+    async def has(self, id: str) -> bool:
+        return _exists(self._store, id)
+
+    def named(self, id: str) -> str:
+        return native(id)
 
 
 async def _to_its_end(scenario: Scenario, store: Store, clock: Clock, program: Resonate) -> bool:

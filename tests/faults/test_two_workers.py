@@ -126,17 +126,19 @@ def figures(capsys: pytest.CaptureFixture[str]) -> Callable[[str], None]:
 
 
 @pytest.mark.wall(limit=60)
-async def test_kill_9_of_one_of_two_workers(
-    anyio_backend_name: str, tmp_path: Path, figures: Callable[[str], None]
-) -> None:
-    """All workflows finish, and each step that was on record when its worker was killed has run once."""
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])
+async def test_kill_9_of_one_of_two_workers(tmp_path: Path, figures: Callable[[str], None]) -> None:
+    """All workflows finish, and each step that was on record when its worker was killed has run once.
+
+    The worker that is killed is one of asyncio, and the one that goes on one of trio.
+    """
     file, log = tmp_path / "server.db", tmp_path / "steps.log"
     began = time.monotonic()
     async with (
         deadline(50),
         served(file) as url,
-        worker(anyio_backend_name, url, log) as victim,
-        worker(anyio_backend_name, url, log) as survivor,
+        worker("asyncio", url, log) as victim,
+        worker("trio", url, log) as survivor,
         Resonate(network=HttpNetwork(url, request_timeout=REQUEST_TIMEOUT), group="client", ttl=TTL) as client,
         anyio.create_task_group() as tasks,
     ):
@@ -147,6 +149,7 @@ async def test_kill_9_of_one_of_two_workers(
         victim.process.kill()
         killed_at = int(time.time() * 1000)
         results = [await flow for flow in flows]
+        tasks.cancel_scope.cancel()
     took = time.monotonic() - began
 
     runs = [line.split() for line in log.read_text(encoding="utf-8").splitlines()]

@@ -70,7 +70,7 @@ class Site:
         return HttpNetwork(self.url, request_timeout=TTL / 4)
 
     def client(self, group: str = "", journal: Journal | None = None, **settings: Any) -> Resonate:
-        """A `Resonate` object that knows all functions. The ids that it is given get the name of the test before them."""
+        """A `Resonate` object that knows all functions. Ids that it is given get the name of the test before them."""
         settings = {"ttl": TTL, "grace": 0, **settings}
         resonate = Resonate(network=self.network(), group=self.group(group), prefix=f"{self.name}-", **settings)
         for function in FUNCTIONS:

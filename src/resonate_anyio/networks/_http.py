@@ -61,7 +61,8 @@ class HttpNetwork(Network):
         client: a client of your own to use instead. It is not closed. The options above that are about connecting are
             its own affair then.
         sync_client: the same for heartbeats; without it, those of an own client are sent from the event loop.
-        transport: takes the place of the network below httpx, for tests. Heartbeats are sent from the event loop.
+        transport: takes the place of the network below httpx, for tests. It is not closed, and heartbeats are sent from
+            the event loop.
         clock: the wall clock in milliseconds.
 
     Raises:
@@ -121,7 +122,7 @@ class HttpNetwork(Network):
         """
         async with AsyncExitStack() as stack:
             clients = _Clients(self._make_client)
-            if self._client is None:
+            if self._client is None and self._transport is None:
                 stack.push_async_callback(clients.aclose)
             wire = _HttpxWire(
                 url=httpx.URL(self.url),
