@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import random
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Mapping
 from contextlib import asynccontextmanager, suppress
 from functools import partial
 from typing import Final
@@ -94,7 +94,7 @@ class World:
 
     site: Site
     scenario: Scenario
-    settings: dict[str, object]
+    settings: Mapping[str, object]
     complaints: list[str] = field(factory=list, init=False)
     _begun: float = field(factory=anyio.current_time, init=False)
 
