@@ -62,7 +62,7 @@ class Outside:
 
     async def exists(self, id: str) -> None:
         """Wait until somebody has made the promise `id`."""
-        while not await self._world.has(self._world.named(id)):
+        while not await self._world.has(self._world.named(id)):  # noqa: ASYNC110 - nobody would set an event
             await anyio.sleep(0.1)
 
     async def resolve(self, id: str, value: object) -> None:

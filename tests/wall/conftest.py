@@ -16,6 +16,7 @@ from anyio import to_thread
 from attrs import define, field
 
 from resonate_anyio import Resonate
+from resonate_anyio.abc import Identity
 from resonate_anyio.networks import HttpNetwork
 
 from .flows import FUNCTIONS, Journal
@@ -64,6 +65,11 @@ class Site:
     def group(self, name: str = "") -> str:
         """A worker group of the test."""
         return f"{self.name}{name}"
+
+    def identity(self) -> Identity:
+        """Somebody who only asks."""
+        name = token_hex(4)
+        return Identity(group=self.group("looker"), pid=name, holder=name)
 
     def network(self) -> HttpNetwork:
         """The way to the server."""
