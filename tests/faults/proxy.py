@@ -48,7 +48,7 @@ class Proxy:
         """A proxy to that port, while the block lasts."""
         proxy = cls(to)
         async with await anyio.create_tcp_listener(local_host="127.0.0.1") as listener, create_task_group() as tasks:
-            proxy.port = listener.extra(SocketAttribute.local_port)
+            proxy.port = listener.extra(SocketAttribute.local_port)  # noqa: S610 - of anyio, not of Django
             tasks.start_soon(listener.serve, proxy._serve)
             yield proxy
             tasks.cancel_scope.cancel()
@@ -84,7 +84,7 @@ class Proxy:
             try:
                 server = await anyio.connect_tcp("127.0.0.1", self.to)
             except OSError:
-                return
+                return None
             pair = _Pair(self, client, server)
             self._pairs.add(pair)
             try:

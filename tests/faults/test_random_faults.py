@@ -28,7 +28,7 @@ _PATIENCE: Final = 1800.0
 
 @pytest.mark.parametrize("seed", range(_SAMPLE))
 async def test_many_faults(clock: Clock, seed: int) -> None:
-    """Whatever comes together, nothing is lost, nothing that was finished runs again, and nobody asks without a pause."""
+    """Whatever comes together, nothing is lost, nothing that was finished runs again, nobody asks without a pause."""
     rng = random.Random(seed)  # noqa: S311 - the same in every run
     troubles = mixed(seed, (*KINDS, "task.get", "promise.get", "promise.search"), rng.randint(2, 10), longest=90)
 

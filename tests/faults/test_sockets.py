@@ -9,7 +9,6 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Final
 
-import anyio
 import pytest
 from anyio import Event, create_task_group
 from attrs import define, field
@@ -99,15 +98,19 @@ async def test_connections_that_fail(mode: Mode) -> None:
 async def test_a_server_that_is_killed_and_started_again(tmp_path: Path) -> None:
     """A new server on the same file and port goes on where the killed one was, and so do its clients."""
     steps, file = Steps(), tmp_path / "server.db"
-    async with deadline(25), served(file) as first, Proxy.open(first.port) as proxy:
-        async with client(proxy.url, steps) as resonate:
-            handle = await resonate.run("flow", flow).spawn()
-            await steps.third.wait()
-            await first.kill()
-            async with served(file) as second:
-                proxy.to = second.port
-                assert STEPS + 1 == await handle
-                await resonate.stop()
+    async with (
+        deadline(25),
+        served(file) as first,
+        Proxy.open(first.port) as proxy,
+        client(proxy.url, steps) as resonate,
+    ):
+        handle = await resonate.run("flow", flow).spawn()
+        await steps.third.wait()
+        await first.kill()
+        async with served(file) as second:
+            proxy.to = second.port
+            assert STEPS + 1 == await handle
+            await resonate.stop()
     assert [1] * (STEPS + 1) == list(steps.runs.values())
 
 

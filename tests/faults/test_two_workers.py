@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import sqlite3
-import subprocess
 import sys
 import time
 from collections import Counter
@@ -15,9 +13,6 @@ from typing import Any, Final
 
 import anyio
 import pytest
-from anyio.abc import Process
-from anyio.streams.text import TextReceiveStream
-from attrs import define, field
 
 from resonate_anyio import Resonate
 from resonate_anyio.networks import HttpNetwork
