@@ -50,8 +50,18 @@ def add_options(parser: pytest.Parser) -> None:
 
 def choose(config: pytest.Config) -> None:
     """Take what the command line has chosen."""
-    CHOSEN.network = config.getoption("--network")
-    CHOSEN.rules = RULES[config.getoption("--rules")]
+    CHOSEN.network = str(config.getoption("--network"))
+    CHOSEN.rules = RULES[str(config.getoption("--rules"))]
+
+
+def dotted(id: str) -> str:
+    """An id as tests write it. By some rules what stands between a root and the first part below it is a colon."""
+    return id.replace(CHOSEN.rules.separator, ".", 1)
+
+
+def native(id: str) -> str:
+    """An id that a test has written, as the chosen rules read it."""
+    return id.replace(".", CHOSEN.rules.separator, 1)
 
 
 def skip_if_not_meant(test: pytest.Function) -> None:

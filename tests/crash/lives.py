@@ -18,11 +18,11 @@ from resonate_anyio._protocol import Request, Response
 from resonate_anyio.abc import Clock, Store
 from resonate_anyio.stores import MemoryStore
 from resonate_anyio.testing import VirtualClock
-from tests.chosen import network_on
+from tests.chosen import dotted, native, network_on
 from tests.engine.harness import Wire, nothing
 
 from .scenarios import ROOT, Outside, Scenario
-from .states import Recorder, State
+from .states import EMPTY, Recorder, State
 
 _CONVERTER: Final = make_converter()  # it takes longer to make than most of the corpus to run
 
@@ -32,8 +32,8 @@ PATIENCE: Final = 2 * 3600.0
 AFTERMATH: Final = 600.0
 """Seconds that what lies beside the root's tree may take to end after it."""
 
-_GROUP: Final = "default"
-_OUTSIDE: Final = "outside"
+GROUP: Final = "default"
+OUTSIDE: Final = "outside"
 _GRACE: Final = 0.2
 """Seconds for a leaf to end when its worker stops: enough for a thread, whose time passes on the wall, to come back."""
 
@@ -90,7 +90,7 @@ class Journal:
     def note(self, info: Info) -> None:
         """A leaf has begun. Further attempts belong to the same run."""
         if info.attempt == 1:
-            self.runs[info.id] += 1
+            self.runs[dotted(info.id)] += 1
 
 
 @define(eq=False, kw_only=True, slots=False)
@@ -204,22 +204,39 @@ async def run(
     wire = Wire(network_on(store, clock, keep_leases=platform.outlived))
     _watch(wire, watch)
     settled = False
-    async with _programs(scenario, wire, platform, journal) as programs:
+    async with programs(scenario, wire, platform, journal) as running:
         begun = State.of(store, clock())
         with body:
             async with anyio.create_task_group() as tasks:
                 if scenario.outside is not None:
-                    tasks.start_soon(scenario.outside, Outside(programs[_OUTSIDE], store, clock))
-                settled = await _to_its_end(scenario, store, clock, programs[_GROUP])
+                    tasks.start_soon(scenario.outside, Outside(running[OUTSIDE], _World(store, clock)))
+                settled = await _to_its_end(scenario, store, clock, running[GROUP])
                 tasks.cancel_scope.cancel()
             # What it says while it stops is of no interest: everything has ended.
             wire.before = wire.after = nothing
         return settled, begun, State.of(store, clock())
 
 
+@define(eq=False)
+class _World:
+    """A store in this process, and a clock."""
+
+    _store: Store
+    _clock: Clock
+
+    def age(self) -> float:
+        return (self._clock() - EMPTY.instant) / 1000
+
+    async def has(self, id: str) -> bool:
+        return _exists(self._store, id)
+
+    def named(self, id: str) -> str:
+        return native(id)
+
+
 async def _to_its_end(scenario: Scenario, store: Store, clock: Clock, program: Resonate) -> bool:
     if not _exists(store, ROOT):
-        await _start(scenario, program)
+        await start(scenario, program)
     settled = await _reached(lambda: _settled(store, ROOT), PATIENCE)
     await _reached(lambda: not State.of(store, clock()).pending, AFTERMATH)
     return settled
@@ -258,7 +275,8 @@ def _settled(store: Store, id: str) -> bool:
     return promise is not None and not promise.pending
 
 
-async def _start(scenario: Scenario, program: Resonate) -> None:
+async def start(scenario: Scenario, program: Resonate) -> None:
+    """Start the workflow, or join it."""
     call = program.run(ROOT, scenario.workflow, *scenario.args)
     await (call if scenario.timeout is None else call.timeout(scenario.timeout)).spawn()
 
@@ -274,15 +292,15 @@ async def _reached(condition: Callable[[], bool], patience: float) -> bool:
 
 
 @asynccontextmanager
-async def _programs(
+async def programs(
     scenario: Scenario, wire: Wire, platform: Platform, journal: Journal
 ) -> AsyncIterator[Mapping[str, Resonate]]:
     """The worker groups of a scenario and the outsider, if there is one, running."""
-    groups = {_GROUP: (scenario.workflow, *scenario.functions), **scenario.others}
+    groups = {GROUP: (scenario.workflow, *scenario.functions), **scenario.others}
     if scenario.outside is not None:
-        groups[_OUTSIDE] = ()
+        groups[OUTSIDE] = ()
     async with AsyncExitStack() as stack:
-        programs: dict[str, Resonate] = {}
+        started: dict[str, Resonate] = {}
         for group, functions in groups.items():
             resonate = Resonate(
                 network=wire, group=group, pid=group, grace=_GRACE, converter=_CONVERTER, **platform.settings
@@ -290,8 +308,8 @@ async def _programs(
             resonate.with_dependency(journal, Journal)
             for function in functions:
                 resonate.register(function)
-            programs[group] = await stack.enter_async_context(resonate)
-        yield programs
+            started[group] = await stack.enter_async_context(resonate)
+        yield started
 
 
 @contextmanager

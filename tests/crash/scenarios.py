@@ -6,7 +6,7 @@ import json
 import re
 from collections.abc import Callable, Coroutine, Mapping
 from fnmatch import fnmatchcase
-from typing import Any, Final, TypeAlias, TypeVar
+from typing import Any, Final, Protocol, TypeAlias, TypeVar
 
 import anyio
 from attrs import define, field, frozen
@@ -14,9 +14,8 @@ from attrs import define, field, frozen
 from resonate_anyio import Resonate
 from resonate_anyio._codec import Codec
 from resonate_anyio._protocol import Promise, PromiseState
-from resonate_anyio.abc import Clock, Store
 
-from .states import EMPTY, State
+from .states import State
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -29,28 +28,58 @@ ROOT: Final = "w"
 _CODEC: Final = Codec()
 
 
+class World(Protocol):
+    """Where a workflow of the corpus runs."""
+
+    def age(self) -> float:
+        """Seconds since its beginning."""
+        ...
+
+    async def has(self, id: str) -> bool:
+        """Whether there is a promise with this id."""
+        ...
+
+    def named(self, id: str) -> str:
+        """The id that stands here for one of the corpus."""
+        ...
+
+
 @define(eq=False)
 class Outside:
     """The world around the workflow: other programs and people.
 
     What it does has to be such that a second time changes nothing, since a script begins anew with each process.
 
-    Attributes:
-        resonate: a program that runs no functions, to settle and cancel with.
+    It has a program that runs no functions, to settle and cancel with.
     """
 
-    resonate: Resonate
-    _store: Store
-    _clock: Clock
+    _resonate: Resonate
+    _world: World
 
     async def at(self, seconds: float) -> None:
         """Wait until so many seconds after the beginning of the world."""
-        await anyio.sleep(max(0, EMPTY.instant + seconds * 1000 - self._clock()) / 1000)
+        await anyio.sleep(max(0, seconds - self._world.age()))
 
     async def exists(self, id: str) -> None:
         """Wait until somebody has made the promise `id`."""
-        while self._store.read(lambda view: view.promise(id)) is None:  # noqa: ASYNC110 - nobody would set an event
+        while not await self._world.has(self._world.named(id)):  # noqa: ASYNC110 - nobody would set an event
             await anyio.sleep(0.1)
+
+    async def resolve(self, id: str, value: object) -> None:
+        """Give the answer that is waited for."""
+        await self._resonate.promises.resolve(self._world.named(id), value)
+
+    async def reject(self, id: str, error: Exception) -> None:
+        """Refuse it."""
+        await self._resonate.promises.reject(self._world.named(id), error)
+
+    async def withdraw(self, id: str) -> None:
+        """Take the question back."""
+        await self._resonate.promises.cancel(self._world.named(id))
+
+    async def cancel(self, id: str) -> None:
+        """Cancel an execution or a call."""
+        await self._resonate.cancel(self._world.named(id))
 
 
 Script: TypeAlias = Callable[[Outside], Coroutine[Any, Any, None]]

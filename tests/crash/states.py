@@ -33,6 +33,7 @@ from resonate_anyio._protocol._settlement import timed_out
 from resonate_anyio._protocol._sweep import TIMER_PID
 from resonate_anyio.abc import Store
 from resonate_anyio.testing._virtual_clock import DEFAULT_EPOCH_MS
+from tests.chosen import dotted
 
 T = TypeVar("T")
 
@@ -77,11 +78,11 @@ class State:
     def promises(self) -> Mapping[str, Promise]:
         """Every promise, as whoever asks for it is told: some rules leave it at that when a deadline has passed."""
         stored = (change.promise for change in self.records if isinstance(change, PutPromise))
-        return {promise.id: as_told(promise, self.instant) for promise in stored}
+        return {dotted(promise.id): as_told(promise, self.instant) for promise in stored}
 
     @cached_property
     def tasks(self) -> Mapping[str, Task]:
-        return {change.task.id: change.task for change in self.records if isinstance(change, PutTask)}
+        return {dotted(change.task.id): change.task for change in self.records if isinstance(change, PutTask)}
 
     def settled(self, id: str) -> bool:
         return id in self.promises and not self.promises[id].pending
@@ -103,14 +104,15 @@ class State:
             f"{promise.id} is pending although {parent.id} is {parent.state.value}"
             for promise in map(self.promises.__getitem__, self.pending)
             if DETACHED_TAG not in promise.tags
-            and (parent := self.promises.get(parent_of(promise))) is not None
+            and (parent := self.promises.get(dotted(parent_of(promise)))) is not None
             and parent.state in _BY_CODE
         ]
 
 
 def as_told(promise: Promise, now: int) -> Promise:
     """The promise as an answer shows it: one that is past its deadline has ended, whether that is on record or not."""
-    return timed_out(promise) if promise.expired(now) else promise
+    told = timed_out(promise) if promise.expired(now) else promise
+    return evolve(told, id=dotted(told.id))
 
 
 def _everything(view: View) -> Iterator[Change]:

@@ -50,7 +50,7 @@ async def test_gather() -> None:
 
     async def outside(world: Outside) -> None:
         await world.exists("w.promise-1")
-        await world.resonate.promises.resolve("w.promise-1", "p")
+        await world.resolve("w.promise-1", "p")
 
     async def workflow(ctx: Context) -> object:
         return await ctx.gather(

@@ -401,7 +401,7 @@ async def test_child_cancelled_from_outside_is_a_failure() -> None:
     async def outside(world: Outside) -> None:
         await world.exists("w.promise-1")
         await world.at(3)
-        await world.resonate.promises.cancel("w.promise-1")
+        await world.withdraw("w.promise-1")
 
     async def workflow(ctx: Context) -> list[str]:
         try:

@@ -12,7 +12,7 @@ import anyio
 import pytest
 from attrs import define, field
 
-from resonate_anyio import Context, NetworkError, Resonate, TooLarge
+from resonate_anyio import Context, NetworkError, NotRunning, Resonate, TooLarge
 from resonate_anyio._protocol import RegisterListener, Request, Response, TaskAcquire, TaskRelease
 from resonate_anyio.abc import Gap
 from resonate_anyio.networks import LocalNetwork
@@ -465,3 +465,44 @@ async def test_everything_is_asked_for_in_turn(resonate: Resonate, wire: Wire) -
         assert set(ids) == set(asked)
         assert len(asked) <= 5 * 600
         tasks.cancel_scope.cancel()
+
+
+@pytest.mark.parametrize("seconds", [5, 55, 70, 300, 1000])
+async def test_stopping_while_the_server_is_away(resonate: Resonate, line: Line, seconds: float) -> None:
+    """Leaving the block takes as long as grace and a few attempts, however long the server has been away."""
+    runs = Runs(length=50)
+    runs.register(resonate)
+    async with resonate:
+        handle = await resonate.run("w", "flow").spawn()
+        await anyio.sleep(25)
+        line.down = True
+        await anyio.sleep(seconds)
+        began = anyio.current_time()
+    assert 25 > anyio.current_time() - began
+    line.down = False
+    async with resonate:
+        with anyio.fail_after(300):
+            assert ["a", "b", "c"] == await (await resonate.get("w", list[str]))
+    with pytest.raises(NotRunning):
+        await handle
+
+
+async def test_lease_lost_while_parked(resonate: Resonate, wire: Wire, line: Line) -> None:
+    """A parked execution has no lease to lose: it goes on when the server is back and what it waits for has settled."""
+    woken: list[str] = []
+
+    async def sleeper(ctx: Context) -> str:
+        woken.append("began")
+        await ctx.sleep(500)
+        return "awake"
+
+    resonate.register(sleeper)
+    async with resonate:
+        handle = await resonate.run("w", sleeper).spawn()
+        await anyio.sleep(100)
+        line.down = True
+        await anyio.sleep(600)
+        line.down = False
+        with anyio.fail_after(100):
+            assert "awake" == await handle
+    assert ["began"] == woken

@@ -310,7 +310,8 @@ async def test_host_scope_is_cancelled(resonate: Resonate, wire: Wire) -> None:
             await resonate.run("w", workflow).spawn()
             await anyio.sleep(100)
     assert scope.cancelled_caught
-    assert ["promise.settle", "task.release"] == wire.kinds[-2:]
+    # Whether the root's own end is recorded as well is a matter of whose turn it is.
+    assert wire.kinds[-2:] in (["promise.settle", "task.release"], ["promise.settle", "task.fulfill"])
     async with resonate:
         assert "done" == await (await resonate.get("w"))
     assert [1] == runs

@@ -138,8 +138,9 @@ async def test_trio_version(
     if anyio_backend[0] == "trio":
         assert ["counted down from 2", "counted down from 3"] == await module.main(network)
     else:
-        async with Resonate(network=network) as resonate:
-            resonate.register(module.countdown)
+        resonate = Resonate(network=network)
+        resonate.register(module.countdown)
+        async with resonate:
             assert "counted down from 3" == await resonate.run("countdown-1", module.countdown, 3, pause=0.5)
     assert {"3 ...", "2 ...", "1 ...", "Lift-off!"} <= set(capsys.readouterr().out.splitlines())
 

@@ -74,8 +74,8 @@ waits is told that there is no answer. The program here begins anew then, so twi
 ALL_A_MINUTE: Final = 120
 """Heartbeats, and all else that the job has under way at once: four things at most, and the stream of messages."""
 
-ALL_A_SECOND: Final = 20
-"""When something begins or has gone wrong, everything that it is about is asked for at once, but once."""
+ALL_A_SECOND: Final = 30
+"""The job begins with a dozen; when a stream is there again, everything that is waited for is asked for once."""
 
 
 def busy_loops(meter: Meter) -> list[str]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from typing import Any, Final, TypeVar
 
 import anyio
@@ -67,10 +67,22 @@ async def nothing_else(_: Site) -> None:
 
 
 async def play(
-    clock: Clock, *troubles: Trouble, meanwhile: Callable[[Site], Awaitable[None]] = nothing_else, **settings: Any
+    clock: Clock,
+    *troubles: Trouble,
+    meanwhile: Callable[[Site], Coroutine[Any, Any, None]] = nothing_else,
+    options: Mapping[str, Any] | None = None,
+    **settings: Any,
 ) -> Story:
-    """Run the job, with a worker for each half of it, through these troubles. What fails is tried again."""
-    async with Site.open(clock) as site:
+    """Run the job, with a worker for each half of it, through these troubles. What fails is tried again.
+
+    Args:
+        clock: the clock of them all.
+        troubles: what goes wrong.
+        meanwhile: what happens besides.
+        options: of the server.
+        settings: of the clients.
+    """
+    async with Site.open(clock, **(options or {})) as site:
         site.weather.expect(*troubles)
         story = Story(site)
         began = current_time()
@@ -81,14 +93,12 @@ async def play(
                 story.result = await persist(story, lambda: near.run("job", job))
             story.took = current_time() - began
             with anyio.move_on_after(_UNTIL_QUIET):
-                while not site.records.quiet or site.records.unfinished_tasks():
-                    await anyio.sleep(1)
+                await site.until(lambda records: records.quiet and not records.unfinished_tasks())
     return story
 
 
 async def _say(story: Story, resonate: Resonate) -> None:
-    while (nap := story.site.records.promises.get("job.sleep-1")) is None or nap.pending:
-        await anyio.sleep(1)
+    await story.site.until(lambda _: story.site.settled("job.sleep-1"))
     await anyio.sleep(_WORD_AFTER)
     await persist(story, lambda: resonate.promises.resolve("job.word", "word"))
 

@@ -1,19 +1,19 @@
-"""A worker as a process of its own: `python program.py BACKEND URL LOG`.
+"""A program as a process of its own: `python program.py WHAT BACKEND URL [LOG]`.
 
-It tells on its standard output that it is ready, and then of each step that it has begun, a line at a time. The log
-outlives it.
+It tells what happens on its standard output, a line at a time. The log outlives it.
 """
 
 from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Final
 
 import anyio
 
-from resonate_anyio import Context, Info, Resonate
+from resonate_anyio import Context, Info, Resonate, UsageError
 from resonate_anyio.networks import HttpNetwork
 
 GROUP: Final = "workers"
@@ -53,8 +53,9 @@ async def flow(ctx: Context, number: int) -> int:
     return sum([await ctx.run(step, number) for _ in range(STEPS)])
 
 
-async def work(url: str, log: Path) -> None:
-    """Work until killed."""
+async def work() -> None:
+    """Say that it is ready, then of each step that it has begun, until killed."""
+    url, log = sys.argv[3], Path(sys.argv[4])
     network = HttpNetwork(url, request_timeout=REQUEST_TIMEOUT)
     resonate = Resonate(network=network, group=GROUP, ttl=TTL).with_dependency(log, Path)
     resonate.register(flow)
@@ -63,5 +64,29 @@ async def work(url: str, log: Path) -> None:
         await anyio.sleep_forever()
 
 
+async def fork() -> None:
+    """Ask for something in a child that was forked, and then here."""
+    async with Resonate(network=HttpNetwork(sys.argv[3])) as resonate:
+        await resonate.promises.create("p", 2_000_000_000_000)
+        # In a thread, as programs fork that run an event loop: the child has that thread and no other.
+        await anyio.to_thread.run_sync(_fork, resonate)
+        tell(f"answered: {(await resonate.promises.get('p')).id}")
+
+
+def _fork(resonate: Resonate) -> None:
+    child = os.fork()
+    if child:
+        os.waitpid(child, 0)
+        return
+    try:
+        anyio.run(resonate.promises.get, "p", backend=sys.argv[2])
+    except UsageError as exc:
+        tell(f"refused: {exc}")
+    finally:
+        os._exit(0)
+
+
+PROGRAMS: Final[dict[str, Callable[[], Awaitable[None]]]] = {"work": work, "fork": fork}
+
 if __name__ == "__main__":
-    anyio.run(work, sys.argv[2], Path(sys.argv[3]), backend=sys.argv[1])
+    anyio.run(PROGRAMS[sys.argv[1]], backend=sys.argv[2])

@@ -8,7 +8,7 @@ from enum import Enum
 from typing import Self
 
 import anyio
-from anyio import BrokenResourceError, ClosedResourceError, EndOfStream, create_task_group
+from anyio import BrokenResourceError, ClosedResourceError, EndOfStream, Event, create_task_group
 from anyio.abc import SocketAttribute, SocketStream
 from attrs import define, field
 
@@ -28,16 +28,19 @@ class Proxy:
     """A proxy to a server of this machine.
 
     Attributes:
+        to: the port of the server.
         mode: what happens from now on, also to connections that are open.
         port: where it is reached.
         opened: how many connections it has taken.
     """
 
-    _to: int
+    to: int
     mode: Mode = Mode.PASS
     port: int = field(default=0, init=False)
     opened: int = field(default=0, init=False)
     _pairs: set[_Pair] = field(factory=set, init=False)
+    _left: int = field(default=0, init=False)
+    _done: Event = field(factory=Event, init=False)
 
     @classmethod
     @asynccontextmanager
@@ -45,7 +48,7 @@ class Proxy:
         """A proxy to that port, while the block lasts."""
         proxy = cls(to)
         async with await anyio.create_tcp_listener(local_host="127.0.0.1") as listener, create_task_group() as tasks:
-            proxy.port = listener.extra(SocketAttribute.local_port)
+            proxy.port = listener.extra(SocketAttribute.local_port)  # noqa: S610 - of anyio, not of Django
             tasks.start_soon(listener.serve, proxy._serve)
             yield proxy
             tasks.cancel_scope.cancel()
@@ -54,6 +57,19 @@ class Proxy:
     def url(self) -> str:
         """Where it is reached, as an address."""
         return f"http://127.0.0.1:{self.port}"
+
+    async def spoil(self, mode: Mode, times: int) -> None:
+        """Do that to what is sent, until it has happened so many times; then cut what is open, and let all pass."""
+        self.mode, self._left, self._done = mode, times, Event()
+        await self._done.wait()
+        self.mode = Mode.PASS
+        await self.cut()
+
+    def spoilt(self) -> None:
+        """It has happened once."""
+        self._left -= 1
+        if self._left <= 0:
+            self._done.set()
 
     async def cut(self) -> None:
         """Cut every connection that is open."""
@@ -64,11 +80,11 @@ class Proxy:
         self.opened += 1
         async with client:
             if self.mode is Mode.REFUSE:
-                return
+                return self.spoilt()
             try:
-                server = await anyio.connect_tcp("127.0.0.1", self._to)
+                server = await anyio.connect_tcp("127.0.0.1", self.to)
             except OSError:
-                return
+                return None
             pair = _Pair(self, client, server)
             self._pairs.add(pair)
             try:
@@ -99,8 +115,11 @@ class _Pair:
         try:
             while data := await source.receive():
                 if self._proxy.mode is fatal:
+                    self._proxy.spoilt()
                     return await self.cut()
-                if self._proxy.mode is not Mode.HOLE:
+                if self._proxy.mode is Mode.HOLE:
+                    self._proxy.spoilt()
+                else:
                     await target.send(data)
         except (BrokenResourceError, ClosedResourceError, EndOfStream):
             await self.cut()

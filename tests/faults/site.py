@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from typing import Any, Final, Self
 
@@ -58,31 +58,47 @@ class Site:
 
     clock: Clock
     _tasks: TaskGroup
+    _options: Mapping[str, Any] = field(factory=dict)
     weather: Weather = field(factory=Weather, init=False)
     meter: Meter = field(factory=Meter, init=False)
     records: Ledger = field(init=False)
     runs: Runs = field(init=False)
     cables: dict[str, FaultyTransport] = field(factory=dict, init=False)
     _door: _Door = field(factory=_Door, init=False)
+    _changed: Event = field(factory=Event, init=False)
     _stopping: Event = field(factory=Event, init=False)
     _stopped: Event = field(factory=Event, init=False)
 
     def __attrs_post_init__(self) -> None:
         self.records = Ledger(self.clock)
+        self.records.on_commit = self._stir
         self.runs = Runs(self.records)
 
     @classmethod
     @asynccontextmanager
-    async def open(cls, clock: Clock) -> AsyncIterator[Self]:
-        """A site whose server runs while the block does, unless it is stopped."""
+    async def open(cls, clock: Clock, **options: Any) -> AsyncIterator[Self]:
+        """A site whose server, with these options of `make_app`, runs while the block does, unless it is stopped."""
         async with create_task_group() as tasks:
-            site = cls(clock, tasks)
+            site = cls(clock, tasks, options)
             await site.start()
             yield site
             if not site._stopped.is_set():
                 await site.stop()
             # What was late for everybody.
             tasks.cancel_scope.cancel()
+
+    async def until(self, condition: Callable[[Ledger], bool]) -> None:
+        """Wait until something holds of what is on record."""
+        while not condition(self.records):
+            await self._changed.wait()
+
+    def _stir(self) -> None:
+        self._changed.set()
+        self._changed = Event()
+
+    def settled(self, id: str) -> bool:
+        """Whether that is on record with an outcome."""
+        return id in self.records.promises and not self.records.promises[id].pending
 
     # The server
 
@@ -105,7 +121,8 @@ class Site:
 
     async def _serve(self, *, task_status: TaskStatus[None]) -> None:
         network = LocalNetwork(self.records, clock=self.clock, safety_sweep=math.inf, keep_leases=True)
-        async with asgi_transport(make_app(network)) as self._door.inner:
+        async with asgi_transport(make_app(network, **self._options)) as server:
+            self._door.inner = server
             task_status.started()
             await self._stopping.wait()
             self._door.inner = None

@@ -43,6 +43,8 @@ async def open_stream(
             return respond(200, f"<html>{request.headers.get('authorization')}</html>", kind="text/html")
         case Trick.UNANSWERED:
             await _wait_in_vain(request)
+        case _:
+            pass
     response = await inner.handle_async_request(request)
     assert isinstance(response.stream, httpx.AsyncByteStream)
     line = Line(response.stream)

@@ -78,8 +78,7 @@ async def test_a_worker_is_cut_off_and_another_takes_over(clock: Clock, moment: 
             await anyio.sleep(MOMENTS[moment])
             site.cables["near"].unplug()
             with anyio.move_on_after(AWAY):
-                while (root := site.records.promises.get("job")) is None or root.pending:
-                    await anyio.sleep(1)
+                await site.until(lambda _: site.settled("job"))
             site.cables["near"].plug_in()
             await anyio.sleep(SOON)
 
@@ -133,8 +132,7 @@ async def test_a_server_that_is_away_at_the_end(clock: Clock, moment: str) -> No
 async def say_word(resonate: Resonate, site: Site) -> None:
     """Settle what the job waits for."""
     with anyio.fail_after(2 * AWAY):
-        while "job.word" not in site.records.promises:
-            await anyio.sleep(1)
+        await site.until(lambda records: "job.word" in records.promises)
     await resonate.promises.resolve("job.word", "word")
 
 
@@ -152,14 +150,14 @@ CALLS: dict[str, Callable[[Resonate], Awaitable[object]]] = {
     "promises.create": lambda resonate: resonate.promises.create("new", 2_000_000_000_000),
     "promises.get": lambda resonate: resonate.promises.get("here"),
     "promises.resolve": lambda resonate: resonate.promises.resolve("here", 1),
-    "promises.search": lambda resonate: search(resonate),
+    "promises.search": search,
     "schedule": lambda resonate: resonate.schedule("nightly", "0 3 * * *", pair, 1),
 }
 
 
 @pytest.mark.parametrize("call", CALLS)
 async def test_a_call_is_tried_again_for_a_while(clock: Clock, call: str) -> None:
-    """Ten seconds without a server are not noticed by whoever calls; after a minute or two it is said that nobody answers."""
+    """Ten seconds without a server are not noticed by whoever calls; after a minute or two there is an error."""
     async with Site.open(clock) as site, site.client("near") as near, create_task_group() as tasks:
         await near.promises.create("here", 2_000_000_000_000)
 

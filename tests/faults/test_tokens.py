@@ -3,24 +3,36 @@
 from __future__ import annotations
 
 import logging
+import re
 import traceback
 from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from types import MethodType
 from typing import Any, Final
 
+import anyio
+import httpx
 import pytest
+from prometheus_client import generate_latest
 
 from resonate_anyio import NetworkError, RequestError, Resonate
 from resonate_anyio.abc import Clock
 from resonate_anyio.networks import HttpNetwork
+from resonate_anyio.server import Auth, Metrics, Trace
 
-from .job import job
+from ..server.tokens import Mint
+from .job import FAR, job
 from .play import Story, play
+from .processes import deadline, served
 from .site import Site
 from .test_each_fault import KINDS
 from .weather import Effect, Trick, Trouble, always
 
-CANARY: Final = "canary" * 100
+CANARY: Final = Mint(now=4_000_000_000).unsigned("HS256", "canary" * 20, sub="canary" * 60, role="admin")
 """The token, as long as real ones. Nothing else looks like any part of it."""
+
+PARTS: Final = {CANARY[start : start + 16] for start in range(len(CANARY) - 15)}
+"""Every part of it that is worth something to somebody."""
 
 
 class Everything(logging.Handler):
@@ -33,6 +45,13 @@ class Everything(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         text = "" if record.exc_info is None else "".join(traceback.format_exception(record.exc_info[1]))
         self.lines.append(f"{record.getMessage()} {record.__dict__!r} {text}")
+
+
+@pytest.fixture
+def options(clock: Clock, tmp_path: Path) -> Iterator[dict[str, Any]]:
+    """A server that asks for tokens, and that records and counts."""
+    with Trace(tmp_path / "trace.jsonl") as trace:
+        yield {"auth": Auth(publickey="none", clock=clock), "trace": trace, "metrics": Metrics()}
 
 
 @pytest.fixture
@@ -76,15 +95,15 @@ def _parts(each: object) -> Iterable[object]:
     if isinstance(each, (list, tuple, set, frozenset)):
         return list(each)
     if not type(each).__module__.startswith("resonate_anyio"):
-        # What holds one of ours: a bound method, a partial, a generator's frame is none of them.
-        return [each.__self__] if hasattr(each, "__self__") and hasattr(each, "__func__") else []
+        # a method that is bound to one of ours
+        return [each.__self__] if isinstance(each, MethodType) else []
     names = {name for kind in type(each).__mro__ for name in getattr(kind, "__slots__", ())}
     return [getattr(each, name) for name in {*getattr(each, "__dict__", {}), *names} if hasattr(each, name)]
 
 
 def leaks(texts: Iterable[str]) -> list[str]:
     """Those that tell the token, or a part of it."""
-    return [text for text in texts if "canary" in text]
+    return [text for text in texts if any(part in text for part in PARTS)]
 
 
 def check_silent(story: Story, logged: list[str]) -> None:
@@ -111,30 +130,55 @@ def test_nothing_that_is_made_shows_the_token(settings: Mapping[str, Any], monke
     assert [] == leaks(map(repr, ours(Resonate(**settings))))
 
 
-async def test_nothing_that_runs_shows_the_token(clock: Clock, logged: list[str]) -> None:
-    """Not the objects of a program at work, nor its log."""
-    async with Site.open(clock) as site:
-        resonate = site.client("near", token=CANARY)
-        async with resonate:
-            handle = await resonate.run("job", job).spawn()
-            assert [] == leaks(map(repr, ours(resonate)))
-            assert [] == leaks(map(repr, ours(handle)))
-    assert [] == leaks(logged)
+async def test_nothing_that_runs_shows_the_token(
+    clock: Clock, logged: list[str], options: dict[str, Any], tmp_path: Path
+) -> None:
+    """Not the objects of a program at work and of the server, nor what they log, record and count."""
+    async with (
+        Site.open(clock, **options) as site,
+        site.client("near", token=CANARY) as resonate,
+        site.client("far", group=FAR, token=CANARY),
+    ):
+        handle = await resonate.run("job", job).spawn()
+        await anyio.sleep(50)
+        assert [] == leaks(map(repr, ours(resonate)))
+        assert [] == leaks(map(repr, ours(handle)))
+        assert [] == leaks(map(repr, ours(options)))
+    trace = (tmp_path / "trace.jsonl").read_text(encoding="utf-8")
+    assert [] == leaks([*logged, trace, generate_latest(options["metrics"]._registry).decode()])
+    assert "task.create" in trace
+
+
+@pytest.mark.parametrize("token", [CANARY[20:], "x" + CANARY, CANARY.replace(".", ":")])
+async def test_a_token_that_is_refused_is_not_shown_either(
+    clock: Clock, logged: list[str], options: dict[str, Any], token: str
+) -> None:
+    """Who is not let in is told so, and neither side shows what it was that was refused."""
+    async with Site.open(clock, **options) as site:
+        with pytest.raises(RequestError, match="401") as caught:
+            async with site.client("near", token=token):
+                pass
+    assert [] == leaks([*logged, *shown(caught.value)])
 
 
 @pytest.mark.parametrize("effect", Effect)
-async def test_no_fault_of_a_request_tells_the_token(clock: Clock, logged: list[str], effect: Effect) -> None:
+async def test_no_fault_of_a_request_tells_the_token(
+    clock: Clock, logged: list[str], options: dict[str, Any], effect: Effect
+) -> None:
     """Not even a server that repeats it in its answers makes it appear."""
     troubles = [Trouble(what=effect, kind=kind, seconds=20) for kind in KINDS]
-    story = await play(clock, *troubles, token=CANARY)
+    story = await play(clock, *troubles, options=options, token=CANARY)
     check_silent(story, logged)
-    assert len(troubles) <= len(story.site.weather.happened)
+    # Late answers change what is said after them.
+    assert len(troubles) - 2 <= len(story.site.weather.happened)
 
 
 @pytest.mark.parametrize("trick", Trick)
-async def test_no_fault_of_a_stream_tells_the_token(clock: Clock, logged: list[str], trick: Trick) -> None:
+async def test_no_fault_of_a_stream_tells_the_token(
+    clock: Clock, logged: list[str], options: dict[str, Any], trick: Trick
+) -> None:
     """Nor do messages."""
-    story = await play(clock, Trouble(what=trick, times=3, seconds=20), token=CANARY)
+    story = await play(clock, Trouble(what=trick, times=3, seconds=20), options=options, token=CANARY)
     check_silent(story, logged)
     assert story.site.weather.happened
 
@@ -149,3 +193,36 @@ async def test_no_error_of_the_client_tells_the_token(clock: Clock, logged: list
         site.weather.clear()
     assert [] == leaks(shown(caught.value))
     assert [] == leaks(logged)
+
+
+@pytest.mark.wall(limit=30)
+async def test_no_file_and_no_output_of_a_server_tells_the_token(logged: list[str], tmp_path: Path) -> None:
+    """Neither the database, the record, the numbers nor what is printed, over real sockets and with heartbeats."""
+    file, trace, errors = (tmp_path / name for name in ("server.db", "trace.jsonl", "errors"))
+    options = ("--auth-publickey", "none", "--trace", trace, "--metrics-port", 0, "--debug")
+    async with deadline(25), served(file, *options, errors=errors) as server:
+        network = HttpNetwork(server.url, token=CANARY, request_timeout=0.3)
+        resonate = Resonate(network=network, ttl=1.2)
+        resonate.register(nap)
+        async with resonate:
+            assert await resonate.run("p", nap) == "woken"
+        with pytest.raises(RequestError, match="401"):
+            async with Resonate(server.url, token=CANARY.replace(".", ":")):
+                pass
+        [numbers] = re.findall(r"metrics on (\S+)", server.told.text)
+        async with httpx.AsyncClient() as browser:
+            counted = (await browser.get(numbers)).text
+    assert "task.heartbeat" in trace.read_text(encoding="utf-8")
+    assert "task.heartbeat" in counted
+    assert [] == leaks([*logged, *texts(tmp_path), counted, server.told.text])
+
+
+def texts(folder: Path) -> list[str]:
+    """What is in its files."""
+    return [path.read_bytes().decode(errors="replace") for path in folder.iterdir()]
+
+
+async def nap() -> str:
+    """Outlive a few heartbeats."""
+    await anyio.sleep(1.5)
+    return "woken"

@@ -179,7 +179,7 @@ _FAILURES: Final[dict[Effect, type[httpx.TransportError]]] = {
 
 def _echo(request: httpx.Request) -> str:
     """What a server repeats of a request that thinks to be helpful: how it was authorised."""
-    return request.headers.get("authorization", "nobody")
+    return str(request.headers.get("authorization", "nobody"))
 
 
 def failed(asked: Mapping[str, Any], reason: str) -> dict[str, Any]:

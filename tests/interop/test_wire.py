@@ -381,6 +381,7 @@ async def test_the_task_of_a_timer_is_dropped(wire: Wire, clock: Clock, sdk: Sdk
     """Some SDKs give a sleep a task, which their own workers drop: nothing is to be done before its deadline."""
     create = sdk.create("sleep", clock() + 90_000)
     resonate = Resonate(network=wire, group=create.tags["resonate:target"].removeprefix("poll://any@"))
+    resonate.register(step)
     async with resonate, peer(wire) as sleeper:
         began = clock()
         promise = await settled(sleeper, create)
@@ -407,6 +408,7 @@ async def test_the_task_of_a_timer_that_has_rung_is_fulfilled(wire: Wire) -> Non
         Response(status=200, task=task, promise=rung) if isinstance(request, TaskAcquire | TaskFulfill) else None
     )
     resonate = Resonate(network=wire, group="ours")
+    resonate.register(step)
     async with resonate:
         wire.inject(Execute("root:1", 0))
         await anyio.sleep(1)

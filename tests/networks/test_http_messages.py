@@ -285,6 +285,25 @@ async def test_connect_does_not_wait_for_ever(server: Scripted) -> None:
         assert 1 == len(server.attempts)
 
 
+async def test_a_stream_that_is_not_answered_is_given_up(server: Scripted) -> None:
+    """Only a stream that was opened may be silent for ever: opening one has the limit of a request."""
+    asked: list[float] = []
+
+    async def hang(request: httpx.Request) -> httpx.Response:
+        if request.method == "GET":
+            asked.append(anyio.current_time())
+            await Event().wait()
+        return await server.handle_async_request(request)
+
+    async with HttpNetwork("http://server", transport=httpx.MockTransport(hang)).connect(ME) as connection:
+        assert 404 == (await connection.request(PromiseGet(id="p"))).status
+        await anyio.sleep(60)
+
+    pauses = [after - before for before, after in pairwise(asked)]
+    assert len(pauses) > 1
+    assert all(pause > 10 for pause in pauses)
+
+
 async def test_closing_the_messages_leaves_requests_only(server: Scripted) -> None:
     """The server is told to route elsewhere, no other stream is opened, and requests go on."""
     async with connected(server) as connection:
@@ -335,7 +354,6 @@ async def test_the_end_is_prompt(server: Scripted, down: bool) -> None:
         began = anyio.current_time()
 
     assert 0 == anyio.current_time() - began
-    assert server.closed
     assert all(poll.closed.is_set() for poll in server.polls)
 
 

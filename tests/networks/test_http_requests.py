@@ -450,6 +450,7 @@ async def test_several_share_a_network(server: Scripted) -> None:
         await second.request(GET)
 
     assert ["/poll/g/b", "/poll/g/a"] == [poll.path for poll in server.polls]
+    assert not server.closed
 
 
 async def test_an_own_client_is_left_open(server: Scripted) -> None:

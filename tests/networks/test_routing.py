@@ -92,3 +92,46 @@ async def test_closing_hands_on_what_was_not_read(router: Router) -> None:
     await a.aclose()
     assert ["2"] == unread(b)
     b.close()
+
+
+async def test_a_full_mailbox_is_passed_over(router: Router) -> None:
+    """What has no room goes to another of the group; where nobody has room, tasks wait until somebody has read all."""
+    small, other = router.join(worker("a"), room=2), router.join(worker("b"))
+    send(router, "poll://any@g/a", "1", "2", "3")
+    assert ["3"] == unread(other)
+
+    other.close()
+    send(router, "poll://any@g", "4", "5")
+    router.deliver([Outgoing("poll://any@g", Unblock(Promise(id="p", timeout_at=0, created_at=0)))])
+    assert [Execute(id, 0) for id in ("1", "2", "4", "5")] == [await small.receive() for _ in range(4)]
+    assert [] == unread(small)
+    small.close()
+
+
+async def test_held_messages(router: Router) -> None:
+    """While they are held all messages wait, those for nobody too; then each goes where its address means."""
+    a = router.join(worker("a"))
+    router.hold()
+    send(router, "poll://any@g", "1")
+    send(router, "http://h", "2")
+    b = router.join(worker("b"))
+    assert ([], []) == (unread(a), unread(b))
+    assert 2 == len(router.waiting)
+
+    router.release()
+    assert ["1"] == unread(a) + unread(b)
+    assert 0 == len(router.waiting)
+    a.close()
+    b.close()
+
+
+async def test_forgetting(router: Router) -> None:
+    """What waits and what was not read is gone."""
+    a = router.join(worker("a"))
+    send(router, "poll://any@g", "1")
+    send(router, "poll://any@other", "2")
+    router.forget()
+    c = router.join(worker("c", "other"))
+    assert ([], []) == (unread(a), unread(c))
+    a.close()
+    c.close()

@@ -16,6 +16,7 @@ from anyio import to_thread
 from attrs import define, field
 
 from resonate_anyio import Resonate
+from resonate_anyio.abc import Identity
 from resonate_anyio.networks import HttpNetwork
 
 from .flows import FUNCTIONS, Journal
@@ -65,12 +66,17 @@ class Site:
         """A worker group of the test."""
         return f"{self.name}{name}"
 
+    def identity(self) -> Identity:
+        """Somebody who only asks."""
+        name = token_hex(4)
+        return Identity(group=self.group("looker"), pid=name, holder=name)
+
     def network(self) -> HttpNetwork:
         """The way to the server."""
         return HttpNetwork(self.url, request_timeout=TTL / 4)
 
     def client(self, group: str = "", journal: Journal | None = None, **settings: Any) -> Resonate:
-        """A `Resonate` object that knows all functions. The ids that it is given get the name of the test before them."""
+        """A `Resonate` object that knows all functions. Ids that it is given get the name of the test before them."""
         settings = {"ttl": TTL, "grace": 0, **settings}
         resonate = Resonate(network=self.network(), group=self.group(group), prefix=f"{self.name}-", **settings)
         for function in FUNCTIONS:

@@ -25,7 +25,7 @@ async def settled(resonate: Resonate, id: str) -> str:
     """Wait until a promise is no longer pending, and give its state."""
     look = Look(resonate)
     with anyio.fail_after(SOON):
-        while (state := (await look.promise(id)).state.value) == "pending":
+        while (state := (await look.promise(id)).state.value) == "pending":  # noqa: ASYNC110 - nobody would set an event
             await anyio.sleep(0.05)
     return state
 
@@ -34,7 +34,7 @@ async def suspended(resonate: Resonate, id: str) -> None:
     """Wait until nobody holds the task of an execution, because that waits."""
     look = Look(resonate)
     with anyio.fail_after(SOON):
-        while (await look.task(id)).state.value != "suspended":
+        while (await look.task(id)).state.value != "suspended":  # noqa: ASYNC110 - nobody would set an event
             await anyio.sleep(0.05)
 
 
@@ -140,7 +140,7 @@ async def test_a_tree_is_cancelled_from_another_process(site: Site, backend: str
 
 
 async def test_a_busy_event_loop_loses_no_lease(site: Site) -> None:
-    """Code that blocks the loop for longer than a lease runs to its end once: the lease is kept from beside the loop."""
+    """Code that blocks the loop for longer than a lease runs once: the lease is kept from beside the loop."""
     journal = Journal()
     async with site.client("", journal, ttl=4) as resonate, create_task_group() as tasks:
 
@@ -163,7 +163,7 @@ async def test_a_busy_event_loop_loses_no_lease(site: Site) -> None:
 
 
 async def test_deadlines(site: Site) -> None:
-    """What is not done by its deadline is given up by whoever waits: steps, calls here and elsewhere, promises, blocks."""
+    """What is not done by its deadline is given up: steps, calls here and elsewhere, promises, blocks."""
     async with site.client("far"), site.client() as resonate:
         expected = ["leaf", "local", "remote", "nobody", "promise", "scope True"]
         assert expected == await resonate.run("a", late, site.group("far"))
@@ -263,6 +263,6 @@ async def test_a_schedule_fires(site: Site) -> None:
         name = f"{site.name}-minutely"
         await resonate.schedule(name, "* * * * *", remote, "fired")
         with anyio.fail_after(75):
-            while "fired" not in journal.lines:
+            while "fired" not in journal.lines:  # noqa: ASYNC110 - nobody would set an event
                 await anyio.sleep(0.1)
         await resonate.schedules.delete(name)

@@ -120,9 +120,10 @@ class Resonate:
                 parked at once.
             parked_limit: when more executions than this are parked, those parked longest are dropped from memory;
                 they are replayed when what they wait for has settled.
-            max_executions: how many executions may be under way at once, parked ones not counted. What this process is
-                sent for beyond that waits for room, here or in another process of the group. Executions that wait for
-                each other need room for one more than the longest such chain, if they cannot be parked. None: no limit.
+            max_executions: how many executions may be under way for another one to begin, parked ones not counted. What
+                this process is sent for beyond that waits for room, here or in another process of the group. What was
+                parked goes on as soon as it wakes. Executions that wait for each other need room for the longest such
+                chain if they cannot be parked. None: no limit.
 
         Raises:
             UsageError: url, store, network and token contradict each other.

@@ -54,7 +54,8 @@ def _record(exc: Exception, to_json: Callable[[Any], JSON], seen: frozenset[int]
     arguments = _arguments(exc, to_json)
     if arguments is not None:
         record["args"] = arguments
-    notes = [_clean(note) for note in getattr(exc, "__notes__", ()) if isinstance(note, str)]
+    notes = getattr(exc, "__notes__", ())
+    notes = [_clean(note) for note in notes if isinstance(note, str)] if isinstance(notes, (list, tuple)) else []
     if notes:
         record["notes"] = notes
     if exc.__cause__ is not None:

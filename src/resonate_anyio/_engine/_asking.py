@@ -8,7 +8,6 @@ whether it was taken (`Worker`). All else is here: it may be sent twice without 
 from __future__ import annotations
 
 import logging
-from collections.abc import Collection
 from typing import Final
 
 from anyio import current_time
@@ -22,7 +21,7 @@ from ._waiting import Backoff, Waiting
 
 logger = logging.getLogger("resonate_anyio")
 
-_ANSWERS: Final = frozenset({200, 404, 409})  # all others speak of a server that cannot answer now
+_REFUSALS: Final = frozenset({400, 401, 403})
 _UNAVAILABLE: Final = frozenset({429, 500, 502, 503, 504})
 _PATIENCE: Final = 30.0
 """Seconds after which somebody who waits for an answer is told that there is none."""
@@ -63,18 +62,18 @@ class Asker:
         """The attempts at one request."""
         return Tries(self._waiting, self._waiting.backoff(_FIRST_RETRY))
 
-    async def insist(self, request: Request, *, taken: Collection[int] = ()) -> Response | None:
-        """Send a request until it is answered. None if the worker is being stopped: it is tried once more then.
+    async def insist(self, request: Request) -> Response | None:
+        """Send a request until it is answered, be it with a refusal: that would be the same the next time.
 
-        Args:
-            request: what is asked; it may be sent twice.
-            taken: more statuses that the caller understands.
+        None if the worker is being stopped: it is tried once more then.
         """
         backoff = self._waiting.backoff()
         while True:
             try:
                 response = await self._connection.request(request)
-                if response.status in _ANSWERS or response.status in taken:
+                if not unavailable(response):
+                    if response.status in _REFUSALS:
+                        logger.warning("worker.refused kind=%s status=%d", request.kind, response.status)
                     return response
                 failure: object = response.error
             except ResonateError as exc:

@@ -15,7 +15,7 @@ from enum import Enum
 from functools import partial
 from typing import TYPE_CHECKING, Protocol
 
-from anyio import CancelScope, Event, current_effective_deadline, current_time, move_on_after
+from anyio import CancelScope, Event, create_task_group, current_effective_deadline, current_time, move_on_after
 from attrs import define, field
 
 from .._errors import NetworkError, NonDeterminismError, ResonateError, TooLarge
@@ -55,6 +55,7 @@ if TYPE_CHECKING:
 
 _ANSWERS = frozenset({200, 300, 404, 409})
 _FIRST_RETRY = 0.25
+_RECHECKED_AT_ONCE = 12
 _REFUSALS = frozenset({400, 422})  # these speak of the request; all others, of a platform that cannot take it now
 
 logger = logging.getLogger("resonate_anyio")
@@ -233,6 +234,16 @@ class Execution:
             self.worker.leaf_ended()
 
     @contextmanager
+    def recording_leaf(self) -> Iterator[None]:
+        """The same while what a leaf has done is put on record."""
+        self._running_leaves += 1
+        try:
+            yield
+        finally:
+            self._running_leaves -= 1
+            self.worker.leaf_ended()
+
+    @contextmanager
     def running(self, frame: Frame) -> Iterator[None]:
         """Know of a running frame, and keep its deadline."""
         self._frames[frame] = None
@@ -320,8 +331,16 @@ class Execution:
 
     async def recheck(self) -> None:
         """Ask for what is waited for, because a message that told of it may be lost."""
-        for id in list(self._subscriptions):
-            await self.worker.recheck(id)
+        ids = iter(list(self._subscriptions))
+
+        async def some() -> None:
+            for id in ids:
+                await self.worker.recheck(id)
+
+        # Of many, each a while after the other, the last might come too late.
+        async with create_task_group() as tasks:
+            for _ in range(min(_RECHECKED_AT_ONCE, len(self._subscriptions))):
+                tasks.start_soon(some)
 
     def root_settled(self, record: Promise) -> None:
         """Somebody else has settled the root. What runs below it ends, and nothing is written under it any more."""
@@ -342,6 +361,7 @@ class Execution:
             return
         self.dropped = reason
         self.error = error
+        self.parking.dropped()
         self._scope.cancel()
         for frame in self._frames:
             frame.put_away()
@@ -366,11 +386,9 @@ class Execution:
 
     async def until_hot(self) -> None:
         """Wait until what happens here may be recorded; ask for that to be soon."""
-        if self.dropped is not None:
-            await raise_cancelled()
-        if not self.lease.certain:
+        await self.check()
+        while not (self.lease.certain and self.parking.hot):
             self.parking.doubt()
-        while not self.parking.hot:
             self.parking.want()
             await self._wait(self.parking.moved, patient=False)
 
@@ -418,8 +436,7 @@ class Execution:
             error = refusal(request, response)
             if not settling and response.status in _REFUSALS:
                 raise error
-            self.drop(Drop.CRASHED, error)
-            await raise_cancelled()
+            await self.crash(error)
         return response
 
     async def _try(self, request: Request, backoff: Backoff, *, settling: bool, leased: bool) -> Response | None:
@@ -436,8 +453,7 @@ class Execution:
         except NetworkError as exc:
             failure: ResonateError = exc
         except Exception as exc:  # noqa: BLE001 - whatever a network raises, it is no outcome of a call
-            self.drop(Drop.CRASHED, exc)
-            await raise_cancelled()
+            await self.crash(exc)
         else:
             await self.check()
             if not unavailable(response):
@@ -497,6 +513,11 @@ class Execution:
         except ResonateError as exc:
             self.drop(Drop.CRASHED, exc)
         await self.check()
+
+    async def crash(self, error: Exception) -> NoReturn:
+        """The platform has failed in a way that is no outcome of anything: put the execution away."""
+        self.drop(Drop.CRASHED, error)
+        await raise_cancelled()
 
     async def lose(self) -> NoReturn:
         """Another worker holds the task: put the execution away."""

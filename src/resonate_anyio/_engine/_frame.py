@@ -14,6 +14,7 @@ a child does raises into the task group: outcomes travel by record, cancellation
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
@@ -108,7 +109,11 @@ class Frame(Node):
         if self.pending and self._stopped_by is None and self.record.timeout_at <= self.execution.now():
             await self._settle(TimedOut())
         if self.pending:
-            await self._settle(await self._end())
+            ending = await self._end()
+            done = self.function.kind is not Kind.WORKFLOW and isinstance(ending, (Returned, Raised))
+            # A worker that stops gives grace to what a leaf has done as it gives it to leaves.
+            with self.execution.recording_leaf() if done else nullcontext():
+                await self._settle(ending)
 
     def start(self, child: Frame) -> None:
         """Run `child` in a task of its own."""
@@ -347,7 +352,11 @@ class Frame(Node):
         """Record how the function ended. From then on the record is the outcome."""
         execution = self.execution
         if execution.dropped is None:
-            self.settle(await insist(partial(self._record, ending)))
+            try:
+                record = await insist(partial(self._record, ending))
+            except Exception as exc:  # noqa: BLE001 - an error of the engine's own is no outcome of anything
+                await execution.crash(exc)
+            self.settle(record)
         if execution.dropped is not None:
             await raise_cancelled()
         if isinstance(ending, Raised) and self.record.state is PromiseState.REJECTED:

@@ -69,8 +69,8 @@ class Schedule:
             return None
         beat = min(lease.renewed_at for lease in leases) + self.ttl / 3
         look = min(lease.confirmed_at for lease in leases) + _CONFIRM_EVERY
-        # Not at once, whatever is due: a server that does not answer is asked less often.
-        return max(min(beat, look) - self.leases.elapsed(), self.ttl / (6 if self.failures else 12))
+        # A server that does not answer is not asked at once again.
+        return max(min(beat, look) - self.leases.elapsed(), self.ttl / (6 if self.failures else 120))
 
     def round(self) -> Round:
         """One round: heartbeats for all leases that need one soon, then a look at those that had none for a minute.
@@ -86,10 +86,19 @@ class Schedule:
                 self.failures += 1
                 return
         for lease in leases:
-            if now - lease.confirmed_at >= _CONFIRM_EVERY and not (yield from self._look(lease)):
+            if now - lease.confirmed_at < _CONFIRM_EVERY:
+                continue
+            if self._beat_due():
+                # There are many, or they take long. The others come next time: a lease is not to lapse over looking.
+                break
+            if not (yield from self._look(lease)):
                 self.failures += 1
                 return
         self.failures = 0
+
+    def _beat_due(self) -> bool:
+        now = self.leases.elapsed()
+        return any(now - lease.renewed_at > self.ttl / 3 for lease in self.leases.current())
 
     def _beat(self, batch: Sequence[Lease]) -> Asking:
         sent = self.leases.elapsed()

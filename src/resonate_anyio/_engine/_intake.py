@@ -3,15 +3,19 @@
 Both end in a lease, or in nothing. An answer that grants one may be lost; what is recorded comes with it only, so a
 task that is found to be held without being run is released and acquired once more. Where there is a limit on the
 executions of a worker, what it is sent for beyond that waits in line: whoever of the group has room may take it.
+
+Whatever is done about one task is done by one at a time, from the first request on: who holds a lease and has not begun
+yet would look to another like an answer that was lost.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
-from anyio import CancelScope
+from anyio import CancelScope, Event
 from anyio.lowlevel import checkpoint
 from attrs import define, field
 
@@ -52,52 +56,67 @@ class Intake:
 
     _worker: Worker
     _limit: float
-    _taking: dict[str, int] = field(factory=dict, init=False)
+    _claims: dict[str, Event] = field(factory=dict, init=False)
     _line: dict[str, int] = field(factory=dict, init=False)
+
+    @property
+    def crowd(self) -> int:
+        """How many tasks wait because there is no room for them."""
+        return sum(id not in self._claims for id in self._line)
+
+    @property
+    def _load(self) -> int:
+        """How many executions are under way, or about to be."""
+        return self._worker.upkeep.hot + sum(id not in self._worker.executions for id in self._claims)
+
+    @asynccontextmanager
+    async def _claim(self, id: str) -> AsyncIterator[None]:
+        """Be the one who does something about the task."""
+        while id in self._claims:
+            await self._claims[id].wait()
+        self._claims[id] = Event()
+        try:
+            yield
+        finally:
+            self._unclaim(id)
+
+    def _unclaim(self, id: str) -> None:
+        self._claims.pop(id).set()
+        self.stir()
 
     # By a message
 
     def sent_for(self, id: str, version: int) -> None:
         """Somebody is to acquire the task `id` at `version`."""
-        execution = self._worker.executions.get(id)
-        if execution is not None and execution.parking.told(version):
-            return
-        line = self._taking if id in self._taking else self._line
-        line[id] = max(version, line.get(id, 0))
+        self._line[id] = max(version, self._line.get(id, 0))
         self.stir()
-
-    @property
-    def crowd(self) -> int:
-        """How many tasks wait because there is no room for them."""
-        return len(self._line)
-
-    @property
-    def full(self) -> bool:
-        """Whether there is no room for one more execution."""
-        return self._worker.upkeep.hot + len(self._taking) >= self._limit
 
     def stir(self) -> None:
         """Take what waits in line, if there is room."""
-        while self._line and not self.full:
-            id = next(iter(self._line))
-            self._taking[id] = self._line.pop(id)
-            self._worker.helper(self._take, id, name=f"resonate take {id}")
-        if self._line:
+        for id in [id for id in self._line if id not in self._claims]:
+            execution = self._worker.executions.get(id)
+            if execution is not None and execution.parking.told(self._line[id]):
+                del self._line[id]
+            elif self._load < self._limit:
+                self._claims[id] = Event()
+                self._worker.helper(self._take, id, self._line.pop(id), name=f"resonate take {id}")
+        if self.crowd:
             self._worker.upkeep.make_room()
 
-    async def _take(self, id: str) -> None:
+    async def _take(self, id: str, version: int) -> None:
         """Acquire a task that a message told of, and run it."""
         try:
             if await self._vacated(id):
-                await self._acquire(id, self._taking[id])
+                # Meanwhile it may have been sent for again.
+                await self._acquire(id, max(version, self._line.pop(id, version)))
         except Exception:
             logger.exception("task.take_failed id=%s", id)
-            # What is given back is sent here again, and that message is not a double.
-            self._taking.pop(id, None)
-            await self._worker.leases.look_for(id, self._worker.executions.__contains__)
+            self._worker.helper(self._look_for, id, name=f"resonate look for {id}")
         finally:
-            self._taking.pop(id, None)
-            self.stir()
+            self._unclaim(id)
+
+    async def _look_for(self, id: str) -> None:
+        await self._worker.leases.look_for(id, self._worker.executions.__contains__)
 
     async def _vacated(self, id: str) -> bool:
         """Wait until no code of an earlier run of `id` is here. False if that is because the worker stops."""
@@ -160,12 +179,13 @@ class Intake:
         await checkpoint()
         worker = self._worker
         worker.waiting.check()
-        if self.full:
-            return promise_of(create, await worker.ask(create), create.id), None
-        # Not to be cancelled between taking the lease and using it; and a worker that stops waits for that.
-        with worker.joined(), CancelScope(shield=True):
-            started = await self._start(create)
-        return started  # noqa: RET504 - to a type checker, a scope may swallow the return
+        async with self._claim(create.id):
+            if self._load > self._limit:
+                return promise_of(create, await worker.ask(create), create.id), None
+            # Not to be cancelled between taking the lease and using it; and a worker that stops waits for that.
+            with worker.joined(), CancelScope(shield=True):
+                started = await self._start(create)
+            return started  # noqa: RET504 - to a type checker, a scope may swallow the return
 
     async def _start(self, create: PromiseCreate) -> tuple[Promise, Execution | None]:
         worker = self._worker
@@ -181,8 +201,7 @@ class Intake:
             return promise, worker.executions.get(create.id)
         except BaseException:
             # A cancellation of asyncio's own as well, which no shield holds up.
-            look = worker.leases.look_for
-            worker.helper(look, create.id, worker.executions.__contains__, name="resonate look for")
+            worker.helper(self._look_for, create.id, name=f"resonate look for {create.id}")
             raise
 
     async def _create(self, request: TaskCreate) -> tuple[float, Response, bool]:
@@ -241,13 +260,19 @@ class Intake:
             # Not at once: it would be sent here again immediately.
             worker.helper(worker.leases.hand_back, task.id, task.version, exc, name=f"resonate decline {task.id}")
             return None
-        remote = await self._remote_history(task)
-        wakes, calls = without_wakes(below(task.id, worker.separator), remote or [])
+        lease = Lease(worker.leases, task.id)
+        # Kept from now on: to read the history may take long.
+        lease.grant(task.version, sent)
+        try:
+            remote = await self._remote_history(task)
+        except BaseException:
+            lease.end()
+            raise
         if worker.draining:
+            lease.end()
             await worker.leases.release(task.id, task.version)
             return None
-        lease = Lease(worker.leases, task.id)
-        lease.grant(task.version, sent)
+        wakes, calls = without_wakes(below(task.id, worker.separator), remote or [])
         history = History.of(response.preload, None if remote is None else calls)
         execution = self._execution(lease, promise, function, tuple(args), kwargs, history)
         execution.parking.wakes = wakes
@@ -267,6 +292,9 @@ class Intake:
         self, execution: Execution, task: TaskRecord, preload: tuple[Promise, ...], sent: float
     ) -> Execution | None:
         """The task was acquired although its last run is still here. It goes on if that is its next version."""
+        if task.version < execution.version:
+            # The answer was long on its way.
+            return execution
         if execution.parking.adopt(task, preload, sent):
             return execution
         execution.drop(Drop.LOST)

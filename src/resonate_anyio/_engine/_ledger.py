@@ -20,6 +20,8 @@ from .._protocol import (
     PromiseGet,
     PromiseSettle,
     PromiseState,
+    Request,
+    Response,
     TaskFence,
     TaskFulfill,
     Value,
@@ -32,6 +34,8 @@ if TYPE_CHECKING:
 
 _LARGE_BRANCH = 10_000  # 3.5 MB and a third of a second of a real server, at each recovery
 _OF_TIMERS = frozenset({400, 422})
+_FIRST_PAUSE = 0.02
+_LONGEST_PAUSE = 5.0
 _FENCED_BRANCH_LIMIT = 100  # above it, a fenced create costs more bytes than the orphan that it may prevent
 
 logger = logging.getLogger("resonate_anyio")
@@ -53,9 +57,7 @@ class Ledger:
                 self._execution.id,
                 self._execution.local_records,
             )
-        response = await self._execution.request(request)
-        assert response.promise is not None
-        return response.promise
+        return await self._promise(request, await self._execution.request(request))
 
     async def create_remote(self, request: PromiseCreate) -> Promise:
         """Record a call that runs elsewhere, but only while this worker holds the task."""
@@ -92,13 +94,17 @@ class Ledger:
 
     async def confirm_timeout(self, record: Promise) -> Promise:
         """Ask for a promise whose deadline has passed here until it has passed there as well."""
+        pause = _FIRST_PAUSE
         while True:
-            response = await self._execution.request(PromiseGet(id=record.id), settling=True)
-            assert response.promise is not None
-            if not response.promise.pending:
-                return response.promise
-            with move_on_after(max(record.timeout_at - self._execution.now(), 1) / 1000):
+            request = PromiseGet(id=record.id)
+            promise = await self._promise(request, await self._execution.request(request, settling=True))
+            if not promise.pending:
+                return promise
+            left = (record.timeout_at - self._execution.now()) / 1000
+            with move_on_after(left if left > 0 else pause):
                 await self._execution.wait(Event())
+            # Whose clock is ahead cannot know by how much.
+            pause = min(pause * 2, _LONGEST_PAUSE)
 
     async def settle(self, id: str, state: PromiseState, value: Value, *, leased: bool = True) -> Promise:
         """Record the end of a local call, and give back what is on record then.
@@ -111,9 +117,7 @@ class Ledger:
                 first that is recorded stands.
         """
         request = PromiseSettle(id=id, state=state, value=value)
-        response = await self._execution.request(request, settling=True, leased=leased)
-        assert response.promise is not None
-        return response.promise
+        return await self._promise(request, await self._execution.request(request, settling=True, leased=leased))
 
     async def fulfill(self, state: PromiseState, value: Value) -> Promise:
         """Record the end of the root, and give back what is on record then."""
@@ -130,7 +134,13 @@ class Ledger:
             response = await execution.request(request, settling=True)
             if response.status != 200:
                 response = await execution.request(PromiseGet(id=execution.id), settling=True)
-            assert response.promise is not None
-            if not response.promise.pending:
-                return response.promise
+            promise = await self._promise(request, response)
+            if not promise.pending:
+                return promise
             await execution.regain(version)
+
+    async def _promise(self, request: Request, response: Response) -> Promise:
+        """The promise of an answer. A server that has lost it (it was restored from a backup, say) is no outcome."""
+        if response.promise is None:
+            await self._execution.crash(refusal(request, response))
+        return response.promise

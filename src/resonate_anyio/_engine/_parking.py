@@ -106,6 +106,7 @@ class Parking:
     _turn: int = field(default=0, init=False)
     _made: int = field(default=0, init=False)
     _asking: bool = field(default=False, init=False)
+    _taken: bool = field(default=False, init=False)
 
     @property
     def hot(self) -> bool:
@@ -126,14 +127,25 @@ class Parking:
         """Is set at the next change of the phase."""
         return self._moved
 
+    @property
+    def _changes_hands(self) -> bool:
+        """Whether the task is being given back or taken."""
+        return self.phase in {Phase.SUSPENDING, Phase.RESUMING}
+
     async def at_rest(self) -> None:
-        """Wait until it is decided who has the lease."""
-        while self.moving:
+        """Wait while the task is being given back or taken."""
+        while self._changes_hands:
             await self._moved.wait()
 
     def give_up(self) -> None:
-        """Stop asking: the worker has waited long enough."""
-        self._operation.cancel()
+        """Stop asking for that: the worker has waited long enough."""
+        if self._changes_hands:
+            self._operation.cancel()
+
+    def dropped(self) -> None:
+        """The execution is put away: whose its task is does not matter any more."""
+        if self.phase is Phase.DOUBTED:
+            self._operation.cancel()
 
     def _move(self, phase: Phase) -> None:
         self.phase = phase
@@ -142,6 +154,7 @@ class Parking:
 
     def _begin(self, phase: Phase, func: Callable[..., Awaitable[None]], *args: object) -> None:
         self._wanted = False
+        self._taken = False
         self._called = Event()
         self._turn += 1
         self._operation = CancelScope()
@@ -163,7 +176,7 @@ class Parking:
         return turn != self._turn or not self.moving or self._execution.dropped is not None
 
     def _stay_hot(self) -> None:
-        if self.phase is Phase.RESUMING:
+        if self.phase is Phase.RESUMING and not self._taken:
             # If it was taken back after all, then at this version.
             self._execution.version += 1
         self._move(Phase.HOT)
@@ -265,7 +278,8 @@ class Parking:
         if task.version != execution.version + 1:
             return False
         self._turn += 1
-        self._heat(task.version, preload, sent)
+        self._hold(task.version, sent)
+        self._heat(preload)
         return True
 
     # Suspending
@@ -368,13 +382,16 @@ class Parking:
             if not execution.worker.draining:
                 execution.drop(Drop.LOST)
             return
+        version, local, sent = acquired
+        # At once, so that it is kept: what follows may take long.
+        self._hold(version, sent)
         if set(self._awaited[:-1]) <= execution.awaited:
             # Nothing is known to have settled, but something may have, and its message may be lost.
             await execution.recheck()
         if not self._is_over(turn):
-            self._heat(*acquired)
+            self._heat(local)
         elif execution.dropped is not None:
-            await self._let_go(acquired[0])
+            await self._let_go(version)
 
     async def _let_go(self, version: int) -> None:
         """The execution was dropped while its task was taken back for it."""
@@ -394,13 +411,16 @@ class Parking:
         task = None if response is None else response.task
         return (version + 1, (), sent) if worker.leases.is_mine(task, version + 1) else None
 
-    def _heat(self, version: int, local: Iterable[Promise], sent: float) -> None:
+    def _hold(self, version: int, sent: float) -> None:
+        self._taken = True
+        self._execution.version = version
+        self._execution.lease.grant(version, sent)
+
+    def _heat(self, local: Iterable[Promise]) -> None:
         execution = self._execution
-        execution.version = version
-        execution.lease.grant(version, sent)
         self._made = 0
         self._move(Phase.HOT)
-        logger.debug("execution.resumed id=%s version=%d", execution.id, version)
+        logger.debug("execution.resumed id=%s version=%d", execution.id, execution.version)
         for record in local:
             if not record.pending:
                 execution.end_call(record.id)

@@ -69,7 +69,7 @@ class Shutdown:
         for execution in list(worker.executions.values()):
             execution.parking.give_up()
             await execution.parking.at_rest()
-            if not execution.parking.hot:
+            if execution.parking.in_memory_only:
                 execution.drop(Drop.UNLOADED)
 
     async def _grace(self) -> None:
@@ -115,7 +115,7 @@ class Shutdown:
             logger.warning("worker.release_timeout pid=%s", self._worker.identity.pid)
 
     def _has_lease_to_release(self, execution: Execution) -> bool:
-        if execution.dropped is not Drop.UNLOADED or not execution.parking.hot:
+        if execution.dropped is not Drop.UNLOADED or execution.parking.in_memory_only:
             return False
         abandoned = self._worker.threads.running_for(execution)
         for leaf in abandoned:

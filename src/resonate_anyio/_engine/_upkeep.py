@@ -14,7 +14,7 @@ from collections import deque
 from contextlib import suppress
 from contextvars import Context
 from functools import cache, partial
-from heapq import heappop, heappush
+from heapq import heapify, heappop, heappush
 from itertools import count
 from typing import TYPE_CHECKING, Final
 
@@ -45,6 +45,7 @@ _BLIND_WAIT_MS: Final = 600_000
 _CLOCKS_PARTED: Final = 1.0
 
 _ASK_AGAIN: Final = 1.0
+_SPARE_ENTRIES: Final = 100
 
 _ASKED_A_ROUND: Final = 600
 
@@ -91,6 +92,8 @@ class Upkeep:
     _queue: list[tuple[float, int, _Watch]] = field(factory=list, init=False)
     _numbers: Iterator[int] = field(factory=count, init=False)
     _parked: dict[str, Execution] = field(factory=dict, init=False)
+    _deadlines: list[tuple[float, str]] = field(factory=list, init=False)
+    _expected: dict[str, float] = field(factory=dict, init=False)
     _pressed_at: float = field(default=math.inf, init=False)
     _crowded: bool = field(default=False, init=False)
     _sleeps_until: float = field(default=-math.inf, init=False)
@@ -113,7 +116,8 @@ class Upkeep:
 
     def _next_due(self) -> float:
         young = self._young[0][0] if self._young else math.inf
-        return min(young, self._queue[0][0] if self._queue else math.inf, self._pressed_at)
+        deadline = self._deadlines[0][0] if self._deadlines else math.inf
+        return min(young, self._queue[0][0] if self._queue else math.inf, self._pressed_at, deadline)
 
     def _wake_for(self, due: float) -> None:
         if due < self._sleeps_until:
@@ -135,6 +139,7 @@ class Upkeep:
                 self._look(watch, watch.execution, now, census)
         if self._pressed_at <= now:
             self._press(census)
+        self._ask_for_expired(now)
 
     # What others tell
 
@@ -325,14 +330,40 @@ class Upkeep:
         told |= {id for id, execution in self._worker.executions.items() if execution.lease.looked_after}
         return {id for id in self._worker.waiting.ids if id not in told}
 
-    async def ask_at(self, id: str, instant: int) -> None:
+    def ask_at(self, id: str, instant: int) -> None:
         """Ask for a promise that is waited for when its deadline has come: not every server says so by itself."""
-        worker = self._worker
-        delay = (instant - worker.connection.now()) / 1000
-        while id in worker.waiting.ids and not worker.draining:
-            await worker.waiting.pause(max(delay, 0))
-            await worker.recheck(id)
-            delay = _ASK_AGAIN
+        due = current_time() + max(instant - self._worker.connection.now(), 0) / 1000
+        self._expect(due, id)
+
+    def _expect(self, due: float, id: str) -> None:
+        if self._expected.setdefault(id, due) < due:
+            return
+        self._expected[id] = due
+        heappush(self._deadlines, (due, id))
+        if len(self._deadlines) > 2 * len(self._worker.waiting.ids) + _SPARE_ENTRIES:
+            self._forget_deadlines()
+        self._wake_for(due)
+
+    def _forget_deadlines(self) -> None:
+        """Most of them are not waited for any more."""
+        waited = self._worker.waiting.ids
+        self._expected = {id: due for id, due in self._expected.items() if id in waited}
+        self._deadlines = [(due, id) for id, due in self._expected.items()]
+        heapify(self._deadlines)
+
+    def _ask_for_expired(self, now: float) -> None:
+        while self._deadlines and self._deadlines[0][0] <= now:
+            due, id = heappop(self._deadlines)
+            if self._expected.get(id) == due:
+                del self._expected[id]
+                if id in self._worker.waiting.ids:
+                    self._worker.helper(self._ask_for, id, name=f"resonate deadline {id}")
+
+    async def _ask_for(self, id: str) -> None:
+        await self._worker.recheck(id)
+        if id in self._worker.waiting.ids:
+            # Here it is later than there.
+            self._expect(current_time() + _ASK_AGAIN, id)
 
     async def watch_clocks(self) -> None:
         """Deadlines are instants of the server's; when its clock and the loop's part, they are mapped anew."""

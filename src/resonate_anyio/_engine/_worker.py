@@ -221,12 +221,15 @@ class Worker:
     async def _put_away(self) -> None:
         try:
             await self._shutdown.run()
+        finally:
+            # Whatever has gone wrong, those who wait for the end are not to wait for ever.
+            self._stop_heart()
             self.waiting.stop()
             self._emptied.set()
-            await self._crew.dismissed()
-        finally:
-            self._stop_heart()
-            self.stopped.set()
+            try:
+                await self._crew.dismissed()
+            finally:
+                self.stopped.set()
 
     def leaf_ended(self) -> None:
         self._shutdown.stir()
@@ -261,7 +264,7 @@ class Worker:
     async def recheck(self, id: str) -> None:
         """Ask once more for what is waited for. Whoever waits is told if it has settled."""
         request = RegisterListener(awaited=id, address=self.identity.unicast)
-        response = await self.asker.insist(request, taken=_UNLISTENABLE)
+        response = await self.asker.insist(request)
         if response is not None and response.status in _UNLISTENABLE:
             response = await self.asker.insist(PromiseGet(id=id))
         if response is not None and response.promise is not None and not response.promise.pending:
@@ -270,7 +273,7 @@ class Worker:
     def ask_at_deadline(self, record: Promise) -> None:
         """Ask for a promise that is waited for when its deadline has come, unless the server says so by itself."""
         if not self.timers.fires(record):
-            self.helper(self.upkeep.ask_at, record.id, record.timeout_at, name=f"resonate deadline {record.id}")
+            self.upkeep.ask_at(record.id, record.timeout_at)
 
     async def register_listener(self, id: str, execution: Execution | None = None) -> Promise:
         """Ask to be told when `id` settles. Its record tells whether it has already.

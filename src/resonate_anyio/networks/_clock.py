@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
+from threading import Lock
 from typing import Final
 
 from attrs import define, field
@@ -40,19 +41,26 @@ def _since_boot() -> float:
 class ElapsedClock:
     """Seconds since it was made, for leases: the computer's sleep counts, and nobody can set it back.
 
-    Of two clocks the one counts that has gone further: a lease that is doubted too early is looked at, one that is
-    trusted for too long is run by two.
+    From one reading to the next that of two clocks counts that has gone further: a lease that is doubted too early is
+    looked at, one that is trusted for too long is run by two. It is read from several threads.
     """
 
     _clock: Clock
-    _began: int = field(init=False)
-    _booted: float = field(init=False)
+    _total: float = field(init=False, default=0.0)
+    _wall: int = field(init=False)
+    _boot: float = field(init=False)
+    _lock: Lock = field(init=False, factory=Lock)
 
     def __attrs_post_init__(self) -> None:
-        self._began = self._clock()
-        self._booted = _since_boot()
+        self._wall, self._boot = self._read()
 
     def __call__(self) -> float:
-        by_the_wall = (self._clock() - self._began) / 1000
+        with self._lock:
+            wall, boot = self._read()
+            self._total += max((wall - self._wall) / 1000, boot - self._boot, 0.0)
+            self._wall, self._boot = wall, boot
+            return self._total
+
+    def _read(self) -> tuple[int, float]:
         # A clock that was injected is all the time there is.
-        return max(by_the_wall, _since_boot() - self._booted) if self._clock is system_clock else by_the_wall
+        return self._clock(), _since_boot() if self._clock is system_clock else 0.0

@@ -6,7 +6,7 @@ import logging
 import ssl
 from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
-from typing import Final, TypeVar, final
+from typing import TYPE_CHECKING, Final, TypeVar, final
 
 import anyio
 import httpx
@@ -20,6 +20,9 @@ from ._remote import Terms, open_connection
 from ._tls import Certificate, Security, Verify
 from ._token import Token
 from ._wire import NoAnswer, Reply, Stream, Wire
+
+if TYPE_CHECKING:
+    from typing import Self
 
 T = TypeVar("T")
 
@@ -61,7 +64,8 @@ class HttpNetwork(Network):
         client: a client of your own to use instead. It is not closed. The options above that are about connecting are
             its own affair then.
         sync_client: the same for heartbeats; without it, those of an own client are sent from the event loop.
-        transport: takes the place of the network below httpx, for tests. Heartbeats are sent from the event loop.
+        transport: takes the place of the network below httpx, for tests. It is not closed, and heartbeats are sent from
+            the event loop.
         clock: the wall clock in milliseconds.
 
     Raises:
@@ -121,7 +125,7 @@ class HttpNetwork(Network):
         """
         async with AsyncExitStack() as stack:
             clients = _Clients(self._make_client)
-            if self._client is None:
+            if self._client is None and self._transport is None:
                 stack.push_async_callback(clients.aclose)
             wire = _HttpxWire(
                 url=httpx.URL(self.url),
@@ -213,6 +217,7 @@ class _HttpxWire(Wire):
             request = client.build_request(
                 "POST", self._url, content=body, headers=self._headers, timeout=self._timeout
             )
+            request.stream = _Body(body)
             return _reply(await _unbroken(client.send(request, follow_redirects=False)))
 
     def post_blocking(self, body: bytes, timeout: float) -> Reply:
@@ -253,6 +258,28 @@ class _HttpxWire(Wire):
 
         msg = f"no answer within {self._timeout.read:g} s"
         raise NoAnswer(msg)
+
+
+@final
+class _Body(httpx.AsyncByteStream):
+    """The body of a request, in one piece.
+
+    That of httpx is an async generator: a connection that breaks while it is sent leaves it behind, and trio warns.
+    """
+
+    def __init__(self, body: bytes) -> None:
+        self._body = body
+        self._sent = False
+
+    def __aiter__(self) -> Self:
+        self._sent = False
+        return self
+
+    async def __anext__(self) -> bytes:
+        if self._sent:
+            raise StopAsyncIteration
+        self._sent = True
+        return self._body
 
 
 async def _unbroken(sending: Awaitable[T]) -> T:

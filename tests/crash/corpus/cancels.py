@@ -20,7 +20,7 @@ async def cancelled_from_outside(ctx: Context) -> None:
 async def cancel_local(outside: Outside) -> None:
     await outside.exists("w.nap-1")
     await outside.at(5)
-    await outside.resonate.cancel("w.nap-1")
+    await outside.cancel("w.nap-1")
 
 
 async def nap(ctx: Context) -> str:
@@ -40,7 +40,7 @@ async def local_call_cancelled_from_outside(ctx: Context) -> str:
 async def cancel_remote(outside: Outside) -> None:
     await outside.exists("w.remote-1")
     await outside.at(5)
-    await outside.resonate.cancel("w.remote-1")
+    await outside.cancel("w.remote-1")
 
 
 @scenario(returns=["called off", "fine"], outside=cancel_remote, functions=(remote, waiting))

@@ -52,7 +52,7 @@ async def first_of_remote_calls(ctx: Context) -> list[object]:
 async def settle_second(outside: Outside) -> None:
     await outside.exists("w.promise-2")
     await outside.at(5)
-    await outside.resonate.promises.resolve("w.promise-2", "second")
+    await outside.resolve("w.promise-2", "second")
 
 
 @scenario(returns=[1, "second"], outside=settle_second)

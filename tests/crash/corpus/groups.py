@@ -15,7 +15,7 @@ from .remote import summarise
 async def answer(outside: Outside) -> None:
     await outside.exists("w.promise-1")
     await outside.at(5)
-    await outside.resonate.promises.resolve("w.promise-1", "yes")
+    await outside.resolve("w.promise-1", "yes")
 
 
 @scenario(

@@ -13,7 +13,7 @@ from .leaves import Oops, fail, slow, step
 async def cancel_all(outside: Outside) -> None:
     await outside.exists(ROOT)
     await outside.at(5)
-    await outside.resonate.cancel(ROOT)
+    await outside.cancel(ROOT)
 
 
 async def summarise(ctx: Context, text: str) -> str:

@@ -110,7 +110,7 @@ async def scope_around_a_failing_group(ctx: Context) -> str:
 async def answer(outside: Outside) -> None:
     await outside.exists("w.promise-1")
     await outside.at(5)
-    await outside.resonate.promises.resolve("w.promise-1", "yes")
+    await outside.resolve("w.promise-1", "yes")
 
 
 @scenario(returns=["yes", "late"], outside=answer)

@@ -28,7 +28,7 @@ async def long_sleep(ctx: Context) -> str:
 async def approve(outside: Outside) -> None:
     await outside.exists("w.promise-1")
     await outside.at(5)
-    await outside.resonate.promises.resolve("w.promise-1", "yes")
+    await outside.resolve("w.promise-1", "yes")
 
 
 @scenario(returns="yes", outside=approve)
@@ -40,7 +40,7 @@ async def approved(ctx: Context) -> str:
 async def refuse(outside: Outside) -> None:
     await outside.exists("w.promise-1")
     await outside.at(5)
-    await outside.resonate.promises.reject("w.promise-1", ValueError("not now"))
+    await outside.reject("w.promise-1", ValueError("not now"))
 
 
 @scenario(returns="refused: not now", outside=refuse)
@@ -56,7 +56,7 @@ async def refused(ctx: Context) -> str:
 async def withdraw(outside: Outside) -> None:
     await outside.exists("w.promise-1")
     await outside.at(5)
-    await outside.resonate.promises.cancel("w.promise-1")
+    await outside.withdraw("w.promise-1")
 
 
 @scenario(returns="withdrawn", outside=withdraw)
@@ -79,7 +79,7 @@ async def answer_all(outside: Outside) -> None:
     for n in (3, 1, 2):
         await outside.exists(f"w.promise-{n}")
         await outside.at(5 * n)
-        await outside.resonate.promises.resolve(f"w.promise-{n}", n)
+        await outside.resolve(f"w.promise-{n}", n)
 
 
 @scenario(returns=[1, 2, 3], outside=answer_all)
