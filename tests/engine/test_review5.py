@@ -189,7 +189,7 @@ async def test_resuming_what_awaits_many_over_a_slow_line(wire: Wire, resonate: 
 
 
 async def test_dropping_tells_nobody_that_the_lease_has_moved(resonate: Resonate, wire: Wire) -> None:
-    """Who waits until it is decided who has the lease is not woken, again and again, because the execution is dropped."""
+    """Who waits until it is decided who has the lease is not woken because the execution is dropped."""
 
     async def flow(ctx: Context) -> None:
         await ctx.sleep(7200)
