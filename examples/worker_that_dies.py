@@ -13,11 +13,12 @@ import os
 import signal
 import sys
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 
 import anyio
+from anyio import EndOfStream, IncompleteRead
 from anyio.abc import Process
-from anyio.streams.text import TextReceiveStream
+from anyio.streams.buffered import BufferedByteReceiveStream
 
 from resonate_anyio import Context, Resonate
 from resonate_anyio.networks import HttpNetwork
@@ -63,31 +64,40 @@ async def work(url: str) -> None:
 
 
 @asynccontextmanager
-async def started(*command: str) -> AsyncIterator[tuple[Process, TextReceiveStream]]:
-    """Another process of this program's Python, and what it prints."""
+async def started(*command: str) -> AsyncIterator[tuple[Process, Lines]]:
+    """Another process of this program's Python, and the lines that it prints."""
     async with await anyio.open_process([sys.executable, *command], stderr=None) as process:
         assert process.stdout is not None
         try:
-            yield process, TextReceiveStream(process.stdout)
+            yield process, Lines(process.stdout)
         finally:
             if process.returncode is None:
                 process.terminate()
 
 
-async def show(output: TextReceiveStream) -> None:
-    """Print what another process prints."""
-    async for text in output:
-        print(text, end="", flush=True)
+class Lines(BufferedByteReceiveStream):
+    """What another process prints, line by line."""
+
+    async def next(self) -> str:
+        """The next line."""
+        return (await self.receive_until(b"\n", 10_000)).decode()
+
+
+async def show(output: Lines) -> None:
+    """Print what another process prints, until it ends."""
+    with suppress(EndOfStream, IncompleteRead):
+        while True:
+            print(await output.next())
 
 
 async def main(backend: str) -> list[str]:
     """Start everything, and wait until all parcels have arrived."""
     worker = (__file__, "--backend", backend, "--worker")
     async with started("-m", "resonate_anyio", "dev", "--port", "0") as (_, said):
-        url = (await said.receive()).split()[-1]
+        url = (await said.next()).split()[-1]
         async with started(*worker, url) as (one, of_one), started(*worker, url) as (_, of_other):
             for output in (of_one, of_other):
-                await output.receive()
+                await output.next()
             async with anyio.create_task_group() as tasks:
                 tasks.start_soon(show, of_one)
                 tasks.start_soon(show, of_other)

@@ -50,8 +50,8 @@ def add_options(parser: pytest.Parser) -> None:
 
 def choose(config: pytest.Config) -> None:
     """Take what the command line has chosen."""
-    CHOSEN.network = config.getoption("--network")
-    CHOSEN.rules = RULES[config.getoption("--rules")]
+    CHOSEN.network = str(config.getoption("--network"))
+    CHOSEN.rules = RULES[str(config.getoption("--rules"))]
 
 
 def dotted(id: str) -> str:

@@ -326,7 +326,7 @@ async def test_sweep_that_is_not_answered(network: LocalNetwork) -> None:
         await anyio.sleep(10)
         assert ["w.promise-1"] == await left(bystander)
         wire.before = nothing
-        await anyio.sleep(10)
+        await anyio.sleep(30)
         assert [] == await left(bystander)
 
 

@@ -91,8 +91,9 @@ async def test_beside_a_program(store: Store, clock: Clock) -> None:
 
     network = LocalNetwork(store, clock=clock)
     app = make_app(network)
-    async with asgi_transport(app), Resonate(network=network) as resonate:
-        resonate.register(greet)
+    resonate = Resonate(network=network)
+    resonate.register(greet)
+    async with asgi_transport(app), resonate:
         assert "hello you" == await resonate.run("greet-1", greet, "you")
         assert "resolved" == (await data_of(app, "promise.get", id="greet-1"))["promise"]["state"]
 

@@ -28,4 +28,5 @@ async def main(url: str, name: str, group: str, *given: str) -> None:
 
 
 if __name__ == "__main__":
-    anyio.run(main, *sys.argv[2:], backend=sys.argv[1])
+    _, backend, url, name, group, *given = sys.argv
+    anyio.run(main, url, name, group, *given, backend=backend)

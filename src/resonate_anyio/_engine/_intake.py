@@ -260,13 +260,19 @@ class Intake:
             # Not at once: it would be sent here again immediately.
             worker.helper(worker.leases.hand_back, task.id, task.version, exc, name=f"resonate decline {task.id}")
             return None
-        remote = await self._remote_history(task)
-        wakes, calls = without_wakes(below(task.id, worker.separator), remote or [])
+        lease = Lease(worker.leases, task.id)
+        # Kept from now on: to read the history may take long.
+        lease.grant(task.version, sent)
+        try:
+            remote = await self._remote_history(task)
+        except BaseException:
+            lease.end()
+            raise
         if worker.draining:
+            lease.end()
             await worker.leases.release(task.id, task.version)
             return None
-        lease = Lease(worker.leases, task.id)
-        lease.grant(task.version, sent)
+        wakes, calls = without_wakes(below(task.id, worker.separator), remote or [])
         history = History.of(response.preload, None if remote is None else calls)
         execution = self._execution(lease, promise, function, tuple(args), kwargs, history)
         execution.parking.wakes = wakes
