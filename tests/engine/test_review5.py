@@ -430,3 +430,23 @@ async def test_notes_that_are_none(network: LocalNetwork) -> None:
     async with resonate:
         with anyio.fail_after(10), pytest.raises(ValueError, match="bad"):
             await resonate.run("w", step)
+
+
+async def test_a_start_beside_a_message_is_told_that_the_server_is_away(
+    resonate: Resonate, network: LocalNetwork, wire: Wire
+) -> None:
+    """A start waits half a minute for the server, also of a task that a message has sent for already."""
+
+    async def away(request: Request) -> None:
+        fail(request)
+
+    async def step() -> None:
+        pass
+
+    resonate.register(step)
+    async with resonate, Resonate(network=network, group="others") as other:
+        wire.before = away
+        await other.rpc("w", "step").target("poll://any@default").spawn()
+        await anyio.sleep(2)
+        with anyio.fail_after(90), pytest.raises(NetworkError):
+            await resonate.run("w", step)
