@@ -222,13 +222,20 @@ async def test_dropping_tells_nobody_that_the_lease_has_moved(resonate: Resonate
             # Code that has woken by itself waits at the gate, and the task cannot be taken back now.
             tasks.start_soon(_at_the_gate, execution)
             await anyio.sleep(1)
-            assert Phase.RESUMING is execution.parking.phase
+            assert execution.parking.moving
             execution.drop(Drop.SETTLED)
             await anyio.sleep(1)
-            spins = execution.parking.moving and execution.parking.moved.is_set()
+            resting = anyio.Event()
+            tasks.start_soon(_rest, execution, resting)
+            await anyio.sleep(1)
+            assert not resting.is_set()
             wire.before = nothing
             tasks.cancel_scope.cancel()
-        assert not spins
+
+
+async def _rest(execution: Execution, resting: anyio.Event) -> None:
+    await execution.parking.at_rest()
+    resting.set()
 
 
 async def _at_the_gate(execution: Execution) -> None:
