@@ -61,6 +61,19 @@ def test_clock_of_leases_is_never_set_back(monkeypatch: pytest.MonkeyPatch) -> N
     assert elapsed() - sent >= 61
 
 
+@pytest.mark.xfail(strict=True, reason="review-17: fails as of 00:00")
+def test_clock_of_leases_does_not_run_fast(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However often the clock of leases is read, a second on it is a second."""
+    now = [1_000.0]
+    monkeypatch.setattr(time, "time_ns", lambda: int(now[0] * 1e9))
+    monkeypatch.setattr(_clock, "_since_boot", lambda: now[0])
+    elapsed = _clock.ElapsedClock(system_clock)
+    for _ in range(10_000):
+        now[0] += 0.0001
+        elapsed()
+    assert pytest.approx(1, abs=0.05) == elapsed()
+
+
 # 2. A lost answer to `task.create` with a network that takes its time
 
 
@@ -188,6 +201,7 @@ async def test_resuming_what_awaits_many_over_a_slow_line(wire: Wire, resonate: 
         assert 1 <= wire.counts().get("task.acquire", 0) <= 2
 
 
+@pytest.mark.xfail(strict=True, reason="review-16: fails as of 00:00")
 async def test_dropping_tells_nobody_that_the_lease_has_moved(resonate: Resonate, wire: Wire) -> None:
     """Who waits until it is decided who has the lease is not woken because the execution is dropped."""
 
@@ -437,3 +451,55 @@ async def test_notes_that_are_none(network: LocalNetwork) -> None:
     async with resonate:
         with anyio.fail_after(10), pytest.raises(ValueError, match="bad"):
             await resonate.run("w", step)
+
+
+@pytest.mark.xfail(strict=True, reason="review-19: fails as of 00:00")
+async def test_a_start_beside_a_message_is_told_that_the_server_is_away(
+    resonate: Resonate, network: LocalNetwork, wire: Wire
+) -> None:
+    """A start waits half a minute for the server, also of a task that a message has sent for already."""
+
+    async def away(request: Request) -> None:
+        fail(request)
+
+    async def step() -> None:
+        pass
+
+    resonate.register(step)
+    async with resonate, Resonate(network=network, group="others") as other:
+        wire.before = away
+        await other.rpc("w", "step").target("poll://any@default").spawn()
+        await anyio.sleep(2)
+        with anyio.fail_after(90), pytest.raises(NetworkError):
+            await resonate.run("w", step)
+
+
+@pytest.mark.parametrize("status", [401, 403])
+@pytest.mark.xfail(strict=True, reason="review-20: fails as of 00:00")
+async def test_a_refusal_that_passes_does_not_undo_a_leaf(resonate: Resonate, wire: Wire, status: int) -> None:
+    """What a leaf has done is recorded although a gateway has turned the worker away for a moment."""
+    ran: list[str] = []
+    refused: list[Request] = []
+
+    async def step() -> str:
+        ran.append("step")
+        return "done"
+
+    async def flow(ctx: Context) -> str:
+        return await ctx.run(step)
+
+    def turned_away(request: Request) -> Response | None:
+        if not settles("w.step-1")(request) or refused:
+            return None
+        refused.append(request)
+        return Response(status=status, error="not now")
+
+    wire.answer = turned_away
+    for function in (flow, step):
+        resonate.register(function)
+    async with resonate:
+        handle = await resonate.run("w", flow).spawn()
+        await anyio.sleep(200)
+        assert "resolved" == (await Look(resonate).promise("w")).state.value
+        del handle
+    assert ["step"] == ran
