@@ -10,6 +10,8 @@ import anyio
 import pytest
 
 from resonate_anyio import Context, Exponential, NetworkError, Resonate, durable
+from resonate_anyio._engine._execution import Drop, Execution
+from resonate_anyio._engine._parking import Phase
 from resonate_anyio._protocol import (
     PromiseGet,
     PromiseSearch,
@@ -184,6 +186,40 @@ async def test_resuming_what_awaits_many_over_a_slow_line(wire: Wire, resonate: 
         wire.before = nothing
         # And once more on asyncio, by itself.
         assert 1 <= wire.counts().get("task.acquire", 0) <= 2
+
+
+async def test_dropping_tells_nobody_that_the_lease_has_moved(resonate: Resonate, wire: Wire) -> None:
+    """Who waits until it is decided who has the lease is not woken because the execution is dropped."""
+
+    async def flow(ctx: Context) -> None:
+        await ctx.sleep(7200)
+
+    async def away(request: Request) -> None:
+        fail(request)
+
+    resonate.register(flow)
+    async with resonate:
+        await resonate.run("w", flow).spawn()
+        await anyio.sleep(10)
+        execution = resonate._worker().executions["w"]
+        assert Phase.PARKED is execution.parking.phase
+        wire.before = away
+        async with anyio.create_task_group() as tasks:
+            # Code that has woken by itself waits at the gate, and the task cannot be taken back now.
+            tasks.start_soon(_at_the_gate, execution)
+            await anyio.sleep(1)
+            assert Phase.RESUMING is execution.parking.phase
+            execution.drop(Drop.SETTLED)
+            await anyio.sleep(1)
+            spins = execution.parking.moving and execution.parking.moved.is_set()
+            wire.before = nothing
+            tasks.cancel_scope.cancel()
+        assert not spins
+
+
+async def _at_the_gate(execution: Execution) -> None:
+    with suppress(anyio.get_cancelled_exc_class()):
+        await execution.until_hot()
 
 
 # 4. Limits

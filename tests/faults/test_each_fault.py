@@ -43,7 +43,7 @@ async def test_calm(clock: Clock) -> None:
     assert 12 == len(story.site.runs.counts)
 
 
-@pytest.mark.parametrize(("kind", "nth"), [*((kind, 0) for kind in KINDS), ("task.acquire", 2)])
+@pytest.mark.parametrize(("kind", "nth"), [*((kind, 0) for kind in KINDS), ("promise.create", 5), ("task.acquire", 2)])
 @pytest.mark.parametrize("effect", Effect)
 async def test_one_request_fails(clock: Clock, effect: Effect, kind: str, nth: int) -> None:
     """Whatever becomes of a request or of its answer, nothing is lost, nothing runs twice, and soon all goes on."""

@@ -9,12 +9,13 @@ import anyio
 import pytest
 from anyio import create_task_group, current_time
 
-from resonate_anyio import NetworkError, Resonate
+from resonate_anyio import Constant, Context, Info, NetworkError, Resonate
 from resonate_anyio.abc import Clock
 
-from .job import FAR, RESULT, job, pair
+from .job import FAR, RESULT, Name, job, pair
 from .meter import ALL_A_MINUTE
 from .play import play, told
+from .runs import Runs
 from .site import Site
 
 AWAY = 300.0
@@ -194,3 +195,53 @@ async def test_many_executions_and_no_server(clock: Clock) -> None:
             await handle
     assert ALL_A_MINUTE >= asked[0], asked
     assert [] == site.records.pending
+
+
+async def test_a_step_is_not_tried_again_without_a_lease(clock: Clock) -> None:
+    """A worker that was cut off while a step waits for its next attempt leaves that to whoever has the lease now."""
+
+    async def flaky(info: Info) -> str:
+        who = info.get_dependency(Name)
+        async with info.get_dependency(Runs).run(info.id, who):
+            if who == "near":
+                raise LookupError
+        return who
+
+    async def flow(ctx: Context) -> str:
+        return await ctx.run(flaky).retry(Constant(delay=100))
+
+    async with Site.open(clock) as site, site.client("near", flow) as near, site.client("rival", flow):
+        handle = await near.run("p", flow).spawn()
+        await anyio.sleep(1)
+        site.cables["near"].unplug()
+        await site.until(lambda _: site.settled("p"))
+        await anyio.sleep(AWAY)
+        site.cables["near"].plug_in()
+        assert "rival" == await handle
+    assert [] == site.runs.faults
+    assert ["near", "rival"] == [run.who for run in site.runs.started]
+
+
+async def test_a_step_that_outlives_its_lease_is_recorded(clock: Clock) -> None:
+    """What a worker that was cut off has done counts if it can tell before the other one has done it too."""
+
+    async def long(info: Info) -> str:
+        who = info.get_dependency(Name)
+        async with info.get_dependency(Runs).run(info.id, who):
+            await anyio.sleep(AWAY)
+        return who
+
+    async def flow(ctx: Context) -> list[str]:
+        return [await ctx.run(long), await ctx.run(long)]
+
+    async with Site.open(clock) as site, site.client("near", flow) as near, site.client("rival", flow):
+        handle = await near.run("p", flow).spawn()
+        await anyio.sleep(1)
+        site.cables["near"].unplug()
+        await anyio.sleep(AWAY + 10)
+        site.cables["near"].plug_in()
+        assert ["near", "rival"] == await handle
+    assert [] == site.runs.faults
+    assert [("p.long-1", "near"), ("p.long-1", "rival"), ("p.long-2", "rival")] == [
+        (run.id, run.who) for run in site.runs.started
+    ]

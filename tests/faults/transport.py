@@ -58,6 +58,7 @@ class FaultyTransport(httpx.AsyncBaseTransport):
     _tasks: TaskGroup
     plugged: bool = field(default=True, init=False)
     _lines: list[Line] = field(factory=list, init=False)
+    _answers: dict[str, Answer] = field(factory=dict, init=False)
 
     def unplug(self) -> None:
         """Cut what is open, and refuse what is opened from now on."""
@@ -83,7 +84,7 @@ class FaultyTransport(httpx.AsyncBaseTransport):
         return await self._ask(request, Trouble(what=Effect.LATE) if trouble is None else trouble)
 
     async def _ask(self, request: httpx.Request, trouble: Trouble) -> httpx.Response:
-        exchange = _Exchange(self._inner, request, trouble)
+        exchange = _Exchange(self._inner, request, trouble, self._answers)
         self._tasks.start_soon(exchange.run)
         try:
             with fail_after(read_timeout(request)):
@@ -107,6 +108,7 @@ class _Exchange:
     _inner: httpx.AsyncBaseTransport
     _request: httpx.Request
     _trouble: Trouble
+    _answers: dict[str, Answer]
     over: Event = field(factory=Event, init=False)
     _answer: httpx.Response | None = field(default=None, init=False)
     _failure: httpx.TransportError | None = field(default=None, init=False)
@@ -135,7 +137,14 @@ class _Exchange:
             answer = await self._applied()
         if what is Effect.LATE and seconds:
             await sleep(seconds)
-        return self._spoilt(what, answer)
+        return self._spoilt(what, answer if answer is None else self._exchanged(what, answer))
+
+    def _exchanged(self, what: Effect, answer: Answer) -> Answer:
+        """The answer, or that of the last request of this kind. All are remembered, whatever arrives of them."""
+        kind = json.loads(self._request.content)["kind"]
+        earlier = self._answers.get(kind, answer)
+        self._answers[kind] = answer
+        return earlier if what is Effect.MIXED_UP else answer
 
     async def _applied(self) -> Answer:
         """Let the server work on it."""
@@ -204,7 +213,8 @@ class Answer:
                 return self._with(b"\x00\xff\xfe\x80" * 8 + _echo(request).encode())
             case Effect.MIXED_UP:
                 document = json.loads(self.body)
-                document["head"]["corrId"] = _echo(request)
+                if document["head"]["corrId"] == json.loads(request.content)["head"]["corrId"]:
+                    document["head"]["corrId"] = _echo(request)
                 return self._with(json.dumps(document).encode())
             case Effect.OTHER_KIND:
                 return self._with(json.dumps({**json.loads(self.body), "kind": _echo(request)}).encode())
