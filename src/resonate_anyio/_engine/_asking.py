@@ -21,10 +21,11 @@ from ._waiting import Backoff, Waiting
 
 logger = logging.getLogger("resonate_anyio")
 
-_REFUSALS: Final = frozenset({400, 401, 403})
+_REFUSALS: Final = frozenset({400, 403})
 _UNAVAILABLE: Final = frozenset({429, 500, 502, 503, 504})
 _PATIENCE: Final = 30.0
 """Seconds after which somebody who waits for an answer is told that there is none."""
+_UNAUTHORIZED: Final = 401
 _FIRST_RETRY: Final = 0.25
 
 
@@ -71,7 +72,8 @@ class Asker:
         while True:
             try:
                 response = await self._connection.request(request)
-                if not unavailable(response):
+                # A token may be about to be changed; nothing else goes on without it.
+                if not unavailable(response) and response.status != _UNAUTHORIZED:
                     if response.status in _REFUSALS:
                         logger.warning("worker.refused kind=%s status=%d", request.kind, response.status)
                     return response

@@ -54,6 +54,7 @@ if TYPE_CHECKING:
     from ._worker import Worker
 
 _ANSWERS = frozenset({200, 300, 404, 409})
+_FORBIDDEN = frozenset({401, 403})  # what a leaf has done is not thrown away for a token that is being changed
 _FIRST_RETRY = 0.25
 _RECHECKED_AT_ONCE = 12
 _REFUSALS = frozenset({400, 422})  # these speak of the request; all others, of a platform that cannot take it now
@@ -456,7 +457,7 @@ class Execution:
             await self.crash(exc)
         else:
             await self.check()
-            if not unavailable(response):
+            if not unavailable(response) and (leased or response.status not in _FORBIDDEN):
                 return response
             failure = refusal(request, response)
         await self.check()

@@ -11,11 +11,11 @@ yet would look to another like an answer that was lost.
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+import math
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
-from anyio import CancelScope, Event
+from anyio import CancelScope, Event, move_on_after
 from anyio.lowlevel import checkpoint
 from attrs import define, field
 
@@ -47,6 +47,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("resonate_anyio")
 
+_MOMENT = 1.0
 _TAKEN = frozenset({409, 422})
 
 
@@ -57,58 +58,66 @@ class Intake:
     _worker: Worker
     _limit: float
     _claims: dict[str, Event] = field(factory=dict, init=False)
+    _beginning: set[str] = field(factory=set, init=False)
     _line: dict[str, int] = field(factory=dict, init=False)
+    _later: dict[str, int] = field(factory=dict, init=False)
 
     @property
     def crowd(self) -> int:
         """How many tasks wait because there is no room for them."""
-        return sum(id not in self._claims for id in self._line)
+        return len(self._line)
 
     @property
     def _load(self) -> int:
         """How many executions are under way, or about to be."""
-        return self._worker.upkeep.hot + sum(id not in self._worker.executions for id in self._claims)
+        return self._worker.upkeep.hot + len(self._beginning)
 
-    @asynccontextmanager
-    async def _claim(self, id: str) -> AsyncIterator[None]:
-        """Be the one who does something about the task."""
-        while id in self._claims:
-            await self._claims[id].wait()
+    def _claim(self, id: str) -> None:
+        """From now on nobody else does anything about the task."""
         self._claims[id] = Event()
-        try:
-            yield
-        finally:
-            self._unclaim(id)
+        if id not in self._worker.executions:
+            self._beginning.add(id)
 
     def _unclaim(self, id: str) -> None:
         self._claims.pop(id).set()
+        self._beginning.discard(id)
+        if id in self._later:
+            self._line[id] = self._later.pop(id)
         self.stir()
 
     # By a message
 
     def sent_for(self, id: str, version: int) -> None:
         """Somebody is to acquire the task `id` at `version`."""
-        self._line[id] = max(version, self._line.get(id, 0))
+        line = self._later if id in self._claims else self._line
+        line[id] = max(version, line.get(id, 0))
         self.stir()
 
     def stir(self) -> None:
         """Take what waits in line, if there is room."""
-        for id in [id for id in self._line if id not in self._claims]:
+        for id in list(self._line) if self._limit == math.inf else self._those_with_room():
+            version = self._line.pop(id)
             execution = self._worker.executions.get(id)
-            if execution is not None and execution.parking.told(self._line[id]):
-                del self._line[id]
-            elif self._load < self._limit:
-                self._claims[id] = Event()
-                self._worker.helper(self._take, id, self._line.pop(id), name=f"resonate take {id}")
-        if self.crowd:
+            if execution is None or not execution.parking.told(version):
+                self._claim(id)
+                self._worker.helper(self._take, id, version, name=f"resonate take {id}")
+        if self._line:
             self._worker.upkeep.make_room()
+
+    def _those_with_room(self) -> Iterator[str]:
+        while self._line:
+            id = next(iter(self._line))
+            # To tell an execution that it is sent for takes no room.
+            if id not in self._worker.executions and self._load >= self._limit:
+                return
+            yield id
 
     async def _take(self, id: str, version: int) -> None:
         """Acquire a task that a message told of, and run it."""
         try:
             if await self._vacated(id):
                 # Meanwhile it may have been sent for again.
-                await self._acquire(id, max(version, self._line.pop(id, version)))
+                await self._acquire(id, max(version, self._later.pop(id, version)))
         except Exception:
             logger.exception("task.take_failed id=%s", id)
             self._worker.helper(self._look_for, id, name=f"resonate look for {id}")
@@ -179,13 +188,21 @@ class Intake:
         await checkpoint()
         worker = self._worker
         worker.waiting.check()
-        async with self._claim(create.id):
-            if self._load > self._limit:
-                return promise_of(create, await worker.ask(create), create.id), None
+        if create.id in self._claims:
+            # It is about to begin here, or that takes longer: because the server is away, say.
+            with move_on_after(_MOMENT):
+                await self._claims[create.id].wait()
+            worker.waiting.check()
+        if create.id in self._claims or self._load >= self._limit:
+            return promise_of(create, await worker.ask(create), create.id), None
+        self._claim(create.id)
+        try:
             # Not to be cancelled between taking the lease and using it; and a worker that stops waits for that.
             with worker.joined(), CancelScope(shield=True):
                 started = await self._start(create)
             return started  # noqa: RET504 - to a type checker, a scope may swallow the return
+        finally:
+            self._unclaim(create.id)
 
     async def _start(self, create: PromiseCreate) -> tuple[Promise, Execution | None]:
         worker = self._worker
@@ -276,6 +293,7 @@ class Intake:
         history = History.of(response.preload, None if remote is None else calls)
         execution = self._execution(lease, promise, function, tuple(args), kwargs, history)
         execution.parking.wakes = wakes
+        self._beginning.discard(task.id)
         worker.start(execution)
         return execution
 

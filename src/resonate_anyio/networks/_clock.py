@@ -37,30 +37,47 @@ def _since_boot() -> float:
     return time.monotonic() if _BOOT_TIME is None else time.clock_gettime(_BOOT_TIME)
 
 
+# What the wall clock may gain on the other without having been set: it is coarser, and is read a little later.
+_TOLERANCE: Final = 0.05
+
+
 @define
 class ElapsedClock:
     """Seconds since it was made, for leases: the computer's sleep counts, and nobody can set it back.
 
-    From one reading to the next that of two clocks counts that has gone further: a lease that is doubted too early is
-    looked at, one that is trusted for too long is run by two. It is read from several threads.
+    It goes by the time since boot. Whenever the wall clock is set forward, it goes forward by as much, because the
+    boot clock may not have counted that time: a lease that is doubted too early is looked at, one that is trusted for
+    too long is run by two. It is read from several threads.
     """
 
     _clock: Clock
-    _total: float = field(init=False, default=0.0)
-    _wall: int = field(init=False)
-    _boot: float = field(init=False)
+    _began: float = field(init=False)
+    _booted: float = field(init=False)
+    _lead: float = field(init=False, default=0.0)
+    _gained: float = field(init=False, default=0.0)
     _lock: Lock = field(init=False, factory=Lock)
 
     def __attrs_post_init__(self) -> None:
-        self._wall, self._boot = self._read()
+        self._began, self._booted = self._wall(), self._boot()
 
     def __call__(self) -> float:
         with self._lock:
-            wall, boot = self._read()
-            self._total += max((wall - self._wall) / 1000, boot - self._boot, 0.0)
-            self._wall, self._boot = wall, boot
-            return self._total
+            boot = self._boot() - self._booted
+            lead = self._wall() - self._began - boot
+            if lead > self._lead + self._tolerance:
+                self._gained += lead - self._lead
+                self._lead = lead
+            elif lead < self._lead - self._tolerance:
+                self._lead = lead
+            return boot + self._gained
 
-    def _read(self) -> tuple[int, float]:
+    @property
+    def _tolerance(self) -> float:
+        return _TOLERANCE if self._clock is system_clock else 0.0
+
+    def _wall(self) -> float:
+        return time.time() if self._clock is system_clock else self._clock() / 1000
+
+    def _boot(self) -> float:
         # A clock that was injected is all the time there is.
-        return self._clock(), _since_boot() if self._clock is system_clock else 0.0
+        return _since_boot() if self._clock is system_clock else 0.0
