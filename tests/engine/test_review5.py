@@ -201,7 +201,6 @@ async def test_resuming_what_awaits_many_over_a_slow_line(wire: Wire, resonate: 
         assert 1 <= wire.counts().get("task.acquire", 0) <= 2
 
 
-@pytest.mark.xfail(strict=True, reason="review-16: fails as of 00:00")
 async def test_dropping_tells_nobody_that_the_lease_has_moved(resonate: Resonate, wire: Wire) -> None:
     """Who waits until it is decided who has the lease is not woken because the execution is dropped."""
 
