@@ -61,7 +61,6 @@ def test_clock_of_leases_is_never_set_back(monkeypatch: pytest.MonkeyPatch) -> N
     assert elapsed() - sent >= 61
 
 
-
 def test_clock_of_leases_does_not_run_fast(monkeypatch: pytest.MonkeyPatch) -> None:
     """However often the clock of leases is read, a second on it is a second."""
     now = [1_000.0]
@@ -199,7 +198,6 @@ async def test_resuming_what_awaits_many_over_a_slow_line(wire: Wire, resonate: 
         wire.before = nothing
         # And once more on asyncio, by itself.
         assert 1 <= wire.counts().get("task.acquire", 0) <= 2
-
 
 
 async def test_dropping_tells_nobody_that_the_lease_has_moved(resonate: Resonate, wire: Wire) -> None:
@@ -453,7 +451,6 @@ async def test_notes_that_are_none(network: LocalNetwork) -> None:
             await resonate.run("w", step)
 
 
-
 async def test_a_start_beside_a_message_is_told_that_the_server_is_away(
     resonate: Resonate, network: LocalNetwork, wire: Wire
 ) -> None:
@@ -475,7 +472,6 @@ async def test_a_start_beside_a_message_is_told_that_the_server_is_away(
 
 
 @pytest.mark.parametrize("status", [401, 403])
-
 async def test_a_refusal_that_passes_does_not_undo_a_leaf(resonate: Resonate, wire: Wire, status: int) -> None:
     """What a leaf has done is recorded although a gateway has turned the worker away for a moment."""
     ran: list[str] = []

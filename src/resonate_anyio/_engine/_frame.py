@@ -114,6 +114,10 @@ class Frame(Node):
             # A worker that stops gives grace to what a leaf has done as it gives it to leaves.
             with self.execution.recording_leaf() if done else nullcontext():
                 await self._settle(ending)
+            if done and self.parent is not None and self.execution.worker.draining:
+                # Nothing begins any more, and so the code that has called it does not go on.
+                with CancelScope(shield=True):
+                    await self.execution.gate()
 
     def start(self, child: Frame) -> None:
         """Run `child` in a task of its own."""
