@@ -15,6 +15,7 @@ from resonate_anyio import Context, NotRegistered, RequestError, Resonate, Store
 from resonate_anyio._protocol import Execute, PromiseState, Request, Response, TaskAcquire, TaskRelease, Unblock
 from resonate_anyio.networks import LocalNetwork
 
+from ..chosen import CHOSEN
 from .harness import Look, Unreachable, Wanted, Wire, World, creates, settles
 
 
@@ -34,8 +35,8 @@ async def test_unknown_function_is_given_back(resonate: Resonate, wire: Wire) ->
         await resonate.rpc("r", "unknown").spawn()
         await anyio.sleep(600)
         counts = wire.counts()
-    # The last one is being kept for a while.
-    assert 1 == counts["task.acquire"] - counts["task.release"]
+    # The last one is being kept for a while. At a server its lease may lapse meanwhile, so that it is sent again.
+    assert counts["task.acquire"] - counts["task.release"] in ({1} if CHOSEN.network == "local" else {1, 2, 3})
     # 1, 2, 4, ... 60, 60, ... seconds: about 5 in the first minute, one in each that follows.
     assert 10 <= counts["task.acquire"] <= 20
 

@@ -390,7 +390,7 @@ class Execution:
         while not (self.lease.certain and self.parking.hot):
             self.parking.doubt()
             self.parking.want()
-            await self._wait(self.parking.moved, patient=False)
+            await self._wait(self.parking.next_move(), patient=False)
 
     async def wait(self, event: Event) -> None:
         """Wait for `event`; a shield of the user's does not hold this when the execution is dropped."""

@@ -101,7 +101,7 @@ class Parking:
     _awaited: list[str] = field(factory=list, init=False)
     _wanted: bool = field(default=False, init=False)
     _called: Event = field(factory=Event, init=False)
-    _moved: Event = field(factory=Event, init=False)
+    _movers: list[Event] = field(factory=list, init=False)
     _operation: CancelScope = field(factory=CancelScope, init=False)
     _turn: int = field(default=0, init=False)
     _made: int = field(default=0, init=False)
@@ -122,10 +122,10 @@ class Parking:
         """Whether the task is given back, or may be."""
         return self.phase not in {Phase.HOT, Phase.DOUBTED}
 
-    @property
-    def moved(self) -> Event:
-        """Is set at the next change of the phase."""
-        return self._moved
+    def next_move(self) -> Event:
+        """Is set at the next change of the phase. Each who waits has one of its own, which others may set as well."""
+        self._movers.append(Event())
+        return self._movers[-1]
 
     @property
     def _changes_hands(self) -> bool:
@@ -135,7 +135,7 @@ class Parking:
     async def at_rest(self) -> None:
         """Wait while the task is being given back or taken."""
         while self._changes_hands:
-            await self._moved.wait()
+            await self.next_move().wait()
 
     def give_up(self) -> None:
         """Stop asking for that: the worker has waited long enough."""
@@ -149,8 +149,9 @@ class Parking:
 
     def _move(self, phase: Phase) -> None:
         self.phase = phase
-        self._moved.set()
-        self._moved = Event()
+        movers, self._movers = self._movers, []
+        for moved in movers:
+            moved.set()
 
     def _begin(self, phase: Phase, func: Callable[..., Awaitable[None]], *args: object) -> None:
         self._wanted = False
@@ -242,7 +243,7 @@ class Parking:
         while found is None and not self._is_over(turn):
             # Also while the worker stops: what still runs may have something to record.
             with move_on_after(backoff.next()):
-                await self._moved.wait()
+                await self.next_move().wait()
             found = await self._look_who_holds()
         asked, task = found or (0.0, None)
         if self._is_over(turn):

@@ -104,7 +104,9 @@ class RemoteConnection(Connection):
         self._check_usable()
         exchange = self._exchange(request)
         try:
-            reply = self._wire.post_blocking(exchange.body, _BLOCKING_TIMEOUT)
+            # Not longer than leases reckon with, of which a heartbeat may have to be sent twice.
+            timeout = min(_BLOCKING_TIMEOUT, self._terms.request_timeout)
+            reply = self._wire.post_blocking(exchange.body, timeout)
         except NoAnswer as failure:
             reason = str(failure)
         else:
