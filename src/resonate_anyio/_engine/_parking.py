@@ -295,6 +295,11 @@ class Parking:
 
     async def _suspend(self, turn: int, wake_at: int) -> None:
         execution = self._execution
+        if not execution.lease.certain:
+            # Whoever has it now may have settled the root, and a wake that is made then is settled by nobody.
+            self._stay_hot()
+            self.doubt()
+            return
         wake = await self._make_wake(wake_at)
         if wake is None or self._wanted or self._is_over(turn):
             return
