@@ -9,7 +9,10 @@ import pytest
 from attrs import define, field
 
 from resonate_anyio import Context, InvalidArgument, Resonate
+from resonate_anyio._protocol import Unblock
 from resonate_anyio.networks import LocalNetwork
+
+from .test_parking import forget_messages
 
 
 @define(eq=False)
@@ -91,6 +94,32 @@ async def test_those_that_wait_make_room(network: LocalNetwork) -> None:
     async with resonate:
         with anyio.fail_after(60):
             assert 8 == await resonate.run("w", "flow", 8)
+
+
+async def test_what_is_parked_wakes_past_the_line(network: LocalNetwork, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An execution that is parked goes on when it is sent for, however many wait in line that have not begun."""
+    meter = Meter()
+    woken: list[float] = []
+
+    async def sleeper(ctx: Context) -> None:
+        await ctx.sleep(100)
+        woken.append(anyio.current_time())
+
+    async def busy(ctx: Context) -> None:
+        await anyio.sleep(1000)
+
+    resonate = limited(network, 1, meter, hot_for=0)
+    resonate.register(sleeper)
+    resonate.register(busy)
+    async with resonate:
+        began = anyio.current_time()
+        forget_messages(resonate, monkeypatch, Unblock)
+        await resonate.run("sleeper", sleeper).spawn()
+        await anyio.sleep(10)
+        for number in range(5):
+            await resonate.rpc(f"busy-{number}", busy).spawn()
+        await anyio.sleep(200)
+        assert 100 == pytest.approx(woken[0] - began, abs=2)
 
 
 @pytest.mark.parametrize("limit", [0, -1, True, 1.5, "3"])

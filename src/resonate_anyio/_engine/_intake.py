@@ -11,8 +11,7 @@ yet would look to another like an answer that was lost.
 from __future__ import annotations
 
 import logging
-import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from anyio import CancelScope, Event, move_on_after
@@ -82,35 +81,35 @@ class Intake:
         self._claims.pop(id).set()
         self._beginning.discard(id)
         if id in self._later:
-            self._line[id] = self._later.pop(id)
+            self.sent_for(id, self._later.pop(id))
         self.stir()
 
     # By a message
 
     def sent_for(self, id: str, version: int) -> None:
         """Somebody is to acquire the task `id` at `version`."""
-        line = self._later if id in self._claims else self._line
-        line[id] = max(version, line.get(id, 0))
-        self.stir()
+        if id in self._claims:
+            self._later[id] = max(version, self._later.get(id, 0))
+        elif not self._told(id, version):
+            self._line[id] = max(version, self._line.get(id, 0))
+            self.stir()
+
+    def _told(self, id: str, version: int) -> bool:
+        """Whether an execution that is here sees to it. That takes no room, and does not wait in line."""
+        execution = self._worker.executions.get(id)
+        return execution is not None and execution.parking.told(version)
 
     def stir(self) -> None:
         """Take what waits in line, if there is room."""
-        for id in list(self._line) if self._limit == math.inf else self._those_with_room():
+        while self._line and self._load < self._limit:
+            id = next(iter(self._line))
             version = self._line.pop(id)
-            execution = self._worker.executions.get(id)
-            if execution is None or not execution.parking.told(version):
+            # It may have begun since, because a caller has started it.
+            if not self._told(id, version):
                 self._claim(id)
                 self._worker.helper(self._take, id, version, name=f"resonate take {id}")
         if self._line:
             self._worker.upkeep.make_room()
-
-    def _those_with_room(self) -> Iterator[str]:
-        while self._line:
-            id = next(iter(self._line))
-            # To tell an execution that it is sent for takes no room.
-            if id not in self._worker.executions and self._load >= self._limit:
-                return
-            yield id
 
     async def _take(self, id: str, version: int) -> None:
         """Acquire a task that a message told of, and run it."""
