@@ -165,11 +165,14 @@ class Leases:
         """
         delay = self._backoff.get(id, FIRST_BACKOFF)
         self._backoff[id] = longer(delay)
-        if not self._connection.keeps_leases:
-            # Nobody renews it meanwhile: it is not to lapse, and be sent here again, before it is given back.
-            delay = min(delay, self._ttl / 2)
         logger.warning("task.handed_back id=%s in=%.1f reason=%s", id, delay, reason)
-        await self._waiting.pause(self._waiting.jittered(delay))
+        # It is not to lapse meanwhile, and be sent here again.
+        lease = Lease(self, id)
+        lease.grant(version, self.elapsed())
+        try:
+            await self._waiting.pause(self._waiting.jittered(delay))
+        finally:
+            lease.end()
         await self._asker.insist(TaskRelease(id=id, version=version))
 
     def ended(self, id: str) -> None:
