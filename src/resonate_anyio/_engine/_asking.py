@@ -2,7 +2,7 @@
 
 The network sends a request once. Whether it is sent again depends on what it is for: what records something for an
 execution is sent again only while its lease lasts (`Execution.request`), what takes a lease is followed up by looking
-whether it was taken (`Worker`). All else is here: it may be sent twice without harm.
+whether it was taken (`Intake`). All else is here: it may be sent twice without harm.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import logging
 from typing import Final
 
 from anyio import current_time
-from attrs import define, field
+from attrs import define, field, frozen
 
 from .._errors import NetworkError, ResonateError
 from .._protocol import Request, Response, ScheduleDelete
@@ -34,6 +34,21 @@ def unavailable(response: Response) -> bool:
     return response.status in _UNAVAILABLE
 
 
+@frozen
+class Answer:
+    """What a request was answered with.
+
+    Attributes:
+        response: the answer.
+        sent: when the request was sent that it belongs to, by the clock of leases.
+        again: whether the same was sent before, and that may have had its effect.
+    """
+
+    response: Response
+    sent: float
+    again: bool
+
+
 @define(eq=False)
 class Asker:
     """See the module's docstring."""
@@ -48,20 +63,22 @@ class Asker:
             NetworkError: it was not.
             ResonateError: it cannot be sent.
         """
-        tries = self.tries()
+        answer = await self.persist(request)
+        return _first_answer(request, answer.response) if answer.again else answer.response
+
+    async def persist(self, request: Request) -> Answer:
+        """The same, with how the answer was come by, for requests of which a second one may be answered otherwise."""
+        tries = Tries(self._waiting, self._waiting.backoff(_FIRST_RETRY))
         while True:
+            sent = self._connection.elapsed()
             try:
                 response = await self._connection.request(request)
             except NetworkError as exc:
                 await tries.failed(exc)
             else:
                 if not unavailable(response):
-                    return _first_answer(request, response) if tries.count else response
+                    return Answer(response, sent, again=tries.count > 0)
                 await tries.failed(refusal(request, response))
-
-    def tries(self) -> Tries:
-        """The attempts at one request."""
-        return Tries(self._waiting, self._waiting.backoff(_FIRST_RETRY))
 
     async def insist(self, request: Request) -> Response | None:
         """Send a request until it is answered, be it with a refusal: that would be the same the next time.

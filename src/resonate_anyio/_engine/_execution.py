@@ -226,17 +226,7 @@ class Execution:
 
     @contextmanager
     def leaf_running(self) -> Iterator[None]:
-        """Counts a running leaf: while one runs, shutdown gives grace, and the execution stays hot."""
-        self._running_leaves += 1
-        try:
-            yield
-        finally:
-            self._running_leaves -= 1
-            self.worker.leaf_ended()
-
-    @contextmanager
-    def recording_leaf(self) -> Iterator[None]:
-        """The same while what a leaf has done is put on record."""
+        """Counts a leaf that runs, or that is put on record: meanwhile shutdown gives grace, and this stays hot."""
         self._running_leaves += 1
         try:
             yield

@@ -112,7 +112,7 @@ class Frame(Node):
             ending = await self._end()
             done = self.function.kind is not Kind.WORKFLOW and isinstance(ending, (Returned, Raised))
             # A worker that stops gives grace to what a leaf has done as it gives it to leaves.
-            with self.execution.recording_leaf() if done else nullcontext():
+            with self.execution.leaf_running() if done else nullcontext():
                 await self._settle(ending)
             if done and self.parent is not None and self.execution.worker.draining:
                 # Nothing begins any more, and so the code that has called it does not go on.

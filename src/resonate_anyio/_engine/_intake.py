@@ -207,37 +207,19 @@ class Intake:
         worker = self._worker
         request = TaskCreate(pid=worker.identity.holder, ttl=worker.ttl_ms, action=create)
         try:
-            sent, response, lost = await self._create(request)
-            if response.status not in _TAKEN:
+            answer = await worker.asker.persist(request)
+            if answer.response.status not in _TAKEN:
                 # The arguments are read back from the record, so that the first run sees what a replay would.
-                return promise_of(request, response, create.id), await self._accept(response, sent)
+                promise = promise_of(request, answer.response, create.id)
+                return promise, await self._accept(answer.response, answer.sent)
             promise = await get_promise(worker.ask, create.id)
             if promise.pending and create.id not in worker.executions:
-                await self._take_back(create.id, lost=lost)
+                await self._take_back(create.id, lost=answer.again)
             return promise, worker.executions.get(create.id)
         except BaseException:
             # A cancellation of asyncio's own as well, which no shield holds up.
             worker.helper(self._look_for, create.id, name=f"resonate look for {create.id}")
             raise
-
-    async def _create(self, request: TaskCreate) -> tuple[float, Response, bool]:
-        """Send a `task.create` until it is answered: when, the answer, and whether an earlier answer was lost.
-
-        Raises:
-            NetworkError: it was not answered for a while.
-        """
-        worker = self._worker
-        tries = worker.asker.tries()
-        while True:
-            sent = worker.connection.elapsed()
-            try:
-                response = await worker.connection.request(request)
-            except NetworkError as exc:
-                await tries.failed(exc)
-            else:
-                if not unavailable(response):
-                    return sent, response, tries.count > 0
-                await tries.failed(refusal(request, response))
 
     async def _take_back(self, id: str, *, lost: bool) -> None:
         """Run a task that was made already, if it was this worker that did it and the answer was lost."""
