@@ -12,11 +12,12 @@ from contextlib import asynccontextmanager
 from typing import final
 
 import anyio
-from anyio import CancelScope, Event, create_task_group
+from anyio import CancelScope, Event
 from attrs import define, field
 
 from resonate_anyio.abc import Clock, Connection, Identity, Network
 from resonate_anyio.networks import HttpNetwork, LocalNetwork
+from resonate_anyio.networks._beside import beside
 from resonate_anyio.server import make_app
 
 from .asgi_transport import AsgiTransport, asgi_transport
@@ -36,25 +37,15 @@ class OverHttp(Network):
 
     @asynccontextmanager
     async def connect(self, identity: Identity) -> AsyncGenerator[Connection, None]:
-        failure: Exception | None = None
         server = _Server(self._engine)
-        async with create_task_group() as tasks:
-            tasks.start_soon(server.run)
-            try:
-                await server.started.wait()
-                network = HttpNetwork("http://dev", transport=server.transport, clock=self._clock)
-                async with network.connect(identity) as connection:
-                    # No message is lost on this way and no clock is set. Looking for that every minute would take a
-                    # minute of real time for each year of a virtual one.
-                    connection.recheck = connection.clock_check = math.inf
-                    yield connection
-            except Exception as error:  # noqa: BLE001 - raised again below, without a group around it
-                failure = error
-            finally:
-                server.scope.cancel()
-
-        if failure is not None:
-            raise failure
+        async with beside(server.run, server.scope.cancel, name="dev"):
+            await server.started.wait()
+            network = HttpNetwork("http://dev", transport=server.transport, clock=self._clock)
+            async with network.connect(identity) as connection:
+                # No message is lost on this way and no clock is set. Looking for that every minute would take a minute
+                # of real time for each year of a virtual one.
+                connection.recheck = connection.clock_check = math.inf
+                yield connection
 
 
 @define(eq=False)

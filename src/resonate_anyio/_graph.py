@@ -34,7 +34,9 @@ _MAX_SEGMENT: Final = 48
 _KEPT_OF_SEGMENT: Final = 31
 _HASH_LENGTH: Final = 22  # base64 of 16 bytes, without its padding
 
-_SEPARATORS: Final = frozenset(".:")
+SEPARATORS: Final = frozenset(".:")
+"""What may join the id of a root and what is below it; servers and SDKs differ in that."""
+
 _UNSAFE: Final = re.compile(r"[^A-Za-z0-9_-]")
 _LAST_PART: Final = re.compile(r"(^|[.:])[^.:]*$")
 
@@ -70,7 +72,7 @@ def below(id: str, separator: str = SEPARATOR) -> str:
 
 def is_below(id: str, ancestor: str) -> bool:
     """Whether the name `id` continues that of `ancestor`, whatever joins them."""
-    return id.startswith(ancestor) and id[len(ancestor) : len(ancestor) + 1] in _SEPARATORS
+    return id.startswith(ancestor) and id[len(ancestor) : len(ancestor) + 1] in SEPARATORS
 
 
 def check_unicode(text: str, what: str) -> None:
@@ -102,7 +104,7 @@ def check_root_id(id: str, *, prefix: str = "") -> str:
         raise InvalidId(msg)
     check_unicode(id, "id")
     full = id if id.startswith(prefix) else prefix + id
-    for separator in sorted(_SEPARATORS):
+    for separator in sorted(SEPARATORS):
         if separator in full.removeprefix(prefix):
             proposal = id.replace(".", "-").replace(":", "-")
             msg = (

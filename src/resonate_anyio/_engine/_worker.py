@@ -25,6 +25,7 @@ from .._errors import (
     NonDeterminismError,
     NotFound,
 )
+from .._graph import SEPARATORS
 from .._protocol import (
     EMPTY,
     Execute,
@@ -192,7 +193,7 @@ class Worker:
     def separators(self) -> Sequence[str]:
         """The same, and what other SDKs may use: a server that does not care lets each have its own."""
         others = self.connection.dialect.origins_mix and not self.connection.keeps_leases
-        return (self.separator, *({".", ":"} - {self.separator} if others else ()))
+        return (self.separator, *(SEPARATORS - {self.separator} if others else ()))
 
     @property
     def draining(self) -> bool:

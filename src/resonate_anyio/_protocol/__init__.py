@@ -95,6 +95,7 @@ from ._view import (
 from ._wire import (
     DEBUG_KINDS as DEBUG_KINDS,
     KINDS as KINDS,
+    MAX_BODY as MAX_BODY,
     VERSION as VERSION,
     BadRequest as BadRequest,
     Envelope as Envelope,

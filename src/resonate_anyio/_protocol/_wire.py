@@ -23,6 +23,9 @@ VERSION: Final = "2026-04-01"
 KINDS: Final = frozenset(DECODERS)
 """The operations on promises, tasks and schedules."""
 
+MAX_BODY: Final = 2 * 1024 * 1024
+"""How many bytes of a request servers take over HTTP (protocol 2)."""
+
 DEBUG_KINDS: Final = frozenset({"debug.start", "debug.stop", "debug.reset", "debug.snap", "debug.tick"})
 
 _RUN_AGAIN: Final = 300

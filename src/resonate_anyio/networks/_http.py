@@ -12,6 +12,7 @@ import anyio
 import httpx
 from anyio import CancelScope
 
+from .._protocol import MAX_BODY
 from ..abc import Clock, Connection, Identity, Network
 from ._clock import system_clock
 from ._http_options import check_headers, check_proxy, check_size, check_timeout, check_url
@@ -28,7 +29,6 @@ T = TypeVar("T")
 
 _logger: Final = logging.getLogger("resonate_anyio")
 
-_MAX_BODY: Final = 2 * 1024 * 1024
 _CLOSE_WITHIN: Final = 1.0
 # What a broken exchange raises: httpx for what it knows, and now and then what is below it.
 _BROKEN: Final = (
@@ -83,7 +83,7 @@ class HttpNetwork(Network):
         proxy: str | None = None,
         connect_timeout: float = 5.0,
         request_timeout: float = 10.0,
-        max_body: int = _MAX_BODY,
+        max_body: int = MAX_BODY,
         client: httpx.AsyncClient | None = None,
         sync_client: httpx.Client | None = None,
         transport: httpx.AsyncBaseTransport | None = None,

@@ -5,15 +5,17 @@ from __future__ import annotations
 import math
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import Final, final
 
-from anyio import CancelScope, Lock, create_task_group, lowlevel
+from anyio import CancelScope, Lock, lowlevel
 from anyio.lowlevel import EventLoopToken, current_token
 from attrs import define, field
 
 from .._errors import UsageError
 from .._protocol import EMBEDDED, Request, Response, Rules
 from ..abc import Clock, Connection, Dialect, Identity, Network, Store
+from ._beside import beside
 from ._clock import MonotoneClock, system_clock
 from ._embedded import Engine, close_store, open_engine
 
@@ -134,20 +136,11 @@ class LocalNetwork(Network):
 
     @asynccontextmanager
     async def _timekeeping(self, engine: Engine) -> AsyncGenerator[None, None]:
-        failure: Exception | None = None
         # A shield of its own: cancelling the host must not stop the timers before the host has left.
         scope = CancelScope(shield=True)
-        async with create_task_group() as tasks:
-            tasks.start_soon(_keep_time, engine, self._safety_sweep, scope, name="resonate timers")
-            try:
-                yield
-            except Exception as error:  # noqa: BLE001 - raised again below, without a group around it
-                failure = error
-            finally:
-                scope.cancel()
-
-        if failure is not None:
-            raise failure
+        keep_time = partial(_keep_time, engine, self._safety_sweep, scope)
+        async with beside(keep_time, scope.cancel, name="resonate timers"):
+            yield
 
 
 @define

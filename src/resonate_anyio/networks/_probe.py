@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 from typing import Final
 
+from .._graph import SEPARATORS
 from .._protocol import Response, TaskHeartbeat, TaskRef
 from ..abc import Dialect
 
@@ -38,7 +39,7 @@ def dialect_of(dots: Response, colons: Response, prefix: str) -> Dialect | None:
     match dots.status, colons.status:
         case 200, 200:
             # A separator in the prefix makes one root of all four ids: then this says nothing about mixing.
-            return CAREFUL if _separates(prefix) else Dialect(separator=".", origins_mix=True)
+            return Dialect(separator=".", origins_mix=True) if SEPARATORS.isdisjoint(prefix) else CAREFUL
         case 200, 400:
             return CAREFUL
         case 400, 200:
@@ -51,7 +52,3 @@ def dialect_of(dots: Response, colons: Response, prefix: str) -> Dialect | None:
             return CAREFUL
         case _:
             return None
-
-
-def _separates(prefix: str) -> bool:
-    return "." in prefix or ":" in prefix

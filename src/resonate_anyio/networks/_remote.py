@@ -8,12 +8,13 @@ from contextlib import asynccontextmanager, suppress
 from typing import Final, final
 
 import anyio
-from anyio import CancelScope, Lock, Semaphore, create_task_group, current_time
+from anyio import CancelScope, Lock, Semaphore, current_time
 from attrs import frozen
 
 from .._errors import NetworkError, RequestError, UsageError
 from .._protocol import Request, Response
 from ..abc import Clock, Connection, Dialect, Identity
+from ._beside import beside
 from ._clock import ElapsedClock
 from ._exchange import Exchange
 from ._poll import Poll
@@ -177,20 +178,10 @@ class RemoteConnection(Connection):
 @asynccontextmanager
 async def open_connection(wire: Wire, identity: Identity, terms: Terms) -> AsyncGenerator[RemoteConnection, None]:
     """Open a connection; see `abc.Network.connect`."""
-    failure: Exception | None = None
     connection = RemoteConnection(wire, identity, terms)
-    async with create_task_group() as tasks:
-        tasks.start_soon(connection.poll.run, name="resonate messages")
-        try:
-            await _begin(connection)
-            yield connection
-        except Exception as error:  # noqa: BLE001 - raised again below, without a group around it
-            failure = error
-        finally:
-            connection.close()
-
-    if failure is not None:
-        raise failure
+    async with beside(connection.poll.run, connection.close, name="resonate messages"):
+        await _begin(connection)
+        yield connection
 
 
 async def _begin(connection: RemoteConnection) -> None:

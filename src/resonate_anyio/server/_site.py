@@ -10,6 +10,7 @@ from urllib.parse import unquote
 from attrs import define
 
 from .._errors import StoreError
+from .._protocol import MAX_BODY
 from ..networks._embedded import Engine
 from ._asgi import JSON, TEXT, Receive, Reply, Scope, Send, header, read_body
 from ._auth import Auth
@@ -17,7 +18,6 @@ from ._metrics import Metrics
 from ._poll import Polls
 from ._rpc import Rpc
 
-_MAX_BODY: Final = 2 * 1024 * 1024
 _REMOVED: Final = {"promises", "schedules", "tasks"}
 
 _OK: Final = Reply(200)
@@ -61,7 +61,7 @@ class Site:
 
     async def _post(self, receive: Receive, send: Send) -> None:
         try:
-            body = await read_body(receive, _MAX_BODY)
+            body = await read_body(receive, MAX_BODY)
         except ConnectionResetError:
             return
 
