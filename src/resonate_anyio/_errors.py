@@ -50,15 +50,36 @@ class UsageError(ResonateError, RuntimeError):
 
 @final
 class NotRegistered(UsageError):
-    """A function was named that no `register()` call has made known to this program."""
+    """A function was named that no `register()` call has made known to this program.
 
-    def __init__(self, name: str, version: int | None = None, known: Sequence[str] = ()) -> None:
-        super().__init__(name, version, tuple(known))
+    Attributes:
+        name: what it is called by.
+        version: the version that was asked for, or None.
+        known: what is registered.
+        changed: whether another function of this name is registered: this one was defined later, or elsewhere.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        version: int | None = None,
+        known: Sequence[str] = (),
+        changed: bool = False,  # noqa: FBT001, FBT002 - kept in args
+    ) -> None:
+        super().__init__(name, version, tuple(known), changed)
         self.name = name
         self.version = version
         self.known = tuple(known)
+        self.changed = changed
 
     def __str__(self) -> str:
+        if self.changed:
+            return (
+                f"this function {self.name!r} is not the one that is registered under this name: it was defined again "
+                f"after that (by a cell of a notebook that was edited or run again, say), or is another one. To "
+                f"replace the registered one: resonate.register({self.name}, replace=True); to keep both, give this "
+                f"one another name or version"
+            )
         wanted = self.name if self.version is None else f"{self.name} (version {self.version})"
         listing = ", ".join(sorted(self.known)) or "none"
         return (
@@ -79,7 +100,8 @@ class AlreadyRegistered(UsageError):
     def __str__(self) -> str:
         return (
             f"a function is already registered as {self.name!r} version {self.version}; give the new one another "
-            f"name or version: register(func, name=..., version=...)"
+            f"name or version (register(func, name=..., version=...)), or replace the old one, as in a notebook whose "
+            f"cell is run again (register(func, replace=True))"
         )
 
 

@@ -18,7 +18,6 @@ from resonate_anyio import (
     InvalidFunction,
     NotRegistered,
     Resonate,
-    UsageError,
     durable,
 )
 from resonate_anyio.abc import Network
@@ -277,11 +276,3 @@ async def test_no_functions_no_work(network: Network) -> None:
         with anyio.fail_after(1):
             for number in range(10):
                 assert 2 * number == await client.rpc(f"d-{number}", "double", number)
-
-
-async def test_registering_too_late(network: Network) -> None:
-    """A function that is registered with a running client would never be sent for, so it is refused."""
-    async with Resonate(network=network) as client:
-        with pytest.raises(UsageError, match="before `async with`"):
-            client.register(len)
-    client.register(len)

@@ -172,6 +172,8 @@ class RunCall(StartCall[T]):
         assert not isinstance(self._func, str)
         function = self._func if self._version is None else resonate._registry.get(self._func.name, self._version)
         param = self._param(function)
+        # A client whose first function was registered just now: what runs here may be sent for by way of its group.
+        await worker.working()
         target = worker.identity.preferred
         promise, execution = await worker.intake.start(self._create(worker, param, target))
         self._check_same(promise, param)

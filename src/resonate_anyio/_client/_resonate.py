@@ -11,11 +11,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar, Unpack, overload
 
 import anyio
-from anyio import CancelScope, CapacityLimiter
-from anyio.lowlevel import EventLoopToken, current_token
-from attrs import define
+from anyio import CapacityLimiter, create_task_group, get_cancelled_exc_class
+from anyio.lowlevel import current_token
+from attrs import frozen
 
 from .._codec import Codec
+from .._engine._builder import caller
 from .._engine._context import Context
 from .._engine._dependencies import Dependencies
 from .._engine._functions import Function, Registry, check_call
@@ -31,6 +32,7 @@ from ..stores import MemoryStore, SQLiteStore
 from ._calls import RpcCall, RunCall
 from ._checks import check_id
 from ._handle import Handle
+from ._host import Host, sole
 from ._promises import Promises
 from ._schedules import ScheduleCall, Schedules
 from ._settings import (
@@ -57,21 +59,15 @@ T = TypeVar("T")
 F = TypeVar("F", bound=Callable[..., Any])
 
 
-@define(eq=False)
-class _Running:
-    """What exists between the start and the end of the block."""
-
-    worker: Worker
-    token: EventLoopToken
-    stack: AsyncExitStack
-
-
 class Resonate:
     """Registers, starts and awaits durable functions.
 
     It can be made at import time, outside of any event loop. `async with resonate:` starts it; everything that it does
     is a child of that block, and leaving the block stops it in order: running leaves get a grace period, what has
     finished is recorded, what has not is released and goes on at the next start. It may be entered again after that.
+
+    Where start and stop are in different tasks (notebooks, fixtures of tests, hooks of frameworks), `await
+    resonate.start()` and `await resonate.stop()` do the same without a block.
     """
 
     def __init__(  # noqa: PLR0913
@@ -146,8 +142,9 @@ class Resonate:
         self._registry = Registry()
         self._dependencies = Dependencies()
         self._codec = Codec() if converter is None else Codec(converter)
-        self._running: _Running | None = None
-        self._entered = False
+        self._host: Host | None = None
+        self._block: AsyncExitStack | None = None
+        self._failure: BaseException | None = None
         self.promises = Promises(self._codec, self._worker_for)
         """Durable promises by hand."""
         self.schedules = Schedules(self._codec, self._worker_for)
@@ -164,15 +161,28 @@ class Resonate:
         store: Store = MemoryStore() if path is None else SQLiteStore(Path(path))
         return cls(network=LocalNetwork(store), **settings)
 
-    # Before the start
+    # Functions and dependencies
 
     @overload
     def register(
-        self, func: F, /, *, name: str | None = None, version: int | None = None, single_arg: bool | None = None
+        self,
+        func: F,
+        /,
+        *,
+        name: str | None = None,
+        version: int | None = None,
+        single_arg: bool | None = None,
+        replace: bool = False,
     ) -> F: ...
     @overload
     def register(
-        self, /, *, name: str | None = None, version: int | None = None, single_arg: bool | None = None
+        self,
+        /,
+        *,
+        name: str | None = None,
+        version: int | None = None,
+        single_arg: bool | None = None,
+        replace: bool = False,
     ) -> Callable[[F], F]: ...
     def register(
         self,
@@ -182,10 +192,13 @@ class Resonate:
         name: str | None = None,
         version: int | None = None,
         single_arg: bool | None = None,
+        replace: bool = False,
     ) -> Any:
         """Make a function known, so that it can be called by name, from other processes, and recovered after a crash.
 
-        Also a decorator, with or without arguments. Returns the function itself.
+        It may be called at any time. A `Resonate` object without functions is a client, which is sent no work; the
+        first function that is registered while it runs makes a worker of it. Also a decorator, with or without
+        arguments. Returns the function itself.
 
         Args:
             func: the function.
@@ -193,24 +206,21 @@ class Resonate:
             version: which version of it this is. Default: what `@durable` says, else 1.
             single_arg: whether what is recorded as the arguments of a call is its one argument, as it is. It is for
                 functions that take an array from Rust or Go. Default: what `@durable` says, else no.
+            replace: take the place of the function that has this name and version already, as in a notebook, where an
+                edited cell defines it anew. Calls that begin from now on get the new one. What runs keeps the old one
+                until it ends or is replayed (after a restart, or when it has left memory while it waited).
 
         Raises:
-            AlreadyRegistered: another function has this name and version.
-            UsageError: this object runs already, and was entered without any function.
+            AlreadyRegistered: another function has this name and version, and `replace` was not given.
             InvalidFunction: it cannot be a durable function.
         """
         if func is None:
-            return lambda f: self.register(f, name=name, version=version, single_arg=single_arg)
+            return lambda f: self.register(f, name=name, version=version, single_arg=single_arg, replace=replace)
         if isinstance(func, str):
             msg = f"register takes the name as a keyword: @resonate.register(name={func!r})"
             raise InvalidFunction(msg)
-        if self._running is not None and not self._registry.names:
-            msg = (
-                "this Resonate object was entered without any function, and takes part as a client, which is sent no "
-                "work; register functions before `async with`"
-            )
-            raise UsageError(msg)
-        self._registry.add(func, name, version, single_arg=single_arg)
+        function = self._registry.add(func, name, version, single_arg=single_arg, replace=replace)
+        self._tell_worker(function.name)
         return func
 
     def with_dependency(self, value: object, kind: type | None = None) -> Self:
@@ -231,50 +241,126 @@ class Resonate:
     # Life
 
     async def __aenter__(self) -> Self:
-        if self._entered:
-            msg = "this Resonate object is running already; an object is entered once at a time: make another one"
-            raise UsageError(msg)
-        check_world("async with resonate", None)
-        self._entered = True
+        self._check_idle("async with resonate")
+        host = self._host = self._new_host(alone=False)
+        failure: BaseException | None = None
         try:
-            await self._start()
-        except BaseException:
-            self._entered = False
-            raise
+            async with AsyncExitStack() as stack:
+                tasks = await stack.enter_async_context(create_task_group())
+                tasks.start_soon(host.run, name=host.name)
+                failure = await host.begun()
+                if failure is None:
+                    self._block = stack.pop_all()
+        finally:
+            if self._block is None:
+                self._host = None
+        # Raised outside of the task group, which would wrap it.
+        if failure is not None:
+            raise failure
         return self
-
-    async def _start(self) -> None:
-        async with AsyncExitStack() as stack:
-            worker = await stack.enter_async_context(self._open())
-            refusal = prefix_refusal(self._settings.prefix, worker.separator)
-            if refusal is None:
-                self._running = _Running(worker, current_token(), stack.pop_all())
-        # Raised outside of the task groups inside, which would wrap it.
-        if refusal is not None:
-            raise refusal
 
     async def __aexit__(
         self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        # Everything of ours has ended after `stop`. The body's exception is kept away from the task groups inside,
+        # Everything of ours has ended after `stop`. The body's exception is kept away from the task group inside,
         # which would wrap it.
-        assert self._running is not None
-        running = self._running
+        assert self._host is not None
+        assert self._block is not None
         try:
             try:
-                with CancelScope(shield=True):
-                    await running.worker.stop()
+                await self._host.stop()
             finally:
-                await running.stack.aclose()
+                await self._block.aclose()
+        except BaseExceptionGroup as group:
+            raise sole(group) from None
         finally:
-            self._running = None
-            self._entered = False
+            self._host = self._block = None
+
+    async def start(self) -> Self:
+        """Start it without a block: for notebooks, fixtures of tests, and frameworks with a hook for start and stop.
+
+        It lives in a task of its own, beside all others of this event loop, until `stop()` is called, by any task of
+        the loop. If the loop ends first, it is stopped then, with a `ResourceWarning`. An engine that fails meanwhile
+        tells the log; `serve()` and `stop()` raise what it failed with, and other calls `NotRunning`.
+
+        Returns:
+            The object itself.
+
+        Raises:
+            UsageError: it is running already.
+            StoreError: the database file cannot be used (`StoreInUse`: another engine owns it).
+            RequestError: the server refuses this client, e.g. its token.
+        """
+        self._check_idle("resonate.start()")
+        self._failure = None
+        host = self._host = self._new_host(alone=True)
+        host.spawn()
+        failure = await host.begun()
+        if failure is not None:
+            self._failure = None
+            raise failure
+        return self
+
+    async def stop(self) -> None:
+        """Stop in order, as leaving the block does, and return when that is done and the file is given back.
+
+        It ends what `start()` or `async with` has begun, from any task of the event loop, and may be called again. What
+        waits here for a result gets `NotRunning`. After `start()` it can be started again at once; inside of a block,
+        once the block has been left.
+
+        Raises:
+            NotRunning: it runs in another event loop.
+            BaseException: the engine had failed before, after `start()`: what it failed with, once.
+        """
+        check_world("resonate.stop()", None)
+        host = self._host
+        if host is not None:
+            self._check_loop(host)
+            await host.stop()
+        failure, self._failure = self._failure, None
+        if failure is not None:
+            raise failure
+
+    def _new_host(self, *, alone: bool) -> Host:
+        return Host(
+            name=f"<Resonate {self._settings.group}/{self._settings.pid}>",
+            open=self._open,
+            refuse=lambda worker: prefix_refusal(self._settings.prefix, worker.separator),
+            when_ended=self._when_ended if alone else lambda _: None,
+            alone=alone,
+            started_at=caller(),
+        )
+
+    def _when_ended(self, host: Host) -> None:
+        self._host = None
+        failure = host.failure
+        # Groups say which tasks it went through, and the log has that.
+        while isinstance(failure, BaseExceptionGroup) and len(failure.exceptions) == 1:
+            failure = failure.exceptions[0]
+        self._failure = None if isinstance(failure, get_cancelled_exc_class()) else failure
+
+    def _check_idle(self, call: str) -> None:
+        check_world(call, None)
+        host = self._host
+        if host is None:
+            return
+        if host.process != os.getpid():
+            msg = f"{call}: this Resonate object was started before a fork; make another one in this process"
+        elif host.token != current_token():
+            msg = f"{call}: this Resonate object is running already, in another event loop; make one for each loop"
+        else:
+            msg = (
+                f"{call}: this Resonate object is running already; it is started once at a time, and ended by "
+                f"await resonate.stop() or by leaving its block. For a second one make another object"
+            )
+        raise UsageError(msg)
 
     def _open(self) -> Any:
         settings = self._settings
         return Worker.open(
             settings.network,
             settings.identity(works=bool(self._registry.names)),
+            group=settings.group,
             registry=self._registry,
             codec=self._codec,
             dependencies=self._dependencies,
@@ -286,25 +372,25 @@ class Resonate:
             make_context=Context,
         )
 
-    async def stop(self) -> None:
-        """Stop in order, as leaving the block does, and wait until that is done. What waits here gets `NotRunning`."""
-        check_world("resonate.stop()", None)
-        if self._running is not None:
-            self._check_loop(self._running)
-            await self._running.worker.stop()
-
     async def serve(self) -> None:
         """Keep a worker going until it is stopped: by `stop()`, by being cancelled, or by SIGINT or SIGTERM.
 
         A second signal gives running leaves no more grace, and lets go of what has ended although other code does not
         end. A third one is the interpreter's own. Nothing else in this package installs signal handlers.
+
+        Raises:
+            BaseException: the engine has failed, after `start()`: what it failed with. In a block that ends the block.
         """
         check_world("resonate.serve()", None)
-        worker = self._worker()
-        async with anyio.create_task_group() as tasks:
+        worker, host = self._worker(), self._host
+        assert host is not None
+        async with create_task_group() as tasks:
             tasks.start_soon(_stop_on_signal, worker)
-            await worker.stopped.wait()
+            await host.ended.wait()
             tasks.cancel_scope.cancel()
+        failure, self._failure = self._failure, None
+        if failure is not None:
+            raise failure
 
     # Calls
 
@@ -446,12 +532,19 @@ class Resonate:
 
     # Inside
 
+    def _tell_worker(self, name: str) -> None:
+        """If it runs already: what was given back for want of this function is taken, and the first makes a worker."""
+        running = self._running
+        if running is not None and running.host.process == os.getpid():
+            running.worker.registered(name)
+
     def _registered(self, func: Callable[..., Any] | str) -> Function:
         if isinstance(func, str):
             return self._registry.get(func)
         function = self._registry.find(func)
         if function is None:
-            raise NotRegistered(Function.of(func).name, known=self._registry.names)
+            name = Function.of(func).name
+            raise NotRegistered(name, known=self._registry.names, changed=self._registry.has(name))
         return function
 
     def _callee(self, func: Callable[..., Any] | str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Function | str:
@@ -478,24 +571,53 @@ class Resonate:
         return self._worker()
 
     def _worker(self) -> Worker:
-        if self._running is None:
-            msg = "this Resonate object is not running; calls are made inside its block: async with resonate: ..."
-            raise NotRunning(msg)
-        self._check_loop(self._running)
-        if self._running.worker.draining:
+        running = self._running
+        if running is None:
+            raise NotRunning(self._why_not_running()) from self._failure
+        self._check_loop(running.host)
+        if running.worker.draining:
             msg = "this Resonate object has been stopped; leave its block and enter it again"
+            if running.host.alone:
+                msg = "this Resonate object is being stopped; await resonate.start() when that has ended"
             raise NotRunning(msg)
-        return self._running.worker
+        return running.worker
+
+    @property
+    def _running(self) -> _Running | None:
+        host = self._host
+        return None if host is None or host.worker is None else _Running(host.worker, host)
+
+    def _why_not_running(self) -> str:
+        if self._failure is not None:
+            return (
+                f"this Resonate object has failed ({type(self._failure).__name__}: {self._failure}) and runs no more; "
+                f"await resonate.start() begins anew"
+            )
+        return (
+            "this Resonate object is not running; calls are made inside its block (async with resonate: ...), or "
+            "after await resonate.start()"
+        )
 
     @staticmethod
-    def _check_loop(running: _Running) -> None:
-        if current_token() != running.token:
+    def _check_loop(host: Host) -> None:
+        if host.process != os.getpid():
+            msg = "this Resonate object was started before a fork; make another one in this process"
+            raise NotRunning(msg)
+        if current_token() != host.token:
             msg = "this Resonate object runs in another event loop; make one for each loop"
             raise NotRunning(msg)
 
     def __repr__(self) -> str:
         state = "running" if self._running is not None else "not running"
         return f"<Resonate {self._settings.group}/{self._settings.pid} {state}>"
+
+
+@frozen
+class _Running:
+    """What exists between the start and the stop."""
+
+    worker: Worker
+    host: Host
 
 
 async def _stop_on_signal(worker: Worker) -> None:

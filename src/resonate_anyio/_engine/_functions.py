@@ -425,19 +425,26 @@ class Registry:
         version: int | None = None,
         *,
         single_arg: bool | None = None,
+        replace: bool = False,
     ) -> Function:
         """Make a function known; doing so twice is fine.
 
         Raises:
-            AlreadyRegistered: another function has that name and version.
+            AlreadyRegistered: another function has that name and version, and is not to be replaced.
             InvalidFunction: it cannot be a durable function.
             InvalidArgument: name or version is unusable.
         """
         function = Function.of(func, name=name, version=version, single_arg=single_arg)
         versions = self._functions.setdefault(function.name, {})
+        if replace:
+            versions[function.version] = function
         if versions.setdefault(function.version, function).func != func:
             raise AlreadyRegistered(function.name, function.version)
         return versions[function.version]
+
+    def has(self, name: str) -> bool:
+        """Whether any version of that name is known."""
+        return name in self._functions
 
     def get(self, name: str, version: int | None = None) -> Function:
         """Return the function of that name and version: the latest one for None, for 0, and for 1 if there is no 1.
@@ -457,7 +464,9 @@ class Registry:
 
     def find(self, func: Callable[..., Any]) -> Function | None:
         """Return what a callable was registered as, its latest version if there are several, or None."""
-        found = [f for versions in self._functions.values() for f in versions.values() if f.func == func]
+        # A copy, since other threads may register functions meanwhile.
+        known = [function for versions in list(self._functions.values()) for function in list(versions.values())]
+        found = [function for function in known if function.func == func]
         return max(found, key=lambda function: function.version, default=None)
 
     @property
@@ -465,6 +474,6 @@ class Registry:
         """Every name that is registered, with the versions beyond the first: `crawl`, `crawl (version 2)`."""
         return [
             name if version == 1 else f"{name} (version {version})"
-            for name, versions in self._functions.items()
-            for version in versions
+            for name, versions in list(self._functions.items())
+            for version in list(versions)
         ]

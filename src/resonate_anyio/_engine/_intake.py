@@ -18,7 +18,7 @@ from anyio import CancelScope, Event, move_on_after
 from anyio.lowlevel import checkpoint
 from attrs import define, field
 
-from .._errors import DecodeError, InvalidArgument, NetworkError, NotRegistered, RequestError
+from .._errors import DecodeError, InvalidArgument, NetworkError, NotRegistered, RequestError, ResonateError
 from .._graph import PARENT_TAG, History, below
 from .._protocol import (
     Promise,
@@ -48,6 +48,25 @@ logger = logging.getLogger("resonate_anyio")
 
 _MOMENT = 1.0
 _TAKEN = frozenset({409, 422})
+_MOST_DECLINED = 1000
+"""So many tasks are remembered that were given back for want of their function; the others come with a message."""
+
+
+@define(eq=False)
+class _Declined:
+    """A task that was given back because its function is not registered.
+
+    Attributes:
+        name: the function.
+        version: of the task.
+        known: set when the function is registered.
+        released: whether the task is not held any more.
+    """
+
+    name: str
+    version: int
+    known: Event = field(factory=Event, init=False)
+    released: bool = field(default=False, init=False)
 
 
 @define(eq=False)
@@ -60,6 +79,7 @@ class Intake:
     _beginning: set[str] = field(factory=set, init=False)
     _line: dict[str, int] = field(factory=dict, init=False)
     _later: dict[str, int] = field(factory=dict, init=False)
+    _declined: dict[str, _Declined] = field(factory=dict, init=False)
 
     @property
     def crowd(self) -> int:
@@ -256,7 +276,7 @@ class Intake:
             args, kwargs = bind(function, worker.codec, call)
         except (NotRegistered, DecodeError, InvalidArgument) as exc:
             # Not at once: it would be sent here again immediately.
-            worker.helper(worker.leases.hand_back, task.id, task.version, exc, name=f"resonate decline {task.id}")
+            worker.helper(self._decline, task, exc, name=f"resonate decline {task.id}")
             return None
         lease = Lease(worker.leases, task.id)
         # Kept from now on: to read the history may take long.
@@ -275,8 +295,36 @@ class Intake:
         execution = self._execution(lease, promise, function, tuple(args), kwargs, history)
         execution.parking.wakes = wakes
         self._beginning.discard(task.id)
+        self._declined.pop(task.id, None)
         worker.start(execution)
         return execution
+
+    # What was sent for and cannot be run yet
+
+    async def _decline(self, task: TaskRecord, error: ResonateError) -> None:
+        """Hand back a task that cannot be run here; take it if that is for want of a function that is registered."""
+        if not isinstance(error, NotRegistered):
+            await self._worker.leases.hand_back(task.id, task.version, error)
+            return
+        declined = _Declined(error.name, task.version)
+        self._declined.pop(task.id, None)
+        if len(self._declined) >= _MOST_DECLINED:
+            del self._declined[next(iter(self._declined))]
+        self._declined[task.id] = declined
+        await self._worker.leases.hand_back(task.id, task.version, error, unless=declined.known)
+        declined.released = True
+        if declined.known.is_set():
+            self.sent_for(task.id, task.version)
+
+    def registered(self, name: str) -> None:
+        """A function of that name is known from now on: what was given back for want of it is taken."""
+        for id, declined in list(self._declined.items()):
+            if declined.name == name:
+                del self._declined[id]
+                self._worker.leases.ended(id)
+                declined.known.set()
+                if declined.released:
+                    self.sent_for(id, declined.version)
 
     async def _drop_timer(self, task: TaskRecord, promise: Promise) -> None:
         """Other SDKs make timers whose task anybody may be sent. It names no function, and its deadline ends it.

@@ -12,6 +12,7 @@ import math
 from collections.abc import Callable
 from typing import Final
 
+from anyio import Event
 from attrs import define, field
 
 from .._errors import ResonateError
@@ -158,10 +159,16 @@ class Leases:
         if failure is not None:
             logger.warning("task.release_failed id=%s reason=%r", id, failure)
 
-    async def hand_back(self, id: str, version: int, reason: object) -> None:
+    async def hand_back(self, id: str, version: int, reason: object, *, unless: Event | None = None) -> None:
         """Give back a task that could not be run to its end here, after a while that grows from one time to the next.
 
         It may be sent here again at once.
+
+        Args:
+            id: the task.
+            version: at which it is held.
+            reason: why, for the log.
+            unless: ends the while when it is set: there is no reason any more.
         """
         delay = self._backoff.get(id, FIRST_BACKOFF)
         self._backoff[id] = longer(delay)
@@ -170,7 +177,7 @@ class Leases:
         lease = Lease(self, id)
         lease.grant(version, self.elapsed())
         try:
-            await self._waiting.pause(self._waiting.jittered(delay))
+            await self._waiting.pause(self._waiting.jittered(delay), unless)
         finally:
             lease.end()
         await self._asker.insist(TaskRelease(id=id, version=version))

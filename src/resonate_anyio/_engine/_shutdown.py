@@ -55,7 +55,7 @@ class Shutdown:
 
     async def run(self) -> None:
         """Do all of it."""
-        await self._worker.connection.messages.aclose()
+        await self._worker.close_messages()
         await self._suspend()
         await self._grace()
         await self._unload()

@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import os
 import sys
-from asyncio import TaskGroup
-from collections.abc import Callable, Iterator
-from contextvars import Context
-from functools import cache
+from asyncio import AbstractEventLoop, TaskGroup
+from collections.abc import Callable, Coroutine, Iterator
+from contextvars import Context, copy_context
+from functools import cache, partial
 from pathlib import Path
+from threading import Thread
 from traceback import StackSummary
 from types import AsyncGeneratorType, CodeType, CoroutineType, FrameType, GeneratorType
 from typing import Any, Final, TypeAlias
@@ -42,6 +44,117 @@ def current_task() -> Task:
     if trio is not None and trio.lowlevel.in_trio_task():
         return trio.lowlevel.current_task()
     return asyncio.current_task()
+
+
+def spawn_alone(func: Callable[[], Coroutine[Any, Any, None]], *, name: str) -> Task:
+    """Run `func` in a task of the event loop that has no parent, and give the task; the caller has to keep it.
+
+    On trio it is a system task: it is cancelled when the main task has ended, and may not raise. On asyncio the same
+    is done by `asyncio.run`; what only closes its loop is seen to by `LoopEnd`.
+    """
+    if on_asyncio():
+        return asyncio.get_running_loop().create_task(func(), name=name)
+    return _trio().lowlevel.spawn_system_task(func, name=name, context=copy_context())
+
+
+def call_in_loop(token: object, func: Callable[[], object]) -> None:
+    """Call `func` soon in an event loop, from wherever this is called: another thread, or no task at all.
+
+    Args:
+        token: what `anyio.lowlevel.EventLoopToken.native_token` is.
+        func: what to call; it may not raise.
+
+    Raises:
+        RuntimeError: the loop has ended.
+    """
+    if isinstance(token, AbstractEventLoop):
+        token.call_soon_threadsafe(func)
+    else:
+        native: Any = token
+        native.run_sync_soon(func)
+
+
+class LoopEnd:
+    """Has something done in the running event loop before that is closed.
+
+    asyncio has no such hook, and a loop may be closed with tasks in it: these are collected some day, with errors in
+    the log, and what they hold is not given back. So the two methods that end a loop are wrapped, on that one object,
+    for as long as something has to be done. trio cancels its system tasks and waits for them, and needs none of this.
+
+    Args:
+        end: what is done. Whoever has done it earlier calls `withdraw`.
+    """
+
+    def __init__(self, end: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        self._end = end
+        self._hooks: _Hooks | None = None
+        # A loop that lets nothing be changed about it is closed without a word.
+        if on_asyncio() and hasattr(loop := asyncio.get_running_loop(), "__dict__"):
+            self._hooks = _Hooks.of(loop)
+            self._hooks.ends.append(end)
+
+    def withdraw(self) -> None:
+        """It has been done."""
+        if self._hooks is not None:
+            self._hooks.ends.remove(self._end)
+            self._hooks.unhook_if_done()
+            self._hooks = None
+
+
+class _Hooks:
+    """The wrapped methods of one event loop."""
+
+    def __init__(self, loop: AbstractEventLoop) -> None:
+        self._loop = loop
+        self._process = os.getpid()
+        self._close = loop.close
+        self._shutdown_asyncgens = loop.shutdown_asyncgens
+        self.ends: list[Callable[[], Coroutine[Any, Any, None]]] = []
+        # On the object: the loop keeps what it is to end, and all of it can be collected together.
+        vars(loop).update(close=self.close, shutdown_asyncgens=self.shutdown_asyncgens)
+
+    @classmethod
+    def of(cls, loop: AbstractEventLoop) -> _Hooks:
+        """Those of the loop, made if there are none."""
+        hooks = getattr(vars(loop).get("close"), "__self__", None)
+        return hooks if isinstance(hooks, cls) else cls(loop)
+
+    def unhook_if_done(self) -> None:
+        """Give the loop its own methods back if there is nothing left to end."""
+        own = vars(self._loop)
+        if not self.ends and own.get("close") == self.close:
+            del own["close"], own["shutdown_asyncgens"]
+
+    async def _end_all(self) -> None:
+        # A child of a fork has a copy of all this, and none of it is its own.
+        while self.ends and self._process == os.getpid():
+            end = self.ends[-1]
+            await end()
+            if end in self.ends:  # pragma: no cover - whoever ends withdraws
+                self.ends.remove(end)
+
+    async def shutdown_asyncgens(self) -> None:
+        """What the loop does, after the ends: what waits inside of async generators is not to be torn out of them."""
+        await self._end_all()
+        await self._shutdown_asyncgens()
+
+    def close(self) -> None:
+        """What the loop does, after the ends."""
+        if self.ends and self._process == os.getpid() and not (self._loop.is_running() or self._loop.is_closed()):
+            self._complete()
+        self._close()
+
+    def _complete(self) -> None:
+        run = partial(self._loop.run_until_complete, self._end_all())
+        try:
+            asyncio.get_running_loop()
+        except RuntimeError:
+            run()
+        else:
+            # The loop is closed by code of another one, or by the garbage collector meanwhile.
+            thread = Thread(target=run, name="resonate loop end")
+            thread.start()
+            thread.join()
 
 
 def sees_every_deadline() -> bool:

@@ -107,11 +107,12 @@ class Waiting:
         if self.stopped:
             raise NotRunning(_STOPPED)
 
-    async def pause(self, delay: float) -> None:
-        """Wait so many seconds, or until the worker begins to stop."""
+    async def pause(self, delay: float, unless: Event | None = None) -> None:
+        """Wait so many seconds, or until `unless` is set, or the worker begins to stop."""
+        event = Event() if unless is None else unless
         with move_on_after(delay), suppress(NotRunning):
-            while not self.stopping:
-                await self.wait(Event())
+            while not (self.stopping or event.is_set()):
+                await self.wait(event)
 
     def backoff(self, first: float = FIRST_BACKOFF) -> Backoff:
         """Pauses between attempts that fail, the first of about so many seconds."""

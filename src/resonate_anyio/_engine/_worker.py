@@ -10,20 +10,22 @@ from __future__ import annotations
 import logging
 import math
 import random as random_module
+from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AbstractContextManager, asynccontextmanager, suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from anyio import CancelScope, ClosedResourceError, EndOfStream, Event, create_task_group
-from anyio.lowlevel import checkpoint
-from attrs import define, field
+from anyio.lowlevel import EventLoopToken, checkpoint, current_token
+from attrs import define, evolve, field
 
 from .._codec import Codec
 from .._errors import (
     NetworkError,
     NonDeterminismError,
     NotFound,
+    NotRunning,
 )
 from .._graph import SEPARATORS
 from .._protocol import (
@@ -58,6 +60,7 @@ from ._requests import get_promise, promise_of, refusal
 from ._results import Results
 from ._shutdown import Shutdown
 from ._sweeps import Sweeps
+from ._tasks import call_in_loop
 from ._timers import Timers
 from ._upkeep import Limits, Upkeep
 from ._waiting import Waiting
@@ -76,6 +79,8 @@ class Worker:
     """See the module's docstring.
 
     Attributes:
+        identity: who it is. Without functions it is a client, in a group of its own (see `registered`).
+        group: the group that it works for once it has functions.
         ttl_ms: how long a lease lasts that is not renewed.
         request_timeout: seconds after which a request that was not answered has no effect any more.
         grace: seconds that running leaves are given when the worker stops.
@@ -84,6 +89,8 @@ class Worker:
     """
 
     identity: Identity
+    group: str
+    network: Network
     connection: Connection
     registry: Registry
     codec: Codec
@@ -111,6 +118,12 @@ class Worker:
     _emptied: Event = field(factory=Event, init=False)
     _teardown: Teardown | None = field(default=None, init=False)
     _stop_heart: Callable[[], None] = field(default=lambda: None, init=False)
+    _membership: Connection | None = field(default=None, init=False)
+    _joining: bool = field(default=False, init=False)
+    _joined: Event = field(factory=Event, init=False)
+    _token: EventLoopToken = field(factory=current_token, init=False)
+    _new_functions: deque[str] = field(factory=deque, init=False)
+    _news: Event = field(factory=Event, init=False)
 
     def __attrs_post_init__(self) -> None:
         self.asker = Asker(self.connection, self.waiting)
@@ -132,7 +145,7 @@ class Worker:
         """A worker that runs while the block does. Leaving the block stops it (see `stop`)."""
         async with network.connect(identity) as connection, create_task_group() as tasks:
             timeout = network.request_timeout
-            worker = cls(identity=identity, connection=connection, request_timeout=timeout, **settings)
+            worker = cls(identity=identity, network=network, connection=connection, request_timeout=timeout, **settings)
             worker._crew = Crew(tasks)
             worker._begin()
             try:
@@ -146,7 +159,8 @@ class Worker:
     def _begin(self) -> None:
         name = f"resonate {self.identity.pid}"
         self.helper(self._stand_by, name=f"{name} sentinel")
-        self.helper(self._receive, name=f"{name} messages")
+        self.helper(self._receive, self.connection, name=f"{name} messages")
+        self.helper(self._hear_of_functions, name=f"{name} functions")
         self.helper(self.upkeep.run, name=f"{name} upkeep")
         self.helper(self.upkeep.watch_clocks, name=f"{name} clocks")
         if self.connection.recheck < math.inf:
@@ -246,10 +260,17 @@ class Worker:
 
     # Messages
 
-    async def _receive(self) -> None:
+    async def _receive(self, connection: Connection) -> None:
         with suppress(EndOfStream, ClosedResourceError):
             while True:
-                self._handle(await self.connection.messages.receive())
+                message = await connection.messages.receive()
+                self._handle(message)
+
+    async def close_messages(self) -> None:
+        """Receive nothing more: others are sent what is meant for any worker of the group."""
+        await self.connection.messages.aclose()
+        if self._membership is not None:
+            await self._membership.messages.aclose()
 
     def _handle(self, message: Message | Gap) -> None:
         match message:
@@ -261,6 +282,55 @@ class Worker:
                 # One that says "pending" is not what it claims to be; what it is about stays subscribed to.
                 if not promise.pending:
                     self.waiting.notify(promise)
+
+    # The group
+
+    def registered(self, name: str) -> None:
+        """A function of that name was registered, be it by another thread, or by code that is no task.
+
+        The first function makes a worker of a client.
+        """
+        self._new_functions.append(name)
+        # A loop that is closed has nothing to do with it any more.
+        with suppress(RuntimeError):
+            call_in_loop(self._token.native_token, self._stir_news)
+
+    def _stir_news(self) -> None:
+        self._news.set()
+
+    async def _hear_of_functions(self) -> None:
+        with suppress(NotRunning):
+            while True:
+                self._news = Event()
+                while self._new_functions:
+                    name = self._new_functions.popleft()
+                    if not self.draining:
+                        self._begin_work()
+                        self.intake.registered(name)
+                await self.waiting.wait(self._news)
+
+    async def working(self) -> None:
+        """Wait until it receives what is meant for its group, if there was any function when it was last asked."""
+        self._begin_work()
+        while self._joining and not self._joined.is_set():
+            await self.waiting.wait(self._joined)
+
+    def _begin_work(self) -> None:
+        if self.identity.group != self.group and not self._joining:
+            self._joining = True
+            self.helper(self._join_group, name=f"resonate {self.identity.pid} group")
+
+    async def _join_group(self) -> None:
+        """Take part in the group as well, with a connection of its own: what was told to the client still comes."""
+        identity = evolve(self.identity, group=self.group)
+        try:
+            async with self.network.connect(identity) as connection:
+                self._membership, self.identity = connection, identity
+                self._joined.set()
+                if not self.draining:
+                    await self._receive(connection)
+        finally:
+            self._joined.set()
 
     async def recheck(self, id: str) -> None:
         """Ask once more for what is waited for. Whoever waits is told if it has settled."""
