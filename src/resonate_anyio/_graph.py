@@ -168,6 +168,14 @@ def parent_of(record: Promise) -> str:
     return tags.get(PARENT_TAG) or tags.get("resonate:parent") or _LAST_PART.sub("", record.id)
 
 
+def is_made_by_hand(record: Promise) -> bool:
+    """Whether it is a plain promise that was created by its id, and no call: nobody runs it, and no code has asked."""
+    tags = record.tags
+    if PARENT_TAG in tags or "resonate:parent" in tags or tags.get("resonate:scope") == "local":
+        return False
+    return record.target is None and not record.timer
+
+
 def descendants_of(id: str, records: Iterable[Promise]) -> list[Promise]:
     """Those of `records` that `id` has called, directly or not, in id order, but for detached subtrees."""
     children: dict[str, list[Promise]] = {}
@@ -259,6 +267,8 @@ class History:
 
     def __attrs_post_init__(self) -> None:
         for record in self._records.values():
+            if is_made_by_hand(record):
+                continue
             parent = parent_of(record)
             self._unasked[parent] = self._unasked.get(parent, 0) + 1
             if (lane := record.tags.get(LANE_TAG, "")).isdecimal():
@@ -284,7 +294,7 @@ class History:
     def take(self, id: str) -> Promise | None:
         """The record of `id`, or None. It is forgotten: each call of a replay asks once."""
         record = self._records.pop(id, None)
-        if record is not None:
+        if record is not None and not is_made_by_hand(record):
             self._unasked[parent_of(record)] -= 1
         return record
 
@@ -295,7 +305,7 @@ class History:
     def forgotten(self, parent: str) -> list[Promise]:
         """What is unfinished below `parent` and was not asked for, the deepest first; detached subtrees left out."""
         below = descendants_of(parent, self._records.values())
-        return [record for record in reversed(below) if record.pending]
+        return [record for record in reversed(below) if record.pending and not is_made_by_hand(record)]
 
     def lanes(self, parent: str) -> dict[int, Promise]:
         """The recorded lanes of `parent`, each with its first call. Whoever takes one removes it."""

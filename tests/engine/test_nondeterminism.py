@@ -300,19 +300,22 @@ async def test_difference_in_a_spawned_child(world: World) -> None:
     assert ["slow", "slow"] == cut
 
 
-@pytest.mark.parametrize("tags", [{}, {"resonate:target": "poll://any@elsewhere"}], ids=["bare", "with a task"])
+STEPS: dict[str, Step] = {
+    "run": lambda ctx: ctx.run(double, 1),
+    "rpc": lambda ctx: ctx.rpc("double", 1),
+    "sleep": lambda ctx: ctx.sleep(1),
+    "promise": lambda ctx: ctx.promise(),
+}
+TASK = {"resonate:target": "poll://any@elsewhere"}
+
+
+# A bare promise is what `ctx.promise()` takes, see `test_made_ahead`.
 @pytest.mark.parametrize(
-    "step",
-    [
-        lambda ctx: ctx.run(double, 1),
-        lambda ctx: ctx.rpc("double", 1),
-        lambda ctx: ctx.sleep(1),
-        lambda ctx: ctx.promise(),
-    ],
-    ids=["run", "rpc", "sleep", "promise"],
+    ("kind", "tags"), [(kind, tags) for kind in STEPS for tags in ({}, TASK) if kind != "promise" or tags]
 )
-async def test_id_that_is_taken(world: World, step: Step, tags: dict[str, str]) -> None:
-    """A promise that somebody else made under the id of a call is not taken for that call."""
+async def test_id_that_is_taken(world: World, kind: str, tags: dict[str, str]) -> None:
+    """A promise that was made under the id of a call, by other code, is not taken for that call."""
+    step = STEPS[kind]
 
     async def workflow(ctx: Context) -> None:
         await step(ctx).named("step")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Mapping
 from datetime import datetime
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
 
 from attrs import define, frozen
 
@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 State: TypeAlias = Literal["pending", "resolved", "rejected", "rejected_canceled", "rejected_timedout"]
 Settlement: TypeAlias = Literal["resolved", "rejected", "rejected_canceled"]
+
+_EXTERNAL: Final = "resonate:external"
 
 
 @frozen(kw_only=True)
@@ -85,6 +87,10 @@ class Promises:
     ) -> DurablePromise:
         """Create a promise, or return the one that has the id already, whatever it was created with.
 
+        A promise that a workflow will ask for can be created, and settled, ahead: under the id
+        `{workflow's id}.approval` for `ctx.promise().named("approval")`, which then takes it as it is, with its
+        deadline and `param`.
+
         Args:
             id: not empty.
             timeout_at: the deadline: an aware datetime, or epoch milliseconds.
@@ -97,8 +103,10 @@ class Promises:
         """
         check_id(id, "promise")
         worker = self._worker("resonate.promises.create()", "ctx.promise()")
+        # Servers with colons in their ids let nobody wait for a promise that does not say that it is settled outside.
+        own = {_EXTERNAL: "true"} if worker.separator == ":" else {}
         request = PromiseCreate(
-            id=id, timeout_at=check_deadline(timeout_at), param=self._encode(param), tags=check_tags(tags)
+            id=id, timeout_at=check_deadline(timeout_at), param=self._encode(param), tags={**own, **check_tags(tags)}
         )
         response = await worker.ask(request)
         return self._public(promise_of(request, response, id))

@@ -158,7 +158,9 @@ class Context:
     def promise(self, *, param: object = None) -> PromiseCall[Any]:
         """Make a promise that somebody outside settles: a person, a webhook, another program.
 
-        Spawn it to learn its id; it is settled with `resonate.promises.resolve(id, value)` or its like.
+        Spawn it to learn its id; it is settled with `resonate.promises.resolve(id, value)` or its like. One that was
+        created ahead under this id with `resonate.promises.create`, pending or settled, is taken as it is: its own
+        deadline and `param` stand, and what is given here is not recorded.
 
         Args:
             param: recorded with the promise, for whoever is to settle it.

@@ -19,7 +19,7 @@ from anyio.lowlevel import checkpoint_if_cancelled
 from attrs import define, evolve, field
 
 from .._errors import NonDeterminismError, TooLate
-from .._graph import DETACHED_TAG, PARENT_TAG, is_below
+from .._graph import DETACHED_TAG, LANE_TAG, PARENT_TAG, hashed, is_below, is_made_by_hand
 from .._protocol import Promise, PromiseCreate, PromiseState, Value
 from .._time import from_ms
 from ._asked import Asked, content_of, recorded_as
@@ -359,7 +359,43 @@ class SleepOpening(_TimerOpening):
 
 @define(kw_only=True, eq=False)
 class PromiseOpening(_TimerOpening):
-    """A promise that somebody outside settles."""
+    """A promise that somebody outside settles. One that was made ahead, by its id, is taken as it is.
+
+    Such a one does not carry the instants of the durable scopes around the call, which must not begin anew on a replay;
+    they are put on record beside it.
+    """
+
+    _noted: bool = field(default=False, init=False)
+
+    def __attrs_post_init__(self) -> None:
+        Opening.__attrs_post_init__(self)
+        note = self.execution.recorded(self._note_id) if self._scopes else None
+        if note is not None:
+            self._noted = True
+            fix_instants(self._scopes, note)
+            self.frame.asked()
+
+    @property
+    def _note_id(self) -> str:
+        return self.execution.local_id(self.frame.id, f"~scopes-{hashed(self.id)}")
+
+    async def _check(self, record: Promise, request: PromiseCreate) -> None:
+        # Whatever it was made with: who made it knew the id, and nothing of this code.
+        if not is_made_by_hand(record):
+            await Opening._check(self, record, request)
+        elif record.pending and self._scopes and not self._noted:
+            self._noted = True
+            await self._note()
+
+    async def _note(self) -> None:
+        """Record the instants of the scopes. In the past for certain, by the server's clock: it is born resolved."""
+        local = {"resonate:branch": self.execution.id, "resonate:scope": "local", "resonate:timer": "true"}
+        tags = self._tags(local)
+        # It is no call, and no lane begins with it.
+        tags.pop(LANE_TAG, None)
+        param = self.execution.codec.encode({"fact": "ctx.promise"})
+        note = PromiseCreate(id=self._note_id, timeout_at=self.frame.record.created_at, param=param, tags=tags)
+        await self.execution.ledger.create_local(note)
 
     def _kind_tags(self) -> dict[str, str]:
         return {**self._global_tags(self.execution.nowhere), "resonate:external": "true"}

@@ -353,12 +353,11 @@ class Worker:
             NotFound: there is no such promise.
         """
         request = RegisterListener(awaited=id, address=self.identity.unicast)
-        if execution is not None:
-            return promise_of(request, await execution.request(request), id)
-        response = await self.ask(request)
+        ask = self.ask if execution is None else partial(execution.request, taken=_UNLISTENABLE)
+        response = await ask(request)
         if response.status in _UNLISTENABLE:
             # There will be no message: what is waited for is asked for again from time to time.
-            return await get_promise(self.ask, id)
+            return await get_promise(ask, id)
         return promise_of(request, response, id)
 
     # Executions
