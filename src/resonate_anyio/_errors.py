@@ -204,8 +204,8 @@ class DurableCancelledError(DurableError):
 
     Attributes:
         by: what did it: `scope` (a scope around its await), `deadline` (a durable scope around its await), `group` (its
-            task group), `parent` (the function that called it ended), `choice` (another call was the first), or
-            `outside`; None if it was not this SDK.
+            task group), `parent` (the function that called it ended), `choice` (another call was the first), `future`
+            (the function that called it cancelled its future), or `outside`; None if it was not this SDK.
     """
 
     def __init__(self, id: str, by: str | None = None) -> None:
@@ -220,6 +220,7 @@ class DurableCancelledError(DurableError):
             "group": "its task group was cancelled",
             "parent": "the function that called it ended",
             "choice": "another call was the first",
+            "future": "the function that called it cancelled its future",
         }
         return f"{self.id!r} was cancelled: {reasons.get(self.by or '', 'from outside')}"
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast, overload
+from typing import TYPE_CHECKING, Any, Generic, NoReturn, TypeVar, cast, overload
 
 from attrs import define
 
 from .._errors import InvalidArgument, UsageError
 from .._graph import check_name
-from .._protocol import EMPTY, Value
+from .._protocol import EMPTY, PromiseState, Value
 from .._time import to_ms
 from ._awaits import complete, deliver
 from ._builder import Builder
@@ -18,6 +18,7 @@ from ._frame import Frame
 from ._functions import Kind, RemoteCall, check_version
 from ._lanes import Place, lane_of
 from ._openings import DetachedOpening, LocalOpening, Opening, PromiseOpening, RemoteOpening, SleepOpening
+from ._reasons import FUTURE, Reason, reason_of
 from ._retry import RetryPolicy
 from ._started import Started
 from ._targets import address
@@ -37,7 +38,8 @@ U = TypeVar("U")
 class DurableFuture(Generic[T_co]):
     """A durable call that was started: it runs on, and `await` gives its result.
 
-    Its function does not end before it has ended, awaited or not. Cancelling an `await` of it cancels the call.
+    Its function does not end before it has ended, awaited or not. Cancelling an `await` of it cancels the call, and so
+    does `cancel`, for a call that is not needed any more.
     """
 
     _frame: Frame
@@ -69,6 +71,43 @@ class DurableFuture(Generic[T_co]):
             UsageError: as for `result`.
         """
         return self._started.forgone or self._ended("exception()").failure()
+
+    async def cancel(self) -> bool:
+        """Cancel the call, durably and with everything below it, and return when it has ended.
+
+        For what is not needed any more: it is no failure, neither of the function nor of the task group that the call
+        was started in. Awaiting the future afterwards raises `DurableCancelledError`, or gives the outcome if the call
+        had ended first. A detached call goes on: only its id was waited for.
+
+        Returns:
+            Whether this has ended it. False: it had ended before.
+
+        Raises:
+            WrongWorld: it is called from outside of the function that has started the call.
+        """
+        frame, started = self._frame, self._started
+        frame.check_current(f"cancel() of {self.id!r}")
+        if started.node is None or started.node.pending:
+            await frame.execution.gate()
+        node = await started.cancel(Reason(FUTURE))
+        if node is None:
+            return False
+        frame.children.mark_seen(node)
+        reason = reason_of(node.record, frame.execution.codec)
+        return node.record.state is PromiseState.CANCELED and reason is not None and reason.by == FUTURE
+
+    def done(self) -> NoReturn:
+        """There is no such question: a replay might answer it otherwise, and take another way.
+
+        Raises:
+            UsageError: always; it says what to do instead.
+        """
+        msg = (
+            f"done() of {self.id!r}: whether it has ended may differ on a replay, so it cannot be asked. Wait for it "
+            f"with a limit: index, value = await ctx.first(future, ctx.sleep(5)), which records what was first and "
+            f"leaves the future alone"
+        )
+        raise UsageError(msg)
 
     async def _wait(self) -> T_co:
         self._frame.check_current(f"await of {self.id!r}")

@@ -76,8 +76,8 @@ class FactOpening(Opening):
         codec = self.execution.codec
         self.param = codec.encode({"fact": codec.decode(self.param)["fact"], **facts})
 
-    async def open_cancelled(self) -> Node:
-        reason = reason_for(self.frame)
+    async def open_cancelled(self, why: Reason | None = None) -> Node:
+        reason = why or reason_for(self.frame)
         if reason.by == SCOPE:
             self.frame.pin()
         self._state(cancelled=reason.fields(), waited=self.execution.now() - self._planned_at)

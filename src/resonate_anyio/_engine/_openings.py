@@ -29,7 +29,7 @@ from ._frame import Frame
 from ._info import Info
 from ._lanes import Place, insist
 from ._nodes import External, Node
-from ._reasons import reason_of
+from ._reasons import Reason, reason_of
 from ._scopes import SCOPES_TAG, Scope, clamping, durable_scopes, encode_instants, fix_instants
 
 if TYPE_CHECKING:
@@ -149,9 +149,13 @@ class Opening(ABC):
             if self.recorded is not None:
                 fix_instants(self._scopes, self.recorded)
 
-    async def open_cancelled(self) -> Node:
-        """Put on record that the call was cancelled before it began, and make it a child of its frame."""
-        reason = evolve(reason_for(self.frame), started=False)
+    async def open_cancelled(self, why: Reason | None = None) -> Node:
+        """Put on record that the call was cancelled before it began, and make it a child of its frame.
+
+        Args:
+            why: why; None: because the running code is being cancelled.
+        """
+        reason = evolve(why or reason_for(self.frame), started=False)
         with CancelScope(shield=True):
             request = self._request()
             record = await insist(partial(self.create, request))
@@ -415,11 +419,11 @@ class DetachedOpening(_ExternalOpening):
     def replayed(self) -> bool:
         return self.recorded is not None
 
-    async def open_cancelled(self) -> Node:
+    async def open_cancelled(self, why: Reason | None = None) -> Node:
         if self.recorded is not None:
             # It was started, and has nothing to do with the code that did it any more.
             return self._node(self.recorded)
-        return await super().open_cancelled()
+        return await super().open_cancelled(why)
 
     def _id_of(self, segment: str) -> str:
         return self.execution.detached_id(self.frame.id, segment)

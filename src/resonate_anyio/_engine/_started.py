@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from ._enclosures import Enclosure
     from ._nodes import Node
     from ._openings import Opening
+    from ._reasons import Reason
 
 
 @define(eq=False)
@@ -53,12 +54,26 @@ class Started:
             raise
         return self.node
 
-    async def open_cancelled(self) -> None:
-        """Put on record that it was cancelled before it began, if that is what has happened."""
+    async def open_cancelled(self, reason: Reason | None = None) -> None:
+        """Put on record that it was cancelled before it began, if that is what has happened.
+
+        Args:
+            reason: why; None: because the running code is being cancelled.
+        """
         if self._begun or self.opening.execution.interrupted():
             return
         self._begun = True
-        self.opened(await self.opening.open_cancelled())
+        self.opened(await self.opening.open_cancelled(reason))
+
+    async def cancel(self, reason: Reason) -> Node | None:
+        """End it durably, begun or not, and give it once it has ended; None if it was never begun."""
+        if self.node is None and self.forgone is None and not self.opening.replayed:
+            # One whose turn has not come never begins.
+            await self.open_cancelled(reason)
+        await self._begun_somehow()
+        if self.node is not None and self.node.pending:
+            await self.node.cancel(reason)
+        return self.node
 
     def opened(self, node: Node) -> None:
         """It is on record."""
@@ -80,10 +95,14 @@ class Started:
 
     async def settled(self) -> None:
         """Wait until it has ended somehow. Being cancelled here changes nothing about it."""
-        if self.node is None and self.forgone is None:
-            await (self.open() if self.opening.replayed else self._until_opened())
+        await self._begun_somehow()
         if self.node is not None:
             await self.node.wait()
+
+    async def _begun_somehow(self) -> None:
+        """Wait until it is on record, or never will be."""
+        if self.node is None and self.forgone is None:
+            await (self.open() if self.opening.replayed else self._until_opened())
 
     async def _until_opened(self) -> None:
         while self.node is None and self.forgone is None:
