@@ -281,15 +281,22 @@ class ExecutionMismatch(ResonateError):
 
 @final
 class NotFound(ResonateError, LookupError):
-    """Nothing is recorded under the id."""
+    """Nothing is recorded under the id.
 
-    def __init__(self, what: str, id: str) -> None:
-        super().__init__(what, id)
+    Attributes:
+        what: the kind of thing that was looked for.
+        id: its id.
+        hint: what to do; may be empty.
+    """
+
+    def __init__(self, what: str, id: str, hint: str = "") -> None:
+        super().__init__(what, id, hint)
         self.what = what
         self.id = id
+        self.hint = hint
 
     def __str__(self) -> str:
-        return f"there is no {self.what} with the id {self.id!r}"
+        return f"there is no {self.what} with the id {self.id!r}" + (f": {self.hint}" if self.hint else "")
 
 
 @final

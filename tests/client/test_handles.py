@@ -218,19 +218,22 @@ async def test_cancelling_what_has_ended_changes_nothing(resonate: Resonate) -> 
         handle = await resonate.run("a", quick, 4).spawn()
         assert await handle == 8
 
-        await handle.cancel()
-        await resonate.cancel("a")
+        assert not await handle.cancel()
+        assert not await resonate.cancel("a")
 
         assert await handle == 8
         assert (await resonate.promises.get("a")).state == "resolved"
 
 
 async def test_cancelling_twice_is_fine(resonate: Resonate) -> None:
-    """A second `cancel()` finds nothing to do."""
+    """A second `cancel()` finds nothing to do, and says so."""
     async with resonate:
         handle = await resonate.run("a", nap, 4).spawn()
-        await handle.cancel()
-        await handle.cancel()
+        assert await handle.cancel()
+        assert not await handle.cancel()
+        other = await resonate.run("b", nap, 4).spawn()
+        assert await resonate.cancel("b")
+        assert not await other.cancel()
 
         assert await handle.done()
 

@@ -17,10 +17,14 @@ from resonate_anyio import (
     DurableTimeoutError,
     EncodeError,
     InvalidArgument,
+    NetworkError,
     NotFound,
     Resonate,
 )
-from resonate_anyio.abc import Clock
+from resonate_anyio._protocol import PromiseSettle, Request, Response
+from resonate_anyio.abc import Clock, Network
+
+from ..engine.harness import Wire
 
 LATER = datetime(2040, 1, 1, tzinfo=UTC)
 
@@ -109,6 +113,46 @@ async def test_the_first_settlement_wins(resonate: Resonate, how: str) -> None:
         assert first == await settle(resonate, "second")
         assert first == await resonate.promises.cancel("a")
         assert first == await resonate.promises.get("a")
+
+
+@pytest.mark.parametrize("how", SETTLE)
+async def test_who_settled_it_is_told(resonate: Resonate, how: str) -> None:
+    """Of several settlements, the same value among them, exactly one is told that it has settled the promise."""
+    settle, _ = SETTLE[how]
+    async with resonate:
+        assert not (await resonate.promises.create("a", LATER)).settled_here
+        told: list[bool] = []
+
+        async def one(value: object) -> None:
+            told.append((await settle(resonate, value)).settled_here)
+
+        async with anyio.create_task_group() as tasks:
+            for _ in range(3):
+                tasks.start_soon(one, "same")
+        await one("same")
+        await one("other")
+
+        assert [False] * 4 + [True] == sorted(told)
+        assert not (await resonate.promises.get("a")).settled_here
+        assert not (await resonate.promises.cancel("a")).settled_here
+
+
+async def test_a_settlement_that_is_sent_twice_is_the_same(network: Network) -> None:
+    """A request whose answer was lost is sent again, and finds itself: it was this call that settled the promise."""
+    wire = Wire(network)
+    lost = 0
+
+    async def lose(request: Request, _: Response) -> None:
+        nonlocal lost
+        if isinstance(request, PromiseSettle) and lost == 0:
+            lost += 1
+            raise NetworkError(request.kind, request.id, "the answer was lost")
+
+    wire.after = lose
+    async with Resonate(network=wire) as resonate:
+        await resonate.promises.create("a", LATER)
+        assert (await resonate.promises.resolve("a", 1)).settled_here
+    assert lost == 1
 
 
 async def test_waiting_for_a_promise_by_hand(resonate: Resonate) -> None:
@@ -246,6 +290,7 @@ async def test_missing_promises_are_named(resonate: Resonate, call: str) -> None
 
     assert ("promise", "a") == (caught.value.what, caught.value.id)
     assert "'a'" in str(caught.value)
+    assert ("resonate.promises.create('a'" in str(caught.value)) == (call != "get")
 
 
 @pytest.mark.parametrize("state", ["pending", "rejected_timedout", "done", "", None])

@@ -63,12 +63,13 @@ class Handle(Generic[T]):
         """Ask whether the execution has ended, without waiting for it."""
         return not (await get_promise(self._worker(f"done() of {self!r}", None).ask, self.id)).pending
 
-    async def cancel(self) -> None:
+    async def cancel(self) -> bool:
         """Cancel the execution: its promise is settled, its local code ended, what is pending below it cancelled.
 
-        An execution that has already ended stays as it is.
+        Returns:
+            Whether this has ended it. False: it had ended before, in whatever way, and stays as it is.
         """
-        await self._worker(f"cancel() of {self!r}", None).cancel(self.id)
+        return await self._worker(f"cancel() of {self!r}", None).cancel(self.id)
 
     def __repr__(self) -> str:
         return f"<Handle {self.id}>"

@@ -6,11 +6,11 @@ from collections.abc import AsyncIterator, Callable, Mapping
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
 
-from attrs import define, frozen
+from attrs import define, field, frozen
 
 from .._codec import Codec
 from .._engine._requests import get_promise, promise_of
-from .._errors import DecodeError
+from .._errors import DecodeError, NotFound
 from .._protocol import EMPTY, Promise, PromiseCreate, PromiseSearch, PromiseState, Value
 from .._time import from_ms
 from ._checks import check_deadline, check_id, check_settlement, check_state, check_tags
@@ -37,6 +37,8 @@ class DurablePromise:
         timeout_at: its deadline.
         created_at: when it was created.
         settled_at: when it was settled, or None.
+        settled_here: whether the call that gives this has settled it (`settle`, `resolve`, `reject`, `cancel`). False:
+            it was settled before, and that stands; or the call was another one.
     """
 
     id: str
@@ -47,9 +49,10 @@ class DurablePromise:
     timeout_at: datetime
     created_at: datetime
     settled_at: datetime | None = None
+    settled_here: bool = field(default=False, eq=False)
 
 
-def public(record: Promise, codec: Codec) -> DurablePromise:
+def public(record: Promise, codec: Codec, *, settled_here: bool = False) -> DurablePromise:
     """A record as users see it."""
     return DurablePromise(
         id=record.id,
@@ -60,6 +63,7 @@ def public(record: Promise, codec: Codec) -> DurablePromise:
         timeout_at=from_ms(record.timeout_at),
         created_at=from_ms(record.created_at),
         settled_at=None if record.settled_at is None else from_ms(record.settled_at),
+        settled_here=settled_here,
     )
 
 
@@ -69,6 +73,14 @@ def _readable(value: Value, codec: Codec) -> Any:
         return codec.decode(value)
     except DecodeError:
         return value.data
+
+
+def _not_yet(id: str) -> str:
+    return (
+        f"it may not have been created yet. A workflow that will ask for it takes one that was created ahead: "
+        f"await resonate.promises.create({id!r}, timeout_at), then settle that. Ids are taken as they are here, "
+        f"without the prefix of RESONATE_PREFIX"
+    )
 
 
 @define(eq=False, repr=False)
@@ -89,7 +101,8 @@ class Promises:
 
         A promise that a workflow will ask for can be created, and settled, ahead: under the id
         `{workflow's id}.approval` for `ctx.promise().named("approval")`, which then takes it as it is, with its
-        deadline and `param`.
+        deadline and `param`. (Where the server joins ids by a colon, that is `{workflow's id}:approval`, and promises
+        are tagged `resonate:external` when they are created: nobody could wait for them otherwise.)
 
         Args:
             id: not empty.
@@ -121,9 +134,10 @@ class Promises:
         return self._public(await get_promise(self._worker("resonate.promises.get()", "ctx.promise()").ask, id))
 
     async def settle(self, id: str, state: Settlement, value: object = None) -> DurablePromise:
-        """Settle a promise, or return it as it was settled before: the first one wins.
+        """Settle a promise, or return it as it was settled before: the first settlement stands.
 
-        If it is an execution's, its code in this process ends, and what is pending below it is cancelled.
+        `settled_here` of what is returned tells which of the two it was. If the promise is an execution's, its code in
+        this process ends, and what is pending below it is cancelled.
 
         Args:
             id: the promise's id.
@@ -131,28 +145,38 @@ class Promises:
             value: what it is settled with. An exception is recorded as the error that a function would fail with.
 
         Raises:
-            NotFound: there is none.
+            NotFound: there is none, or none yet; the message says what to do.
             InvalidArgument: the state is none of the three.
             EncodeError: the value cannot be turned into JSON.
         """
         return await self._settle("resonate.promises.settle()", id, check_settlement(state), value)
 
     async def resolve(self, id: str, value: object = None) -> DurablePromise:
-        """Settle a promise with a value; see `settle`."""
+        """Settle a promise with a value; see `settle`: the first settlement stands, `settled_here` tells of it."""
         return await self._settle("resonate.promises.resolve()", id, PromiseState.RESOLVED, value)
 
     async def reject(self, id: str, error: object = None) -> DurablePromise:
-        """Settle a promise with an error: an exception, or any JSON value; see `settle`."""
+        """Settle a promise with an error: an exception, or any JSON value; see `settle`, also for what is returned."""
         return await self._settle("resonate.promises.reject()", id, PromiseState.REJECTED, error)
 
     async def cancel(self, id: str) -> DurablePromise:
-        """Cancel a promise: whoever waits gets `DurableCancelledError`. A running execution of that id is ended."""
+        """Cancel a promise: who waits for it gets `DurableCancelledError`. A running execution of that id is ended.
+
+        See `settle`, also for what is returned.
+        """
         return await self._settle("resonate.promises.cancel()", id, PromiseState.CANCELED, None)
 
     async def _settle(self, call: str, id: str, state: PromiseState, value: object) -> DurablePromise:
         check_id(id, "promise")
         encoded = EMPTY if state is PromiseState.CANCELED and value is None else self._encode(value)
-        return self._public(await self._worker(call, "ctx.promise()").settle(id, state, encoded))
+        worker = self._worker(call, "ctx.promise()")
+        try:
+            record, here = await worker.settle(id, state, encoded)
+        except NotFound as exc:
+            if exc.id != id:
+                raise
+            raise NotFound("promise", id, _not_yet(id)) from None  # noqa: EM101 - the kind of thing, not a message
+        return public(record, self._codec, settled_here=here)
 
     async def search(
         self, *, state: State | None = None, tags: Mapping[str, str] | None = None

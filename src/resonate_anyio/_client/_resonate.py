@@ -511,14 +511,17 @@ class Resonate:
         await get_promise(worker.ask, full)
         return Handle(full, type_, self._worker_for, worker.executions.get(full))
 
-    async def cancel(self, id: str) -> None:
+    async def cancel(self, id: str) -> bool:
         """Cancel an execution: its promise is settled, its local code ended, what is pending below it cancelled.
+
+        Returns:
+            Whether this has ended it. False: it had ended before, in whatever way, and stays as it is.
 
         Raises:
             NotFound: there is none.
         """
         check_world("resonate.cancel()", None)
-        await self._worker().cancel(self._existing_id(id))
+        return await self._worker().cancel(self._existing_id(id))
 
     async def resume(self, id: str) -> None:
         """Let an execution continue that was halted because its replay differed from its history.

@@ -14,7 +14,8 @@ from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AbstractContextManager, asynccontextmanager, suppress
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from secrets import token_hex
+from typing import TYPE_CHECKING, Any, Final
 
 from anyio import CancelScope, ClosedResourceError, EndOfStream, Event, create_task_group
 from anyio.lowlevel import EventLoopToken, checkpoint, current_token
@@ -70,6 +71,9 @@ if TYPE_CHECKING:
 
 _UNLISTENABLE = frozenset({422})
 """The answer of servers that have no listeners for promises which only an execution itself settles."""
+
+_SETTLED_BY: Final = "resonate-anyio:settled-by"
+"""Header of a value: which request from outside has settled the promise with it."""
 
 logger = logging.getLogger("resonate_anyio")
 
@@ -425,12 +429,16 @@ class Worker:
             raise refusal(request, response)
         self.results.halted.pop(id, None)
 
-    async def cancel(self, id: str) -> Promise:
-        """Settle `id` as cancelled; see `settle`."""
-        return await self.settle(id, PromiseState.CANCELED, EMPTY)
+    async def cancel(self, id: str) -> bool:
+        """Settle `id` as cancelled, and tell whether that has ended it; see `settle`."""
+        _, here = await self.settle(id, PromiseState.CANCELED, EMPTY)
+        return here
 
-    async def settle(self, id: str, state: PromiseState, value: Value) -> Promise:
-        """Settle `id` from outside, end its local code, cancel what is pending below it; give the record.
+    async def settle(self, id: str, state: PromiseState, value: Value) -> tuple[Promise, bool]:
+        """Settle `id` from outside, end its local code, cancel what is pending below it.
+
+        Returns:
+            The record, and whether it was settled by this: the first settlement stands.
 
         Raises:
             NotFound: there is no such promise.
@@ -439,8 +447,10 @@ class Worker:
         # Once the promise is settled the rest has to follow, whoever loses interest.
         return await self._crew.complete(partial(self._settle, id, state, value), name=f"resonate settle {id}")
 
-    async def _settle(self, id: str, state: PromiseState, value: Value) -> Promise:
-        request = PromiseSettle(id=id, state=state, value=value)
+    async def _settle(self, id: str, state: PromiseState, value: Value) -> tuple[Promise, bool]:
+        # An answer does not say who has settled it, and the same value may be given by several, or sent twice.
+        own = {_SETTLED_BY: token_hex(8)}
+        request = PromiseSettle(id=id, state=state, value=evolve(value, headers={**(value.headers or {}), **own}))
         record = promise_of(request, await self.ask(request), id)
         if state is PromiseState.CANCELED or id in self.executions:
             try:
@@ -448,4 +458,4 @@ class Worker:
             except NetworkError:
                 # It is settled, and the rest has to follow.
                 self.sweeps.begin(id)
-        return record
+        return record, (record.value.headers or {}).get(_SETTLED_BY) == own[_SETTLED_BY]
