@@ -445,6 +445,26 @@ def test_durable_refuses_nonsense_at_once(make: Callable[[], object], error: typ
         make()
 
 
+async def _workflow(ctx: Context) -> None:
+    """A workflow; its annotations can be read."""
+
+
+def test_a_retry_policy_of_a_workflow_is_refused() -> None:
+    """It would be ignored: where it is written, if the function can be looked at by then, else where it is used."""
+    with pytest.raises(InvalidFunction, match="is a workflow and cannot have a retry policy"):
+        durable(retry=Retry(attempts=5))(_workflow)
+
+    @durable(retry=Retry(attempts=5))
+    async def func(ctx: Context, later: Later) -> None:
+        """Its annotations cannot be read yet."""
+
+    class Later:
+        """Now they can."""
+
+    with pytest.raises(InvalidFunction, match="the leaves that it calls"):
+        Function.of(func)
+
+
 # --- calls
 
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import gc
 import inspect
+import sys
 import warnings
 from collections.abc import Awaitable, Callable
 from typing import Any
@@ -12,9 +14,20 @@ from typing import Any
 import anyio
 import pytest
 
-from resonate_anyio import BuilderUsed, Context, DurableCancelledError, InvalidArgument, Resonate, WrongWorld
+from resonate_anyio import (
+    BuilderUsed,
+    Context,
+    DurableCancelledError,
+    InvalidArgument,
+    InvalidFunction,
+    Resonate,
+    UsageError,
+    WrongWorld,
+)
+from tests.crash.corpus.leaves import slow, step
 
 from .harness import Look
+from .replays import survives
 
 on_asyncio = pytest.mark.parametrize("anyio_backend", ["asyncio"], indirect=True)
 
@@ -208,6 +221,142 @@ async def test_in_a_task_group(resonate: Resonate) -> None:
         return sorted(results.values())
 
     assert ["a", "b", "c"] == await run_workflow(resonate, workflow)
+
+
+@on_asyncio
+async def test_in_create_task() -> None:
+    """A call is what `create_task` takes, of the module and of `asyncio.TaskGroup`, and a replay gives the same."""
+
+    async def workflow(ctx: Context) -> list[Any]:
+        async with asyncio.TaskGroup() as tasks:
+            first = tasks.create_task(ctx.run(slow, 2, "a"))
+            second = tasks.create_task(ctx.run(slow, 1, "b"), name="second")
+        third = asyncio.create_task(ctx.run(slow, 1, "c"))
+        return [first.result(), second.result(), await third, await ctx.run(step, "d")]
+
+    endings = await survives(workflow, returns=["a", "b", "c", "d"])
+    assert {"slow-1", "slow-2", "slow-3", "step-1"} == set(endings)
+
+
+@on_asyncio
+async def test_a_task_that_is_cancelled_before_it_begins(resonate: Resonate) -> None:
+    """The call of such a task was not made, as if it had been a coroutine, and nothing warns."""
+
+    async def workflow(ctx: Context) -> str:
+        task = asyncio.create_task(ctx.run(double, 1))
+        assert "ctx.run()" in repr(task)
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+        ctx.run(double, 1).close()
+        call = ctx.run(double, 1)
+        call.close()
+        with pytest.raises(BuilderUsed):
+            await call
+        return "done"
+
+    resonate.register(workflow)
+    async with resonate:
+        assert "done" == await resonate.run("w", workflow)
+        assert ["w"] == list(await Look(resonate).states())
+
+
+@on_asyncio
+async def test_a_call_in_two_tasks(resonate: Resonate) -> None:
+    """A call is made once in whichever way, and the second way says so."""
+
+    async def workflow(ctx: Context) -> int:
+        call = ctx.run(double, 1)
+        task = asyncio.create_task(call)
+        await asyncio.sleep(0)
+        with pytest.raises(BuilderUsed):
+            await call
+        other = ctx.run(double, 2)
+        await other
+        with pytest.raises(BuilderUsed):
+            await asyncio.create_task(other)
+        return await task
+
+    assert 2 == await run_workflow(resonate, workflow)
+
+
+@on_asyncio
+@pytest.mark.skipif(sys.version_info < (3, 12), reason="eager tasks are of Python 3.12")
+async def test_in_an_eager_task(resonate: Resonate) -> None:
+    """A task that begins at once, inside of `create_task`, makes the call as well."""
+
+    async def workflow(ctx: Context) -> list[int]:
+        factory = getattr(asyncio, "eager_task_factory")  # noqa: B009 - not known to Python 3.11
+        asyncio.get_running_loop().set_task_factory(factory)
+        try:
+            tasks = [asyncio.create_task(ctx.run(double, number)) for number in range(3)]
+            return [await task for task in tasks]
+        finally:
+            asyncio.get_running_loop().set_task_factory(None)
+
+    assert [0, 2, 4] == await run_workflow(resonate, workflow)
+
+
+async def test_started_as_a_function(resonate: Resonate) -> None:
+    """`start_soon(ctx.run, func)` works on both backends; `start_soon(ctx.run(func))` says what to write instead."""
+
+    async def workflow(ctx: Context) -> str:
+        async with anyio.create_task_group() as tasks:
+            run: Any = ctx.run
+            tasks.start_soon(run, double, 1)
+            with pytest.raises(UsageError, match=r"start_soon\(ctx\.run, func"):
+                tasks.start_soon(ctx.run(double, 2))  # type: ignore[arg-type]
+        async with ctx.task_group() as group:
+            with pytest.raises(UsageError, match=r"tg\.start\(call\)"):
+                group.start_soon(ctx.run(double, 3))  # type: ignore[arg-type]
+            calls.append(group)
+        return "done"
+
+    calls: list[Any] = []
+    resonate.register(workflow)
+    async with resonate:
+        with pytest.warns(RuntimeWarning, match="never awaited"):  # noqa: PT031 - collected only when it has ended
+            assert "done" == await resonate.run("w", workflow)
+            gc.collect()
+        assert {"w", "w.double-1"} == set(await Look(resonate).states())
+
+
+async def test_a_call_is_no_function(resonate: Resonate) -> None:
+    """A call that is given where a function belongs is told from a coroutine, and does not warn besides."""
+
+    async def workflow(ctx: Context) -> str:
+        with pytest.raises(InvalidFunction) as caught:
+            ctx.run(ctx.run(double, 1))  # type: ignore[call-overload]
+        return str(caught.value)
+
+    assert "got the call <ctx.run(double, ...)" in await run_workflow(resonate, workflow)
+
+
+@pytest.mark.wall
+@pytest.mark.parametrize("backend", ["asyncio", "trio"])
+def test_collected_outside_of_its_loop(backend: str) -> None:
+    """A forgotten call that outlives its event loop gives the usual warning and no other noise."""
+    kept: list[Any] = []
+
+    async def workflow(ctx: Context) -> None:
+        kept.append(ctx.run(double, 1))
+
+    async def main() -> None:
+        await run_workflow(Resonate(), workflow)
+
+    anyio.run(main, backend=backend)
+    with pytest.warns(RuntimeWarning, match=r"ctx\.run\(double, \.\.\.\) was never awaited"):
+        kept.clear()
+
+
+async def test_a_partial_teaches(resonate: Resonate) -> None:
+    """A partial in a call is told to pass the arguments to the call; registering it would not help."""
+
+    async def workflow(ctx: Context) -> str:
+        with pytest.raises(InvalidFunction) as caught:
+            ctx.run(functools.partial(later, 1, value="x"))
+        return str(caught.value)
+
+    assert "ctx.run(later, 1, value='x', ...)" in await run_workflow(resonate, workflow)
 
 
 async def test_cancelled_await_cancels_the_call(resonate: Resonate) -> None:

@@ -14,8 +14,8 @@ from resonate_anyio import (
     NonDeterminismError,
     NotFound,
     NotRunning,
-    RequestError,
     StoreError,
+    UsageError,
     durable,
 )
 from resonate_anyio._protocol import PromiseCreate, Request, Response, Value
@@ -199,8 +199,44 @@ async def test_resume_of_what_is_not_halted(world: World) -> None:
         with pytest.raises(NotFound):
             await process.resonate.resume("w")
         await process.resonate.run("w", double, 1)
-        with pytest.raises(RequestError):
+        with pytest.raises(UsageError, match=r"'w' cannot be resumed: .* has completed, which is final"):
             await process.resonate.resume("w")
+
+
+@pytest.mark.parametrize(
+    ("ends", "said"),
+    [
+        ("fails", "it has failed"),
+        ("is cancelled", "it was cancelled"),
+        ("times out", "its deadline has passed"),
+        ("waits", "It runs, waits, or is about to be run"),
+    ],
+)
+async def test_resume_says_in_which_state_it_is(world: World, ends: str, said: str) -> None:
+    """What has ended cannot be resumed, nor what is under way; the error says which it is, and what to do."""
+
+    async def workflow(ctx: Context) -> None:
+        if ends == "fails":
+            raise ZeroDivisionError
+        await ctx.sleep(1000)
+
+    async with world.process(workflow) as process:
+        handle = await process.resonate.run("w", workflow).timeout(10 if ends == "times out" else 5000).spawn()
+        await anyio.sleep(20)
+        if ends == "is cancelled":
+            await handle.cancel()
+        with pytest.raises(UsageError, match=said) as caught:
+            await process.resonate.resume("w")
+        assert "task.continue" not in str(caught.value)
+        assert ends == "waits" or "run it under another id" in str(caught.value)
+
+
+async def test_resume_of_a_promise(world: World) -> None:
+    """A promise by hand is no execution, and nothing that could be resumed."""
+    async with world.process() as process:
+        await process.resonate.promises.create("p", 4_000_000_000_000)
+        with pytest.raises(UsageError, match="no function runs"):
+            await process.resonate.resume("p")
 
 
 async def test_halting_runs_no_further_code(world: World) -> None:

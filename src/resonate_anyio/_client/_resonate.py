@@ -528,7 +528,8 @@ class Resonate:
 
         Raises:
             NotFound: there is none.
-            RequestError: it is not halted.
+            UsageError: it is not halted: it runs, or has ended.
+            RequestError: the server refuses this client.
         """
         check_world("resonate.resume()", None)
         await self._worker().resume(self._existing_id(id))

@@ -269,8 +269,8 @@ def checked_cron(cron: str) -> str:
         parse_cron(cron)
     except ValueError as exc:
         msg = (
-            f"{cron!r} is not a valid cron expression: {exc}. Five fields are expected: minute hour day month weekday, "
-            f"e.g. '0 9 * * mon-fri'"
+            f"{cron!r} is not a valid cron expression: {exc}. The five usual ones are minute hour day month weekday, "
+            f"e.g. '0 9 * * mon-fri'; of six the first is the second, and of seven the last is the year"
         )
         raise InvalidArgument(msg) from None
     if counts_weekdays(cron):

@@ -2,6 +2,8 @@
 
 Every call of the API (`ctx.run(...)`, `resonate.rpc(...)`, ...) gives a builder; option methods return it, `await` or
 `spawn()` makes the call, once. A builder that is dropped unused warns like a forgotten coroutine does.
+
+It can be used where a coroutine is demanded, too: `asyncio.create_task(ctx.run(...))`, `asyncio.TaskGroup.create_task`.
 """
 
 from __future__ import annotations
@@ -9,13 +11,15 @@ from __future__ import annotations
 import sys
 import warnings
 from abc import ABC, abstractmethod
+from collections.abc import Coroutine
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Final, Generic, NoReturn, TypeVar, overload
 
-from .._errors import BuilderUsed
+from .._errors import BuilderUsed, UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine, Generator
+    from collections.abc import Callable, Generator
+    from types import TracebackType
     from typing import Self
 
 T_co = TypeVar("T_co", covariant=True)
@@ -25,20 +29,63 @@ V = TypeVar("V")
 _PACKAGE: Final = str(Path(__file__).parent.parent)
 
 
-class Builder(ABC, Generic[T_co]):
+class Builder(Coroutine[Any, Any, T_co], ABC, Generic[T_co]):
     """A call that is made when it is awaited; its result has the type `T_co`."""
 
-    __slots__ = ("__weakref__", "_label", "_made_at", "_type", "_used")
+    __slots__ = ("__name__", "__weakref__", "_coroutine", "_label", "_made_at", "_type", "_used")
 
     def __init__(self, label: str, type_: Any) -> None:
         self._used = False
+        self._coroutine: Coroutine[Any, Any, T_co] | None = None
         self._label = label
+        # What asyncio calls the task that runs it, and trio shows where it is given for a function.
+        self.__name__ = label.partition("(")[0]
         self._type = type_
         self._made_at = caller()
 
     def __await__(self) -> Generator[Any, Any, T_co]:
         self._use()
         return self._run().__await__()
+
+    # As a coroutine: what drives one without awaiting it, such as a task, makes the call with the first step.
+
+    def send(self, value: Any, /) -> Any:
+        """Take a step, as a coroutine does."""
+        if self._coroutine is None:
+            self._use()
+            self._coroutine = self._run()
+        return self._coroutine.send(value)
+
+    @overload
+    def throw(self, typ: type[BaseException], val: object = None, tb: TracebackType | None = None, /) -> Any: ...
+    @overload
+    def throw(self, typ: BaseException, val: None = None, tb: TracebackType | None = None, /) -> Any: ...
+    def throw(self, typ: Any, val: Any = None, tb: TracebackType | None = None, /) -> Any:
+        """Raise an exception where it waits, as in a coroutine. One that was not begun never is."""
+        if self._coroutine is None:
+            self.excuse()
+            self._coroutine = _never()
+        exception = typ if isinstance(typ, BaseException) else val or typ()
+        return self._coroutine.throw(exception if tb is None else exception.with_traceback(tb))
+
+    def close(self) -> None:
+        """End it, as a coroutine. One that was not begun never is, and does not warn."""
+        if self._coroutine is None:
+            self.excuse()
+        else:
+            self._coroutine.close()
+
+    if not TYPE_CHECKING:
+
+        def __call__(self, *_: object, **__: object) -> NoReturn:
+            """Refuse `start_soon(ctx.run(f))`, which calls what it is given."""
+            self.excuse()
+            msg = (
+                f"{self._label} is a call, not a function to start. Await it; or start it with create_task() of "
+                f"asyncio's, or with tg.start() of ctx.task_group(); or leave the call to what starts it: "
+                f"start_soon({self.__name__}, func, *args)"
+            )
+            raise UsageError(msg)
 
     @abstractmethod
     def _run(self) -> Coroutine[Any, Any, T_co]:
@@ -81,12 +128,23 @@ class Builder(ABC, Generic[T_co]):
         """Whether the program cannot be blamed for not making the call."""
         return False
 
+    def _excused_if_known(self) -> bool:
+        try:
+            return self._excused()
+        except RuntimeError:
+            # It is collected outside of the event loop that it was made in, where scopes cannot be asked on trio.
+            return False
+
     def __del__(self) -> None:
-        if getattr(self, "_used", True) or self._excused():
+        if getattr(self, "_used", True) or self._excused_if_known():
             return
         filename, line = self._made_at
         message = f"{self._label} was never awaited, so the call was not made; write: await {self._label}"
         warnings.warn_explicit(message, RuntimeWarning, filename, line, source=self)
+
+
+async def _never() -> Any:
+    """What a call runs that is ended before it has begun."""
 
 
 def caller() -> tuple[str, int]:

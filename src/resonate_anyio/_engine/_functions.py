@@ -25,6 +25,7 @@ from .._errors import (
 )
 from .._protocol import Value
 from .._time import seconds, to_ms
+from ._builder import Builder
 from ._retry import RetryPolicy
 from ._signatures import POSITIONAL, Details, Kind, inspect_callable, is_given_by_engine
 
@@ -115,6 +116,7 @@ class Function:
         """
         details = _details(func)
         settings: _Settings = getattr(func, _SETTINGS, _NO_SETTINGS)
+        _check_retry(func, details, settings)
         single_arg = settings.single_arg if single_arg is None else single_arg
         if single_arg:
             _check_single(func, details.signature)
@@ -147,6 +149,10 @@ def check_callable(func: object) -> None:
     Raises:
         InvalidFunction: with what to write instead.
     """
+    if isinstance(func, Builder):
+        msg = f"expected a function, but got the call {func!r}; await it, or pass its function and arguments"
+        func.excuse()
+        raise InvalidFunction(msg)
     if isinstance(func, Coroutine):
         raise InvalidFunction(_called_already(func))
     if isinstance(func, type):
@@ -172,6 +178,17 @@ def _check_single(func: Callable[..., Any], signature: inspect.Signature) -> Non
         raise InvalidFunction(msg)
 
 
+def _check_retry(func: object, details: Details, settings: _Settings) -> None:
+    """Refuse a retry policy of a workflow: what it has done is on record, and a second attempt would get it again."""
+    if settings.retry is not None and details.kind is Kind.WORKFLOW:
+        msg = (
+            f"{_label(func)} is a workflow and cannot have a retry policy: its calls are on record, and it would get "
+            f"the same failure again. Give the policy to the leaves that it calls: @durable(retry=...) on a leaf, or "
+            f"ctx.run(leaf, ...).retry(...)"
+        )
+        raise InvalidFunction(msg)
+
+
 def _called_already(coroutine: Coroutine[Any, Any, Any]) -> str:
     name = getattr(coroutine, "__name__", "func")
     # It will never be awaited; closing it spares the user a second, misleading warning.
@@ -192,7 +209,14 @@ def _own_name(func: Callable[..., Any]) -> str:
     if isinstance(name, str) and name != "<lambda>":
         return name
     what = "a lambda" if name == "<lambda>" else f"{type(func).__name__} {func!r}"
-    msg = f"{what} has no name to record it under; give it one: register(func, name=...), or use a function"
+    instead = "call a function"
+    if isinstance(func, partial):
+        arguments = [*map(repr, func.args), *(f"{key}={value!r}" for key, value in func.keywords.items())]
+        instead = f"pass the arguments to the call: ctx.run({', '.join([_label(func.func), *arguments, '...'])})"
+    msg = (
+        f"{what} has no name to record it under; {instead}. Or give it a name: durable(name=...)(func), and for "
+        f"resonate.run() register(func, name=...)"
+    )
     raise InvalidFunction(msg)
 
 
@@ -246,13 +270,13 @@ def durable(
         func: the function, when used as `@durable` without parentheses.
         name: the name it is recorded and called under; its own name by default.
         version: counts from 1.
-        retry: when to call it again after it raised; None leaves it to the caller.
+        retry: when to call it again after it raised; None leaves it to the caller. Only leaves are retried.
         timeout: seconds or a `timedelta`; how long a call may take, retries included.
         single_arg: what is recorded as the arguments of a call is its one argument, as it is: for functions that take
             an array from Rust or Go, whose SDKs send the argument of a function with one parameter by itself.
 
     Raises:
-        InvalidFunction: what is decorated cannot be a durable function.
+        InvalidFunction: what is decorated cannot be a durable function, or is a workflow and has a retry policy.
         InvalidArgument: a setting is unusable.
     """
     if retry is not None and not isinstance(retry, RetryPolicy):
@@ -276,10 +300,13 @@ def _mark(settings: _Settings, func: F) -> F:
     except AttributeError:
         msg = f"{_label(func)} cannot carry settings; wrap it in a function of your own and decorate that"
         raise InvalidFunction(msg) from None
-    if "<locals>" in getattr(target, "__qualname__", ""):
-        # Classes that its annotations name may be local too, and out of reach later.
+    if settings.retry is not None or "<locals>" in getattr(target, "__qualname__", ""):
+        # Classes that its annotations name may be local too, and out of reach later; others may not be defined yet.
+        details: Details | None = None
         with suppress(InvalidFunction):
-            inspect_callable(target)
+            details = inspect_callable(target)
+        if details is not None:
+            _check_retry(target, details, settings)
     return func
 
 

@@ -20,6 +20,7 @@ from attrs import define, field
 from .._errors import DurableCancelledError, InvalidArgument, UsageError
 from .._protocol import PromiseState
 from ._awaits import expired_scope, outcome, rejoin
+from ._builder import Builder
 from ._calls import Call, DurableFuture
 from ._enclosures import Enclosure, enclosing
 from ._frame import Frame
@@ -139,7 +140,7 @@ class Group(Enclosure):
             UsageError: the group has not been entered, or has ended; or this is no function.
         """
         self._check_open("start_soon()")
-        if not callable(func):
+        if not callable(func) or isinstance(func, Builder):
             msg = (
                 f"tg.start_soon() takes a coroutine function and its arguments, not {func!r}; a durable call is "
                 f"started with tg.start(call)"

@@ -27,6 +27,8 @@ from .._errors import (
     NonDeterminismError,
     NotFound,
     NotRunning,
+    ResonateError,
+    UsageError,
 )
 from .._graph import SEPARATORS
 from .._protocol import (
@@ -71,6 +73,13 @@ if TYPE_CHECKING:
 
 _UNLISTENABLE = frozenset({422})
 """The answer of servers that have no listeners for promises which only an execution itself settles."""
+
+_ENDS: Final = {
+    PromiseState.RESOLVED: "it has completed",
+    PromiseState.REJECTED: "it has failed",
+    PromiseState.CANCELED: "it was cancelled",
+    PromiseState.TIMEDOUT: "its deadline has passed",
+}
 
 _SETTLED_BY: Final = "resonate-anyio:settled-by"
 """Header of a value: which request from outside has settled the promise with it."""
@@ -418,16 +427,32 @@ class Worker:
         """Let a halted task run again.
 
         Raises:
-            NotFound: there is no such task.
-            RequestError: it is not halted.
+            NotFound: there is no such execution.
+            UsageError: it is not halted.
+            RequestError: the server refuses this client.
         """
         request = TaskContinue(id=id)
         response = await self.connection.request(request)
-        if response.status == 404:
-            raise NotFound("task", id)  # noqa: EM101 - the kind of thing, not a message
+        if response.status in {404, 409}:
+            raise await self._not_halted(id)
         if response.status != 200:
             raise refusal(request, response)
         self.results.halted.pop(id, None)
+
+    async def _not_halted(self, id: str) -> ResonateError:
+        """Why an execution cannot be resumed."""
+        try:
+            record = await get_promise(self.ask, id)
+        except NotFound:
+            return NotFound("execution", id)
+        if record.target is None:
+            return UsageError(f"{id!r} cannot be resumed: it is a promise that no function runs for")
+        if record.pending:
+            return UsageError(f"{id!r} cannot be resumed: it is not halted. It runs, waits, or is about to be run")
+        return UsageError(
+            f"{id!r} cannot be resumed: it is not halted, {_ENDS[record.state]}, which is final. To see how it ended: "
+            f"await (await resonate.get({id!r})); to do its work again, run it under another id"
+        )
 
     async def cancel(self, id: str) -> bool:
         """Settle `id` as cancelled, and tell whether that has ended it; see `settle`."""
