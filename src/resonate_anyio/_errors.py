@@ -325,20 +325,26 @@ class NetworkError(ResonateError):
         kind: the operation, e.g. `promise.create`.
         subject: the id that it is about; empty if there is none.
         reason: what happened.
+        url: the server; empty where it has no address.
     """
 
-    def __init__(self, kind: str, subject: str, reason: str) -> None:
-        super().__init__(kind, subject, reason)
+    def __init__(self, kind: str, subject: str, reason: str, url: str = "") -> None:
+        super().__init__(kind, subject, reason, url)
         self.kind = kind
         self.subject = subject
         self.reason = reason
+        self.url = url
 
     @property
     def _request(self) -> str:
         return f"{self.kind} {self.subject!r}" if self.subject else self.kind
 
+    @property
+    def _server(self) -> str:
+        return f" by {self.url}" if self.url else ""
+
     def __str__(self) -> str:
-        return f"{self._request} was not answered: {self.reason}"
+        return f"{self._request} was not answered{self._server}: {self.reason}"
 
 
 @final
@@ -349,13 +355,13 @@ class BadAnswer(NetworkError):
         status: the HTTP status that it came with.
     """
 
-    def __init__(self, kind: str, subject: str, reason: str, status: int) -> None:
-        super().__init__(kind, subject, reason)
-        self.args = (kind, subject, reason, status)
+    def __init__(self, kind: str, subject: str, reason: str, status: int, url: str = "") -> None:
+        super().__init__(kind, subject, reason, url)
+        self.args = (kind, subject, reason, status, url)
         self.status = status
 
     def __str__(self) -> str:
-        return f"{self._request} was answered with status {self.status}, but {self.reason}"
+        return f"{self._request} was answered{self._server} with status {self.status}, but {self.reason}"
 
 
 @final

@@ -58,11 +58,13 @@ async def connected(server: Scripted, **options: Any) -> AsyncGenerator[Connecti
 
 
 async def failure(server: Scripted, request: Request = GET, **options: Any) -> ResonateError:
-    """The error that a request meets."""
+    """The error that a request meets. If it was not answered, that says by which server."""
     async with connected(server, **options) as connection:
         with pytest.raises(ResonateError) as caught:
             await connection.request(request)
-        return caught.value
+    error = caught.value
+    assert not isinstance(error, NetworkError) or (error.url in str(error) and error.url == "http://server")
+    return error
 
 
 async def test_a_request_is_one_envelope(server: Scripted) -> None:
@@ -140,6 +142,7 @@ async def test_what_is_no_answer_is_an_error_that_shows_it(
             await connection.request(GET)
 
     assert ("promise.get", "p") == (caught.value.kind, caught.value.subject)
+    assert "answered by http://server with status" in str(caught.value)
     assert len(str(caught.value)) < 500
     assert 3 == len(server.requests)
 
@@ -233,7 +236,7 @@ async def test_finding_out_about_the_server_counts(server: Scripted) -> None:
     server.answer = _never
     async with connected(server, request_timeout=3) as connection:
         began = anyio.current_time()
-        with pytest.raises(NetworkError, match="'p' was not answered: no answer within 3 s"):
+        with pytest.raises(NetworkError, match="'p' was not answered by http://server: no answer within 3 s"):
             await connection.request(GET)
 
     assert 3 == pytest.approx(anyio.current_time() - began)
@@ -335,7 +338,7 @@ async def test_a_server_that_comes_late_is_probed_late(server: Scripted) -> None
     server.answer = _raising(httpx.ConnectError("refused"))
     server.poll_answer = lambda: httpx.ConnectError("refused")
     async with connected(server) as connection:
-        with pytest.raises(NetworkError, match="'p' was not answered: ConnectError: refused"):
+        with pytest.raises(NetworkError, match="'p' was not answered by http://server: ConnectError: refused"):
             await connection.request(GET)
         careful = connection.dialect
         server.requests.clear()
@@ -364,7 +367,7 @@ async def test_a_server_that_fails_is_probed_again(server: Scripted) -> None:
     """A failure of its storage says nothing about ids."""
     server.answer = lambda envelope: reply(envelope, 500, "Internal error")
     async with connected(server) as connection:
-        with pytest.raises(NetworkError, match="Internal error"):
+        with pytest.raises(NetworkError, match=r"by http://server: .*Internal error"):
             await connection.request(GET)
         server.answer = nothing_there
 

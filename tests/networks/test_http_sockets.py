@@ -148,7 +148,7 @@ async def test_a_broken_exchange_is_an_error_and_the_next_is_none(cut: Any) -> N
         await connection.request(GET)
         before = len(server.lines)
         server.on_post = cut
-        with pytest.raises(NetworkError, match=r"promise\.get 'p' was not answered: \w+"):
+        with pytest.raises(NetworkError, match=r"promise\.get 'p' was not answered by http://[\w.:]+: \w+"):
             await connection.request(GET)
         assert before + 1 == len(server.lines)
         server.on_post = answers

@@ -32,13 +32,15 @@ class Exchange:
         request: what is asked for.
         token: goes into the envelope, and out of every text that comes back.
         max_body: how many bytes the server takes.
+        url: the server, for messages.
 
     Raises:
         TooLarge: it is larger than that.
     """
 
-    def __init__(self, request: Request, token: Token, max_body: int) -> None:
+    def __init__(self, request: Request, token: Token, max_body: int, url: str) -> None:
         self._request = request
+        self._url = url
         self._token = token
         self._corr_id = uuid4().hex
         envelope = encode_request(request, self._corr_id, auth=token.text)
@@ -65,17 +67,17 @@ class Exchange:
         if reply.location is not None:
             reason = f"it redirects to {self._token.redacted(reply.location)!r}, which is not followed"
         excerpt = self._token.excerpt(reply.body.decode(errors="replace"))
-        raise BadAnswer(self._request.kind, self._subject, f"{reason}: {excerpt!r}", reply.status)
+        raise BadAnswer(self._request.kind, self._subject, f"{reason}: {excerpt!r}", reply.status, self._url)
 
     def unanswered(self, reason: str) -> NetworkError:
         """Give the error for a request that was not answered."""
-        return NetworkError(self._request.kind, self._subject, self._token.redacted(reason))
+        return NetworkError(self._request.kind, self._subject, self._token.redacted(reason), self._url)
 
     def failed_like(self, error: NetworkError) -> NetworkError:
         """Give the error for a request that was not sent because one before it failed."""
         if isinstance(error, BadAnswer):
-            return BadAnswer(self._request.kind, self._subject, error.reason, error.status)
-        return NetworkError(self._request.kind, self._subject, error.reason)
+            return BadAnswer(self._request.kind, self._subject, error.reason, error.status, self._url)
+        return NetworkError(self._request.kind, self._subject, error.reason, self._url)
 
     def _read(self, reply: Reply) -> Response:
         try:

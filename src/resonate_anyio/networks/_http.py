@@ -92,6 +92,7 @@ class HttpNetwork(Network):
         self.url = check_url(url)
         self.request_timeout = check_timeout("request_timeout", request_timeout)
         self._terms = Terms(
+            url=self.url,
             token=Token(token),
             request_timeout=self.request_timeout,
             max_body=check_size("max_body", max_body),

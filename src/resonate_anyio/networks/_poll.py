@@ -78,6 +78,7 @@ class Poll:
     _wire: Wire
     _identity: Identity
     _token: Token
+    _url: str
     attempted: Event = field(factory=Event, init=False)
     messages: Messages = field(init=False)
     _send: MemoryObjectSendStream[Message | Gap] = field(init=False)
@@ -175,7 +176,8 @@ class Poll:
         # Once for each reason: a server may be away for hours.
         level = logging.DEBUG if reason == self._complaint else logging.WARNING
         self._complaint = reason
-        _logger.log(level, "poll.lost group=%s retry_in=%.1f reason=%r", self._identity.group, delay, reason)
+        group = self._identity.group
+        _logger.log(level, "poll.lost url=%s group=%s retry_in=%.1f reason=%r", self._url, group, delay, reason)
 
 
 def _path(identity: Identity) -> str:

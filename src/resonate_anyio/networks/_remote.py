@@ -34,6 +34,7 @@ _BLOCKING_TIMEOUT: Final = 5.0
 class Terms:
     """What all connections of one network have in common."""
 
+    url: str
     token: Token
     request_timeout: float
     max_body: int
@@ -59,7 +60,7 @@ class RemoteConnection(Connection):
         self._slots = Semaphore(_AT_ONCE, fast_acquire=True)
         self._dialect: Dialect | None = None
         self._probing = Lock()
-        self.poll = Poll(wire, identity, terms.token)
+        self.poll = Poll(wire, identity, terms.token, terms.url)
         self.messages = self.poll.messages
         self.blocking_request = self._request_blocking if wire.blocking else None
 
@@ -149,11 +150,11 @@ class RemoteConnection(Connection):
         dialect = dialect_of(dots, colons, prefix)
         if dialect is None:
             reason = f"the server does not tell how it reads ids: {dots.status} {dots.error}"
-            raise NetworkError(heartbeats[0].kind, "", reason)
+            raise NetworkError(heartbeats[0].kind, "", reason, self._terms.url)
         return dialect
 
     def _exchange(self, request: Request) -> Exchange:
-        return Exchange(request, self._terms.token, self._terms.max_body)
+        return Exchange(request, self._terms.token, self._terms.max_body, self._terms.url)
 
     def _too_late(self) -> str:
         return f"no answer within {self._terms.request_timeout:g} s"
