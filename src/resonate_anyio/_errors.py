@@ -56,7 +56,7 @@ class NotRegistered(UsageError):
         super().__init__(name, version, tuple(known))
         self.name = name
         self.version = version
-        self.known = tuple(known)
+        self.known: tuple[str, ...] = tuple(known)
 
     def __str__(self) -> str:
         wanted = self.name if self.version is None else f"{self.name} (version {self.version})"
@@ -169,7 +169,7 @@ class DurableTimeoutError(DurableError, TimeoutError):
 
     def __init__(self, id: str, timeout_at: int | None = None) -> None:
         super().__init__(id, timeout_at)
-        self.id = id
+        self.id: str | None = id
         self.timeout_at = timeout_at
 
     def __str__(self) -> str:
@@ -188,7 +188,7 @@ class DurableCancelledError(DurableError):
 
     def __init__(self, id: str, by: str | None = None) -> None:
         super().__init__(id, by)
-        self.id = id
+        self.id: str | None = id
         self.by = by
 
     def __str__(self) -> str:
@@ -227,7 +227,7 @@ class NonDeterminismError(ResonateError):
         self.id = id
         self.recorded = recorded
         self.requested = requested
-        self.task = task or id
+        self.task: str = task or id
 
     def __str__(self) -> str:
         return (
@@ -321,7 +321,7 @@ class BadAnswer(NetworkError):
 
     def __init__(self, kind: str, subject: str, reason: str, status: int) -> None:
         super().__init__(kind, subject, reason)
-        self.args = (kind, subject, reason, status)
+        self.args: tuple[object, ...] = (kind, subject, reason, status)
         self.status = status
 
     def __str__(self) -> str:

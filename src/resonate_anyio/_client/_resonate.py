@@ -51,6 +51,7 @@ if TYPE_CHECKING:
     from typing import Self
 
     from cattrs import Converter
+    from typing_extensions import TypeForm
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -148,9 +149,9 @@ class Resonate:
         self._codec = Codec() if converter is None else Codec(converter)
         self._running: _Running | None = None
         self._entered = False
-        self.promises = Promises(self._codec, self._worker_for)
+        self.promises: Promises = Promises(self._codec, self._worker_for)
         """Durable promises by hand."""
-        self.schedules = Schedules(self._codec, self._worker_for)
+        self.schedules: Schedules = Schedules(self._codec, self._worker_for)
         """Schedules by hand."""
 
     @classmethod
@@ -406,9 +407,9 @@ class Resonate:
         return ScheduleCall(self, name, cron, self._callee(func, args, kwargs), args, kwargs)
 
     @overload
-    async def get(self, id: str, type_: type[T]) -> Handle[T]: ...
+    async def get(self, id: str) -> Handle[Any]: ...
     @overload
-    async def get(self, id: str, type_: Any = ...) -> Handle[Any]: ...
+    async def get(self, id: str, type_: TypeForm[T]) -> Handle[T]: ...
     async def get(self, id: str, type_: Any = Any) -> Handle[Any]:
         """Return a handle to an execution that exists already.
 

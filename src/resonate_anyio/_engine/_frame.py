@@ -39,6 +39,7 @@ from ._tasks import current_task
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Mapping
+    from types import TracebackType
     from typing import NoReturn
 
     from anyio.abc import TaskGroup
@@ -364,7 +365,7 @@ class Frame(Node):
         if execution.dropped is not None:
             await raise_cancelled()
         if isinstance(ending, Raised) and self.record.state is PromiseState.REJECTED:
-            self.live = ending.error.__traceback__
+            self.live: TracebackType | None = ending.error.__traceback__
         cancellation = ending.cancellation if isinstance(ending, (Stopped, TimedOut)) else None
         if cancellation is not None:
             self._pass_on(ending, cancellation)

@@ -57,7 +57,7 @@ class Opening(ABC):
         apart: whether the code goes on when the call is on record, and does not wait for it in the same breath.
     """
 
-    in_branch: ClassVar = False
+    in_branch: ClassVar[bool] = False
 
     frame: Frame
     place: Place

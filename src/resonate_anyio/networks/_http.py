@@ -89,8 +89,8 @@ class HttpNetwork(Network):
         transport: httpx.AsyncBaseTransport | None = None,
         clock: Clock = system_clock,
     ) -> None:
-        self.url = check_url(url)
-        self.request_timeout = check_timeout("request_timeout", request_timeout)
+        self.url: str = check_url(url)
+        self.request_timeout: float = check_timeout("request_timeout", request_timeout)
         self._terms = Terms(
             token=Token(token),
             request_timeout=self.request_timeout,
