@@ -1250,21 +1250,6 @@ async def test_ended_executions_are_forgotten(wire: Wire) -> None:
         assert execution() is None
 
 
-async def test_names_in_the_log(wire: Wire, caplog: pytest.LogCaptureFixture) -> None:
-    """Parking and resuming are told at DEBUG, with id and version."""
-    runs = Runs()
-    resonate = Resonate(network=wire, hot_for=1)
-    resonate.register(runs.waiting, name="waiting")
-    caplog.set_level("DEBUG", "resonate_anyio")
-    async with resonate:
-        handle = await resonate.run("w", "waiting").spawn()
-        await anyio.sleep(10)
-        await resonate.promises.resolve("w.promise-1")
-        await handle
-    lines = [record.getMessage() for record in caplog.records]
-    assert ["execution.parked id=w version=1", "execution.resumed id=w version=2"] == lines
-
-
 async def test_a_long_sleep_of_an_unloaded_execution_is_cheap(network: LocalNetwork) -> None:
     """Unloaded or not, it is woken in ever longer steps, since the history tells how long nothing has happened."""
 

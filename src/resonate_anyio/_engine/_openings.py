@@ -22,6 +22,7 @@ from .._errors import NonDeterminismError, TooLate
 from .._graph import DETACHED_TAG, PARENT_TAG, is_below
 from .._protocol import Promise, PromiseCreate, PromiseState, Value
 from .._time import from_ms
+from . import _log
 from ._asked import Asked, content_of, recorded_as
 from ._awaits import before_wait, deliver
 from ._enclosures import reason_for
@@ -110,6 +111,7 @@ class Opening(ABC):
         request = self._request()
         record = self.recorded or await self._create(request)
         await self._check(record, request)
+        _log.call_opened(self, record)
         node = self._node(await self.execution.ledger.fresh(record))
         self._adopt(node)
         if self.apart and self.unfinished and node.pending:
@@ -156,6 +158,7 @@ class Opening(ABC):
             request = self._request()
             record = await insist(partial(self.create, request))
             await self._check(record, request)
+            _log.call_opened(self, record)
             node = self._node(record)
             self._adopt(node)
             if record.pending:

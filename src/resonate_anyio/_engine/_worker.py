@@ -7,7 +7,6 @@ ends the block, whose exit then puts everything away in order (`stop`), and noth
 
 from __future__ import annotations
 
-import logging
 import math
 import random as random_module
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
@@ -43,6 +42,7 @@ from .._protocol import (
     Value,
 )
 from ..abc import Connection, Gap, Identity, Network
+from . import _log
 from ._asking import Asker
 from ._cancellation import Teardown
 from ._crew import Crew
@@ -67,8 +67,6 @@ if TYPE_CHECKING:
 
 _UNLISTENABLE = frozenset({422})
 """The answer of servers that have no listeners for promises which only an execution itself settles."""
-
-logger = logging.getLogger("resonate_anyio")
 
 
 @define(eq=False, kw_only=True, repr=False)
@@ -297,6 +295,7 @@ class Worker:
         """Run an execution whose task was acquired."""
         self.executions[execution.id] = execution
         self.upkeep.enrol(execution)
+        _log.started(execution)
         self._crew.spawn(self._run, execution, name=f"resonate {execution.id}")
 
     async def _run(self, execution: Execution) -> None:
@@ -305,12 +304,14 @@ class Worker:
             if execution.dropped is Drop.HALTED:
                 await self._halt(execution)
         finally:
+            awaited = self.results.ended(execution.id)
             del self.executions[execution.id]
             execution.lease.end()
             self.upkeep.forget(execution)
             execution.ended.set()
             self._shutdown.stir()
             self.intake.stir()
+        self._tell_end(execution, awaited=awaited)
         if execution.dropped is Drop.CRASHED:
             await self._recover(execution)
         else:
@@ -323,16 +324,31 @@ class Worker:
         except Exception as exc:  # noqa: BLE001 - an error of the engine's own is a crash of this execution, not of all
             execution.drop(Drop.CRASHED, exc)
 
+    @staticmethod
+    def _tell_end(execution: Execution, *, awaited: bool) -> None:
+        match execution.dropped:
+            case None:
+                _log.ended(execution, awaited=awaited)
+            case Drop.SETTLED:
+                _log.settled_outside(execution, awaited=awaited)
+            case Drop.UNLOADED:
+                _log.unloaded(execution)
+            case Drop.LOST:
+                _log.lost(execution)
+            case Drop.HALTED | Drop.CRASHED:
+                # Told where it is seen to, with what went wrong.
+                pass
+
     async def _halt(self, execution: Execution) -> None:
         assert isinstance(execution.error, NonDeterminismError)
-        logger.error("execution.halted id=%s %s", execution.id, execution.error)
+        _log.halted(execution)
         await self.asker.insist(TaskHalt(id=execution.id))
         self.results.halted[execution.id] = execution.error
         self.waiting.wake()
 
     async def _recover(self, execution: Execution) -> None:
         """The engine itself failed under this execution: hand it back after a while, to be tried again."""
-        logger.error("execution.crashed id=%s", execution.id, exc_info=execution.error)
+        _log.crashed(execution)
         await self.leases.hand_back(execution.id, execution.version, repr(execution.error))
 
     # For the client
@@ -373,6 +389,7 @@ class Worker:
     async def _settle(self, id: str, state: PromiseState, value: Value) -> Promise:
         request = PromiseSettle(id=id, state=state, value=value)
         record = promise_of(request, await self.ask(request), id)
+        self.sweeps.settled(record)
         if state is PromiseState.CANCELED or id in self.executions:
             try:
                 await self.sweeps.end(id)
