@@ -486,7 +486,7 @@ anyio.run(main)
 """
 
 
-@pytest.mark.wall(limit=60)
+@pytest.mark.wall
 def test_a_program_without_logging_sees_the_failure() -> None:
     """Python prints what nobody has configured to be logged from WARNING on: the traceback, and nothing else."""
     result = subprocess.run([sys.executable, "-c", PROGRAM], capture_output=True, text=True, check=True)

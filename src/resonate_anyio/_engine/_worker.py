@@ -326,18 +326,20 @@ class Worker:
 
     @staticmethod
     def _tell_end(execution: Execution, *, awaited: bool) -> None:
+        if execution.dropped is not Drop.SETTLED and not execution.root.pending:
+            # Also if it was dropped after its end was on record.
+            _log.ended(execution, awaited=awaited)
+            return
         match execution.dropped:
-            case None:
-                _log.ended(execution, awaited=awaited)
+            case None | Drop.HALTED | Drop.CRASHED:
+                # The latter are told where they are seen to, with what went wrong.
+                pass
             case Drop.SETTLED:
                 _log.settled_outside(execution, awaited=awaited)
             case Drop.UNLOADED:
                 _log.unloaded(execution)
             case Drop.LOST:
                 _log.lost(execution)
-            case Drop.HALTED | Drop.CRASHED:
-                # Told where it is seen to, with what went wrong.
-                pass
 
     async def _halt(self, execution: Execution) -> None:
         assert isinstance(execution.error, NonDeterminismError)
