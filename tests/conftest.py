@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import math
 import threading
 from collections.abc import Awaitable, Callable, Generator, Iterator
 from functools import wraps
@@ -22,8 +23,8 @@ from resonate_anyio.testing import VirtualClock, virtual_backend
 
 from . import chosen
 
-WALL_LIMIT = 20.0
-"""Seconds that a test marked `wall` may take if it does not say otherwise."""
+WALL_LIMIT = 120.0
+"""Seconds that a test marked `wall` may take if it does not say otherwise: many times what the slowest needs."""
 
 SPARE_THREADS = ("AnyIO worker thread", "Trio thread")
 """Names of threads that the backends keep for the next call."""
@@ -95,8 +96,9 @@ def leaving_no_tasks(test: Callable[..., Awaitable[None]]) -> Callable[..., Awai
     return checked
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Hold tests to their form: each states its claim in a docstring, and those by the wall clock have a limit."""
+    run_ends = float(config.getini("faulthandler_timeout")) or math.inf
     tests = [item for item in items if isinstance(item, pytest.Function)]
     if silent := [test.nodeid for test in tests if not inspect.getdoc(test.function)]:
         msg = "a test states its claim in a docstring of one sentence: " + ", ".join(silent)
@@ -105,7 +107,11 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         chosen.skip_if_not_meant(test)
         marker = test.get_closest_marker("wall")
         if marker is not None and test.get_closest_marker("timeout") is None:
-            test.add_marker(pytest.mark.timeout(marker.kwargs.get("limit", WALL_LIMIT)))
+            limit = marker.kwargs.get("limit", WALL_LIMIT)
+            if limit >= run_ends:
+                msg = f"{test.nodeid} has a limit of {limit} s, and faulthandler_timeout ends the whole run before that"
+                raise pytest.UsageError(msg)
+            test.add_marker(pytest.mark.timeout(limit))
 
 
 def _by_the_wall(request: pytest.FixtureRequest) -> bool:

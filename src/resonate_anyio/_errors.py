@@ -69,7 +69,7 @@ class NotRegistered(UsageError):
         super().__init__(name, version, tuple(known), changed)
         self.name = name
         self.version = version
-        self.known = tuple(known)
+        self.known: tuple[str, ...] = tuple(known)
         self.changed = changed
 
     def __str__(self) -> str:
@@ -191,7 +191,7 @@ class DurableTimeoutError(DurableError, TimeoutError):
 
     def __init__(self, id: str, timeout_at: int | None = None) -> None:
         super().__init__(id, timeout_at)
-        self.id = id
+        self.id: str | None = id
         self.timeout_at = timeout_at
 
     def __str__(self) -> str:
@@ -210,7 +210,7 @@ class DurableCancelledError(DurableError):
 
     def __init__(self, id: str, by: str | None = None) -> None:
         super().__init__(id, by)
-        self.id = id
+        self.id: str | None = id
         self.by = by
 
     def __str__(self) -> str:
@@ -250,7 +250,7 @@ class NonDeterminismError(ResonateError):
         self.id = id
         self.recorded = recorded
         self.requested = requested
-        self.task = task or id
+        self.task: str = task or id
 
     def __str__(self) -> str:
         return (
@@ -357,7 +357,7 @@ class BadAnswer(NetworkError):
 
     def __init__(self, kind: str, subject: str, reason: str, status: int, url: str = "") -> None:
         super().__init__(kind, subject, reason, url)
-        self.args = (kind, subject, reason, status, url)
+        self.args: tuple[object, ...] = (kind, subject, reason, status, url)
         self.status = status
 
     def __str__(self) -> str:

@@ -312,9 +312,15 @@ async def programs(
         yield started
 
 
+_OF_THE_PROGRAM: Final = ("execution.failed ", "execution.timed_out ")
+
+
 @contextmanager
 def errors_logged() -> Iterator[list[str]]:
-    """What the engine logs as an error: whatever else comes of it, nobody should have to read that."""
+    """What the engine logs as an error: whatever else comes of it, nobody should have to read that.
+
+    That the program's own functions fail, in a process that does not wait for them, is none.
+    """
     errors: list[str] = []
     handler = _Collector(errors)
     logger = logging.getLogger("resonate_anyio")
@@ -331,4 +337,5 @@ class _Collector(logging.Handler):
         self._into = into
 
     def emit(self, record: logging.LogRecord) -> None:
-        self._into.append(self.format(record))
+        if not record.getMessage().startswith(_OF_THE_PROGRAM):
+            self._into.append(self.format(record))

@@ -10,6 +10,7 @@ from uuid import UUID
 
 import anyio
 import pytest
+from anyio import CancelScope
 
 from resonate_anyio import (
     BuilderUsed,
@@ -19,6 +20,7 @@ from resonate_anyio import (
     UsageError,
     WrongWorld,
 )
+from resonate_anyio._protocol import PromiseCreate, Request
 from tests.crash.corpus.leaves import Oops, fail, slow, step
 from tests.crash.scenarios import Outside
 
@@ -476,6 +478,83 @@ async def test_now_after_a_crash(world: World) -> None:
         assert "x" == await (await process.resonate.get("w"))
     assert 2 == len(seen)
     assert seen[0] == seen[1]
+
+
+async def in_a_plain_scope(ctx: Context) -> list[str]:
+    seen: list[str] = []
+    with CancelScope() as scope:
+        scope.cancel()
+        await ctx.now()
+        seen.append("now")
+    await ctx.sleep(9).named("last")
+    return seen
+
+
+async def in_a_durable_scope(ctx: Context) -> list[str]:
+    seen: list[str] = []
+    with ctx.move_on_after(0):
+        await ctx.now()
+        seen.append("now")
+    await ctx.sleep(9).named("last")
+    return seen
+
+
+async def in_a_group(ctx: Context) -> list[str]:
+    seen: list[str] = []
+
+    async def code() -> None:
+        with CancelScope(shield=True):
+            await ctx.sleep(2)
+        await ctx.now()
+        seen.append("now")
+
+    async with ctx.task_group() as tg:
+        tg.start_soon(code)
+        await ctx.sleep(1)
+        tg.cancel_scope.cancel()
+    await ctx.sleep(9).named("last")
+    return seen
+
+
+@pytest.mark.parametrize("workflow", [in_a_plain_scope, in_a_durable_scope, in_a_group])
+async def test_fact_in_a_cancelled_scope(world: World, workflow: object) -> None:
+    """A fact that was reached in a cancelled scope is no fact: a replay is cancelled there as the first run was."""
+    assert callable(workflow)
+    process = world.process(workflow)
+    process.kill_at(creates("w.last"), answered=True)
+    await world.run_until_killed(process, "w", workflow)
+    async with world.process(workflow) as process:
+        assert [] == await process.resonate.run("w", workflow)
+
+
+async def hurried(ctx: Context) -> list[str]:
+    seen: list[str] = []
+    with anyio.move_on_after(5):
+        await ctx.now()
+        seen.append("now")
+    await ctx.sleep(9).named("last")
+    return seen
+
+
+@pytest.mark.parametrize("dies", [False, True])
+async def test_fact_that_is_interrupted(world: World, *, dies: bool) -> None:
+    """A fact whose recording is interrupted was not seen by the code, and a replay does not see it either."""
+    process = world.process(hurried)
+    if dies:
+        process.kill_at(creates("w.last"), answered=True)
+    inner = process.wire.before
+
+    async def slowly(request: Request) -> None:
+        if isinstance(request, PromiseCreate) and request.id == "w.~now-1":
+            await anyio.sleep(10)
+        await inner(request)
+
+    process.wire.before = slowly
+    if dies:
+        await world.run_until_killed(process, "w", hurried)
+        process = world.process(hurried)
+    async with process:
+        assert [] == await process.resonate.run("w", hurried)
 
 
 async def test_random_and_uuid_are_the_same_on_a_replay(world: World) -> None:

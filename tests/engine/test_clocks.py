@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import logging
+import time
+from contextlib import suppress
 
 import anyio
 import pytest
 
 from resonate_anyio import Context, DurableTimeoutError, Resonate
-from resonate_anyio.networks import LocalNetwork
+from resonate_anyio._protocol import PromiseGet
+from resonate_anyio.networks import LocalNetwork, _clock, system_clock
 from resonate_anyio.stores import MemoryStore
 from resonate_anyio.testing import VirtualClock
+
+from .harness import Wire
 
 HOUR = 3600
 
@@ -51,6 +56,53 @@ async def test_a_loop_that_runs_ahead_does_not_end_a_call_early(clock: VirtualCl
             await resonate.run("wf", waits_below)
 
         assert slow() - begun >= HOUR * 1000
+
+
+def test_clock_of_leases_is_never_set_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A wall clock that goes an hour ahead and is put right again makes no lease longer than it is."""
+    wall, boot = [1_000_000.0], [5_000.0]
+    monkeypatch.setattr(time, "time_ns", lambda: int(wall[0] * 1e9))
+    monkeypatch.setattr(_clock, "_since_boot", lambda: boot[0])
+    elapsed = _clock.ElapsedClock(system_clock)
+    wall[0] += 3600
+    sent = elapsed()
+    wall[0] -= 3600
+    for clock in (wall, boot):
+        clock[0] += 61
+    assert elapsed() - sent >= 61
+
+
+def test_clock_of_leases_does_not_run_fast(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However often the clock of leases is read, a second on it is a second."""
+    now = [1_000.0]
+    monkeypatch.setattr(time, "time_ns", lambda: int(now[0] * 1e9))
+    monkeypatch.setattr(_clock, "_since_boot", lambda: now[0])
+    elapsed = _clock.ElapsedClock(system_clock)
+    for _ in range(10_000):
+        now[0] += 0.0001
+        elapsed()
+    assert pytest.approx(1, abs=0.05) == elapsed()
+
+
+async def test_asking_whether_a_deadline_has_passed_is_no_busy_loop(
+    network: LocalNetwork, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A local clock that is a second ahead of the server's costs a few requests, not a thousand."""
+
+    async def flow(ctx: Context) -> None:
+        await ctx.run(anyio.sleep, 1000).timeout(5)
+
+    wire = Wire(network, lapsing=True)
+    resonate = Resonate(network=wire)
+    resonate.register(flow)
+    async with resonate:
+        connection = resonate._worker().connection
+        now = connection.now
+        monkeypatch.setattr(type(connection), "now", lambda self: self._inner.now() + 900)
+        del now
+        with suppress(Exception):
+            await resonate.run("w", flow)
+    assert 20 > sum(isinstance(each.request, PromiseGet) for each in wire.exchanges)
 
 
 async def test_a_large_execution_is_warned_about(

@@ -184,6 +184,22 @@ async def test_call_with_the_very_deadline_of_its_scope() -> None:
     await survives(workflow, returns="the scope's")
 
 
+async def same_instant(ctx: Context) -> str:
+    await ctx.run(anyio.sleep, 100).timeout(5).spawn()
+    with ctx.move_on_after(5):
+        await ctx.promise()
+    return "nobody knows"
+
+
+async def test_own_deadline_at_the_instant_of_a_scope(resonate: Resonate) -> None:
+    """A call that its own deadline has ended has failed, although some scope has ended at the same instant."""
+    resonate.register(same_instant)
+    async with resonate:
+        with pytest.raises(ExceptionGroup) as caught:
+            await resonate.run("w", same_instant)
+        assert ["w.sleep-1"] == [getattr(error, "id", None) for error in caught.value.exceptions]
+
+
 async def test_swallowing_a_scope(resonate: Resonate) -> None:
     """Code that swallows the cancellation meets it again at the next durable call, as in anyio."""
 

@@ -922,6 +922,43 @@ async def test_plain_code_compensates() -> None:
     await survives(workflow, returns=["undone", "Oops: no", "end"])
 
 
+async def nothing_much() -> None:
+    pass
+
+
+async def late_oops() -> None:
+    await anyio.sleep(2)
+    raise Oops
+
+
+async def careful_code(ctx: Context) -> str:
+    async def code() -> None:
+        with CancelScope(shield=True):
+            await ctx.sleep(10)
+
+    try:
+        async with ctx.task_group() as tg:
+            tg.run(late_oops)
+            tg.start_soon(code)
+            await anyio.sleep(0.1)
+            tg.run(nothing_much)
+    except ExceptionGroup:
+        return "failed"
+    return "not reached"
+
+
+async def test_shield_in_a_group_that_is_condemned(world: World) -> None:
+    """A replay of a failed group goes on in a shield of one of its tasks, as the first run did."""
+    process = world.process(careful_code)
+    async with process:
+        await process.resonate.run("w", careful_code).spawn()
+        await anyio.sleep(5)
+        process.kill()
+    async with world.process(careful_code) as process:
+        with anyio.fail_after(3600):
+            assert "failed" == await process.resonate.run("w", careful_code)
+
+
 async def test_calls_started_in_a_cancelled_group() -> None:
     """What is started once the group is cancelled is not begun, and nothing of it stays behind."""
 
@@ -1165,6 +1202,44 @@ async def test_group_starts_calls_only(resonate: Resonate) -> None:
                 with pytest.raises(UsageError, match=r"tg\.start\(\) takes a call such as .*start_soon"):
                     tg.start(wrong)  # type: ignore[arg-type]
             await ctx.run(child, tg)
+
+    resonate.register(workflow)
+    async with resonate:
+        await resonate.run("w", workflow)
+
+
+async def test_function_that_cannot_be_called_so(resonate: Resonate) -> None:
+    """A call that fails before there is a coroutine is a failure of the group like any other."""
+
+    async def code(x: int) -> None:
+        del x
+
+    async def workflow(ctx: Context) -> list[str]:
+        try:
+            async with ctx.task_group() as tg:
+                tg.start_soon(code)  # type: ignore[arg-type]
+                await ctx.sleep(10)
+        except ExceptionGroup as group:
+            return [group.message, *(type(error).__name__ for error in group.exceptions)]
+        return []
+
+    resonate.register(workflow)
+    async with resonate:
+        message = "1 of what a task group of 'w' has started failed"
+        assert [message, "TypeError"] == await resonate.run("w", workflow)
+
+
+async def test_only_functions_are_started_soon(resonate: Resonate) -> None:
+    """A durable call given to `start_soon` is refused, and the error says what takes it."""
+
+    async def workflow(ctx: Context) -> None:
+        async with ctx.task_group() as tg:
+            call = ctx.run(nothing_much)
+            try:
+                with pytest.raises(UsageError, match=r"tg\.start\(call\)"):
+                    tg.start_soon(call)  # type: ignore[arg-type]
+            finally:
+                await call
 
     resonate.register(workflow)
     async with resonate:

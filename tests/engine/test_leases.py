@@ -7,14 +7,26 @@ may be under way for 10.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from functools import partial
 
 import anyio
 import pytest
 from attrs import define, field
 
-from resonate_anyio import Context, NetworkError, NotRunning, Resonate, TooLarge
-from resonate_anyio._protocol import RegisterListener, Request, Response, TaskAcquire, TaskRelease
+from resonate_anyio import Context, Exponential, NetworkError, NotRunning, Resonate, TooLarge, durable
+from resonate_anyio._engine._execution import Drop, Execution
+from resonate_anyio._engine._parking import Phase
+from resonate_anyio._protocol import (
+    PromiseSearch,
+    PromiseSettle,
+    RegisterListener,
+    Request,
+    Response,
+    TaskAcquire,
+    TaskCreate,
+    TaskRelease,
+)
 from resonate_anyio.abc import Gap
 from resonate_anyio.networks import LocalNetwork
 
@@ -224,6 +236,49 @@ async def test_nothing_begins_while_the_lease_is_in_doubt(resonate: Resonate, wi
     assert 1 == len(began)
 
 
+async def test_no_attempt_begins_on_a_lease_that_lapsed_while_it_was_taken_back(
+    resonate: Resonate, network: LocalNetwork, wire: Wire
+) -> None:
+    """A lease that is over when the execution is hot again is none: no leaf is run beside its new holder."""
+    began: list[float] = []
+    start = anyio.current_time()
+    down = trap = False
+
+    @durable(retry=Exponential(attempts=5, delay=1))
+    async def step() -> None:
+        began.append(anyio.current_time() - start)
+        await anyio.sleep(70)
+        raise OSError
+
+    async def flow(ctx: Context) -> None:
+        await ctx.gather(ctx.rpc("nothing").target("poll://any@nobody").timeout(3000), ctx.run(step))
+
+    async def before(request: Request) -> None:
+        nonlocal down
+        # The line breaks for a second time just when the lease has been taken back.
+        if trap and isinstance(request, RegisterListener) and "nothing" in request.awaited:
+            down = True
+        if down:
+            fail(request)
+
+    for function in (flow, step):
+        resonate.register(function)
+    async with resonate, Resonate(network=network, group="others") as other:
+        await resonate.run("w", flow).spawn()
+        await anyio.sleep(2)
+        wire.before, down = before, True
+        await anyio.sleep(98)
+        trap, down = True, False
+        await anyio.sleep(110)
+        # Its lease has lapsed once more, and now somebody else has the task.
+        taken = TaskAcquire(id="w", version=2, pid="somebody", ttl=1_000_000)
+        assert 200 == (await Look(other).request(taken)).status
+        trap = down = False
+        await anyio.sleep(250)
+        wire.before = nothing
+    assert 1 == len(began)
+
+
 async def test_finished_leaf_is_recorded_without_a_lease(resonate: Resonate, wire: Wire) -> None:
     """What a leaf has done is a fact: it is recorded although nobody can say whose the task is by now."""
     runs = Runs(length=200)
@@ -241,6 +296,61 @@ async def test_finished_leaf_is_recorded_without_a_lease(resonate: Resonate, wir
         wire.answer = lambda _: None
         assert ["a", "b", "c"] == await handle
     assert ONCE == runs.ran
+
+
+@pytest.mark.parametrize("status", [401, 403])
+async def test_a_refusal_that_passes_does_not_undo_a_leaf(resonate: Resonate, wire: Wire, status: int) -> None:
+    """What a leaf has done is recorded although a gateway has turned the worker away for a moment."""
+    ran: list[str] = []
+    refused: list[Request] = []
+
+    async def step() -> str:
+        ran.append("step")
+        return "done"
+
+    async def flow(ctx: Context) -> str:
+        return await ctx.run(step)
+
+    def turned_away(request: Request) -> Response | None:
+        if not settles("w.step-1")(request) or refused:
+            return None
+        refused.append(request)
+        return Response(status=status, error="not now")
+
+    wire.answer = turned_away
+    for function in (flow, step):
+        resonate.register(function)
+    async with resonate:
+        handle = await resonate.run("w", flow).spawn()
+        await anyio.sleep(200)
+        assert "resolved" == (await Look(resonate).promise("w")).state.value
+        del handle
+    assert ["step"] == ran
+
+
+async def test_a_record_that_is_gone_is_no_outcome(resonate: Resonate, wire: Wire) -> None:
+    """A server that does not know a step (it was restored from a backup) is a failure of the platform."""
+
+    async def step() -> str:
+        return "done"
+
+    async def flow(ctx: Context) -> str:
+        return await ctx.run(step)
+
+    def gone(request: Request) -> Response | None:
+        missing = isinstance(request, PromiseSettle) and request.id == "w.step-1"
+        return Response(status=404, error="not found") if missing else None
+
+    wire.answer = gone
+    resonate.register(flow)
+    resonate.register(step)
+    async with resonate:
+        handle = await resonate.run("w", flow).spawn()
+        await anyio.sleep(10)
+        assert "pending" == (await Look(resonate).promise("w")).state.value
+        wire.answer = lambda _: None
+        with anyio.fail_after(600):
+            assert "done" == await handle
 
 
 LOST: dict[str, Callable[[Request], bool]] = {
@@ -275,6 +385,71 @@ async def test_lost_answer_to_an_acquire(resonate: Resonate, wire: Wire, line: L
     assert ONCE == runs.ran
 
 
+def fail(request: Request) -> None:
+    raise NetworkError(request.kind, "", "the server is away")
+
+
+async def on_its_way(request: Request) -> None:
+    """Requests take their time, and a search the most."""
+    await anyio.sleep(0.1 if isinstance(request, PromiseSearch) else 0.03)
+
+
+async def test_taken_back_beside_a_message(resonate: Resonate, wire: Wire) -> None:
+    """What is taken back after a lost answer is run once, although a message sends for it at the same time."""
+    began: list[float] = []
+    lost: list[Request] = []
+
+    async def step() -> str:
+        began.append(anyio.current_time())
+        await anyio.sleep(100)
+        return "done"
+
+    async def lose(request: Request, _: Response) -> None:
+        if isinstance(request, TaskCreate) and request.action.id == "w" and not lost:
+            lost.append(request)
+            fail(request)
+
+    wire.before, wire.after = on_its_way, lose
+    resonate.register(step)
+    async with resonate:
+        with anyio.fail_after(400):
+            assert "done" == await resonate.run("w", step)
+    assert 1 == len(began)
+
+
+async def test_started_twice_with_the_first_answer_late(resonate: Resonate, wire: Wire) -> None:
+    """Two callers start the same root, and the first one's answer is late: it runs once."""
+    began: list[float] = []
+    late: list[Request] = []
+
+    async def step() -> str:
+        began.append(anyio.current_time())
+        await anyio.sleep(100)
+        return "done"
+
+    async def delay(request: Request, _: Response) -> None:
+        if isinstance(request, TaskCreate) and not late:
+            late.append(request)
+            await anyio.sleep(2)
+
+    wire.after = delay
+    resonate.register(step)
+    results: list[str] = []
+
+    async def call() -> None:
+        results.append(await resonate.run("w", step))
+
+    async with resonate:
+        start = anyio.current_time()
+        with anyio.fail_after(1000):
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(call)
+                await anyio.sleep(0.5)
+                tasks.start_soon(call)
+        assert ["done", "done"] == results
+    assert [1, True] == [len(began), anyio.current_time() - start < 110]
+
+
 async def test_start_while_the_server_is_away(resonate: Resonate, line: Line) -> None:
     """A start waits half a minute for the server, and then says that it cannot be reached."""
     runs = Runs(length=1)
@@ -287,6 +462,26 @@ async def test_start_while_the_server_is_away(resonate: Resonate, line: Line) ->
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(_up_after, line, 10)
             assert ["a", "b", "c"] == await resonate.run("v", "flow")
+
+
+async def test_a_start_beside_a_message_is_told_that_the_server_is_away(
+    resonate: Resonate, network: LocalNetwork, wire: Wire
+) -> None:
+    """A start waits half a minute for the server, also of a task that a message has sent for already."""
+
+    async def away(request: Request) -> None:
+        fail(request)
+
+    async def step() -> None:
+        pass
+
+    resonate.register(step)
+    async with resonate, Resonate(network=network, group="others") as other:
+        wire.before = away
+        await other.rpc("w", "step").target("poll://any@default").spawn()
+        await anyio.sleep(2)
+        with anyio.fail_after(90), pytest.raises(NetworkError):
+            await resonate.run("w", step)
 
 
 async def _up_after(line: Line, seconds: float) -> None:
@@ -492,6 +687,37 @@ async def test_stopping_while_the_server_is_away(resonate: Resonate, line: Line,
         await handle
 
 
+async def test_a_leaf_that_has_finished_is_recorded_although_one_answer_fails(resonate: Resonate, wire: Wire) -> None:
+    """A leaf that finishes within the grace period is recorded, also if the first attempt is not answered."""
+    ran: list[str] = []
+    failed: list[Request] = []
+
+    async def step() -> str:
+        ran.append("step")
+        await anyio.sleep(3)
+        return "done"
+
+    async def flow(ctx: Context) -> str:
+        return await ctx.run(step)
+
+    async def before(request: Request) -> None:
+        if settles("w.step-1")(request) and not failed:
+            failed.append(request)
+            fail(request)
+
+    resonate.register(flow)
+    resonate.register(step)
+    async with resonate:
+        await resonate.run("w", flow).spawn()
+        await anyio.sleep(1)
+        wire.before = before
+    assert 1 == len(failed)
+    wire.before = nothing
+    async with resonate:
+        assert "done" == await (await resonate.get("w"))
+    assert ["step"] == ran
+
+
 async def test_lease_lost_while_parked(resonate: Resonate, wire: Wire, line: Line) -> None:
     """A parked execution has no lease to lose: it goes on when the server is back and what it waits for has settled."""
     woken: list[str] = []
@@ -511,3 +737,66 @@ async def test_lease_lost_while_parked(resonate: Resonate, wire: Wire, line: Lin
         with anyio.fail_after(100):
             assert "awake" == await handle
     assert ["began"] == woken
+
+
+async def test_resuming_what_awaits_many_over_a_slow_line(wire: Wire, resonate: Resonate) -> None:
+    """An execution that awaits hundreds of calls 100 ms from its server is taken back once, not again and again."""
+
+    async def flow(ctx: Context) -> None:
+        await ctx.gather(*(ctx.rpc("nothing").target("poll://any@nobody") for _ in range(700)))
+
+    async def slow(_: Request) -> None:
+        await anyio.sleep(0.1)
+
+    resonate.register(flow)
+    async with resonate:
+        await resonate.run("w", flow).spawn()
+        wire.before = slow
+        await anyio.sleep(100)
+        # As its wake promise would by itself on asyncio, after ten minutes.
+        resonate._worker().executions["w"].parking.want()
+        await anyio.sleep(1000)
+        wire.before = nothing
+        # And once more on asyncio, by itself.
+        assert 1 <= wire.counts().get("task.acquire", 0) <= 2
+
+
+async def test_dropping_tells_nobody_that_the_lease_has_moved(resonate: Resonate, wire: Wire) -> None:
+    """Who waits until it is decided who has the lease is not woken because the execution is dropped."""
+
+    async def flow(ctx: Context) -> None:
+        await ctx.sleep(7200)
+
+    async def away(request: Request) -> None:
+        fail(request)
+
+    resonate.register(flow)
+    async with resonate:
+        await resonate.run("w", flow).spawn()
+        await anyio.sleep(10)
+        execution = resonate._worker().executions["w"]
+        assert Phase.PARKED is execution.parking.phase
+        wire.before = away
+        async with anyio.create_task_group() as tasks:
+            # Code that has woken by itself waits at the gate, and the task cannot be taken back now.
+            tasks.start_soon(_at_the_gate, execution)
+            await anyio.sleep(1)
+            assert execution.parking.moving
+            execution.drop(Drop.SETTLED)
+            await anyio.sleep(1)
+            resting = anyio.Event()
+            tasks.start_soon(_rest, execution, resting)
+            await anyio.sleep(1)
+            assert not resting.is_set()
+            wire.before = nothing
+            tasks.cancel_scope.cancel()
+
+
+async def _rest(execution: Execution, resting: anyio.Event) -> None:
+    await execution.parking.at_rest()
+    resting.set()
+
+
+async def _at_the_gate(execution: Execution) -> None:
+    with suppress(anyio.get_cancelled_exc_class()):
+        await execution.until_hot()

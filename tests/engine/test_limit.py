@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import anyio
@@ -9,9 +10,10 @@ import pytest
 from attrs import define, field
 
 from resonate_anyio import Context, InvalidArgument, Resonate
-from resonate_anyio._protocol import Unblock
+from resonate_anyio._protocol import Request, Response, TaskAcquire, TaskGet, Unblock
 from resonate_anyio.networks import LocalNetwork
 
+from .harness import Wire
 from .test_parking import forget_messages
 
 
@@ -120,6 +122,76 @@ async def test_what_is_parked_wakes_past_the_line(network: LocalNetwork, monkeyp
             await resonate.rpc(f"busy-{number}", busy).spawn()
         await anyio.sleep(200)
         assert 100 == pytest.approx(woken[0] - began, abs=2)
+
+
+async def test_limit_of_concurrent_starts(network: LocalNetwork) -> None:
+    """However many callers start roots at the same instant, no more than the limit run at once."""
+    running = most = 0
+
+    async def step() -> None:
+        nonlocal running, most
+        running += 1
+        most = max(most, running)
+        await anyio.sleep(10)
+        running -= 1
+
+    resonate = Resonate(network=network, max_executions=3)
+    resonate.register(step)
+    async with resonate, anyio.create_task_group() as tasks:
+        for number in range(20):
+            tasks.start_soon(_run, resonate, number, step)
+    assert 3 == most
+
+
+async def _run(resonate: Resonate, number: int, step: Callable[..., object]) -> None:
+    await resonate.run(f"w{number}", step)
+
+
+async def test_limit_of_those_that_wake_together(network: LocalNetwork) -> None:
+    """What was parked goes on at once when it wakes: it is not held up by a limit on what may begin."""
+    running = most = 0
+
+    async def step() -> None:
+        nonlocal running, most
+        running += 1
+        most = max(most, running)
+        await anyio.sleep(10)
+        running -= 1
+
+    async def flow(ctx: Context) -> None:
+        await ctx.sleep(7200)
+        await ctx.run(step)
+
+    resonate = Resonate(network=network, max_executions=3)
+    resonate.register(flow)
+    resonate.register(step)
+    async with resonate, anyio.create_task_group() as tasks:
+        for number in range(20):
+            tasks.start_soon(_run, resonate, number, flow)
+    assert 20 == most
+
+
+async def test_tasks_that_the_token_does_not_allow_take_no_room(network: LocalNetwork) -> None:
+    """Messages for tasks that the server refuses to hand out (403) do not keep a worker from its work."""
+    wire = Wire(network, lapsing=True)
+
+    def forbidden(request: Request) -> Response | None:
+        ours = getattr(request, "id", "").startswith("theirs")
+        return Response(status=403, error="Forbidden") if ours and isinstance(request, (TaskAcquire, TaskGet)) else None
+
+    wire.answer = forbidden
+
+    async def step() -> str:
+        return "done"
+
+    resonate = Resonate(network=wire, max_executions=2)
+    resonate.register(step)
+    async with resonate, Resonate(network=network, group="others") as other:
+        for number in range(2):
+            await other.rpc(f"theirs-{number}", "step").target("poll://any@default").spawn()
+        await anyio.sleep(1)
+        with anyio.fail_after(600):
+            assert "done" == await resonate.run("ours", step)
 
 
 @pytest.mark.parametrize("limit", [0, -1, True, 1.5, "3"])

@@ -10,8 +10,9 @@ import anyio
 import pytest
 
 from resonate_anyio import Context, DurableTimeoutError, Info, NotRunning, Resonate, UsageError, durable
+from resonate_anyio.networks import LocalNetwork
 
-from .harness import Look, World, settles
+from .harness import Look, Wire, World, settles
 
 
 async def double(x: int) -> int:
@@ -92,6 +93,21 @@ async def test_error_live_and_replayed(world: World) -> None:
     members: list[Any] = [(KeyError, "'a'", [], [], None), (ValueError, "b", [], ["of the member"], None)]
     expected = (ExceptionGroup, "many (2 sub-exceptions)", members, ["of the group"], "OSError(5, 'disk')")
     assert [expected, expected] == seen
+
+
+async def test_notes_that_are_none(network: LocalNetwork) -> None:
+    """An error whose notes are not what Python makes them is recorded all the same."""
+
+    async def step() -> None:
+        error = ValueError("bad")
+        error.__notes__ = 7  # type: ignore[assignment]
+        raise error
+
+    resonate = Resonate(network=network)
+    resonate.register(step)
+    async with resonate:
+        with anyio.fail_after(10), pytest.raises(ValueError, match="bad"):
+            await resonate.run("w", step)
 
 
 async def test_live_error_keeps_its_traceback(resonate: Resonate) -> None:
@@ -191,6 +207,20 @@ async def test_cancelled_result_detaches(resonate: Resonate) -> None:
         assert not await handle.done()
         assert "done" == await handle.result() == await handle
         assert await handle.done()
+
+
+async def test_asking_again_and_again_leaves_nothing_behind(network: LocalNetwork) -> None:
+    """Whoever waits for a promise a second at a time leaves no task behind with each try."""
+    resonate = Resonate(network=Wire(network, lapsing=True))
+    async with resonate:
+        worker = resonate._worker()
+        await resonate.promises.create("approval", worker.connection.now() + 10**9)
+        handle = await resonate.get("approval")
+        before = worker._crew._busy
+        for _ in range(50):
+            with anyio.move_on_after(1):
+                await handle
+        assert worker._crew._busy - before < 5
 
 
 async def test_cancelled_before_the_start(resonate: Resonate) -> None:

@@ -1147,6 +1147,27 @@ async def test_wake_that_was_never_made(wire: Wire) -> None:
     assert 1 == runs.workflow
 
 
+async def waiting(ctx: Context) -> str:
+    await ctx.promise().named("p")
+    return "done"
+
+
+async def test_wake_that_cannot_be_made(world: World) -> None:
+    """A wake promise that could not be made is missed by nobody: the execution ends as it does without."""
+    process = world.process(waiting, hot_for=0)
+
+    async def before(request: Request) -> None:
+        if isinstance(request, TaskCreate) and "~wake" in request.action.id:
+            raise Unreachable
+
+    process.wire.before = before
+    async with process:
+        handle = await process.resonate.run("w", waiting).spawn()
+        await anyio.sleep(5)
+        await Look(process.resonate).settle("w.p", None, process.resonate)
+        assert "done" == await handle
+
+
 async def test_slow_look_after_a_refused_suspend(wire: Wire, monkeypatch: pytest.MonkeyPatch) -> None:
     """What is still asked for after one suspend that was refused does not decide about the next one."""
 
@@ -1232,6 +1253,29 @@ async def test_not_unloaded_while_resumed(wire: Wire) -> None:
     assert 2 == runs.workflow
 
 
+async def test_resuming_is_not_unloaded(world: World) -> None:
+    """An execution whose task is being taken back is not unloaded for economy: its lease would be nobody's."""
+    process = world.process(waiting, hot_for=0, parked_limit=1)
+    answered = anyio.Event()
+
+    async def before(request: Request) -> None:
+        if isinstance(request, TaskAcquire) and request.id == "a":
+            await answered.wait()
+
+    async with process:
+        resonate, look = process.resonate, Look(process.resonate)
+        handle = await resonate.run("a", waiting).spawn()
+        await anyio.sleep(5)
+        process.wire.before = before
+        await look.settle("a.p", None, resonate)
+        await resonate.run("b", waiting).spawn()
+        await anyio.sleep(5)
+        answered.set()
+        with anyio.fail_after(3600):
+            assert "done" == await handle
+        await look.settle("b.p", None, resonate)
+
+
 async def test_ended_executions_are_forgotten(wire: Wire) -> None:
     """An execution that has ended is not kept in memory, however long it was at work and would have been looked at."""
 
@@ -1250,19 +1294,21 @@ async def test_ended_executions_are_forgotten(wire: Wire) -> None:
         assert execution() is None
 
 
-async def test_names_in_the_log(wire: Wire, caplog: pytest.LogCaptureFixture) -> None:
-    """Parking and resuming are told at DEBUG, with id and version."""
-    runs = Runs()
-    resonate = Resonate(network=wire, hot_for=1)
-    resonate.register(runs.waiting, name="waiting")
-    caplog.set_level("DEBUG", "resonate_anyio")
+async def test_ended_executions_leave_memory(resonate: Resonate, wire: Wire) -> None:
+    """Nothing in a worker holds an execution that has ended, however long it was looked after."""
+    resonate.register(waiting)
     async with resonate:
-        handle = await resonate.run("w", "waiting").spawn()
-        await anyio.sleep(10)
-        await resonate.promises.resolve("w.promise-1")
+        assert resonate._running is not None
+        handle = await resonate.run("w", waiting).spawn()
+        await anyio.sleep(5)
+        execution = weakref.ref(resonate._running.worker.executions["w"])
+        await Look(resonate).settle("w.p", None, resonate)
         await handle
-    lines = [record.getMessage() for record in caplog.records]
-    assert ["execution.parked id=w version=1", "execution.resumed id=w version=2"] == lines
+        del handle
+        wire.forget()
+        await anyio.sleep(1)
+        gc.collect()
+        assert execution() is None
 
 
 async def test_a_long_sleep_of_an_unloaded_execution_is_cheap(network: LocalNetwork) -> None:

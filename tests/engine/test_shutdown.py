@@ -20,7 +20,7 @@ from resonate_anyio.testing import VirtualClock
 
 from .harness import Look, Oops, Wire, nothing
 
-LIMIT: Final = 10.0
+LIMIT: Final = 100.0
 
 
 async def double(x: int) -> int:

@@ -126,6 +126,31 @@ async def test_unregistered_function(resonate: Resonate, wire: Wire) -> None:
     assert [] == wire.kinds
 
 
+async def waiting(ctx: Context) -> str:
+    await ctx.promise().named("p")
+    return "done"
+
+
+async def test_reprs(resonate: Resonate) -> None:
+    """What the engine is made of shows itself in a line each, and not the whole worker with it."""
+    resonate.register(waiting)
+    async with resonate:
+        assert resonate._running is not None
+        worker = resonate._running.worker
+        handle = await resonate.run("w", waiting).spawn()
+        await anyio.sleep(1)
+        execution = worker.executions["w"]
+        shown = [worker, execution, execution.root, *execution.externals]
+        assert [
+            "<Worker default/p with 1 executions>",
+            "<Execution w at version 1: hot>",
+            "<Frame w pending>",
+            "<External w.p pending>",
+        ] == [repr(each) for each in shown]
+        await Look(resonate).settle("w.p", None, resonate)
+        await handle
+
+
 def break_once(wire: Wire, wanted: Wanted, error: Exception, *, answered: bool) -> list[str]:
     """Raise `error` over the first wanted request, before or after it has had its effect."""
     broken: list[str] = []

@@ -61,6 +61,9 @@ class Proxy:
     async def spoil(self, mode: Mode, times: int) -> None:
         """Do that to what is sent, until it has happened so many times; then cut what is open, and let all pass."""
         self.mode, self._left, self._done = mode, times, Event()
+        if mode is Mode.REFUSE:
+            # Over what is open, clients might do all that they have to, and open nothing more.
+            await self.cut()
         await self._done.wait()
         self.mode = Mode.PASS
         await self.cut()

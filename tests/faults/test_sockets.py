@@ -20,7 +20,7 @@ from ..engine.harness import Look
 from .processes import deadline, served, started
 from .proxy import Mode, Proxy
 
-pytestmark = pytest.mark.wall(limit=30)
+pytestmark = pytest.mark.wall
 
 PROGRAM: Final = Path(__file__).with_name("program.py")
 
@@ -68,7 +68,7 @@ async def last(ctx: Context) -> int:
 @asynccontextmanager
 async def proxied() -> AsyncIterator[Proxy]:
     """A server as a process, and a proxy to it."""
-    async with deadline(25), served() as server, Proxy.open(server.port) as proxy:
+    async with deadline(100), served() as server, Proxy.open(server.port) as proxy:
         yield proxy
 
 
@@ -99,7 +99,7 @@ async def test_a_server_that_is_killed_and_started_again(tmp_path: Path) -> None
     """A new server on the same file and port goes on where the killed one was, and so do its clients."""
     steps, file = Steps(), tmp_path / "server.db"
     async with (
-        deadline(25),
+        deadline(100),
         served(file) as first,
         Proxy.open(first.port) as proxy,
         client(proxy.url, steps) as resonate,
@@ -125,7 +125,7 @@ async def test_a_blocked_loop_loses_nothing(caplog: pytest.LogCaptureFixture) ->
         return await ctx.run(block, 1) + await ctx.run(step, 1)
 
     steps = Steps()
-    async with deadline(25), served() as server:
+    async with deadline(100), served() as server:
         resonate = client(server.url, steps)
         resonate.register(blocked)
         async with resonate:
@@ -138,6 +138,6 @@ async def test_a_blocked_loop_loses_nothing(caplog: pytest.LogCaptureFixture) ->
 
 async def test_a_fork_is_refused(anyio_backend_name: str) -> None:
     """A child that was forked is told to make a client of its own; its parent goes on."""
-    async with deadline(25), served() as server, started(PROGRAM, "fork", anyio_backend_name, server.url) as told:
+    async with deadline(100), served() as server, started(PROGRAM, "fork", anyio_backend_name, server.url) as told:
         assert "make one for each loop" in await told.until("refused: ")
         assert "answered: p" == await told.until("answered: ")

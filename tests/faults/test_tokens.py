@@ -195,12 +195,12 @@ async def test_no_error_of_the_client_tells_the_token(clock: Clock, logged: list
     assert [] == leaks(logged)
 
 
-@pytest.mark.wall(limit=30)
+@pytest.mark.wall
 async def test_no_file_and_no_output_of_a_server_tells_the_token(logged: list[str], tmp_path: Path) -> None:
     """Neither the database, the record, the numbers nor what is printed, over real sockets and with heartbeats."""
     file, trace, errors = (tmp_path / name for name in ("server.db", "trace.jsonl", "errors"))
     options = ("--auth-publickey", "none", "--trace", trace, "--metrics-port", 0, "--debug")
-    async with deadline(25), served(file, *options, errors=errors) as server:
+    async with deadline(100), served(file, *options, errors=errors) as server:
         network = HttpNetwork(server.url, token=CANARY, request_timeout=0.3)
         resonate = Resonate(network=network, ttl=1.2)
         resonate.register(nap)

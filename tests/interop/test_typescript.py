@@ -41,7 +41,7 @@ INSTALL_LIMIT: Final = 60
 
 Process: TypeAlias = "subprocess.Popen[str]"
 
-pytestmark = pytest.mark.wall(limit=120)
+pytestmark = pytest.mark.wall(limit=300)
 
 
 @pytest.fixture(scope="session")
@@ -111,7 +111,7 @@ def started(command: list[str], folder: Path, says: str) -> Iterator[str]:
         yield found[1]
     finally:
         process.terminate()
-        process.communicate(timeout=20)
+        process.communicate(timeout=100)
 
 
 @pytest.fixture

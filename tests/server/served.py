@@ -25,14 +25,14 @@ class Served:
     def stop(self, number: int = signal.SIGTERM) -> tuple[int, str]:
         """Send a signal and wait for the end; give the exit code and what was said on the way."""
         self.process.send_signal(number)
-        _, errors = self.process.communicate(timeout=15)
+        _, errors = self.process.communicate(timeout=100)
         return self.process.returncode, errors
 
 
 def run(*arguments: object, code: str | None = None) -> tuple[int, str, str]:
     """Run the program to its end; give its exit code, output and errors."""
     program = PROGRAM if code is None else (sys.executable, "-c", code)
-    ended = subprocess.run([*program, *map(str, arguments)], capture_output=True, text=True, timeout=20, check=False)
+    ended = subprocess.run([*program, *map(str, arguments)], capture_output=True, text=True, timeout=100, check=False)
     return ended.returncode, ended.stdout, ended.stderr
 
 

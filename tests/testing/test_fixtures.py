@@ -10,7 +10,7 @@ import pytest
 
 from resonate_anyio.abc import Clock
 from resonate_anyio.testing import VirtualClock
-from tests.conftest import leaving_no_tasks
+from tests.conftest import WALL_LIMIT, leaving_no_tasks
 
 
 async def test_time_is_virtual(clock: Clock) -> None:
@@ -31,7 +31,7 @@ def test_a_wall_test_has_a_limit(request: pytest.FixtureRequest) -> None:
     marker = request.node.get_closest_marker("timeout")
 
     assert marker is not None
-    assert (20.0,) == marker.args
+    assert (WALL_LIMIT,) == marker.args
 
 
 @pytest.mark.wall(limit=7)

@@ -12,7 +12,7 @@ from collections.abc import Awaitable, Callable
 from datetime import datetime, timedelta
 from functools import partial
 from random import Random
-from typing import Any, TypeVar, assert_type
+from typing import Annotated, Any, Literal, TypeVar, assert_type
 from uuid import UUID
 
 import anyio
@@ -163,8 +163,20 @@ async def inside_rpc(ctx: Context, url: str) -> None:
     assert_type(await ctx.rpc("fetch", url).returns(list[int]).target("gpu").timeout(5), list[int])
     assert_type(await ctx.rpc("fetch", url).returns(Page).spawn(), DurableFuture[Page])
     assert_type(await ctx.run(fetch, url).returns(Page), Page)
-    assert_type(await ctx.rpc("fetch", url).returns(int | None), Any)
+    assert_type(await ctx.rpc("fetch", url).returns(int | None), int | None)
+    assert_type(await ctx.rpc("fetch", url).returns(None), None)
+    assert_type(await ctx.rpc("fetch", url).returns(Annotated[int, "cents"]), int)
+    assert_type(await ctx.rpc("fetch", url).returns(Literal["a", "b"]), Literal["a", "b"])
+    assert_type(
+        await ctx.rpc("fetch", url).returns(tuple[int, ...] | dict[str, Page]), tuple[int, ...] | dict[str, Page]
+    )
+    assert_type(await ctx.rpc("fetch", url).returns(Any), Any)
+    assert_type(await ctx.run(fetch, url).returns(int | None), int | None)
+    assert_type(await ctx.run(fetch, url).returns(int | None).spawn(), DurableFuture[int | None])
 
+    ctx.run(fetch, url).returns(3)  # type: ignore[arg-type]
+    ctx.rpc("fetch", url).returns(3)  # type: ignore[arg-type]
+    ctx.promise().returns(3)  # type: ignore[arg-type]
     await ctx.rpc(flow, 1)  # type: ignore[call-overload]
     await ctx.rpc(info_leaf, url)  # type: ignore[call-overload]
     await ctx.rpc(sync_info_leaf, url)  # type: ignore[call-overload]
@@ -179,6 +191,7 @@ async def inside_others(ctx: Context, info: Info, url: str) -> None:
     await ctx.sleep(1.5)
     assert_type(await ctx.promise(param={"a": 1}), Any)
     assert_type(await ctx.promise().returns(Page), Page)
+    assert_type(await ctx.promise().returns(Page | None), Page | None)
     assert_type(await ctx.promise().returns(Page).timeout(5).spawn(), DurableFuture[Page])
     assert_type(await ctx.rpc(fetch, url).bare_args(), str)
     assert_type(await ctx.detached(flow, url).bare_args(), str)
@@ -308,7 +321,10 @@ async def outside(url: str) -> None:
     assert_type(await resonate.get("a", Page), Handle[Page])
     assert_type(await resonate.get("a", list[Page]), Handle[list[Page]])
     assert_type(await (await resonate.get("a")), Any)
-    assert_type(await (await resonate.get("a", int | None)), Any)
+    assert_type(await (await resonate.get("a", int | None)), int | None)
+    assert_type(await resonate.get("a", type_=Annotated[list[int], "ids"]), Handle[list[int]])
+    assert_type(await resonate.run("a", "flow", url).returns(int | None), int | None)
+    assert_type(await resonate.rpc("a", "flow", url).returns(Page | None).spawn(), Handle[Page | None])
 
 
 async def outside_wrong(url: str) -> None:
@@ -326,6 +342,9 @@ async def outside_wrong(url: str) -> None:
     await resonate.run("a", fetch, url).tags({"a": 1})  # type: ignore[dict-item]
     await resonate.run("a", fetch, url).version("1")  # type: ignore[arg-type]
     await resonate.run("a", fetch, url).retry(None)  # type: ignore[attr-defined]
+    resonate.run("a", fetch, url).returns(3)  # type: ignore[arg-type]
+    resonate.rpc("a", fetch, url).returns(3)  # type: ignore[arg-type]
+    await resonate.get("a", 3)  # type: ignore[call-overload]
     resonate.register("flow")  # type: ignore[call-overload]
     Resonate(ttl="60")  # type: ignore[arg-type]
     Resonate(colour="red")  # type: ignore[call-arg]

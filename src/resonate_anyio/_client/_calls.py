@@ -6,7 +6,7 @@ import warnings
 from abc import ABC
 from collections.abc import Mapping
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any, TypeVar, overload
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from .._engine._builder import Builder
 from .._engine._functions import RemoteCall, check_version
@@ -21,6 +21,8 @@ from ._handle import Handle
 
 if TYPE_CHECKING:
     from typing import Self
+
+    from typing_extensions import TypeForm
 
     from .._engine._execution import Execution
     from .._engine._functions import Function
@@ -158,13 +160,9 @@ class RunCall(StartCall[T]):
 
     __slots__ = ()
 
-    @overload
-    def returns(self, type_: type[U]) -> RunCall[U]: ...
-    @overload
-    def returns(self, type_: Any) -> RunCall[Any]: ...
-    def returns(self, type_: Any) -> Any:
+    def returns(self, type_: TypeForm[U]) -> RunCall[U]:
         """Say which type the result is rebuilt as, live and on a replay. Default: the function's annotation."""
-        return self._typed(type_)
+        return cast("RunCall[U]", self._typed(type_))
 
     async def _start(self) -> Handle[T]:
         resonate = self._resonate
@@ -185,13 +183,9 @@ class RpcCall(StartCall[T]):
 
     __slots__ = ()
 
-    @overload
-    def returns(self, type_: type[U]) -> RpcCall[U]: ...
-    @overload
-    def returns(self, type_: Any) -> RpcCall[Any]: ...
-    def returns(self, type_: Any) -> Any:
+    def returns(self, type_: TypeForm[U]) -> RpcCall[U]:
         """Say which type the result is rebuilt as, live and on a replay. Default: the function's annotation."""
-        return self._typed(type_)
+        return cast("RpcCall[U]", self._typed(type_))
 
     def bare_args(self) -> Self:
         """Record the arguments as functions of the Rust and Go SDKs expect them.

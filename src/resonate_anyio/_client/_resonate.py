@@ -53,6 +53,7 @@ if TYPE_CHECKING:
     from typing import Self
 
     from cattrs import Converter
+    from typing_extensions import TypeForm
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -145,9 +146,9 @@ class Resonate:
         self._host: Host | None = None
         self._block: AsyncExitStack | None = None
         self._failure: BaseException | None = None
-        self.promises = Promises(self._codec, self._worker_for)
+        self.promises: Promises = Promises(self._codec, self._worker_for)
         """Durable promises by hand."""
-        self.schedules = Schedules(self._codec, self._worker_for)
+        self.schedules: Schedules = Schedules(self._codec, self._worker_for)
         """Schedules by hand."""
 
     @classmethod
@@ -492,9 +493,9 @@ class Resonate:
         return ScheduleCall(self, name, cron, self._callee(func, args, kwargs), args, kwargs)
 
     @overload
-    async def get(self, id: str, type_: type[T]) -> Handle[T]: ...
+    async def get(self, id: str) -> Handle[Any]: ...
     @overload
-    async def get(self, id: str, type_: Any = ...) -> Handle[Any]: ...
+    async def get(self, id: str, type_: TypeForm[T]) -> Handle[T]: ...
     async def get(self, id: str, type_: Any = Any) -> Handle[Any]:
         """Return a handle to an execution that exists already.
 

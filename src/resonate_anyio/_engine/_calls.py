@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any, Generic, NoReturn, TypeVar, cast, overload
+from typing import TYPE_CHECKING, Any, Generic, NoReturn, TypeVar, cast
 
 from attrs import define
 
@@ -26,6 +26,8 @@ from ._targets import address
 if TYPE_CHECKING:
     from collections.abc import Generator
     from typing import Self
+
+    from typing_extensions import TypeForm
 
     from ._functions import Function
     from ._nodes import Node
@@ -226,13 +228,9 @@ class RunCall(TimedCall[T_co]):
         self._retry = function.retry
         self._timeout_ms = function.timeout_ms
 
-    @overload
-    def returns(self, type_: type[U]) -> RunCall[U]: ...
-    @overload
-    def returns(self, type_: Any) -> RunCall[Any]: ...
-    def returns(self, type_: Any) -> Any:
+    def returns(self, type_: TypeForm[U]) -> RunCall[U]:
         """Say which type the result is rebuilt as, live and on a replay. Default: the function's annotation."""
-        return self._typed(type_)
+        return cast("RunCall[U]", self._typed(type_))
 
     def retry(self, policy: RetryPolicy | None) -> Self:
         """Try again when the function raises, as `policy` says; None: do not. Only leaves are retried.
@@ -329,13 +327,9 @@ class RpcCall(_TargetedCall[T_co]):
 
     __slots__ = ()
 
-    @overload
-    def returns(self, type_: type[U]) -> RpcCall[U]: ...
-    @overload
-    def returns(self, type_: Any) -> RpcCall[Any]: ...
-    def returns(self, type_: Any) -> Any:
+    def returns(self, type_: TypeForm[U]) -> RpcCall[U]:
         """Say which type the result is rebuilt as, live and on a replay. Default: the function's annotation."""
-        return self._typed(type_)
+        return cast("RpcCall[U]", self._typed(type_))
 
     def _opening(self) -> RemoteOpening:
         return RemoteOpening(
@@ -394,13 +388,9 @@ class PromiseCall(TimedCall[T_co]):
         self._param = frame.execution.codec.encode(param)
         super().__init__(frame, "ctx.promise()", "promise", Any)
 
-    @overload
-    def returns(self, type_: type[U]) -> PromiseCall[U]: ...
-    @overload
-    def returns(self, type_: Any) -> PromiseCall[Any]: ...
-    def returns(self, type_: Any) -> Any:
+    def returns(self, type_: TypeForm[U]) -> PromiseCall[U]:
         """Say which type the promise is settled with: what comes from outside is checked and rebuilt as that."""
-        return self._typed(type_)
+        return cast("PromiseCall[U]", self._typed(type_))
 
     def _opening(self) -> PromiseOpening:
         return PromiseOpening(

@@ -117,6 +117,8 @@ class Execution:
         local_records: how many promises share the branch.
         dropped: why it was put away, or None.
         error: what went wrong, if that is why.
+        raised: what its function has raised, if that is its outcome.
+        settlement: what its promise was settled with, if that was not by its own code and is known.
         ended: set once no code of it runs any more and, if it was halted, that is on record.
         parking: how its task is suspended, and taken back.
         task: the task that it begins with.
@@ -138,6 +140,8 @@ class Execution:
     ledger: Ledger = field(init=False)
     dropped: Drop | None = field(default=None, init=False)
     error: BaseException | None = field(default=None, init=False)
+    raised: Exception | None = field(default=None, init=False)
+    settlement: Promise | None = field(default=None, init=False)
     ended: Event = field(factory=Event, init=False)
     local_records: int = 0
     pinned: int = 0
@@ -341,6 +345,7 @@ class Execution:
             self.root.expire()
             return
         self.root.settle(record)
+        self.settlement = record
         self.drop(Drop.SETTLED)
         self.worker.sweeps.begin(self.id)
 

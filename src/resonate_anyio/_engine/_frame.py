@@ -25,6 +25,7 @@ from attrs import define, evolve, field
 from .._errors import ApplicationError, EncodeError, TooLarge, UsageError, WrongWorld
 from .._graph import Names
 from .._protocol import Promise, PromiseState, Value
+from . import _log
 from ._cancellation import Owed, is_requested, raise_cancelled
 from ._children import Children
 from ._enclosures import Enclosure, enclosing, reason_for
@@ -39,6 +40,7 @@ from ._tasks import current_task
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Mapping
+    from types import TracebackType
     from typing import NoReturn
 
     from anyio.abc import TaskGroup
@@ -201,6 +203,7 @@ class Frame(Node):
 
     async def _call(self) -> Ending:
         token = current_lane.set(Lane(self, current_task(), label=""))
+        _log.call_started(self)
         try:
             if self.function.kind is Kind.WORKFLOW:
                 return await self._call_workflow()
@@ -364,7 +367,9 @@ class Frame(Node):
         if execution.dropped is not None:
             await raise_cancelled()
         if isinstance(ending, Raised) and self.record.state is PromiseState.REJECTED:
-            self.live = ending.error.__traceback__
+            self.live: TracebackType | None = ending.error.__traceback__
+            if self.parent is None:
+                execution.raised = ending.error
         cancellation = ending.cancellation if isinstance(ending, (Stopped, TimedOut)) else None
         if cancellation is not None:
             self._pass_on(ending, cancellation)

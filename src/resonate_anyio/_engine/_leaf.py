@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
@@ -13,13 +12,12 @@ from anyio import CapacityLimiter, Event, from_thread, move_on_after, to_thread
 from anyio.lowlevel import EventLoopToken, current_token
 from attrs import define, field
 
+from . import _log
 from ._functions import Kind
 
 if TYPE_CHECKING:
     from ._execution import Execution
     from ._frame import Frame
-
-logger = logging.getLogger("resonate_anyio")
 
 
 async def run_leaf(frame: Frame) -> object:
@@ -35,10 +33,7 @@ async def run_leaf(frame: Frame) -> object:
             delay = None if frame.retry is None else frame.retry.delay(number, exc, frame.execution.random())
             if delay is None:
                 raise
-            logger.warning(
-                "leaf.retry id=%s func=%s attempt=%d delay=%.3f error=%r",
-                frame.id, frame.function.name, number, delay, exc,
-            )  # fmt: skip
+            _log.call_retried(frame, number, delay, exc)
         with move_on_after(delay):
             await frame.execution.wait(Event())
         number += 1

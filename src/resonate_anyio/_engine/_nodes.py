@@ -14,6 +14,7 @@ from attrs import define, evolve, field
 
 from .._errors import DurableTimeoutError
 from .._protocol import Promise, PromiseState
+from . import _log
 from ._lanes import insist
 from ._outcomes import failure_of, value_of
 
@@ -68,7 +69,10 @@ class Node:
 
     def settle(self, record: Promise) -> None:
         """Take over a settled record and wake all who wait."""
+        first = self.record.pending
         self.record = record
+        if first:
+            _log.call_settled(self)
         self._settled.set()
 
     async def wait(self) -> None:
@@ -173,6 +177,7 @@ class External(Node):
     async def cancel(self, reason: Reason) -> None:
         value = reason.encode(self.execution.codec)
         self.settle(await insist(partial(self.execution.ledger.settle, self.id, PromiseState.CANCELED, value)))
+        self.execution.worker.sweeps.settled(self.record)
         if self.has_descendants and self.record.state is PromiseState.CANCELED:
             await self.execution.end_elsewhere(self.id)
 

@@ -22,6 +22,7 @@ from .._errors import NonDeterminismError, TooLate
 from .._graph import DETACHED_TAG, LANE_TAG, PARENT_TAG, hashed, is_below, is_made_by_hand
 from .._protocol import Promise, PromiseCreate, PromiseState, Value
 from .._time import from_ms
+from . import _log
 from ._asked import Asked, content_of, recorded_as
 from ._awaits import before_wait, deliver
 from ._enclosures import reason_for
@@ -57,7 +58,7 @@ class Opening(ABC):
         apart: whether the code goes on when the call is on record, and does not wait for it in the same breath.
     """
 
-    in_branch: ClassVar = False
+    in_branch: ClassVar[bool] = False
 
     frame: Frame
     place: Place
@@ -110,6 +111,7 @@ class Opening(ABC):
         request = self._request()
         record = self.recorded or await self._create(request)
         await self._check(record, request)
+        _log.call_opened(self, record)
         node = self._node(await self.execution.ledger.fresh(record))
         self._adopt(node)
         if self.apart and self.unfinished and node.pending:
@@ -160,6 +162,7 @@ class Opening(ABC):
             request = self._request()
             record = await insist(partial(self.create, request))
             await self._check(record, request)
+            _log.call_opened(self, record)
             node = self._node(record)
             self._adopt(node)
             if record.pending:

@@ -39,6 +39,7 @@ from .._protocol import (
     TaskState,
     TaskSuspend,
 )
+from . import _log
 from ._execution import Drop
 
 if TYPE_CHECKING:
@@ -342,7 +343,7 @@ class Parking:
         execution = self._execution
         execution.lease.end()
         self._move(Phase.PARKED)
-        logger.debug("execution.parked id=%s version=%d", execution.id, execution.version)
+        _log.parked(execution)
         execution.worker.upkeep.parked(execution)
         if self._wanted:
             self.want()
@@ -426,7 +427,7 @@ class Parking:
         execution = self._execution
         self._made = 0
         self._move(Phase.HOT)
-        logger.debug("execution.resumed id=%s version=%d", execution.id, execution.version)
+        _log.resumed(execution)
         for record in local:
             if not record.pending:
                 execution.end_call(record.id)

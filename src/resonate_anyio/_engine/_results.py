@@ -5,6 +5,7 @@ An execution that runs here tells its result itself; of any other promise a mess
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from attrs import define, field
@@ -14,6 +15,8 @@ from .._protocol import Promise
 from ._execution import Drop
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from ._execution import Execution
     from ._worker import Worker
 
@@ -28,6 +31,8 @@ class Results:
 
     _worker: Worker
     halted: dict[str, NonDeterminismError] = field(factory=dict, init=False)
+    _waiters: dict[str, int] = field(factory=dict, init=False)
+    _delivered: set[str] = field(factory=set, init=False)
 
     async def settled(self, id: str, execution: Execution | None) -> Promise:
         """Wait until `id` has settled, and return its record.
@@ -36,6 +41,29 @@ class Results:
             NonDeterminismError: its replay here has been halted.
             NotRunning: the worker stops before that.
         """
+        with self._waiting(id):
+            record = await self._settled(id, execution)
+        if id in self._worker.executions:
+            # A message was quicker than the execution, which has yet to end.
+            self._delivered.add(id)
+        return record
+
+    @contextmanager
+    def _waiting(self, id: str) -> Iterator[None]:
+        self._waiters[id] = self._waiters.get(id, 0) + 1
+        try:
+            yield
+        finally:
+            if left := self._waiters.pop(id) - 1:
+                self._waiters[id] = left
+
+    def ended(self, id: str) -> bool:
+        """An execution is over here. Returns whether code of this process waits for it, or has been told of its end."""
+        told = id in self._delivered
+        self._delivered.discard(id)
+        return told or id in self._waiters
+
+    async def _settled(self, id: str, execution: Execution | None) -> Promise:
         if execution is not None:
             crash = await self._end_of(execution)
             if not execution.root.pending:

@@ -40,6 +40,11 @@ class Sweeps:
         """Sweep below `id` in the background."""
         self._worker.helper(self._insist, id, name=f"resonate sweep {id}")
 
+    def settled(self, record: Promise) -> None:
+        """Note what a promise was settled with from here, if it runs here: the log tells it."""
+        if execution := self._worker.executions.get(record.id):
+            execution.settlement = record
+
     async def end(self, id: str) -> None:
         """End the local code of a promise that was settled, and cancel every pending descendant, in id order.
 
@@ -62,7 +67,7 @@ class Sweeps:
         while pending := [record.id for record in await self._descendants(id) if record.pending]:
             for each in pending:
                 request = PromiseSettle(id=each, state=PromiseState.CANCELED, value=value)
-                promise_of(request, await ask(request), each)
+                self.settled(promise_of(request, await ask(request), each))
             await self._end_local(pending)
 
     async def _descendants(self, id: str) -> list[Promise]:

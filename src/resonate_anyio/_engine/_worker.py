@@ -7,7 +7,6 @@ ends the block, whose exit then puts everything away in order (`stop`), and noth
 
 from __future__ import annotations
 
-import logging
 import math
 import random as random_module
 from collections import deque
@@ -48,6 +47,7 @@ from .._protocol import (
     Value,
 )
 from ..abc import Connection, Gap, Identity, Network
+from . import _log
 from ._asking import Asker
 from ._cancellation import Teardown
 from ._crew import Crew
@@ -83,8 +83,6 @@ _ENDS: Final = {
 
 _SETTLED_BY: Final = "resonate-anyio:settled-by"
 """Header of a value: which request from outside has settled the promise with it."""
-
-logger = logging.getLogger("resonate_anyio")
 
 
 @define(eq=False, kw_only=True, repr=False)
@@ -379,6 +377,7 @@ class Worker:
         """Run an execution whose task was acquired."""
         self.executions[execution.id] = execution
         self.upkeep.enrol(execution)
+        _log.started(execution)
         self._crew.spawn(self._run, execution, name=f"resonate {execution.id}")
 
     async def _run(self, execution: Execution) -> None:
@@ -387,12 +386,14 @@ class Worker:
             if execution.dropped is Drop.HALTED:
                 await self._halt(execution)
         finally:
+            awaited = self.results.ended(execution.id)
             del self.executions[execution.id]
             execution.lease.end()
             self.upkeep.forget(execution)
             execution.ended.set()
             self._shutdown.stir()
             self.intake.stir()
+        self._tell_end(execution, awaited=awaited)
         if execution.dropped is Drop.CRASHED:
             await self._recover(execution)
         else:
@@ -405,16 +406,33 @@ class Worker:
         except Exception as exc:  # noqa: BLE001 - an error of the engine's own is a crash of this execution, not of all
             execution.drop(Drop.CRASHED, exc)
 
+    @staticmethod
+    def _tell_end(execution: Execution, *, awaited: bool) -> None:
+        if execution.dropped is not Drop.SETTLED and not execution.root.pending:
+            # Also if it was dropped after its end was on record.
+            _log.ended(execution, awaited=awaited)
+            return
+        match execution.dropped:
+            case None | Drop.HALTED | Drop.CRASHED:
+                # The latter are told where they are seen to, with what went wrong.
+                pass
+            case Drop.SETTLED:
+                _log.settled_outside(execution, awaited=awaited)
+            case Drop.UNLOADED:
+                _log.unloaded(execution)
+            case Drop.LOST:
+                _log.lost(execution)
+
     async def _halt(self, execution: Execution) -> None:
         assert isinstance(execution.error, NonDeterminismError)
-        logger.error("execution.halted id=%s %s", execution.id, execution.error)
+        _log.halted(execution)
         await self.asker.insist(TaskHalt(id=execution.id))
         self.results.halted[execution.id] = execution.error
         self.waiting.wake()
 
     async def _recover(self, execution: Execution) -> None:
         """The engine itself failed under this execution: hand it back after a while, to be tried again."""
-        logger.error("execution.crashed id=%s", execution.id, exc_info=execution.error)
+        _log.crashed(execution)
         await self.leases.hand_back(execution.id, execution.version, repr(execution.error))
 
     # For the client
@@ -477,6 +495,7 @@ class Worker:
         own = {_SETTLED_BY: token_hex(8)}
         request = PromiseSettle(id=id, state=state, value=evolve(value, headers={**(value.headers or {}), **own}))
         record = promise_of(request, await self.ask(request), id)
+        self.sweeps.settled(record)
         if state is PromiseState.CANCELED or id in self.executions:
             try:
                 await self.sweeps.end(id)

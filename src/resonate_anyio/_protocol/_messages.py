@@ -16,13 +16,13 @@ from ._records import EMPTY, NO_TAGS, Promise, PromiseState, Schedule, TaskRecor
 
 @frozen(kw_only=True)
 class PromiseGet:
-    kind: ClassVar = "promise.get"
+    kind: ClassVar[str] = "promise.get"
     id: str
 
 
 @frozen(kw_only=True)
 class PromiseCreate:
-    kind: ClassVar = "promise.create"
+    kind: ClassVar[str] = "promise.create"
     id: str
     timeout_at: int
     param: Value = EMPTY
@@ -33,7 +33,7 @@ class PromiseCreate:
 class PromiseSettle:
     """`state` is one of resolved, rejected, rejected_canceled."""
 
-    kind: ClassVar = "promise.settle"
+    kind: ClassVar[str] = "promise.settle"
     id: str
     state: PromiseState
     value: Value = EMPTY
@@ -41,21 +41,21 @@ class PromiseSettle:
 
 @frozen(kw_only=True)
 class RegisterCallback:
-    kind: ClassVar = "promise.register_callback"
+    kind: ClassVar[str] = "promise.register_callback"
     awaited: str
     awaiter: str
 
 
 @frozen(kw_only=True)
 class RegisterListener:
-    kind: ClassVar = "promise.register_listener"
+    kind: ClassVar[str] = "promise.register_listener"
     awaited: str
     address: str
 
 
 @frozen(kw_only=True)
 class PromiseSearch:
-    kind: ClassVar = "promise.search"
+    kind: ClassVar[str] = "promise.search"
     state: PromiseState | None = None
     tags: Mapping[str, str] = field(default=NO_TAGS)
     limit: int = 100
@@ -64,13 +64,13 @@ class PromiseSearch:
 
 @frozen(kw_only=True)
 class TaskGet:
-    kind: ClassVar = "task.get"
+    kind: ClassVar[str] = "task.get"
     id: str
 
 
 @frozen(kw_only=True)
 class TaskCreate:
-    kind: ClassVar = "task.create"
+    kind: ClassVar[str] = "task.create"
     pid: str
     ttl: int
     action: PromiseCreate
@@ -78,7 +78,7 @@ class TaskCreate:
 
 @frozen(kw_only=True)
 class TaskAcquire:
-    kind: ClassVar = "task.acquire"
+    kind: ClassVar[str] = "task.acquire"
     id: str
     version: int
     pid: str
@@ -87,14 +87,14 @@ class TaskAcquire:
 
 @frozen(kw_only=True)
 class TaskRelease:
-    kind: ClassVar = "task.release"
+    kind: ClassVar[str] = "task.release"
     id: str
     version: int
 
 
 @frozen(kw_only=True)
 class TaskFulfill:
-    kind: ClassVar = "task.fulfill"
+    kind: ClassVar[str] = "task.fulfill"
     id: str
     version: int
     action: PromiseSettle
@@ -104,7 +104,7 @@ class TaskFulfill:
 class TaskSuspend:
     """`awaited` are the promises of its actions; `awaiters` the awaiter named in each (normally all `id`)."""
 
-    kind: ClassVar = "task.suspend"
+    kind: ClassVar[str] = "task.suspend"
     id: str
     version: int
     awaited: tuple[str, ...]
@@ -115,7 +115,7 @@ class TaskSuspend:
 class TaskFence:
     """`action` None stands for an inner operation that does not decode; `action_error` says why (protocol 8.13)."""
 
-    kind: ClassVar = "task.fence"
+    kind: ClassVar[str] = "task.fence"
     id: str
     version: int
     action: PromiseCreate | PromiseSettle | None
@@ -133,26 +133,26 @@ class TaskRef:
 
 @frozen(kw_only=True)
 class TaskHeartbeat:
-    kind: ClassVar = "task.heartbeat"
+    kind: ClassVar[str] = "task.heartbeat"
     pid: str
     tasks: tuple[TaskRef, ...]
 
 
 @frozen(kw_only=True)
 class TaskHalt:
-    kind: ClassVar = "task.halt"
+    kind: ClassVar[str] = "task.halt"
     id: str
 
 
 @frozen(kw_only=True)
 class TaskContinue:
-    kind: ClassVar = "task.continue"
+    kind: ClassVar[str] = "task.continue"
     id: str
 
 
 @frozen(kw_only=True)
 class TaskSearch:
-    kind: ClassVar = "task.search"
+    kind: ClassVar[str] = "task.search"
     state: TaskState | None = None
     limit: int = 100
     cursor: str | None = None
@@ -160,13 +160,13 @@ class TaskSearch:
 
 @frozen(kw_only=True)
 class ScheduleGet:
-    kind: ClassVar = "schedule.get"
+    kind: ClassVar[str] = "schedule.get"
     id: str
 
 
 @frozen(kw_only=True)
 class ScheduleCreate:
-    kind: ClassVar = "schedule.create"
+    kind: ClassVar[str] = "schedule.create"
     id: str
     cron: str
     promise_id: str
@@ -177,13 +177,13 @@ class ScheduleCreate:
 
 @frozen(kw_only=True)
 class ScheduleDelete:
-    kind: ClassVar = "schedule.delete"
+    kind: ClassVar[str] = "schedule.delete"
     id: str
 
 
 @frozen(kw_only=True)
 class ScheduleSearch:
-    kind: ClassVar = "schedule.search"
+    kind: ClassVar[str] = "schedule.search"
     tags: Mapping[str, str] = field(default=NO_TAGS)
     limit: int = 10
     cursor: str | None = None

@@ -6,6 +6,7 @@ import logging
 import ssl
 from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from contextvars import ContextVar
 from typing import TYPE_CHECKING, Final, TypeVar, final
 
 import anyio
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 _logger: Final = logging.getLogger("resonate_anyio")
+_httpx_logger: Final = logging.getLogger("httpx")
 
 _CLOSE_WITHIN: Final = 1.0
 # What a broken exchange raises: httpx for what it knows, and now and then what is below it.
@@ -48,6 +50,9 @@ class HttpNetwork(Network):
     Options are given once: the client of the event loop, and the one that heartbeats are sent with from a thread of
     their own, are both made from them, anew for each connection. As usual with httpx, `HTTP_PROXY`, `HTTPS_PROXY`,
     `ALL_PROXY`, `NO_PROXY`, `SSL_CERT_FILE` and `SSL_CERT_DIR` are honoured. Redirects are not followed.
+
+    httpx logs each request at INFO. For the requests of this network that line is left out, unless the program gives
+    the logger `httpx` a level of its own, or logs at DEBUG. Other requests of the program are logged as ever.
 
     Args:
         url: the address of the server, e.g. `http://localhost:8001`.
@@ -89,8 +94,8 @@ class HttpNetwork(Network):
         transport: httpx.AsyncBaseTransport | None = None,
         clock: Clock = system_clock,
     ) -> None:
-        self.url = check_url(url)
-        self.request_timeout = check_timeout("request_timeout", request_timeout)
+        self.url: str = check_url(url)
+        self.request_timeout: float = check_timeout("request_timeout", request_timeout)
         self._terms = Terms(
             url=self.url,
             token=Token(token),
@@ -124,6 +129,8 @@ class HttpNetwork(Network):
         Raises:
             RequestError: the server does not accept the token.
         """
+        # Adding it once more changes nothing.
+        _httpx_logger.addFilter(_without_own_requests)
         async with AsyncExitStack() as stack:
             clients = _Clients(self._make_client)
             if self._client is None and self._transport is None:
@@ -219,15 +226,17 @@ class _HttpxWire(Wire):
                 "POST", self._url, content=body, headers=self._headers, timeout=self._timeout
             )
             request.stream = _Body(body)
-            return _reply(await _unbroken(client.send(request, follow_redirects=False)))
+            with _own_request():
+                return _reply(await _unbroken(client.send(request, follow_redirects=False)))
 
     def post_blocking(self, body: bytes, timeout: float) -> Reply:
         assert self._sync_client is not None
         failure = ""
         try:
-            response = self._sync_client.post(
-                self._url, content=body, headers=self._headers, timeout=timeout, follow_redirects=False
-            )
+            with _own_request():
+                response = self._sync_client.post(
+                    self._url, content=body, headers=self._headers, timeout=timeout, follow_redirects=False
+                )
         except _BROKEN as error:
             failure = _reason(error)
         else:
@@ -254,7 +263,7 @@ class _HttpxWire(Wire):
         # Only until the stream is there: what comes later may take hours.
         timeout = httpx.Timeout(None, connect=self._timeout.connect)
         request = client.build_request("GET", self._url.join(path), headers=self._stream_headers, timeout=timeout)
-        with anyio.move_on_after(self._timeout.read):
+        with anyio.move_on_after(self._timeout.read), _own_request():
             return await _unbroken(client.send(request, stream=True, follow_redirects=False))
 
         msg = f"no answer within {self._timeout.read:g} s"
@@ -281,6 +290,29 @@ class _Body(httpx.AsyncByteStream):
             raise StopAsyncIteration
         self._sent = True
         return self._body
+
+
+_in_own_request: Final = ContextVar("resonate_anyio_own_request", default=False)
+
+
+@contextmanager
+def _own_request() -> Generator[None, None, None]:
+    """What httpx logs in the block is about a request of this network."""
+    token = _in_own_request.set(True)
+    try:
+        yield
+    finally:
+        _in_own_request.reset(token)
+
+
+def _without_own_requests(record: logging.LogRecord) -> bool:
+    """Leave out httpx's lines about requests of this network, unless the program has asked for them.
+
+    A filter of the logger that decides by the request, because a level would be for the whole program.
+    """
+    if record.levelno > logging.INFO or not _in_own_request.get():
+        return True
+    return _httpx_logger.level != logging.NOTSET or _httpx_logger.isEnabledFor(logging.DEBUG)
 
 
 async def _unbroken(sending: Awaitable[T]) -> T:

@@ -55,7 +55,7 @@ class SQLiteStore(Store):
         self._path = os.path.realpath(name)
         self._durability: Durability = durability
         self._use: _Use | None = None
-        self.blocking = durability == "power"
+        self.blocking: bool = durability == "power"
 
     @property
     def path(self) -> str:
