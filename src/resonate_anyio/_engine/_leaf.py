@@ -14,6 +14,7 @@ from anyio.lowlevel import EventLoopToken, current_token
 from attrs import define, field
 
 from ._functions import Kind
+from ._outcomes import text_of
 
 if TYPE_CHECKING:
     from ._execution import Execution
@@ -36,8 +37,8 @@ async def run_leaf(frame: Frame) -> object:
             if delay is None:
                 raise
             logger.warning(
-                "leaf.retry id=%s func=%s attempt=%d delay=%.3f error=%r",
-                frame.id, frame.function.name, number, delay, exc,
+                "leaf.retry id=%s func=%s attempt=%d delay=%.3f error=%s",
+                frame.id, frame.function.name, number, delay, text_of(exc),
             )  # fmt: skip
         with move_on_after(delay):
             await frame.execution.wait(Event())
