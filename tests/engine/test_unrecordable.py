@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
 from typing import Any
 
 import anyio
-import attrs
 import pytest
 
 from resonate_anyio import (
@@ -19,107 +17,28 @@ from resonate_anyio import (
     ResonateError,
     StoreError,
     TooLarge,
-    make_converter,
 )
 from resonate_anyio._protocol import PromiseSettle, PromiseState, Request, Response
 from resonate_anyio.abc import Clock
 from resonate_anyio.networks import LocalNetwork
 from resonate_anyio.stores import SQLiteStore
 
+from ..nasty import (
+    Endless,
+    Fickle,
+    Frozen,
+    Hidden,
+    NotesOfItsOwn,
+    Panicking,
+    Raising,
+    Taught,
+    Unreadable,
+    Wide,
+    containing_itself,
+    converter_with_a_panic,
+    nested,
+)
 from .harness import Wire, World, creates, settles
-
-
-class Raising(dict[str, int]):
-    """A dict that cannot be read."""
-
-    def items(self) -> Any:
-        msg = "it has gone"
-        raise RuntimeError(msg)
-
-
-class Hidden(list[int]):
-    """A list that raises what is no Exception when it is read."""
-
-    def __iter__(self) -> Iterator[int]:
-        raise GeneratorExit
-
-
-class Endless(dict[str, int]):
-    """A dict whose items never end."""
-
-    def items(self) -> Any:
-        return ((str(number), number) for number in itertools.count())
-
-
-@attrs.define(slots=False)
-class Fickle:
-    """A class whose only field raises when it is read."""
-
-    x: int = 1
-
-    def __getattribute__(self, name: str) -> Any:
-        if name == "x":
-            msg = "not now"
-            raise ValueError(msg)
-        return object.__getattribute__(self, name)
-
-
-@dataclass
-class Wide:
-    """A dataclass that holds one of the others."""
-
-    inner: Any = None
-
-
-class Taught:
-    """A type with a hook of the user's."""
-
-
-class Panic(BaseException):
-    """What is no Exception and does not end a program."""
-
-
-def containing_itself() -> list[Any]:
-    value: list[Any] = []
-    value.append(value)
-    return value
-
-
-def nested(depth: int) -> list[Any]:
-    value: list[Any] = []
-    for _ in range(depth):
-        value = [value]
-    return value
-
-
-class Unreadable(Exception):
-    def __str__(self) -> str:
-        raise RuntimeError
-
-    def __repr__(self) -> str:
-        raise RuntimeError
-
-    def __reduce__(self) -> Any:
-        raise RuntimeError
-
-    def __getattribute__(self, name: str) -> Any:
-        if name in {"args", "__notes__"}:
-            raise RuntimeError
-        return object.__getattribute__(self, name)
-
-
-class Panicking(Exception):
-    def __str__(self) -> str:
-        raise Panic
-
-
-@attrs.frozen
-class Frozen(Exception):
-    code: int
-
-
-class NotesOfItsOwn(Exception):
-    __notes__ = 5  # type: ignore[assignment]
 
 
 def endless() -> Iterable[int]:
@@ -142,16 +61,6 @@ VALUES: dict[str, Callable[[], Any]] = {
 }
 
 
-def _panic(_: object) -> None:
-    raise Panic
-
-
-def taught() -> Any:
-    converter = make_converter()
-    converter.register_unstructure_hook(Taught, _panic)
-    return converter
-
-
 @pytest.mark.parametrize("value", VALUES.values(), ids=VALUES.keys())
 async def test_value(world: World, value: Callable[[], Any]) -> None:
     """A value that has no JSON form fails the call with EncodeError; its leaf has run once, as a call and as a root."""
@@ -168,7 +77,7 @@ async def test_value(world: World, value: Callable[[], Any]) -> None:
             return str(exc)
         return "recorded"
 
-    process = world.process(leaf, flow, converter=taught())
+    process = world.process(leaf, flow, converter=converter_with_a_panic())
     async with process:
         with anyio.fail_after(10):
             assert "the result of function 'leaf' cannot be recorded" in await process.resonate.run("w", flow)

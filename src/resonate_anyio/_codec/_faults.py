@@ -57,6 +57,9 @@ def _failing(converter: Converter, value: object, type_: Any) -> Iterator[tuple[
     for key, part, part_type in islice(_parts(value, unwrapped(type_)), most):
         try:
             converter.unstructure(part, None if part_type is Any else part_type)
+        except RecursionError:
+            # To look for the end of it, level by level, would take for ever.
+            raise
         except BaseException as exc:
             # Hooks of users may raise anything.
             if ends_program(exc):

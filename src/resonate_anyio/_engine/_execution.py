@@ -104,6 +104,24 @@ class Wait:
     patient: bool
 
 
+@define(eq=False)
+class LeafRunning:
+    """The block of `Execution.leaf_running`.
+
+    Not made by contextlib, which sets the traceback of an error that passes through: an error of a frozen dataclass
+    refuses that, and another error would take its place.
+    """
+
+    _execution: Execution
+
+    def __enter__(self) -> None:
+        self._execution._running_leaves += 1
+
+    def __exit__(self, *_: object) -> None:
+        self._execution._running_leaves -= 1
+        self._execution.worker.leaf_ended()
+
+
 @define(eq=False, kw_only=True, repr=False)
 class Execution:
     """One root promise and the local part of the call graph below it (see the module's docstring).
@@ -223,15 +241,9 @@ class Execution:
     def context_for(self, frame: Frame) -> Context:
         return self.worker.make_context(frame)
 
-    @contextmanager
-    def leaf_running(self) -> Iterator[None]:
+    def leaf_running(self) -> LeafRunning:
         """Counts a leaf that runs, or that is put on record: meanwhile shutdown gives grace, and this stays hot."""
-        self._running_leaves += 1
-        try:
-            yield
-        finally:
-            self._running_leaves -= 1
-            self.worker.leaf_ended()
+        return LeafRunning(self)
 
     @contextmanager
     def running(self, frame: Frame) -> Iterator[None]:
