@@ -146,7 +146,7 @@ ATOMS: Final = st.one_of(
     st.fractions(),
     st.complex_numbers(),
     st.uuids(),
-    st.datetimes(timezones=st.sampled_from([UTC, None])),  # type: ignore[arg-type]
+    st.datetimes(timezones=st.none() | st.just(UTC)),
     st.timedeltas(),
     st.ip_addresses(),
     st.sampled_from(Level),
@@ -163,25 +163,29 @@ ATOMS: Final = st.one_of(
     st.sampled_from([Path("a"), range(3), print, Item, object(), Ellipsis, NotImplemented]),
 )
 
-NASTY: Final = st.sampled_from(
-    [
-        nasty.Raising,
-        nasty.Hidden,
-        nasty.Endless,
-        nasty.Fickle,
-        nasty.Taught,
-        nasty.containing_itself,
-        lambda: nasty.Wide(nasty.Raising()),
-        lambda: nasty.nested(100_000),
-        lambda: iter([1, 2]),
-        lambda: (each for each in range(2)),
-        lambda: ValueError("an error as a value"),
-        lambda: {(1, 2): 3},
-        lambda: {1: 1, "1": 2},
-        lambda: {"\ud800": 1},
-        lambda: 10**5000,
-    ]
-).map(lambda make: make())
+
+def _called(make: Callable[[], Any]) -> Any:
+    return make()
+
+
+_MAKERS: Final[list[Callable[[], Any]]] = [
+    nasty.Raising,
+    nasty.Hidden,
+    nasty.Endless,
+    nasty.Fickle,
+    nasty.Taught,
+    nasty.containing_itself,
+    lambda: nasty.Wide(nasty.Raising()),
+    lambda: nasty.nested(100_000),
+    lambda: iter([1, 2]),
+    lambda: (each for each in range(2)),
+    lambda: ValueError("an error as a value"),
+    lambda: {(1, 2): 3},
+    lambda: {1: 1, "1": 2},
+    lambda: {"\ud800": 1},
+    lambda: 10**5000,
+]
+NASTY: Final = st.sampled_from(_MAKERS).map(_called)
 
 
 def _containers(inner: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
@@ -225,7 +229,7 @@ def errors(draw: st.DrawFn) -> Exception:
     """Errors of all kinds, with arguments, notes and causes of all kinds."""
     make, args = draw(st.sampled_from(ERRORS)), draw(st.lists(VALUES, max_size=2))
     try:
-        error = make(*args)
+        error: Exception = make(*args)
     except TypeError:
         error = make(1)
     for note in draw(st.lists(TEXTS, max_size=2)):
@@ -341,13 +345,12 @@ def failures(draw: st.DrawFn) -> Made:
 def test_writing(made: Made, type_: Any) -> None:
     """A value is written, or EncodeError; what was written with a check is read; a digest never fails."""
     value = made.value
-    for encode in (
-        lambda: CODEC.encode(value),
-        lambda: CODEC.encode(value, type_),
-        lambda: CODEC.encode_call("f", 1, [CODEC.to_json(value)]),
-    ):
-        with contextlib.suppress(EncodeError):
-            CODEC.decode(encode())
+    with contextlib.suppress(EncodeError):
+        CODEC.decode(CODEC.encode(value))
+    with contextlib.suppress(EncodeError):
+        CODEC.decode(CODEC.encode(value, type_))
+    with contextlib.suppress(EncodeError):
+        CODEC.decode_call(CODEC.encode_call("f", 1, [CODEC.to_json(value)]))
     with contextlib.suppress(EncodeError):
         CODEC.decode(CODEC.encode_result(value, type_, function="f"), type_)
     CODEC.digest([value], {"x": value})
@@ -375,9 +378,10 @@ def test_errors(made: Made) -> None:
 @given(PAYLOADS, st.sampled_from(TYPES))
 def test_reading(payload: Value, type_: Any) -> None:
     """Whatever a peer has written is read, or DecodeError; every payload is an error that can be shown and written."""
-    for read in (lambda: CODEC.decode(payload), lambda: CODEC.decode(payload, type_)):
-        with contextlib.suppress(DecodeError):
-            read()
+    with contextlib.suppress(DecodeError):
+        CODEC.decode(payload)
+    with contextlib.suppress(DecodeError):
+        CODEC.decode(payload, type_)
     with contextlib.suppress(DecodeError):
         assert isinstance(CODEC.decode_call(payload).positional, tuple)
     for elsewhere in (False, True):
