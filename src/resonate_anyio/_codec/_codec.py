@@ -13,8 +13,9 @@ from cattrs import Converter
 from .._errors import ApplicationError, DecodeError, EncodeError
 from .._protocol import Value
 from ._converter import make_converter
-from ._exceptions import error_from_json, error_to_json
+from ._exceptions import bare_error, error_from_json, error_to_json
 from ._faults import locate
+from ._guard import ends_program
 from ._json import JSON, TOO_DEEP, canonical, dumps, loads, pack, unpack
 from ._mismatch import explained, type_name
 
@@ -99,7 +100,7 @@ class Codec:
             msg = f"{what} cannot be recorded: {exc}"
             raise EncodeError(msg) from exc
         except DecodeError as exc:
-            reason = explained(exc.__cause__, type_) if isinstance(exc.__cause__, Exception) else str(exc)
+            reason = str(exc) if exc.__cause__ is None else explained(exc.__cause__, type_)
             msg = f"{what} does not fit its annotation {type_name(type_)}: {reason}"
             raise EncodeError(msg) from exc
         return text
@@ -114,8 +115,10 @@ class Codec:
             return self.converter.unstructure(value, None if type_ is Any else type_)
         except RecursionError:
             raise EncodeError(TOO_DEEP) from None
-        except Exception as exc:
-            # Hooks raise what they like, and do not say where.
+        except BaseException as exc:
+            # Hooks and values of users raise what they like, and do not say where.
+            if ends_program(exc):
+                raise
             raise EncodeError(locate(self.converter, value, type_, exc)) from exc
 
     def from_json(self, raw: JSON, type_: Any = Any) -> Any:
@@ -128,7 +131,9 @@ class Codec:
             return raw
         try:
             return self.converter.structure(raw, type(None) if type_ is None else type_)
-        except Exception as exc:
+        except BaseException as exc:
+            if ends_program(exc):
+                raise
             msg = f"the recorded value does not fit {type_name(type_)}: {explained(exc, type_)}"
             raise DecodeError(msg) from exc
 
@@ -175,19 +180,32 @@ class Codec:
         return Call(raw["func"], _version(raw.get("version")), raw.get("args"), _kwargs(raw.get("kwargs")))
 
     def encode_error(self, exc: Exception) -> Value:
-        """Return an error as a payload that every SDK can show and this one can rebuild.
+        """Return an error as a payload that every SDK can show and this one can rebuild. Every `Exception` has one.
 
         Raises:
             TypeError: it is not an `Exception`.
         """
-        return pack(dumps(error_to_json(exc, self.to_json)))
-
-    def decode_error(self, value: Value) -> Exception:
-        """Return the error in a payload: as its own type if that is known here, else as `ApplicationError`."""
+        record = error_to_json(exc, self.to_json)
         try:
-            return error_from_json(unpack(value), self.to_json)
+            return pack(dumps(record))
+        except EncodeError:
+            return pack(dumps(bare_error(exc)))
+
+    def decode_error(self, value: Value, *, elsewhere: bool = False) -> Exception:
+        """Return the error in a payload: as its own type if that is known here, else as `ApplicationError`.
+
+        Whatever the payload is, this raises nothing.
+
+        Args:
+            value: the payload.
+            elsewhere: whether the error was raised where its traceback is not at hand: the recorded traceback is then
+                added as a note. An error that has come from elsewhere before has that note in any case.
+        """
+        try:
+            raw = unpack(value)
         except DecodeError as exc:
             return ApplicationError("Error", str(exc), None, value.data)
+        return error_from_json(raw, self.to_json, elsewhere=elsewhere)
 
     def digest(self, args: Iterable[object], kwargs: Mapping[str, object]) -> str | None:
         """Return 22 characters that equal arguments share, or None if they cannot be recorded."""

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import json
 import typing
-from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Mapping, MutableMapping, Sequence
+from collections import Counter, defaultdict, deque
+from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMapping, Sequence, Sized
 from functools import partial
 from types import GenericAlias
 from typing import Any, Final, TypeAlias, get_args, get_origin
@@ -19,13 +19,16 @@ from cattrs.errors import IterableValidationError, IterableValidationNote
 
 from .._errors import EncodeError
 from ._json import canonical
-from ._mismatch import Mismatch, described
+from ._mismatch import Mismatch, Refused, described
 from ._types import ARRAYS, is_array, is_class, is_mapping, is_namedtuple, is_open, is_tuple
 
 Structure: TypeAlias = Callable[[Any, Any], Any]
 Unstructure: TypeAlias = Callable[[Any], Any]
 
 _EMPTY_TUPLE: Final = tuple[()]
+_WITH_AN_END: Final = frozenset({list, tuple, set, frozenset, deque, type({}.items())})
+MOST_ITEMS: Final = 1_000_000
+"""How many items an iterator may give, which cannot be asked for their number. A list may have more."""
 
 
 def configure_containers(converter: Converter) -> None:
@@ -125,10 +128,26 @@ def _unstructure_array(type_: Any, converter: Converter) -> Unstructure:
     def unstructure(value: Any) -> list[Any]:
         if isinstance(value, (str, bytes, bytearray, Mapping)) or not isinstance(value, Iterable):
             raise Mismatch(type_, value)
-        items: list[Any] = each(value)
+        items: list[Any] = each(bounded(value, type_))
         return _sorted(items) if build in (set, frozenset) else items
 
     return unstructure
+
+
+def bounded(items: Iterable[Any], type_: Any) -> Iterable[Any]:
+    """Return items of which an end is known to come: an iterator may give them for ever."""
+    return items if type(items) in _WITH_AN_END else _until_the_end(items, type_)
+
+
+def _until_the_end(items: Iterable[Any], type_: Any) -> Iterator[Any]:
+    most = len(items) if isinstance(items, Sized) else MOST_ITEMS
+    for index, item in enumerate(items):
+        if index >= most:
+            reason = (
+                f"gives more than {most} items" if most == MOST_ITEMS else f"gives more items than its length {most}"
+            )
+            raise Mismatch(type_, items, f"it {reason}: pass a list")
+        yield item
 
 
 def _sorted(items: list[Any]) -> list[Any]:
@@ -275,10 +294,10 @@ def _unstructure_mapping(type_: Any, converter: Converter) -> Unstructure:
     def unstructure(value: Any) -> dict[str, Any]:
         if not isinstance(value, Mapping):
             raise Mismatch(type_, value)
-        result = {key_hook(key): value_hook(item) for key, item in value.items()}
+        result = {key_hook(key): value_hook(item) for key, item in bounded(value.items(), type_)}
         if len(result) != len(value):
             msg = "two of its keys become the same text in JSON"
-            raise TypeError(msg)
+            raise Refused(msg)
         return result
 
     return unstructure
@@ -295,7 +314,7 @@ def _written_key(converter: Converter, type_: Any) -> Callable[[Any], str]:
             text = _key_text(hook(key))
         except (TypeError, ValueError):
             msg = f"a key of a JSON object is text, and {described(key)} has no such form"
-            raise TypeError(msg) from None
+            raise Refused(msg) from None
         if way_back is not None and way_back(text) != key:
             raise Mismatch(type_, key, f"as a key in JSON it would come back as {described(way_back(text))}")
         return text

@@ -7,6 +7,8 @@ from typing import Any
 from cattrs import Converter
 
 from ._containers import configure_containers
+from ._numpy import configure_numpy
+from ._pydantic import configure_pydantic
 from ._scalars import configure_scalars
 from ._types import is_open, is_union
 from ._unions import configure_unions
@@ -39,6 +41,8 @@ def make_converter() -> Converter:
     configure_scalars(converter)
     configure_containers(converter)
     configure_unions(converter)
+    configure_pydantic(converter)
+    configure_numpy(converter)
     converter.register_structure_hook_func(is_open, lambda raw, _: raw)
     converter.register_unstructure_hook_factory(is_open, _unstructure_open)
     return converter

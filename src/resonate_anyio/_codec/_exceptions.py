@@ -4,23 +4,52 @@ Every SDK reads `message`; some read `name` and `stack`; TypeScript makes an `Ag
 own let this SDK rebuild the type: `type` says which it was, `args` what it was made from. Reading an error imports
 nothing and unpickles nothing: a type counts only if its module is imported already, and only if it makes an equal error
 again; else it is an `ApplicationError`.
+
+Writing and reading succeed for every error and every payload. Types of errors are users' own: their properties, their
+`__str__` and their constructors may raise, and any program may have written what is read.
+
+The traceback that is recorded (`stack`) is that of the place where the error was raised first. An error that is read
+where this traceback is not at hand shows it as a note, a `RemoteTraceback`. If such an error is recorded again, because
+it passes through another execution, this note is recorded as `stack`, and not among the notes: so there is one of it,
+however far the error goes.
 """
 
 from __future__ import annotations
 
+import json
 import sys
 import traceback
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from typing import Any, Final
 
 from .._errors import ApplicationError, EncodeError
+from ._guard import UNPRINTABLE, clean, ends_program, text_of
 from ._json import JSON, canonical, loads
 
 _DEPTH: Final = 16
 _STACK: Final = 16_000
+_MOST_NOTES: Final = 100
 
 # Raised inside a coroutine they would become a RuntimeError.
 _UNRAISABLE: Final = (StopIteration, StopAsyncIteration)
+
+_cause: Final[Any] = BaseException.__dict__["__cause__"]
+
+
+class RemoteTraceback(str):
+    """The note that shows the traceback of an error which was raised elsewhere. `stack` is the recorded traceback."""
+
+    __slots__ = ("stack",)
+
+    stack: str
+
+    @classmethod
+    def of(cls, stack: str) -> RemoteTraceback:
+        """Make the note."""
+        note = cls(f"Raised in another process, or by an earlier run of this one:\n\n{stack.rstrip()}")
+        note.stack = stack
+        return note
 
 
 def error_to_json(exc: Exception, to_json: Callable[[Any], JSON]) -> dict[str, JSON]:
@@ -29,17 +58,36 @@ def error_to_json(exc: Exception, to_json: Callable[[Any], JSON]) -> dict[str, J
     Raises:
         TypeError: it is not an `Exception`; those end a program and are no outcome of a function.
     """
-    if not isinstance(exc, Exception):
+    if not issubclass(type(exc), Exception):
         msg = f"{type(exc).__name__} is not an Exception: it ends a program and is never recorded"
         raise TypeError(msg)
-    record = _record(exc, to_json, frozenset())
-    record["stack"] = _clean(exc.traceback) if isinstance(exc, ApplicationError) and exc.traceback else _stack(exc)
+    try:
+        record = _record(exc, to_json, frozenset())
+        remote = _remote_stack(exc)
+        record["stack"] = _shortened(_stack(exc) if remote is None else remote)
+        if remote is not None:
+            record["remote"] = True
+    except BaseException as broken:
+        if ends_program(broken):
+            raise
+        return bare_error(exc)
     return record
 
 
-def error_from_json(raw: JSON, to_json: Callable[[Any], JSON]) -> Exception:
-    """Return the error that was recorded, whatever SDK did it."""
-    return _error(raw, to_json, 0)
+def bare_error(exc: Exception) -> dict[str, JSON]:
+    """Return what can be recorded of an error that raises whatever is asked of it."""
+    # Not type(exc).__name__, which a metaclass may have made its own.
+    return {"__type": "error", "name": clean(type.__dict__["__name__"].__get__(type(exc))), "message": UNPRINTABLE}
+
+
+def error_from_json(raw: JSON, to_json: Callable[[Any], JSON], *, elsewhere: bool) -> Exception:
+    """Return the error that was recorded, whatever SDK did it; for `elsewhere` see `Codec.decode_error`."""
+    exc = _error(raw, to_json, 0)
+    if isinstance(raw, dict) and (elsewhere or raw.get("remote") is True):
+        stack = raw.get("stack")
+        if isinstance(stack, str) and stack:
+            _set_notes(exc, [*_notes(exc), RemoteTraceback.of(_shortened(clean(stack)))])
+    return exc
 
 
 def _record(exc: Exception, to_json: Callable[[Any], JSON], seen: frozenset[int]) -> dict[str, JSON]:
@@ -47,70 +95,86 @@ def _record(exc: Exception, to_json: Callable[[Any], JSON], seen: frozenset[int]
     # Of an ApplicationError other SDKs should see what happened, not that it once passed through here.
     record: dict[str, JSON] = {
         "__type": "aggregate_error" if isinstance(exc, ExceptionGroup) else "error",
-        "name": _clean(exc.name if isinstance(exc, ApplicationError) else type(exc).__name__),
-        "message": _clean(exc.message if isinstance(exc, ApplicationError) else _text(exc)),
-        "type": _clean(f"{type(exc).__module__}:{type(exc).__qualname__}"),
+        "name": text_of(exc.name if isinstance(exc, ApplicationError) else type(exc).__name__),
+        "message": text_of(exc.message if isinstance(exc, ApplicationError) else exc),
+        "type": clean(f"{type(exc).__module__}:{type(exc).__qualname__}"),
     }
     arguments = _arguments(exc, to_json)
     if arguments is not None:
         record["args"] = arguments
-    notes = getattr(exc, "__notes__", ())
-    notes = [_clean(note) for note in notes if isinstance(note, str)] if isinstance(notes, (list, tuple)) else []
+    notes = [clean(note) for note in _notes(exc) if isinstance(note, str) and not isinstance(note, RemoteTraceback)]
     if notes:
-        record["notes"] = notes
+        record["notes"] = notes[:_MOST_NOTES]
     if exc.__cause__ is not None:
-        record["cause"] = _cause(exc.__cause__, to_json, seen)
+        record["cause"] = _inner(exc.__cause__, to_json, seen)
     if isinstance(exc, ExceptionGroup):
-        record["errors"] = [_cause(member, to_json, seen) for member in exc.exceptions]
+        record["errors"] = [_inner(member, to_json, seen) for member in exc.exceptions]
     return record
 
 
-def _cause(exc: BaseException, to_json: Callable[[Any], JSON], seen: frozenset[int]) -> JSON:
+def _inner(exc: BaseException, to_json: Callable[[Any], JSON], seen: frozenset[int]) -> JSON:
     if not isinstance(exc, Exception) or id(exc) in seen or len(seen) >= _DEPTH:
-        return _clean(f"{type(exc).__name__}: {_text(exc)}")
+        return clean(f"{type(exc).__name__}: {text_of(exc)}")
     return _record(exc, to_json, seen)
 
 
 def _arguments(exc: Exception, to_json: Callable[[Any], JSON]) -> list[JSON] | None:
     """Return what the error is made from, as JSON gives it back, or None if that cannot be recorded."""
-    arguments: Any = (exc.message,) if isinstance(exc, ExceptionGroup) else exc.args
     try:
+        arguments: Any = (exc.message,) if isinstance(exc, ExceptionGroup) else exc.args
         # What copies the error says it better: an OSError keeps its file name there only.
         reduced = exc.__reduce__()
         if not isinstance(exc, ExceptionGroup) and reduced[0] is type(exc) and isinstance(reduced[1], tuple):
             arguments = reduced[1]
         plain: list[JSON] = loads(canonical(list(to_json(arguments))))
-    except Exception:  # noqa: BLE001 - arguments are objects of users; without them the type is not rebuilt
+    except BaseException as broken:
+        # Arguments are objects of users; without them the type is not rebuilt.
+        if ends_program(broken):
+            raise
         return None
     return plain
 
 
+def _remote_stack(exc: Exception) -> str | None:
+    """Return the traceback of the place where an error was raised that was read from a record."""
+    remote = next((note.stack for note in _notes(exc) if isinstance(note, RemoteTraceback)), None)
+    if remote is None and isinstance(exc, ApplicationError) and exc.traceback:
+        return text_of(exc.traceback)
+    return remote
+
+
 def _stack(exc: Exception) -> str:
-    text = _clean("".join(traceback.format_exception(exc)))
+    return clean("".join(traceback.format_exception(exc)))
+
+
+def _shortened(stack: str) -> str:
     # The end tells most: it has the error itself.
-    return text if len(text) <= _STACK else f"...{text[-_STACK:]}"
+    return stack if len(stack) <= _STACK else f"...{stack[3 - _STACK :]}"
 
 
-def _text(exc: BaseException) -> str:
-    try:
-        return str(exc)
-    except Exception:  # noqa: BLE001 - a broken __str__ must not hide the error that is being told
-        return "<its text cannot be made>"
+def _notes(exc: BaseException) -> list[Any]:
+    notes = getattr(exc, "__notes__", None)
+    return list(notes) if isinstance(notes, (list, tuple)) else []
 
 
-def _clean(text: str) -> str:
-    return text.encode("utf-8", "backslashreplace").decode()
+def _set_notes(exc: Exception, notes: list[str]) -> None:
+    # As add_note does it, but past a class whose instances are frozen, or that has an add_note of its own.
+    with suppress(Exception):
+        object.__setattr__(exc, "__notes__", notes)
 
 
 def _error(raw: JSON, to_json: Callable[[Any], JSON], depth: int) -> Exception:
     if not isinstance(raw, dict):
         return ApplicationError("Error", _message_of(raw), None, raw)
-    exc = _rebuilt(raw, to_json, depth) or _foreign(raw)
-    for note in _list_of(raw, "notes"):
-        if isinstance(note, str):
-            exc.add_note(note)
+    exc = _rebuilt(raw, to_json, depth)
+    if exc is None:
+        exc = _foreign(raw)
+    notes = [note for note in _list_of(raw, "notes") if isinstance(note, str)]
+    if notes:
+        # In the place of those that the constructor has made: it would make them again each time.
+        _set_notes(exc, notes)
     if raw.get("cause") is not None and depth < _DEPTH:
-        exc.__cause__ = _error(raw["cause"], to_json, depth + 1)
+        _cause.__set__(exc, _error(raw["cause"], to_json, depth + 1))
     return exc
 
 
@@ -127,7 +191,13 @@ def _foreign(raw: Mapping[str, JSON]) -> ApplicationError:
 def _message_of(raw: JSON) -> str:
     if isinstance(raw, str):
         return raw
-    return "" if raw is None else canonical(raw).decode()
+    if raw is None:
+        return ""
+    # JSON of others may have what a strict writer refuses: lone surrogates, and 1e999 for an infinity.
+    try:
+        return clean(json.dumps(raw, sort_keys=True, separators=(",", ":"), ensure_ascii=False))
+    except (ValueError, RecursionError):
+        return UNPRINTABLE
 
 
 def _list_of(raw: Mapping[str, JSON], key: str) -> list[JSON]:
@@ -136,17 +206,29 @@ def _list_of(raw: Mapping[str, JSON], key: str) -> list[JSON]:
 
 
 def _rebuilt(raw: Mapping[str, JSON], to_json: Callable[[Any], JSON], depth: int) -> Exception | None:
-    cls = _known_type(raw.get("type"))
     arguments = raw.get("args")
-    if cls is None or not isinstance(arguments, list):
+    if not isinstance(arguments, list):
         return None
     try:
+        cls = _known_type(raw.get("type"))
+        if cls is None:
+            return None
         exc = cls(*arguments, *_members(cls, raw, to_json, depth))
-    except Exception:  # noqa: BLE001 - constructors of users may raise anything; then the type is not rebuilt
+        # A constructor that makes its message from other arguments would make it twice.
+        faithful = type(exc) is cls and _arguments(exc, to_json) == arguments and _is_sound(exc, raw)
+    except BaseException as broken:
+        # Constructors of users may raise anything; then the type is not rebuilt.
+        if ends_program(broken):
+            raise
         return None
-    # A constructor that makes its message from other arguments would make it twice.
-    faithful = type(exc) is cls and _arguments(exc, to_json) == arguments
     return exc if faithful else None
+
+
+def _is_sound(exc: Exception, raw: Mapping[str, JSON]) -> bool:
+    """Whether an error of this type can have been made from these arguments: constructors hardly check theirs."""
+    if isinstance(exc, ApplicationError):
+        return isinstance(exc.name, str) and isinstance(exc.message, str) and isinstance(exc.traceback, str | None)
+    return text_of(exc) != UNPRINTABLE or raw.get("message") == UNPRINTABLE
 
 
 def _members(

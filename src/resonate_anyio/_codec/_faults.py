@@ -3,40 +3,67 @@
 from __future__ import annotations
 
 import typing
-from collections.abc import Iterator, Mapping, Sequence, Set as AbstractSet
+from collections.abc import Iterator, Mapping, Sequence, Set as AbstractSet, Sized
+from itertools import islice
 from typing import Any, get_args
 
 from cattrs import Converter
 
-from ._mismatch import Mismatch, child, described, type_name
+from ._containers import MOST_ITEMS
+from ._guard import ends_program, text_of
+from ._json import TOO_DEEP
+from ._mismatch import Fault, Refused, child, described, shortened, type_name, unresolved
 from ._types import is_array, is_class, is_mapping, is_tuple, unwrapped
 
 
-def locate(converter: Converter, value: object, type_: Any, error: Exception) -> str:
+def locate(converter: Converter, value: object, type_: Any, error: BaseException) -> str:
     """Return what is wrong and where: the innermost part of the value that fails by itself."""
-    path, part, part_type = "$", value, type_
-    while True:
-        found = next(_failing(converter, part, part_type), None)
-        if found is None:
-            break
-        key, part, part_type, error = found
-        path = child(path, key)
-    return f"{_reason(error, part, part_type)} at {path}"
+    try:
+        path, part, part_type = "$", value, type_
+        while True:
+            found = next(_failing(converter, part, part_type), None)
+            if found is None:
+                break
+            key, part, part_type, error = found
+            path = child(path, key)
+        return "; ".join(fault.at(place) for place, fault in _faults(error, part, part_type, path))
+    except RecursionError:
+        return TOO_DEEP
+    except BaseException as exc:
+        # To look at the value fails as well: it may raise when it is iterated, or when a property is read.
+        if ends_program(exc):
+            raise
+        return _fault(error, value, type_).at("$")
 
 
-def _reason(error: Exception, value: object, type_: Any) -> str:
-    if isinstance(error, Mismatch) or type_ is Any:
-        return str(error)
-    if isinstance(error, NameError):
-        return f"an annotation of {type_name(type_)} cannot be resolved at run time ({error})"
-    return f"{described(value)} does not fit {type_name(type_)} ({type(error).__name__}: {error})"
+def _faults(error: BaseException, value: object, type_: Any, path: str) -> list[tuple[str, Fault]]:
+    return error.faults(path) if isinstance(error, Refused) else [(path, _fault(error, value, type_))]
 
 
-def _failing(converter: Converter, value: object, type_: Any) -> Iterator[tuple[object, object, Any, Exception]]:
-    for key, part, part_type in _parts(value, unwrapped(type_)):
+def _fault(error: BaseException, value: object, type_: Any) -> Fault:
+    if isinstance(error, Refused):
+        return error.fault
+    if isinstance(error, NameError) and is_class(type(value)):
+        return unresolved(error, type(value) if type_ is Any else type_)
+    reason = f"({type(error).__name__}: {shortened(text_of(error))})"
+    if type_ is Any:
+        return Fault(f"{described(value)} cannot be turned into JSON {reason}")
+    return Fault(f"{described(value)} does not fit {type_name(type_)} {reason}")
+
+
+def _failing(converter: Converter, value: object, type_: Any) -> Iterator[tuple[object, object, Any, BaseException]]:
+    # Those of an object are its fields, and not its items.
+    most = len(value) if isinstance(value, Sized) and not is_class(type(value)) else MOST_ITEMS
+    for key, part, part_type in islice(_parts(value, unwrapped(type_)), most):
         try:
             converter.unstructure(part, None if part_type is Any else part_type)
-        except Exception as exc:  # noqa: BLE001 - hooks of users may raise anything
+        except RecursionError:
+            # To look for the end of it, level by level, would take for ever.
+            raise
+        except BaseException as exc:
+            # Hooks of users may raise anything.
+            if ends_program(exc):
+                raise
             yield key, part, part_type, exc
 
 

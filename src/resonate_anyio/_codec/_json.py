@@ -10,7 +10,8 @@ from typing import Any, Final, NoReturn, TypeAlias
 
 from .._errors import DecodeError, EncodeError
 from .._protocol import Value
-from ._mismatch import child, described
+from ._guard import ends_program
+from ._mismatch import Fault, child, described
 
 JSON: TypeAlias = Any
 """What the `json` module reads and writes: None, bool, int, float, str, list, and dict with str keys."""
@@ -43,17 +44,24 @@ def canonical(plain: JSON) -> bytes:
 def _dumped(encoder: json.JSONEncoder, plain: JSON) -> bytes:
     try:
         return encoder.encode(plain).encode()
-    except (TypeError, ValueError, RecursionError) as exc:
+    except BaseException as exc:
+        # A dict or list of a class of the user's runs code of the user's while it is written.
+        if ends_program(exc):
+            raise
         # The encoder does not say where; finding out is worth a second walk.
         raise EncodeError(_located(plain, exc)) from None
 
 
-def _located(plain: JSON, exc: Exception) -> str:
+def _located(plain: JSON, error: BaseException) -> str:
     try:
-        path, reason = next(_faults(plain, "$"), ("$", str(exc)))
+        path, fault = next(_faults(plain, "$"), ("$", Fault(f"{type(error).__name__}: {error}")))
     except RecursionError:
         return TOO_DEEP
-    return f"{reason} at {path}"
+    except BaseException as exc:
+        if ends_program(exc):
+            raise
+        path, fault = "$", Fault(f"{described(plain)} cannot be read ({type(exc).__name__} is raised)")
+    return fault.at(path)
 
 
 def loads(text: bytes) -> JSON:
@@ -64,7 +72,7 @@ def loads(text: bytes) -> JSON:
     """
     try:
         return json.loads(text.decode(), parse_constant=_refuse_constant)
-    except (ValueError, RecursionError) as exc:
+    except (ValueError, RecursionError, MemoryError) as exc:
         msg = f"the recorded payload is not JSON: {exc}"
         raise DecodeError(msg) from exc
 
@@ -95,7 +103,7 @@ def _refuse_constant(name: str) -> NoReturn:
     raise ValueError(msg)
 
 
-def _faults(plain: object, path: str) -> Iterator[tuple[str, str]]:
+def _faults(plain: object, path: str) -> Iterator[tuple[str, Fault]]:
     match plain:
         case dict():
             for key, item in plain.items():
@@ -110,27 +118,35 @@ def _faults(plain: object, path: str) -> Iterator[tuple[str, str]]:
                 yield path, fault
 
 
-def _fault(scalar: object) -> str | None:
+def _fault(scalar: object) -> Fault | None:
     match scalar:
         case None | bool():
             return None
         case str():
-            hint = "text with a lone surrogate is not UTF-8: decode the bytes it came from properly"
-            return None if _is_utf8(scalar) else hint
+            fault = Fault("text with a lone surrogate is not UTF-8", ": decode the bytes it came from properly")
+            return None if _is_utf8(scalar) else fault
         case int():
-            hint = "an integer has more digits than Python writes (sys.set_int_max_str_digits)"
-            return None if _is_printable(scalar) else hint
+            fault = Fault("an integer has more digits than Python writes", " (sys.set_int_max_str_digits)")
+            return None if _is_printable(scalar) else fault
         case float():
-            return None if isfinite(scalar) else f"JSON has no {scalar}: use None, or a string"
+            return None if isfinite(scalar) else _no_number(scalar)
         case _:
             return foreign(scalar)
 
 
-def foreign(value: object) -> str:
+def _no_number(scalar: float) -> Fault:
+    return Fault(
+        f"JSON has no {scalar!r}",
+        ": record None instead (annotated float | None) or a text such as 'nan'; arrays of numpy keep theirs",
+    )
+
+
+def foreign(value: object) -> Fault:
     """Say that a value has no JSON form, and what to do."""
-    return (
-        f"{described(value)} cannot be turned into JSON: pass an attrs class, a dataclass or plain data, "
-        f"or register an unstructure hook for {type(value).__qualname__} on the converter"
+    return Fault(
+        f"{described(value)} cannot be turned into JSON",
+        f": pass plain data, an attrs class, a dataclass or a Pydantic model, or register an unstructure hook for "
+        f"{type(value).__qualname__} on make_converter()",
     )
 
 

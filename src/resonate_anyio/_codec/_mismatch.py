@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from types import UnionType
 from typing import Any, Final, Union, get_args, get_origin
 
+from attrs import frozen
 from cattrs.errors import (
     AttributeValidationNote,
     ClassValidationError,
@@ -17,23 +18,51 @@ from cattrs.errors import (
     StructureHandlerNotFoundError,
 )
 
+from ._guard import ends_program, text_of
+
 _SHOWN: Final = 3
+_LONGEST: Final = 500
 _short: Final = reprlib.Repr()
 _short.maxstring = _short.maxother = 60
 
 
-class Mismatch(ValueError):
-    """A value does not fit a type. Raised by hooks; users see it as `EncodeError` or `DecodeError`."""
+@frozen
+class Fault:
+    """What is wrong with one place in a value.
 
-    def __init__(self, expected: object, found: object, hint: str = "") -> None:
-        super().__init__(expected, found, hint)
-        self.expected = expected
-        self.found = found
-        self.hint = hint
+    Attributes:
+        what: what was found there, without the place.
+        advice: what follows the place: the reason, or what to do. It begins with its own punctuation.
+    """
+
+    what: str
+    advice: str = ""
+
+    def at(self, path: str) -> str:
+        """Return the message. The place stands before the advice, which may name other things."""
+        return f"{self.what} at {path}{self.advice}"
+
+
+class Refused(ValueError):
+    """A value cannot be written or read. Raised by hooks; users see it as `EncodeError` or `DecodeError`."""
+
+    def __init__(self, what: str, advice: str = "") -> None:
+        super().__init__(what, advice)
+        self.fault = Fault(what, advice)
+
+    def faults(self, path: str) -> list[tuple[str, Fault]]:
+        """Return what is wrong below `path`, with each place."""
+        return [(path, self.fault)]
 
     def __str__(self) -> str:
-        reason = f" ({self.hint})" if self.hint else ""
-        return f"expected {type_name(self.expected)}, got {described(self.found)}{reason}"
+        return f"{self.fault.what}{self.fault.advice}"
+
+
+class Mismatch(Refused):
+    """A value does not fit a type."""
+
+    def __init__(self, expected: object, found: object, hint: str = "") -> None:
+        super().__init__(f"expected {type_name(expected)}, got {described(found)}", f" ({hint})" if hint else "")
 
 
 def type_name(type_: Any) -> str:
@@ -58,7 +87,10 @@ def described(value: object) -> str:
     name = type(value).__qualname__.rpartition("<locals>.")[2]
     try:
         text = _short.repr(value)
-    except Exception:  # noqa: BLE001 - a broken __repr__ must not hide the error that is being told
+    except BaseException as exc:
+        # A broken __repr__ must not hide the error that is being told.
+        if ends_program(exc):
+            raise
         return name
     return text if name in text.partition("(")[0] else f"{name} {text}"
 
@@ -70,45 +102,62 @@ def child(path: str, key: object) -> str:
     return f"{path}[{_short.repr(key)}]"
 
 
-def explained(exc: Exception, type_: object) -> str:
+def explained(exc: BaseException, type_: object) -> str:
     """Return what structuring found wrong: every reason with its path, the first few of them."""
-    reasons = [f"{reason} at {path}" for path, reason in _reasons(exc, "$", type_)]
+    try:
+        reasons = [fault.at(path) for path, fault in _reasons(exc, "$", type_)]
+    except BaseException as broken:
+        # The errors of users' hooks may be broken themselves, or nested deeper than the interpreter's stack goes on.
+        if ends_program(broken):
+            raise
+        return f"{type(exc).__name__} at $, which cannot be described"
     rest = len(reasons) - _SHOWN
     more = f"; and {rest} more" if rest > 0 else ""
     return "; ".join(reasons[:_SHOWN]) + more
 
 
-def _reasons(exc: Exception, path: str, type_: object) -> Iterator[tuple[str, str]]:
+def _reasons(exc: BaseException, path: str, type_: object) -> Iterator[tuple[str, Fault]]:
+    if isinstance(exc, Refused):
+        yield from exc.faults(path)
+        return
     if not isinstance(exc, ClassValidationError | IterableValidationError):
-        yield path, _reason(exc, type_)
+        yield path, _fault(exc, type_)
         return
     with_notes, others = exc.group_exceptions()
     for inner, note in with_notes:
         key = note.name if isinstance(note, AttributeValidationNote) else note.index
         if isinstance(inner, KeyError) and inner.args == (key,):
-            yield path, f"the required member {key!r} is missing"
+            yield path, Fault(f"the required member {key!r} is missing")
         else:
             yield from _reasons(inner, child(path, key), note.type)
     for inner in others:
         yield from _reasons(inner, path, exc.cl)
 
 
-def _reason(exc: Exception, type_: object) -> str:
+def _fault(exc: BaseException, type_: object) -> Fault:
     match exc:
-        case Mismatch():
-            return str(exc)
         case StructureHandlerNotFoundError():
-            name = type_name(exc.type_)
-            return (
-                f"nothing says how to make a {name} from JSON: make it an attrs class or a dataclass, "
-                f"or register a structure hook for it on the converter"
+            return Fault(
+                f"nothing says how to make a {type_name(exc.type_)} from JSON",
+                ": make it an attrs class, a dataclass or a Pydantic model, or register a structure hook for it on "
+                "make_converter()",
             )
         case NameError():
-            return (
-                f"an annotation of {type_name(type_)} cannot be resolved at run time ({exc}): "
-                f"import the name outside `if TYPE_CHECKING:`"
-            )
+            return unresolved(exc, type_)
         case RecursionError():
-            return "nested too deeply"
+            return Fault("nested too deeply")
         case _:
-            return f"{type_name(type_)} refused it with {type(exc).__name__}: {exc}"
+            return Fault(f"{type_name(type_)} refused it with {type(exc).__name__}: {shortened(text_of(exc))}")
+
+
+def unresolved(exc: NameError, type_: object) -> Fault:
+    """Say that an annotation names something that does not exist at run time."""
+    return Fault(
+        f"an annotation of {type_name(type_)} cannot be resolved at run time ({exc})",
+        ": import the name outside `if TYPE_CHECKING:`",
+    )
+
+
+def shortened(text: str) -> str:
+    """Return the beginning of a text that may be long."""
+    return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}..."

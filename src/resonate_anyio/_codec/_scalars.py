@@ -6,6 +6,7 @@ Nothing is guessed: "5" is no int, 1 is no bool, and only an int passes for a fl
 from __future__ import annotations
 
 import binascii
+import re
 from base64 import b64decode, b64encode
 from collections.abc import Callable
 from datetime import UTC, date, datetime, time, timedelta
@@ -23,6 +24,8 @@ from ._mismatch import Mismatch
 # What the TypeScript SDK records, since JSON has no number for it.
 _INFINITIES: Final = {"__INF__": inf, "__NEG_INF__": -inf}
 
+_FRACTION: Final = re.compile(r"[+-]?[0-9]+(/[0-9]+)?")
+
 SCALARS: Final = (str, int, float, bool, type(None))
 
 
@@ -32,6 +35,7 @@ def configure_scalars(converter: Converter) -> None:
     * str, int, float, bool, None: exact; subclasses are made from the exact one. An infinity of TypeScript is a float.
     * bytes: base64. Path, UUID, Decimal: text.
     * datetime, date, time: ISO 8601; aware datetimes become UTC, naive ones stay naive. timedelta: seconds.
+    * Fraction, addresses, networks and interfaces of ipaddress: text. complex: an array of its two parts.
     * Enum members: their value if all values of the class are scalars, else their name.
     """
     for exact in (str, int, float, bool):
@@ -49,6 +53,12 @@ def configure_scalars(converter: Converter) -> None:
     converter.register_structure_hook(Decimal, _structure_decimal)
     converter.register_unstructure_hook(timedelta, _written(timedelta, timedelta.total_seconds))
     converter.register_structure_hook(timedelta, _structure_timedelta)
+    converter.register_unstructure_hook_func(is_ip, str)
+    converter.register_structure_hook_func(is_ip, _text(_parse_by_calling))
+    converter.register_unstructure_hook_func(is_fraction, _unstructure_fraction)
+    converter.register_structure_hook_func(is_fraction, _structure_fraction)
+    converter.register_unstructure_hook_func(is_complex, unstructure_complex)
+    converter.register_structure_hook_func(is_complex, structure_complex)
 
 
 def is_enum(type_: Any) -> bool:
@@ -59,6 +69,27 @@ def is_enum(type_: Any) -> bool:
 def is_literal(type_: Any) -> bool:
     """Whether a type is a `Literal`."""
     return get_origin(type_) is Literal
+
+
+def descends(type_: Any, module: str, name: str) -> bool:
+    """Whether a type is a class, or has a base, of that name and module. Nothing is imported to find out."""
+    bases = type_.__mro__ if isinstance(type_, type) else ()
+    return any(base.__name__ == name and base.__module__ == module for base in bases)
+
+
+def is_ip(type_: Any) -> bool:
+    """Whether a type is one of the six of `ipaddress`: addresses, networks and interfaces of IPv4 and IPv6."""
+    return descends(type_, "ipaddress", "_BaseAddress") or descends(type_, "ipaddress", "_BaseNetwork")
+
+
+def is_fraction(type_: Any) -> bool:
+    """Whether a type is `Fraction`."""
+    return descends(type_, "fractions", "Fraction")
+
+
+def is_complex(type_: Any) -> bool:
+    """Whether a type is `complex`, or the one of numpy that is a kind of it."""
+    return isinstance(type_, type) and issubclass(type_, complex)
 
 
 def by_value(cls: type[Enum]) -> bool:
@@ -151,6 +182,39 @@ def _structure_decimal(raw: Any, type_: Any) -> Any:
         return type_(raw)
     except InvalidOperation as exc:
         raise Mismatch(type_, raw) from exc
+
+
+def _unstructure_fraction(value: Any) -> str:
+    return f"{value.numerator}/{value.denominator}"
+
+
+def _structure_fraction(raw: Any, type_: Any) -> Any:
+    if isinstance(raw, bool) or not isinstance(raw, (str, int)):
+        raise Mismatch(type_, raw, "a float has lost what a Fraction keeps: send text such as '1/3'")
+    # Not all that Fraction reads: of "1e999999999" it would make a number with so many digits.
+    if isinstance(raw, str) and not _FRACTION.fullmatch(raw):
+        raise Mismatch(type_, raw, "text such as '1/3' is expected")
+    try:
+        return type_(raw)
+    except (ValueError, ZeroDivisionError) as exc:
+        raise Mismatch(type_, raw, str(exc)) from exc
+
+
+def unstructure_complex(value: Any) -> list[float]:
+    """Return the real and the imaginary part."""
+    exact = complex(value)
+    return [exact.real, exact.imag]
+
+
+def structure_complex(raw: Any, type_: Any) -> Any:
+    """Return the number that was recorded by its two parts, or as a real number."""
+    parts = raw if isinstance(raw, list) else [raw]
+    if not 1 <= len(parts) <= 2 or any(isinstance(part, bool) or not isinstance(part, (int, float)) for part in parts):
+        raise Mismatch(type_, raw, "a complex number is [real, imaginary]")
+    try:
+        return type_(complex(*parts))
+    except OverflowError as exc:
+        raise Mismatch(type_, raw, str(exc)) from exc
 
 
 def _structure_timedelta(raw: Any, type_: Any) -> Any:

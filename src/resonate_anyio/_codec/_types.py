@@ -5,7 +5,16 @@ from __future__ import annotations
 import types
 import typing
 from collections import deque
-from collections.abc import Collection, Iterable, Mapping, MutableSequence, MutableSet, Sequence, Set as AbstractSet
+from collections.abc import (
+    Callable,
+    Collection,
+    Iterable,
+    Mapping,
+    MutableSequence,
+    MutableSet,
+    Sequence,
+    Set as AbstractSet,
+)
 from dataclasses import is_dataclass
 from datetime import timedelta
 from enum import Enum, StrEnum
@@ -13,7 +22,7 @@ from typing import Annotated, Any, Final, Literal, NewType, TypeVar, Union, get_
 
 import attrs
 
-from ._scalars import TEXT_TYPES, by_value, is_enum
+from ._scalars import TEXT_TYPES, by_value, descends, is_complex, is_enum, is_fraction, is_ip
 
 ARRAYS: Final[Mapping[Any, Any]] = {
     list: list,
@@ -89,7 +98,32 @@ def is_union(type_: Any) -> bool:
 def is_class(type_: Any) -> bool:
     """Whether a type is an attrs class or a dataclass."""
     origin = get_origin(type_) or type_
-    return isinstance(origin, type) and (attrs.has(origin) or is_dataclass(origin))
+    return isinstance(origin, type) and (attrs.has(origin) or is_dataclass(origin)) and not is_model(origin)
+
+
+def is_model(type_: Any) -> bool:
+    """Whether a type is a Pydantic model or a Pydantic dataclass. Found without an import of Pydantic."""
+    cls = get_origin(type_) or type_
+    if not isinstance(cls, type):
+        return False
+    return "__is_pydantic_dataclass__" in cls.__dict__ or (
+        descends(cls, "pydantic.main", "BaseModel") and hasattr(cls, "model_validate")
+    )
+
+
+def is_secret(type_: Any) -> bool:
+    """Whether a type is `SecretStr`, `SecretBytes` or `Secret` of Pydantic."""
+    return descends(get_origin(type_) or type_, "pydantic.types", "_SecretBase")
+
+
+def is_numpy_scalar(type_: Any) -> bool:
+    """Whether a type is a scalar of numpy: a number, a bool, text, an instant, a record."""
+    return descends(get_origin(type_) or type_, "numpy", "generic")
+
+
+def is_numpy_array(type_: Any) -> bool:
+    """Whether a type is numpy's ndarray, with or without the type of its items."""
+    return descends(get_origin(type_) or type_, "numpy", "ndarray")
 
 
 def is_mapping(type_: Any) -> bool:
@@ -130,6 +164,9 @@ def shapes(type_: Any) -> frozenset[Shape]:
 
 
 def _shapes_of_scalar(type_: Any) -> frozenset[Shape]:
+    special = next((forms for applies, forms in _SPECIAL if applies(type_)), None)
+    if special is not None:
+        return special
     if not isinstance(type_, type):
         return ANY_SHAPE
     if issubclass(type_, TEXT_TYPES):
@@ -137,6 +174,29 @@ def _shapes_of_scalar(type_: Any) -> frozenset[Shape]:
     if issubclass(type_, timedelta):
         return frozenset({Shape.FLOAT})
     return next((frozenset({shape}) for plain, shape in _PLAIN.items() if issubclass(type_, plain)), ANY_SHAPE)
+
+
+def _is_numpy(*names: str) -> Callable[[Any], bool]:
+    return lambda type_: any(descends(type_, "numpy", name) for name in names)
+
+
+def _is_object_model(type_: Any) -> bool:
+    # A RootModel may be anything.
+    return is_model(type_) and not descends(type_, "pydantic.root_model", "RootModel")
+
+
+_SPECIAL: Final[tuple[tuple[Callable[[Any], bool], frozenset[Shape]], ...]] = (
+    (_is_object_model, frozenset({Shape.OBJECT})),
+    (is_ip, frozenset({Shape.STRING})),
+    (is_fraction, frozenset({Shape.STRING})),
+    (is_complex, frozenset({Shape.ARRAY})),
+    (is_numpy_array, frozenset({Shape.OBJECT, Shape.ARRAY})),
+    (_is_numpy("bool", "bool_"), frozenset({Shape.BOOL})),
+    (_is_numpy("integer"), frozenset({Shape.INT})),
+    (_is_numpy("complexfloating"), frozenset({Shape.ARRAY})),
+    (_is_numpy("floating"), frozenset({Shape.FLOAT})),
+)
+"""The forms of types that are told by their name, since their modules need not be imported."""
 
 
 def _shape_of_literal(literal: object) -> Shape:

@@ -14,7 +14,8 @@ from cattrs.disambiguators import create_default_dis_func
 
 from ._containers import Structure, Unstructure, structure_hook, unstructure_hook
 from ._mismatch import Mismatch, type_name
-from ._types import ANY_SHAPE, Shape, is_class, is_open, is_union, shape_of, shapes, unwrapped
+from ._pydantic import models_hook
+from ._types import ANY_SHAPE, Shape, is_class, is_model, is_open, is_union, shape_of, shapes, unwrapped
 
 _Table: TypeAlias = Mapping[Shape, list[Structure]]
 
@@ -71,7 +72,9 @@ def _first(type_: Any, raw: Any, candidates: list[Structure]) -> Any:
 def _table(converter: Converter, members: list[Any]) -> _Table:
     """Return which members to try for JSON of each form, the likeliest first."""
     classes = [member for member in members if is_class(unwrapped(member))]
-    others = [member for member in members if member not in classes]
+    models = [member for member in members if is_model(unwrapped(member))]
+    models = models if len(models) > 1 else []
+    others = [member for member in members if member not in classes and member not in models]
     table: dict[Shape, list[Structure]] = {}
     for shape in Shape:
         fitting = [member for member in others if shape in shapes(member)]
@@ -81,6 +84,10 @@ def _table(converter: Converter, members: list[Any]) -> _Table:
         exact = _EXACT.get(shape)
         chosen = [exact] if exact in fitting else fitting
         table[shape] = [_bound(member, structure_hook(converter, member)) for member in chosen]
+    if models:
+        # Pydantic finds the one that fits best, by a discriminator or by the fields that are set.
+        for shape in frozenset().union(*(shapes(model) for model in models)):
+            table[shape].insert(0, models_hook(converter, models))
     if classes:
         table[Shape.OBJECT].insert(0, _class_hook(converter, classes))
     return table
@@ -108,7 +115,7 @@ def _chooser(converter: Converter, classes: list[Any]) -> Callable[[Any], Any]:
         names = " and ".join(type_name(cls) for cls in classes)
         msg = (
             f"{names} cannot be told apart in JSON: give each a required field that the others lack, "
-            f"a `kind: Literal[...]` field, or use cattrs.strategies.configure_tagged_union on the converter"
+            f"a `kind: Literal[...]` field, or use cattrs.strategies.configure_tagged_union on make_converter()"
         )
         raise TypeError(msg) from exc
 
@@ -143,9 +150,16 @@ def _doubtful(members: list[Any]) -> frozenset[Shape]:
 
 def _check_way_back(converter: Converter, type_: Any, value: Any, plain: Any) -> None:
     back = converter.structure(plain, type_)
-    if type(back) is not type(value) and back != value:
+    if type(back) is not type(value) and not _equal(back, value):
         hint = (
             f"in JSON it would come back as {type_name(type(back))}; annotate one of them only, "
-            f"or register hooks for the union on the converter"
+            f"or register hooks for the union on make_converter()"
         )
         raise Mismatch(type_, value, hint)
+
+
+def _equal(back: Any, value: Any) -> bool:
+    try:
+        return bool(back == value)
+    except Exception:  # noqa: BLE001 - arrays are compared item by item, and users' own classes as they like
+        return False

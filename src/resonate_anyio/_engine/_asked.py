@@ -41,11 +41,12 @@ class Asked:
 def _short(arguments: Any) -> str:
     positional, keywords = arguments
     if not isinstance(positional, list):
-        return f"bare ({_cut(repr(positional))})"
-    return f"({_cut(', '.join([*map(repr, positional), *(f'{k}={v!r}' for k, v in keywords.items())]))})"
+        return f"bare ({cut(repr(positional))})"
+    return f"({cut(', '.join([*map(repr, positional), *(f'{k}={v!r}' for k, v in keywords.items())]))})"
 
 
-def _cut(text: str) -> str:
+def cut(text: str) -> str:
+    """The beginning of a text that may be long."""
     return text if len(text) <= 200 else f"{text[:200]}..."
 
 

@@ -15,7 +15,7 @@ from attrs import define, field
 from .._protocol import PromiseState
 from ._lanes import insist
 from ._nodes import Node, cancel_all
-from ._outcomes import Ending, Raised, text_of
+from ._outcomes import Ending, Raised, add_note, text_of
 from ._reasons import PARENT, Reason, reason_of
 from ._scopes import instants
 
@@ -101,9 +101,9 @@ class Children:
             return ending
         if isinstance(ending, Raised):
             for id, error in unseen[:_MOST_NOTES]:
-                ending.error.add_note(f"its child {id!r} failed as well: {text_of(error)}")
+                add_note(ending.error, f"its child {id!r} failed as well: {text_of(error)}")
             if len(unseen) > _MOST_NOTES:
-                ending.error.add_note(f"... and {len(unseen) - _MOST_NOTES} more of its children failed")
+                add_note(ending.error, f"... and {len(unseen) - _MOST_NOTES} more of its children failed")
             return ending
         msg = f"{len(unseen)} of the children of {self._frame.id!r} failed, and nobody awaited them"
         return Raised(ExceptionGroup(msg, [error for _, error in unseen]))

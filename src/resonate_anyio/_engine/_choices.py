@@ -178,7 +178,8 @@ class FirstCall(Builder[tuple[int, T]]):
         fact = FactOpening.plan(race.frame, self._fact, "ctx.first")
         try:
             await race.start()
-            index = await fact.choose(partial(race.next, range(len(race.runners))))
+            every = range(len(race.runners))
+            index = await fact.choose(partial(race.next, every), every)
         except get_cancelled_exc_class():
             if not race.frame.execution.interrupted():
                 await race.cancel(reason_for(race.frame))
@@ -214,7 +215,7 @@ class AsCompleted(Generic[T]):
             raise StopAsyncIteration
         self._count += 1
         fact = FactOpening.plan(self._frame, self._place.below(self._count), "ctx.as_completed")
-        index = await fact.choose(partial(self._race.next, self._left))
+        index = await fact.choose(partial(self._race.next, self._left), self._left)
         self._left.remove(index)
         runner = self._race.runners[index]
         await runner.settled()

@@ -54,7 +54,6 @@ if TYPE_CHECKING:
     from ._worker import Worker
 
 _ANSWERS = frozenset({200, 300, 404, 409})
-_FORBIDDEN = frozenset({401, 403})  # what a leaf has done is not thrown away for a token that is being changed
 _FIRST_RETRY = 0.25
 _RECHECKED_AT_ONCE = 12
 _REFUSALS = frozenset({400, 422})  # these speak of the request; all others, of a platform that cannot take it now
@@ -103,6 +102,24 @@ class Wait:
     task: Task
     event: Event
     patient: bool
+
+
+@define(eq=False)
+class LeafRunning:
+    """The block of `Execution.leaf_running`.
+
+    Not made by contextlib, which sets the traceback of an error that passes through: an error of a frozen dataclass
+    refuses that, and another error would take its place.
+    """
+
+    _execution: Execution
+
+    def __enter__(self) -> None:
+        self._execution._running_leaves += 1
+
+    def __exit__(self, *_: object) -> None:
+        self._execution._running_leaves -= 1
+        self._execution.worker.leaf_ended()
 
 
 @define(eq=False, kw_only=True, repr=False)
@@ -228,15 +245,9 @@ class Execution:
     def context_for(self, frame: Frame) -> Context:
         return self.worker.make_context(frame)
 
-    @contextmanager
-    def leaf_running(self) -> Iterator[None]:
+    def leaf_running(self) -> LeafRunning:
         """Counts a leaf that runs, or that is put on record: meanwhile shutdown gives grace, and this stays hot."""
-        self._running_leaves += 1
-        try:
-            yield
-        finally:
-            self._running_leaves -= 1
-            self.worker.leaf_ended()
+        return LeafRunning(self)
 
     @contextmanager
     def running(self, frame: Frame) -> Iterator[None]:
@@ -408,7 +419,13 @@ class Execution:
     # Requests
 
     async def request(
-        self, request: Request, *, settling: bool = False, leased: bool = True, taken: Collection[int] = ()
+        self,
+        request: Request,
+        *,
+        settling: bool = False,
+        leased: bool = True,
+        finished: bool = False,
+        taken: Collection[int] = (),
     ) -> Response:
         """Send one request on behalf of this execution, again and again while the server cannot be reached.
 
@@ -418,6 +435,8 @@ class Execution:
             request: what is asked; it may be sent twice.
             settling: it records what has happened already, and is not held up when the worker stops.
             leased: only the holder of the task may ask for it.
+            finished: it records what a leaf has done. No failure of it drops the execution, which would run the leaf
+                again: a refusal is raised, and after any other failure the request is sent again.
             taken: more statuses that the caller understands.
 
         Raises:
@@ -425,17 +444,21 @@ class Execution:
             TooLarge: it is larger than the server takes, and would be on a replay.
         """
         backoff = self.worker.waiting.backoff(_FIRST_RETRY)
-        while (response := await self._try(request, backoff, settling=settling, leased=leased)) is None:
+        while (
+            response := await self._try(request, backoff, settling=settling, leased=leased, finished=finished)
+        ) is None:
             with move_on_after(backoff.next()):
                 await self._wait(Event(), patient=False)
         if response.status not in _ANSWERS and response.status not in taken:
             error = refusal(request, response)
-            if not settling and response.status in _REFUSALS:
+            if response.status in _REFUSALS and (finished or not settling):
                 raise error
             await self.crash(error)
         return response
 
-    async def _try(self, request: Request, backoff: Backoff, *, settling: bool, leased: bool) -> Response | None:
+    async def _try(
+        self, request: Request, backoff: Backoff, *, settling: bool, leased: bool, finished: bool
+    ) -> Response | None:
         """Send it once. None if the server cannot be reached now."""
         if leased or self.parking.in_memory_only:
             await (self.until_hot() if settling else self.gate())
@@ -447,12 +470,14 @@ class Execution:
             await self.check()
             raise
         except NetworkError as exc:
-            failure: ResonateError = exc
+            failure: Exception = exc
         except Exception as exc:  # noqa: BLE001 - whatever a network raises, it is no outcome of a call
-            await self.crash(exc)
+            if not finished:
+                await self.crash(exc)
+            failure = exc
         else:
             await self.check()
-            if not unavailable(response) and (leased or response.status not in _FORBIDDEN):
+            if response.status in _ANSWERS | _REFUSALS or not (finished or unavailable(response)):
                 return response
             failure = refusal(request, response)
         await self.check()

@@ -8,23 +8,24 @@ recorded in its place.
 from __future__ import annotations
 
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from anyio import CancelScope, get_cancelled_exc_class
 from attrs import define, field
 
+from .._errors import NonDeterminismError
 from .._protocol import Promise, PromiseCreate
-from ._asked import content_of, recorded_as
+from ._asked import content_of, cut, recorded_as
 from ._awaits import interrupt_again
 from ._cancellation import Owed
 from ._enclosures import reason_for
 from ._lanes import insist, lane_of
 from ._nodes import External, Node
 from ._openings import Opening
-from ._reasons import SCOPE, Reason
+from ._reasons import SCOPE, Reason, count_of
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Collection
 
     from ._frame import Frame
     from ._lanes import Place
@@ -50,8 +51,10 @@ class FactOpening(Opening):
         """A choice that may have been made already: see `recorded`."""
         return cls(frame=frame, place=place, param=frame.execution.codec.encode({"fact": fact}))
 
-    async def choose(self, choice: Callable[[], Awaitable[object]]) -> Any:
+    async def choose(self, choice: Callable[[], Awaitable[int]], among: Collection[int] | None = None) -> int:
         """The choice on record. If there is none yet it is made now, and stands from now on.
+
+        The execution is halted if what is on record cannot be chosen: if it is none of `among`, or no number.
 
         If the code is cancelled meanwhile, that stands: a replay might find that it need not wait any more, and go on.
         """
@@ -62,9 +65,17 @@ class FactOpening(Opening):
         if cancelled is not None:
             reason, waited_ms = cancelled
             await interrupt_again(self.frame, node, reason, lived_ms=waited_ms)
-        return content_of(node.record, self.execution.codec).get("value")
+        value = content_of(node.record, self.execution.codec).get("value")
+        chosen = count_of(value)
+        if chosen is None or (among is not None and chosen not in among):
+            fact = self.execution.codec.decode(self.param)["fact"]
+            recorded, requested = f"{fact}() with the choice {cut(repr(value))}", f"{fact}()"
+            if among is not None:
+                requested += f" with a choice of {cut(repr(list(among)))}"
+            await self.execution.halt(NonDeterminismError(self.id, recorded, requested, self.execution.id))
+        return chosen
 
-    async def _make(self, choice: Callable[[], Awaitable[object]]) -> None:
+    async def _make(self, choice: Callable[[], Awaitable[int]]) -> None:
         try:
             self._state(value=await choice())
         except get_cancelled_exc_class():
@@ -101,8 +112,8 @@ class FactOpening(Opening):
     def _cancellation(self, record: Promise) -> tuple[Reason, int] | None:
         """What was recorded instead of a choice, if the code was cancelled: why, and after how many milliseconds."""
         content = content_of(record, self.execution.codec)
-        reason, waited_ms = Reason.of(content.get("cancelled")), content.get("waited")
-        return None if reason is None else (reason, waited_ms if isinstance(waited_ms, int) else 0)
+        reason, waited_ms = Reason.of(content.get("cancelled")), count_of(content.get("waited"))
+        return None if reason is None else (reason, waited_ms or 0)
 
     def _id_of(self, segment: str) -> str:
         return self.execution.local_id(self.frame.id, segment)

@@ -14,17 +14,18 @@ a child does raises into the task group: outcomes travel by record, cancellation
 
 from __future__ import annotations
 
+import logging
 from contextlib import nullcontext
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
-from anyio import CancelScope, create_task_group, current_time, get_cancelled_exc_class
+from anyio import CancelScope, Event, create_task_group, current_time, get_cancelled_exc_class, move_on_after
 from anyio.lowlevel import checkpoint_if_cancelled
 from attrs import define, evolve, field
 
-from .._errors import ApplicationError, EncodeError, TooLarge, UsageError, WrongWorld
+from .._errors import ApplicationError, RequestError, TooLarge, UsageError, WrongWorld
 from .._graph import Names
-from .._protocol import Promise, PromiseState, Value
+from .._protocol import EMPTY, Promise, PromiseState, Value
 from . import _log
 from ._cancellation import Owed, is_requested, raise_cancelled
 from ._children import Children
@@ -49,6 +50,8 @@ if TYPE_CHECKING:
     from ._functions import Function
     from ._info import Info
     from ._retry import RetryPolicy
+
+logger = logging.getLogger("resonate_anyio")
 
 _DEEPEST: Final = 200
 """How many calls may be nested at all. More is taken for a recursion without end."""
@@ -83,6 +86,7 @@ class Frame(Node):
     _last_lane: int | None = field(default=None, init=False)
     _unmatched_lanes: int = field(default=0, init=False)
     _pins: int = field(default=0, init=False)
+    _failed_with: Exception | None = field(default=None, init=False)
 
     def __attrs_post_init__(self) -> None:
         self.names = Names(self.id)
@@ -112,7 +116,7 @@ class Frame(Node):
             await self._settle(TimedOut())
         if self.pending:
             ending = await self._end()
-            done = self.function.kind is not Kind.WORKFLOW and isinstance(ending, (Returned, Raised))
+            done = self._is_done(ending)
             # A worker that stops gives grace to what a leaf has done as it gives it to leaves.
             with self.execution.leaf_running() if done else nullcontext():
                 await self._settle(ending)
@@ -359,17 +363,24 @@ class Frame(Node):
         """Record how the function ended. From then on the record is the outcome."""
         execution = self.execution
         if execution.dropped is None:
+            outcome = self._outcome(ending)
             try:
-                record = await insist(partial(self._record, ending))
+                record = await insist(partial(self._record, ending, outcome))
             except Exception as exc:  # noqa: BLE001 - an error of the engine's own is no outcome of anything
                 await execution.crash(exc)
+            except get_cancelled_exc_class():
+                if self._is_lost(ending):
+                    await self._settle_late(*outcome)
+                raise
             self.settle(record)
         if execution.dropped is not None:
+            if self._is_lost(ending):
+                await self._settle_late(*self._outcome(ending))
             await raise_cancelled()
-        if isinstance(ending, Raised) and self.record.state is PromiseState.REJECTED:
-            self.live: TracebackType | None = ending.error.__traceback__
+        if self._failed_with is not None and self.record.state is PromiseState.REJECTED:
+            self.live: TracebackType | None = self._failed_with.__traceback__
             if self.parent is None:
-                execution.raised = ending.error
+                execution.raised = self._failed_with
         cancellation = ending.cancellation if isinstance(ending, (Stopped, TimedOut)) else None
         if cancellation is not None:
             self._pass_on(ending, cancellation)
@@ -386,35 +397,78 @@ class Frame(Node):
             self.parent.pin()
         raise cancellation
 
-    async def _record(self, ending: Ending) -> Promise:
-        await self.children.end_forgotten()
+    def _is_done(self, ending: Ending) -> bool:
+        """Whether it is a leaf, and this is what the leaf has done."""
+        return self.function.kind is not Kind.WORKFLOW and isinstance(ending, (Returned, Raised))
+
+    def _outcome(self, ending: Ending) -> tuple[PromiseState, Value]:
+        """What is to be recorded of an ending. A value or an error that cannot be recorded is a failure itself."""
         codec = self.execution.codec
         match ending:
-            case TimedOut():
-                return await self.execution.ledger.confirm_timeout(self.record)
             case Returned(value):
                 try:
                     encoded = codec.encode_result(value, self.function.returns, function=self.function.name)
-                except EncodeError as exc:
-                    return await self._save(PromiseState.REJECTED, codec.encode_error(exc))
-                return await self._save(PromiseState.RESOLVED, encoded)
+                except Exception as exc:  # noqa: BLE001 - the function has ended, and does not run again for this
+                    return self._failure_recorded(exc)
+                except BaseException as exc:
+                    # A hook of the user's has ended the program.
+                    self.execution.drop(Drop.CRASHED, exc)
+                    raise
+                return PromiseState.RESOLVED, encoded
             case Raised(error):
-                return await self._save(PromiseState.REJECTED, codec.encode_error(error))
+                return self._failure_recorded(error)
             case Stopped(reason):
-                return await self._put(PromiseState.CANCELED, reason.encode(codec))
+                return PromiseState.CANCELED, reason.encode(codec)
+            case TimedOut():
+                return PromiseState.TIMEDOUT, EMPTY
 
-    async def _save(self, state: PromiseState, value: Value) -> Promise:
-        """Record what the function returned or raised; that it is too large, if it is."""
-        try:
-            return await self._put(state, value, finished=True)
-        except TooLarge as exc:
-            return await self._put(PromiseState.REJECTED, self.execution.codec.encode_error(exc), finished=True)
+    def _failure_recorded(self, error: Exception) -> tuple[PromiseState, Value]:
+        self._failed_with = error
+        return PromiseState.REJECTED, self.execution.codec.encode_error(error)
+
+    async def _record(self, ending: Ending, outcome: tuple[PromiseState, Value]) -> Promise:
+        await self.children.end_forgotten()
+        if isinstance(ending, TimedOut):
+            return await self.execution.ledger.confirm_timeout(self.record)
+        if isinstance(ending, Stopped):
+            return await self._put(*outcome)
+        return await self._save(*outcome, finished=self._is_done(ending))
+
+    async def _save(self, state: PromiseState, value: Value, *, finished: bool) -> Promise:
+        """Record what the function returned or raised. If the server refuses that, the refusal is the outcome."""
+        refused, backoff = False, self.execution.worker.waiting.backoff()
+        while True:
+            try:
+                return await self._put(state, value, finished=finished)
+            except Exception as exc:
+                if refused:
+                    # Not even that is taken. The function has ended, and does not run again for this.
+                    logger.exception("call.not_recorded id=%s retry_in=%.1f", self.id, backoff.delay)
+                    with move_on_after(backoff.next()):
+                        await self.execution.wait(Event())
+                refused = True
+                state, value = self._failure_recorded(exc)
 
     async def _put(self, state: PromiseState, value: Value, *, finished: bool = False) -> Promise:
         if self.parent is None:
-            return await self.execution.ledger.fulfill(state, value)
-        leased = not finished or self.function.kind is Kind.WORKFLOW
-        return await self.execution.ledger.settle(self.id, state, value, leased=leased)
+            return await self.execution.ledger.fulfill(state, value, finished=finished)
+        return await self.execution.ledger.settle(self.id, state, value, finished=finished)
+
+    def _is_lost(self, ending: Ending) -> bool:
+        """Whether a leaf has ended in an execution that has crashed for another reason, and will be taken up again."""
+        crashed = self.execution.dropped is Drop.CRASHED and isinstance(self.execution.error, Exception)
+        return crashed and self.pending and self.parent is not None and self._is_done(ending)
+
+    async def _settle_late(self, state: PromiseState, value: Value) -> None:
+        """Record what a leaf has done, so that the next run of the crashed execution does not run the leaf again."""
+        ledger = self.execution.ledger
+        try:
+            try:
+                await ledger.settle_late(self.id, state, value)
+            except (TooLarge, RequestError) as exc:
+                await ledger.settle_late(self.id, *self._failure_recorded(exc))
+        except Exception:
+            logger.exception("call.not_recorded id=%s", self.id)
 
     def attempt(self, number: int) -> Info:
         """The info that a leaf is given for its `number`-th attempt."""

@@ -10,7 +10,7 @@ import logging
 from functools import partial
 from typing import TYPE_CHECKING
 
-from anyio import Event, move_on_after
+from anyio import CancelScope, Event, move_on_after
 from attrs import define
 
 from .._protocol import (
@@ -47,10 +47,10 @@ class Ledger:
 
     _execution: Execution
 
-    async def create_local(self, request: PromiseCreate) -> Promise:
-        """Record a call that runs in this execution."""
-        self._execution.local_records += 1
-        if self._execution.local_records == _LARGE_BRANCH:
+    async def create_local(self, request: PromiseCreate, *, again: bool = False) -> Promise:
+        """Record a call that runs in this execution; `again`: ask for one that is on record already."""
+        self._execution.local_records += not again
+        if not again and self._execution.local_records == _LARGE_BRANCH:
             logger.warning(
                 "execution.large id=%s local_records=%d: each recovery reads them all; give parts of the work to "
                 "workflows of their own with ctx.rpc",
@@ -106,21 +106,35 @@ class Ledger:
             # Whose clock is ahead cannot know by how much.
             pause = min(pause * 2, _LONGEST_PAUSE)
 
-    async def settle(self, id: str, state: PromiseState, value: Value, *, leased: bool = True) -> Promise:
+    async def settle(self, id: str, state: PromiseState, value: Value, *, finished: bool = False) -> Promise:
         """Record the end of a local call, and give back what is on record then.
 
         Args:
             id: the call.
             state: how it ended.
             value: with what.
-            leased: whether only the holder of the task may say so. What a leaf has done is a fact, whoever ran it: the
-                first that is recorded stands.
+            finished: whether that is what a leaf has done. This is a fact, whoever ran the leaf, so that it needs no
+                lease: the first outcome that is recorded stands.
+
+        Raises:
+            RequestError: `finished`, and the server refuses this outcome.
+            TooLarge: the value is larger than the server takes.
         """
         request = PromiseSettle(id=id, state=state, value=value)
-        return await self._promise(request, await self._execution.request(request, settling=True, leased=leased))
+        response = await self._execution.request(request, settling=True, leased=not finished, finished=finished)
+        return await self._promise(request, response)
 
-    async def fulfill(self, state: PromiseState, value: Value) -> Promise:
-        """Record the end of the root, and give back what is on record then."""
+    async def settle_late(self, id: str, state: PromiseState, value: Value) -> None:
+        """Record what a leaf has done although its execution has been dropped, which else would run the leaf again.
+
+        Raises:
+            ResonateError: the server has refused it, or has not answered for half a minute.
+        """
+        with CancelScope(shield=True):
+            await self._execution.worker.ask(PromiseSettle(id=id, state=state, value=value))
+
+    async def fulfill(self, state: PromiseState, value: Value, *, finished: bool = False) -> Promise:
+        """Record the end of the root, and give back what is on record then. For `finished` see `settle`."""
         execution = self._execution
         for id in execution.parking.wakes:
             # One whose making was not answered may not exist.
@@ -131,7 +145,7 @@ class Ledger:
         while True:
             version = execution.version
             request = TaskFulfill(id=execution.id, version=version, action=action)
-            response = await execution.request(request, settling=True)
+            response = await execution.request(request, settling=True, finished=finished)
             if response.status != 200:
                 response = await execution.request(PromiseGet(id=execution.id), settling=True)
             promise = await self._promise(request, response)

@@ -104,7 +104,7 @@ class Node:
         """Its value; raises what it failed with."""
         error = self.failure()
         if error is not None:
-            raise error.with_traceback(self.live)
+            raise BaseException.with_traceback(error, self.live)
         return value_of(self.record, self.type, self.execution.codec)
 
     def failure(self) -> Exception | None:
@@ -168,7 +168,7 @@ class External(Node):
     def _failure(self) -> Exception | None:
         if self.cut_short:
             return DurableTimeoutError(self.id, self.record.timeout_at)
-        return super()._failure()
+        return failure_of(self.record, self.execution.codec, elsewhere=True)
 
     def settle(self, record: Promise) -> None:
         Node.settle(self, record)

@@ -27,6 +27,7 @@ from ._asked import Asked, content_of, recorded_as
 from ._awaits import before_wait, deliver
 from ._enclosures import reason_for
 from ._frame import Frame
+from ._functions import Kind
 from ._info import Info
 from ._lanes import Place, insist
 from ._nodes import External, Node
@@ -96,6 +97,11 @@ class Opening(ABC):
         return self.recorded is not None and self.recorded.pending
 
     @property
+    def in_doubt(self) -> bool:
+        """Whether it would begin to run here because it is pending in the history, and may have an outcome by now."""
+        return False
+
+    @property
     def replayed(self) -> bool:
         """Whether it has an outcome on record already."""
         return self.recorded is not None and not self.recorded.pending
@@ -109,6 +115,9 @@ class Opening(ABC):
         """Find or make the record of the call, and make the call a child of its frame."""
         await self.begin()
         request = self._request()
+        if self.in_doubt:
+            # Whoever held the lease before may have settled it since the history was read: that needs no lease.
+            self.recorded = await self._create(request)
         record = self.recorded or await self._create(request)
         await self._check(record, request)
         _log.call_opened(self, record)
@@ -273,7 +282,11 @@ class LocalOpening(Opening):
         return {"resonate:branch": self.execution.id, "resonate:scope": "local"}
 
     async def create(self, request: PromiseCreate) -> Promise:
-        return await self.execution.ledger.create_local(request)
+        return await self.execution.ledger.create_local(request, again=self.recorded is not None)
+
+    @property
+    def in_doubt(self) -> bool:
+        return self.unfinished and self.function.kind is not Kind.WORKFLOW
 
     def _node(self, record: Promise) -> Frame:
         return Frame(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, TypeAlias
 
@@ -67,7 +68,7 @@ def raised(error: Exception) -> Raised:
     while traceback is not None and traceback.tb_frame.f_code.co_filename.startswith(_PACKAGE):
         traceback = traceback.tb_next
     # What the engine itself raises at a durable call has no frames of the user's above it.
-    return Raised(error.with_traceback(traceback or error.__traceback__))
+    return Raised(BaseException.with_traceback(error, traceback or error.__traceback__))
 
 
 def text_of(error: Exception) -> str:
@@ -76,6 +77,13 @@ def text_of(error: Exception) -> str:
         return f"{type(error).__name__}: {error}"
     except Exception:  # noqa: BLE001 - its type is all that can be told
         return type(error).__name__
+
+
+def add_note(error: Exception, note: str) -> None:
+    """Add a note to an exception of the user's, whatever its class does when its attributes are set."""
+    notes = getattr(error, "__notes__", None)
+    with suppress(Exception):
+        object.__setattr__(error, "__notes__", [*(notes if isinstance(notes, (list, tuple)) else ()), note])
 
 
 def without_cancellations(group: BaseExceptionGroup[BaseException]) -> BaseException:
@@ -97,14 +105,23 @@ def _first_leaf(exc: BaseException) -> BaseException:
     return exc
 
 
-def failure_of(record: Promise, codec: Codec, *, live: TracebackType | None = None) -> Exception | None:
-    """The exception that a settled promise stands for, or None if it was resolved. `live` is the traceback to show."""
+def failure_of(
+    record: Promise, codec: Codec, *, live: TracebackType | None = None, elsewhere: bool = False
+) -> Exception | None:
+    """The exception that a settled promise stands for, or None if it was resolved.
+
+    Args:
+        record: the promise.
+        codec: reads what is recorded.
+        live: the traceback to show.
+        elsewhere: whether it was raised elsewhere, so that the recorded traceback is added to it as a note.
+    """
     error: Exception
     match record.state:
         case PromiseState.RESOLVED:
             return None
         case PromiseState.REJECTED:
-            error = codec.decode_error(record.value)
+            error = codec.decode_error(record.value, elsewhere=elsewhere)
         case PromiseState.TIMEDOUT:
             error = DurableTimeoutError(record.id, record.timeout_at)
         case PromiseState.CANCELED:
@@ -114,18 +131,20 @@ def failure_of(record: Promise, codec: Codec, *, live: TracebackType | None = No
             msg = f"{record.id!r} is pending"
             raise AssertionError(msg)
     if isinstance(error, DurableError) and error.id is None:
-        error.id = record.id
-    return error.with_traceback(live)
+        # A subclass of the user's may have made it read-only.
+        with suppress(Exception):
+            error.id = record.id
+    return BaseException.with_traceback(error, live)
 
 
 def value_of(record: Promise, type_: object, codec: Codec, *, live: TracebackType | None = None) -> object:
-    """The value of a settled promise as `type_`.
+    """The value of a settled promise as `type_`. `live` is the traceback of its failure, if that was raised here.
 
     Raises:
         Exception: it was not resolved; see `failure_of`.
         DecodeError: the recorded value is not a `type_`.
     """
-    error = failure_of(record, codec, live=live)
+    error = failure_of(record, codec, live=live, elsewhere=live is None)
     if error is not None:
         raise error
     return codec.decode(record.value, type_)

@@ -24,6 +24,9 @@ CHOICE: Final = "choice"
 FUTURE: Final = "future"
 OUTSIDE: Final = "outside"
 
+_LARGEST: Final = 2**53
+"""Instants and durations in milliseconds are below it (see `_time`)."""
+
 
 @frozen
 class Reason:
@@ -76,5 +79,9 @@ def reason_of(record: Promise, codec: Codec) -> Reason | None:
 
 
 def _int(fields: dict[str, Any], name: str) -> int | None:
-    found = fields.get(name)
-    return found if isinstance(found, int) else None
+    return count_of(fields.get(name))
+
+
+def count_of(found: object) -> int | None:
+    """A recorded number if it can be one of this SDK's: whoever may write to the promise may write anything."""
+    return found if type(found) is int and 0 <= found <= _LARGEST else None

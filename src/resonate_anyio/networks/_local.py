@@ -12,12 +12,14 @@ from anyio import CancelScope, Lock, lowlevel
 from anyio.lowlevel import EventLoopToken, current_token
 from attrs import define, field
 
-from .._errors import UsageError
-from .._protocol import EMBEDDED, Request, Response, Rules
+from .._errors import TooLarge, UsageError
+from .._protocol import EMBEDDED, Request, Response, Rules, encode_request
 from ..abc import Clock, Connection, Dialect, Identity, Network, Store
+from ..stores._faults import RowTooLarge
 from ._beside import beside
 from ._clock import MonotoneClock, system_clock
 from ._embedded import Engine, close_store, open_engine
+from ._exchange import subject_of
 
 _SAFETY_SWEEP: Final = 60.0
 
@@ -182,7 +184,10 @@ class _LocalConnection(Connection):
             msg = "this connection is closed; send requests inside `async with network.connect(...)`"
             raise UsageError(msg)
 
-        return await self._engine.request(request)
+        try:
+            return await self._engine.request(request)
+        except RowTooLarge as error:
+            raise TooLarge(request.kind, subject_of(request), len(str(encode_request(request, "")))) from error
 
     def close(self) -> None:
         """Leave the engine: what was not read is for others, and leases are no longer renewed."""

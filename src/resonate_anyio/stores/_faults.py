@@ -34,6 +34,10 @@ _ADVICE: Final = {
 }
 
 
+class RowTooLarge(StoreError):
+    """SQLite cannot hold a row that is so large; nothing was written. `LocalNetwork` says which request it was."""
+
+
 def code_of(error: sqlite3.Error) -> int | None:
     """Give SQLite's primary result code, or None for an error that Python's module found by itself."""
     code: int | None = getattr(error, "sqlite_errorcode", None)
@@ -43,4 +47,6 @@ def code_of(error: sqlite3.Error) -> int | None:
 def named(path: str, error: sqlite3.Error) -> StoreError:
     """Make an error that says which file it is about and what to do."""
     advice = _ADVICE.get(code_of(error) or 0)
+    if code_of(error) == sqlite3.SQLITE_TOOBIG:
+        return RowTooLarge(f"{path}: {error}: {advice}")
     return StoreError(f"{path}: {error}" if advice is None else f"{path}: {error}: {advice}")

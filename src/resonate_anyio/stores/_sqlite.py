@@ -14,7 +14,7 @@ from .._errors import StoreError, UsageError
 from .._protocol import Outcome, Step, View
 from ..abc import Store
 from ._checkpoint import Checkpointer
-from ._faults import code_of, named
+from ._faults import RowTooLarge, code_of, named
 from ._lock import lock, open_for_reading, sign
 from ._mounts import refuse_network
 from ._schema import APPLICATION_ID, SCHEMA, VERSION
@@ -175,6 +175,10 @@ def _errors_named(path: str) -> Generator[None, None, None]:
         yield
     except sqlite3.Error as error:
         raise named(path, error) from error
+    except OverflowError as error:
+        # Beyond 2 GB it is Python that refuses. Integers have been checked before.
+        msg = f"{path}: {error}; nothing was written"
+        raise RowTooLarge(msg) from error
     except UnicodeEncodeError as error:
         msg = f"{path}: a text is not Unicode ({error}); nothing was written"
         raise StoreError(msg) from error

@@ -1,0 +1,34 @@
+"""What the codec does with errors of code that it calls: hooks, constructors, properties, `__str__`, `__iter__`."""
+
+from __future__ import annotations
+
+from typing import Final
+
+_ENDING: Final = (KeyboardInterrupt, SystemExit)
+
+
+def ends_program(exc: BaseException) -> bool:
+    """Whether an exception ends the program. Every other one says only that a value cannot be written or read.
+
+    No code that the codec calls awaits anything, so a cancellation or a GeneratorExit that comes out of it is an error
+    of that code like any other. So is what Pydantic raises for a panic, which is no Exception either.
+    """
+    return issubclass(type(exc), _ENDING)
+
+
+def text_of(value: object) -> str:
+    """Return `str(value)` as a str that can be written as UTF-8, or a placeholder if that fails."""
+    try:
+        return clean(str(value))
+    except BaseException as exc:
+        if ends_program(exc):
+            raise
+        return UNPRINTABLE
+
+
+def clean(text: str) -> str:
+    """Return a text with every lone surrogate escaped."""
+    return str.encode(text, "utf-8", "backslashreplace").decode()
+
+
+UNPRINTABLE: Final = "<its text cannot be made>"
