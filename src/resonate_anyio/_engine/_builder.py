@@ -39,7 +39,7 @@ class Builder(Coroutine[Any, Any, T_co], ABC, Generic[T_co]):
         self._coroutine: Coroutine[Any, Any, T_co] | None = None
         self._label = label
         # What asyncio calls the task that runs it, and trio shows where it is given for a function.
-        self.__name__ = label.partition("(")[0]
+        self.__name__: str = label.partition("(")[0]
         self._type = type_
         self._made_at = caller()
 
