@@ -536,7 +536,10 @@ async def test_release_that_fails(resonate: Resonate, wire: Wire) -> None:
             msg = "disk full"
             raise StoreError(msg)
 
-    broken = break_once(wire, settles("r"), StoreError("disk full"), answered=False)
+    async def flow(ctx: Context) -> int:
+        return 4
+
+    broken = break_once(wire, settles("r"), RuntimeError("a bug"), answered=False)
     once = wire.before
 
     async def before(request: Request) -> None:
@@ -544,10 +547,10 @@ async def test_release_that_fails(resonate: Resonate, wire: Wire) -> None:
         await refuse(request)
 
     wire.before = before
-    resonate.register(double)
+    resonate.register(flow)
     async with resonate:
-        with pytest.raises(StoreError):
-            await resonate.run("r", double, 2)
+        with pytest.raises(RuntimeError, match="a bug"):
+            await resonate.run("r", flow)
         with anyio.fail_after(3600):
             assert 4 == await (await resonate.get("r"))
     assert 1 == len(broken)

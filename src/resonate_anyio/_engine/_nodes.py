@@ -104,7 +104,7 @@ class Node:
         """Its value; raises what it failed with."""
         error = self.failure()
         if error is not None:
-            raise BaseException.with_traceback(error, self.live)
+            raise Exception.with_traceback(error, self.live)
         return value_of(self.record, self.type, self.execution.codec)
 
     def failure(self) -> Exception | None:

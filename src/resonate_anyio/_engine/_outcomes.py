@@ -68,7 +68,7 @@ def raised(error: Exception) -> Raised:
     while traceback is not None and traceback.tb_frame.f_code.co_filename.startswith(_PACKAGE):
         traceback = traceback.tb_next
     # What the engine itself raises at a durable call has no frames of the user's above it.
-    return Raised(BaseException.with_traceback(error, traceback or error.__traceback__))
+    return Raised(Exception.with_traceback(error, traceback or error.__traceback__))
 
 
 def text_of(error: Exception) -> str:
@@ -134,7 +134,7 @@ def failure_of(
         # A subclass of the user's may have made it read-only.
         with suppress(Exception):
             error.id = record.id
-    return BaseException.with_traceback(error, live)
+    return Exception.with_traceback(error, live)
 
 
 def value_of(record: Promise, type_: object, codec: Codec, *, live: TracebackType | None = None) -> object:
