@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Awaitable, Callable
+from typing import Any, TypeAlias, cast
 
 import anyio
 import pytest
@@ -16,6 +16,7 @@ from resonate_anyio.abc import Network
 from .harness import Wire, World, creates, settles
 
 SLOW = 1.0
+Leaf: TypeAlias = Callable[[], Awaitable[str]]
 
 
 @define(eq=False)
@@ -79,45 +80,49 @@ def workers(network: Network) -> Workers:
     return Workers(network)
 
 
+async def awaited(ctx: Context, leaf: Leaf) -> str:
+    return await ctx.run(leaf)
+
+
+async def spawned(ctx: Context, leaf: Leaf) -> str:
+    return await (await ctx.run(leaf).spawn())
+
+
+async def grouped(ctx: Context, leaf: Leaf) -> str:
+    async with ctx.task_group() as tg:
+        future = tg.run(leaf)
+    return future.result()
+
+
+async def raced(ctx: Context, leaf: Leaf) -> str:
+    return (await ctx.first(ctx.run(leaf), ctx.sleep(3600)))[1] or "nothing"
+
+
+@pytest.mark.parametrize("thread", [False, True], ids=["async", "thread"])
 @pytest.mark.parametrize("fails", [False, True], ids=["value", "error"])
-@pytest.mark.parametrize("how", ["awaited", "spawned", "group", "first", "thread"])
-async def test_outcome_that_arrives_late(workers: Workers, how: str, fails: bool) -> None:
+@pytest.mark.parametrize("call", [awaited, spawned, grouped, raced])
+async def test_outcome_that_arrives_late(
+    workers: Workers, call: Callable[[Context, Leaf], Awaitable[str]], fails: bool, thread: bool
+) -> None:
     """A leaf whose outcome arrives after the history was read does not run again: its outcome is what counts."""
 
     def make(name: str) -> tuple[Callable[..., Any], ...]:
-        async def leaf() -> str:
-            workers.ran.append(name)
-            await anyio.sleep(SLOW)
-            if fails:
-                raise ValueError(name)
-            return name
-
         def blocking() -> str:
             workers.ran.append(name)
             if fails:
                 raise ValueError(name)
             return name
 
+        async def leaf() -> str:
+            return blocking()
+
+        blocking.__name__ = blocking.__qualname__ = "leaf"
+
         async def flow(ctx: Context) -> str:
             try:
-                return await called(ctx)
+                return await call(ctx, cast("Leaf", blocking) if thread else leaf)
             except (ValueError, ExceptionGroup) as exc:
                 return f"{getattr(exc, 'exceptions', [exc])[0]} failed"
-
-        async def called(ctx: Context) -> str:
-            match how:
-                case "awaited":
-                    return await ctx.run(leaf)
-                case "spawned":
-                    return await (await ctx.run(leaf).spawn())
-                case "group":
-                    async with ctx.task_group() as tg:
-                        future = tg.run(leaf)
-                    return future.result()
-                case "first":
-                    return (await ctx.first(ctx.run(leaf), ctx.sleep(3600)))[1] or "nothing"
-                case _:
-                    return await ctx.run(blocking).named("leaf-1")
 
         return (flow,)
 

@@ -116,8 +116,8 @@ class Opening(ABC):
         await self.begin()
         request = self._request()
         if self.in_doubt:
-            # Whoever held the lease before may have settled it since the history was read: that needs no lease. If so it
-            # is history, which a cancelled scope does not hide.
+            # The former holder may have settled it since the history was read: that needs no lease. Then it is history,
+            # which a cancelled scope does not hide.
             self.recorded = await insist(partial(self.create, request))
         record = self.recorded or await self._create(request)
         await self._check(record, request)
