@@ -341,7 +341,7 @@ def failures(draw: st.DrawFn) -> Made:
     return Made(draw(errors()))
 
 
-@examples(300)
+@examples(200)
 @given(values(), st.sampled_from(TYPES))
 def test_writing(made: Made, type_: Any) -> None:
     """A value is written, or EncodeError; what was written with a check is read; a digest never fails."""
@@ -357,7 +357,7 @@ def test_writing(made: Made, type_: Any) -> None:
     CODEC.digest([value], {"x": value})
 
 
-@examples(300)
+@examples(150)
 @given(failures())
 def test_errors(made: Made) -> None:
     """Every error is written, and read as its type or as ApplicationError; passing on does not make it grow."""
@@ -375,7 +375,7 @@ def test_errors(made: Made) -> None:
     assert len(getattr(read, "__notes__", ())) <= 4
 
 
-@examples(600)
+@examples(300)
 @given(PAYLOADS, st.sampled_from(TYPES))
 def test_reading(payload: Value, type_: Any) -> None:
     """Whatever a peer has written is read, or DecodeError; every payload is an error that can be shown and written."""
@@ -556,7 +556,7 @@ def _answer(resonate: Resonate, wire: Any, play: Play, kill: Callable[[], None])
 
 
 @pytest.mark.parametrize("backend", ["asyncio", "trio"])
-@examples(60)
+@examples(40)
 @given(st.lists(STEPS, min_size=1, max_size=4))
 def test_outcomes(backend: str, steps: list[Leaf | Peer]) -> None:
     """Each call gives a value or a documented error, the same live and on a replay, and each leaf runs once."""
