@@ -27,6 +27,8 @@
   * TooLarge (also ValueError): a request is larger than the server takes; it had no effect (`kind`, `size`, `limit`)
   * StoreError: the database file cannot be used
     * StoreInUse: another process owns the file (`pid`)
+    * StoreUnavailable (also NetworkError): the file cannot be written now, because it is locked or the disk is full
+    * StoreLost: the file was deleted, replaced or damaged while it was in use (`path`)
 
 Errors that a durable function raised come back as the type they were (see `ApplicationError`).
 """
@@ -419,5 +421,52 @@ class StoreInUse(StoreError):
         owner = "another process" if self.pid is None else f"process {self.pid}"
         return (
             f"{self.path} is in use by {owner}; one engine owns a file at a time (SQLite tools may read it). "
-            f"Stop that process, or give this one a file of its own"
+            f"Stop that process, or give this one a file of its own. Several processes share a file through a server: "
+            f"stop them, run `resonate-anyio dev {self.path}`, and start each with "
+            f"RESONATE_URL=http://localhost:8001 or with Resonate(url)"
         )
+
+
+@final
+class StoreUnavailable(StoreError, NetworkError):  # pyright: ignore[reportUnsafeMultipleInheritance] - has one init
+    """The store cannot be written at present, and nothing was changed. To try again later helps.
+
+    Another program holds the write lock of the database file, the disk is full, or it fails. What a durable function
+    asks for waits until the store can be written; whoever waits outside of durable functions gets this error after half
+    a minute.
+
+    Attributes:
+        path: the file.
+        reason: what happened.
+        kind: the operation that was not done, e.g. `promise.create`; empty if it was none in particular.
+        subject: the id that it is about; empty if there is none.
+    """
+
+    def __init__(self, path: str, reason: str, kind: str = "", subject: str = "") -> None:
+        super().__init__(kind, subject, reason)
+        self.args: tuple[object, ...] = (path, reason, kind, subject)
+        self.path = path
+
+    def __str__(self) -> str:
+        state = f"{self.path}: {self.reason}"
+        return f"{self._request} was not done: {state}" if self.kind else state
+
+
+@final
+class StoreLost(StoreError):
+    """The database file was deleted, moved, replaced or damaged while it was in use.
+
+    The engine stops: what it has written since then is not in the file.
+
+    Attributes:
+        path: the file.
+        reason: what happened.
+    """
+
+    def __init__(self, path: str, reason: str) -> None:
+        super().__init__(path, reason)
+        self.path = path
+        self.reason = reason
+
+    def __str__(self) -> str:
+        return f"{self.path}: {self.reason}"

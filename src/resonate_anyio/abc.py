@@ -33,11 +33,17 @@ class Store(ABC):
     #: Whether `transact` may wait for the disk. If so it is never called on an event loop.
     blocking: bool = False
 
+    @property
+    def slow_to_open(self) -> bool:
+        """Whether `open` and `close` may take long, as things are now. If so they are not called on an event loop."""
+        return self.blocking
+
     @abstractmethod
     def open(self) -> None:
         """Make ready for use.
 
         Raises:
+            StoreUnavailable: it cannot be opened now. The engine tries again for some seconds.
             StoreError: what is there cannot be used (`StoreInUse`: another engine owns it).
         """
 
@@ -51,15 +57,24 @@ class Store(ABC):
 
         1. Each step sees the changes of those before it.
         2. When this returns, every change is kept as safely as the store promises; when it raises, none is.
-        3. A step is called exactly once.
+        3. A step is called once at most, and exactly once if this returns.
+        4. It does not wait on an event loop for what may take long, such as the lock of another program.
 
         Raises:
-            StoreError: the changes could not be kept.
+            StoreUnavailable: the changes could not be kept now. The engine tries again until they are.
+            StoreLost: what was kept so far is gone or damaged. The engine stops.
+            StoreError: these changes can never be kept. Whoever asked for them is told.
         """
 
     @abstractmethod
     def read(self, query: Callable[[View], T]) -> T:
-        """Give `query` a view of the present state and return its answer. It must not keep the view."""
+        """Give `query` a view of the present state and return its answer. It must not keep the view.
+
+        Searches are made this way: nothing is locked for them, and they go on while the store cannot be written.
+
+        Raises:
+            StoreError: the state could not be read.
+        """
 
 
 @frozen(kw_only=True)
@@ -153,9 +168,18 @@ class Connection(ABC):
 
         Raises:
             TooLarge: it is larger than the server takes; it had no effect, and never will.
-            NetworkError: there is no answer, and it is unknown whether the request had an effect.
+            NetworkError: there is no answer, and it is unknown whether the request had an effect
+                (`StoreUnavailable`: it had none).
             ResonateError: the same, for a reason that will not pass by itself.
         """
+
+    async def request_within(self, request: Request, seconds: float) -> Response:
+        """Send one request for a caller who wants to hear after about so many seconds that there is no answer.
+
+        A network whose requests end by themselves in reasonable time does as in `request`.
+        """
+        del seconds
+        return await self.request(request)
 
 
 class Network(ABC):
@@ -171,6 +195,6 @@ class Network(ABC):
         A server that cannot be reached now is no error: requests fail until it can be.
 
         Raises:
-            StoreError: an embedded engine's store cannot be opened.
+            StoreError: an embedded engine's store cannot be opened. Later, out of the block: it is gone (`StoreLost`).
             RequestError: the server refuses this client, e.g. its token.
         """

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import anyio
 import pytest
+from attrs import evolve
 
 from resonate_anyio import (
     EncodeError,
@@ -17,7 +19,11 @@ from resonate_anyio import (
     NotRegistered,
     Resonate,
     Schedule,
+    UsageError,
 )
+from resonate_anyio._protocol import Missed, Request, Response, ScheduleCreate
+from resonate_anyio.abc import Connection, Identity, Network
+from resonate_anyio.testing import VirtualClock
 
 from .conftest import Make
 
@@ -96,6 +102,89 @@ async def test_what_was_missed_is_made_up_for(make: Make, runs: Runs) -> None:
         assert [f"minutely-{FIRST_MS + n * MINUTE_MS}" for n in range(3)] == sorted(run[0] for run in runs)
 
 
+@pytest.mark.parametrize(
+    ("missed", "late", "fired"),
+    [("all", 5, [0, 1, 2]), ("latest", 5, [2]), ("latest", 15, [2]), ("none", 5, [2]), ("none", 15, [])],
+)
+@pytest.mark.parametrize("by", ["builder", "sub-client"])
+async def test_what_is_done_about_what_was_missed(
+    make: Make, runs: Runs, clock: VirtualClock, missed: Any, late: int, fired: list[int], by: str
+) -> None:
+    """A schedule may make up for all that was missed with one run, or with none; ten seconds late is missed."""
+    resonate = make().with_dependency(runs)
+    resonate.register(report)
+    async with resonate:
+        if by == "builder":
+            made = await resonate.schedule("minutely", "* * * * *", report).missed(missed)
+        else:
+            made = await resonate.schedules.create(
+                "minutely",
+                "* * * * *",
+                "{{.id}}-{{.timestamp}}",
+                3600,
+                promise_param={"func": "report", "args": [], "version": 1},
+                promise_tags={"resonate:target": "poll://any@default", "resonate:scope": "global"},
+                missed=missed,
+            )
+        assert missed == made.missed
+        assert made == await resonate.schedules.get("minutely")
+        assert [made] == [one async for one in resonate.schedules.search()]
+    await anyio.sleep((FIRST_MS + 2 * MINUTE_MS - clock()) / 1000 + late)
+    async with resonate:
+        await anyio.sleep(2)
+        assert [f"minutely-{FIRST_MS + n * MINUTE_MS}" for n in fired] == sorted(run[0] for run in runs)
+        await anyio.sleep(60)
+        assert f"minutely-{FIRST_MS + 3 * MINUTE_MS}" in {run[0] for run in runs}
+        # The same again is no change.
+        assert missed == (await resonate.schedules.get("minutely")).missed
+
+
+async def test_an_unknown_word_for_what_was_missed(resonate: Resonate) -> None:
+    """A word that is none of the three is refused before anything is sent."""
+    for word in ("some", None, ["all"]):
+        with pytest.raises(InvalidArgument, match="missed is 'all', 'latest' or 'none'"):
+            resonate.schedule("a", "0 0 * * *", report).missed(word)  # type: ignore[arg-type]
+    async with resonate:
+        with pytest.raises(InvalidArgument, match="not 'some'"):
+            await resonate.schedules.create("a", "0 0 * * *", "p", 60, missed="some")  # type: ignore[arg-type]
+        assert [] == await names(resonate.schedules.search())
+
+
+class Unknowing(Network):
+    """A network to a server that does not know what a schedule says about what it missed, as a Resonate Server."""
+
+    def __init__(self, inner: Network) -> None:
+        self._inner = inner
+
+    @asynccontextmanager
+    async def connect(self, identity: Identity) -> AsyncIterator[Connection]:
+        async with self._inner.connect(identity) as connection:
+            request = connection.request
+
+            async def without_the_option(asked: Request) -> Response:
+                return await request(evolve(asked, missed=Missed.ALL) if isinstance(asked, ScheduleCreate) else asked)
+
+            connection.request = without_the_option  # type: ignore[assignment, method-assign]
+            connection.request_within = lambda asked, _: without_the_option(asked)  # type: ignore[assignment, method-assign]
+            yield connection
+
+
+async def test_a_server_that_does_not_know_what_is_missed(network: Network) -> None:
+    """It is said, with what to do instead, and no schedule is left that would fire all; one that was there stays."""
+    resonate = Resonate(network=Unknowing(network))
+    resonate.register(report)
+    async with resonate:
+        with pytest.raises(UsageError, match="this server does not know missed='latest'") as caught:
+            await resonate.schedule("a", "0 0 * * *", report).missed("latest")
+
+        assert "resonate-anyio dev" in str(caught.value)
+        assert [] == await names(resonate.schedules.search())
+        first = await resonate.schedule("a", "0 0 * * *", report).missed("all")
+        with pytest.warns(UserWarning, match="exists already"):
+            assert first == await resonate.schedule("a", "0 0 * * *", report).missed("latest")
+        assert ["a"] == await names(resonate.schedules.search())
+
+
 async def test_deleting_stops_it(resonate: Resonate, runs: Runs) -> None:
     """A deleted schedule fires no more; deleting it again says that it is gone."""
     async with resonate:
@@ -166,6 +255,7 @@ async def test_the_same_schedule_again_is_fine(resonate: Resonate, runs: Runs) -
 
 
 CHANGES: dict[str, Callable[[Resonate], Any]] = {
+    "missed": lambda r: r.schedule("a", "0 0 * * *", report, 1).missed("none"),
     "cron": lambda r: r.schedule("a", "0 1 * * *", report, 1),
     "arguments": lambda r: r.schedule("a", "0 0 * * *", report, 2),
     "tags": lambda r: r.schedule("a", "0 0 * * *", report, 1).tags({"team": "x"}),

@@ -103,13 +103,11 @@ def drawn_tree() -> dict[str, tuple[str | None, set[str]]]:
 def real_tree() -> dict[str, tuple[str | None, set[str]]]:
     """The exceptions of the package, in the same form."""
     errors = [value for value in vars(_errors).values() if isinstance(value, type) and issubclass(value, ResonateError)]
-    return {
-        error.__name__: (
-            next((base.__name__ for base in error.__bases__ if issubclass(base, ResonateError)), None),
-            {base.__name__ for base in error.__bases__ if not issubclass(base, ResonateError)} - {"Exception"},
-        )
-        for error in errors
-    }
+    tree: dict[str, tuple[str | None, set[str]]] = {}
+    for error in errors:
+        parent = next((base.__name__ for base in error.__bases__ if issubclass(base, ResonateError)), None)
+        tree[error.__name__] = (parent, {base.__name__ for base in error.__bases__} - {parent, "Exception"})
+    return tree
 
 
 def test_the_exception_tree_is_drawn_as_it_is() -> None:

@@ -6,10 +6,11 @@ import anyio
 import pytest
 
 from resonate_anyio import Context, Resonate
+from resonate_anyio._protocol import PromiseSearch
 from resonate_anyio.networks import LocalNetwork
 
-from ..chosen import CHOSEN
-from .harness import Wire
+from ..chosen import CHOSEN, native
+from .harness import Wire, World
 
 
 def besides_heartbeats(wire: Wire) -> list[str]:
@@ -190,3 +191,35 @@ async def test_remote_call_of_a_large_execution(resonate: Resonate, wire: Wire) 
         await resonate.run("w", workflow)
     assert "promise.create" == wire.kinds[0]
     assert "task.fence" not in wire.kinds
+
+
+COUNT = 20
+"""How many executions are suspended: the records of others behind each one's are several pages of any size."""
+
+
+@pytest.mark.parametrize(("calls", "pages"), [(0, 1), (6, 1), (20, 2)])
+async def test_a_resumed_execution_reads_its_own_history(world: World, calls: int, pages: int) -> None:
+    """However many executions there are beside it: what it reads of others is a handful of records."""
+
+    async def workflow(ctx: Context) -> None:
+        for _ in range(calls // 2):
+            await ctx.run(double, 1)
+            await ctx.rpc(double, 1)
+        await ctx.promise().named("go")
+
+    async with world.process(workflow, double) as process:
+        for number in range(COUNT):
+            await process.resonate.run(f"w{number:02}", workflow).spawn()
+        await anyio.sleep(5)
+
+    async with world.process(workflow, double) as process:
+        for number in range(COUNT):
+            await process.resonate.promises.resolve(native(f"w{number:02}.go"))
+        await anyio.sleep(5)
+        searches = [each.response for each in process.wire.exchanges if isinstance(each.request, PromiseSearch)]
+
+    assert len(searches) == COUNT * pages
+    # Its own, the promise that it waits for, and the first page beyond.
+    read = sum(len(response.promises) for response in searches) / COUNT
+    own = calls + 1
+    assert read <= own + (8 if pages == 1 else 64)

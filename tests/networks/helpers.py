@@ -92,6 +92,8 @@ class Watched(Store):
     inner: Store
     blocking: bool = False
     commits: list[int] = field(factory=list)
+    #: The changes of the largest outcome.
+    largest: int = 0
     opened: int = 0
     closed: int = 0
     #: Called with the steps of each commit, before it.
@@ -108,7 +110,9 @@ class Watched(Store):
     def transact(self, steps: Sequence[Step]) -> list[Outcome]:
         self.commits.append(len(steps))
         self.before(steps)
-        return self.inner.transact(steps)
+        outcomes = self.inner.transact(steps)
+        self.largest = max(self.largest, *(len(outcome.changes) for outcome in outcomes))
+        return outcomes
 
     def read(self, query: Callable[[View], T]) -> T:
         return self.inner.read(query)

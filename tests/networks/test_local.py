@@ -3,30 +3,56 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Awaitable, Callable
+from functools import partial
+from itertools import pairwise
 from pathlib import Path
 
 import anyio
 import pytest
 from anyio import CancelScope, to_thread
+from attrs import evolve
 
 from resonate_anyio import StoreError, UsageError
 from resonate_anyio._protocol import (
+    PromiseCreate,
+    PromiseSearch,
     PromiseSettle,
     PromiseState,
     RegisterListener,
+    Request,
+    Schedule,
     ScheduleCreate,
+    ScheduleGet,
+    ScheduleSearch,
+    Search,
     TaskHalt,
+    TaskSearch,
     TaskState,
+    apply,
 )
+from resonate_anyio.abc import Connection, Store
 from resonate_anyio.networks import LocalNetwork
 from resonate_anyio.networks._clock import MonotoneClock
 from resonate_anyio.stores import MemoryStore, SQLiteStore
 from resonate_anyio.testing import VirtualClock
 
-from .helpers import Watched, acquire, create, name_of, promise, received, task, worker
+from .helpers import YEAR, Watched, acquire, create, name_of, promise, received, task, worker
 
 A, B = worker("a"), worker("b")
 ANY = "poll://any@g"
+
+
+async def schedule(connection: Connection, id: str) -> Schedule:
+    found = (await connection.request(ScheduleGet(id=id))).schedule
+    assert found is not None
+    return found
+
+
+async def stored(store: Watched) -> int:
+    """How many promises there are."""
+    await anyio.lowlevel.checkpoint()
+    return len(store.read(lambda view: view.search_promises(state=None, tags={}, after=None, limit=1_000_000)))
 
 
 async def test_a_request_is_answered_and_kept(network: LocalNetwork) -> None:
@@ -140,6 +166,99 @@ async def test_schedules_fire_on_time(network: LocalNetwork, clock: VirtualClock
         await a.request(schedule)
         assert "s-run" == name_of(await a.messages.receive())
         assert 0 == clock() % 60_000
+
+
+WEEK_MS = 7 * 24 * 3600 * 1000
+
+
+def every_minute(id: str) -> ScheduleCreate:
+    """A schedule that fires a promise every minute."""
+    return ScheduleCreate(id=id, cron="* * * * *", promise_id="{{.id}}-{{.timestamp}}", promise_timeout=WEEK_MS)
+
+
+async def seen_between(store: Watched, steps: Callable[[], Awaitable[None]]) -> list[int]:
+    """After how many commits the event loop turned, while `steps` are done."""
+    seen: list[int] = []
+
+    async def watch() -> None:
+        while True:
+            seen.append(len(store.commits))
+            await anyio.sleep(0.001)
+
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(watch)
+        await steps()
+        tasks.cancel_scope.cancel()
+    return seen
+
+
+@pytest.mark.parametrize("pause", ["nothing ran", "the clock was set"])
+async def test_what_was_missed_is_fired_in_parts(clock: VirtualClock, pause: str) -> None:
+    """A week of a schedule by the minute is fired a hundred at a time, and the event loop turns in between."""
+    store = Watched(MemoryStore())
+    network = LocalNetwork(store, clock=clock, safety_sweep=60)
+    async with network.connect(A) as a:
+        await a.request(every_minute("s"))
+        if pause == "the clock was set":
+            clock.advance(WEEK_MS)
+            await _week_is_made_up_for(store, a)
+
+    if pause == "nothing ran":
+        clock.advance(WEEK_MS)
+        async with network.connect(A) as a:
+            await _week_is_made_up_for(store, a)
+
+
+async def _week_is_made_up_for(store: Watched, connection: Connection) -> None:
+    store.commits.clear()
+    store.largest = 0
+
+    async def made_up_for() -> None:
+        with anyio.fail_after(70):
+            # The network tells nobody of its sweeps.
+            while (await schedule(connection, "s")).next_run_at <= connection.now():  # noqa: ASYNC110
+                await anyio.sleep(0.05)
+
+    seen = await seen_between(store, made_up_for)
+    # Promises, and the schedule itself.
+    assert store.largest == 101
+    sweeps = [number for number, steps in enumerate(store.commits) if steps == 2]
+    assert len(sweeps) >= 7 * 24 * 60 // 100
+    # Between each two sweeps of the backlog.
+    assert all(set(range(first + 1, second + 1)) & set(seen) for first, second in pairwise(sweeps))
+    assert 7 * 24 * 60 <= await stored(store) <= 7 * 24 * 60 + 1
+
+
+async def test_one_that_missed_much_does_not_hold_up_the_others(network: LocalNetwork, clock: VirtualClock) -> None:
+    """Another schedule fires at its time while the first is still made up for."""
+    async with network.connect(A) as a:
+        await a.request(every_minute("s"))
+    clock.advance(2 * WEEK_MS)
+    async with network.connect(A) as a:
+        began = a.now()
+        await a.request(every_minute("t"))
+        due = (await schedule(a, "t")).next_run_at
+        await anyio.sleep((due - began) / 1000 + 0.05)
+        assert due == (await schedule(a, "t")).last_run_at
+
+
+async def test_many_deadlines_are_met_in_parts(clock: VirtualClock) -> None:
+    """Ten thousand promises and tasks that are due at once are seen to a hundred at a time, and all of them."""
+    store = Watched(MemoryStore())
+    network = LocalNetwork(store, clock=clock, safety_sweep=60)
+    async with network.connect(A) as a:
+        for number in range(1000):
+            await create(a, f"p{number}", after=10_000)
+            await create(a, f"t{number}", target="poll://any@nobody")
+        store.largest = 0
+        await anyio.sleep(40)
+        assert store.largest <= 101
+        assert not (await promise(a, "p999")).pending
+
+    store.largest = 0
+    async with network.connect(A) as a:
+        await anyio.sleep(1)
+        assert store.largest <= 101
 
 
 async def test_nothing_to_do_takes_no_sweeps(clock: VirtualClock) -> None:
@@ -367,3 +486,115 @@ async def test_one_name_is_connected_once(network: LocalNetwork) -> None:
 
     async with network.connect(A):
         pass
+
+
+# Searches
+
+
+@pytest.fixture(params=["memory", "sqlite", "sqlite, power"])
+def some_store(request: pytest.FixtureRequest, tmp_path: Path) -> Store:
+    """A store of each sort."""
+    match request.param:
+        case "memory":
+            return MemoryStore()
+        case "sqlite":
+            return SQLiteStore(tmp_path / "engine.db")
+        case _:
+            return SQLiteStore(tmp_path / "engine.db", durability="power")
+
+
+SEARCHES: dict[str, tuple[Search, int]] = {
+    "all": (PromiseSearch(limit=1000), 1000),
+    "a page": (PromiseSearch(limit=7, cursor="p0010"), 7),
+    "one at the end": (PromiseSearch(tags={"last": "yes"}), 1),
+    "several tags": (PromiseSearch(tags={"team": "a", "last": "no"}, limit=1000), 1000),
+    "pending": (PromiseSearch(state=PromiseState.PENDING, limit=1000), 1000),
+    "resolved": (PromiseSearch(state=PromiseState.RESOLVED, limit=1000), 3),
+    "rejected": (PromiseSearch(state=PromiseState.REJECTED), 0),
+    "branch": (PromiseSearch(tags={"resonate:branch": "b"}, limit=3), 2),
+    "what only looks alike": (PromiseSearch(tags={"team": 'a","last":"no'}), 0),
+    "tasks": (TaskSearch(limit=1000), 5),
+    "schedules": (ScheduleSearch(limit=1000, tags={"team": "s"}), 3),
+    "a page that is refused": (PromiseSearch(limit=1001), 0),
+}
+
+
+@pytest.mark.parametrize("name", SEARCHES)
+async def test_a_search_in_parts_finds_what_one_look_finds(some_store: Store, clock: VirtualClock, name: str) -> None:
+    """However many records lie between those that are searched for, the page is the same, and so is its cursor."""
+    search, expected = SEARCHES[name]
+    network = LocalNetwork(some_store, clock=clock)
+    async with network.connect(A) as a:
+        engine = network._session.engine if network._session else None
+        assert engine is not None
+        now = clock()
+        creates = [
+            PromiseCreate(id=f"p{number:04}", timeout_at=now + YEAR, tags=_tags_of(number)) for number in range(2000)
+        ]
+        requests: list[Request] = [
+            *creates,
+            *(PromiseSettle(id=f"p{number:04}", state=PromiseState.RESOLVED) for number in (3, 800, 1999)),
+            *(evolve(every_minute(f"s{number}"), promise_tags={"team": "st"[number % 2]}) for number in range(6)),
+        ]
+        steps = [partial(apply, now=now, request=request, rules=engine.rules) for request in requests]
+        await engine._writer.write(steps, lambda _: None)
+        turns = 0
+
+        async def count_turns() -> None:
+            nonlocal turns
+            while True:
+                turns += 1
+                await anyio.lowlevel.checkpoint()
+
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(count_turns)
+            found = await a.request(search)
+            tasks.cancel_scope.cancel()
+
+        [at_once] = await engine._writer.write(
+            [partial(apply, now=now, request=search, rules=engine.rules)], lambda _: None
+        )
+        assert at_once.response == found
+        assert expected == len(found.promises) + len(found.tasks) + len(found.schedules)
+        if name in {"one at the end", "rejected", "what only looks alike"}:
+            assert turns >= 2000 // 250
+
+
+def _tags_of(number: int) -> dict[str, str]:
+    tags = {"team": "aab"[number % 3], "last": "yes" if number == 1999 else "no"}
+    if number % 1000 == 5:
+        tags["resonate:branch"] = "b"
+    if number % 400 == 0:
+        tags["resonate:target"] = "poll://any@nobody"
+    return tags
+
+
+# Clocks
+
+
+async def test_a_clock_past_the_calendar_is_refused() -> None:
+    """An engine does not start by a clock that is past the year 9999; the error says what the clock says."""
+    network = LocalNetwork(MemoryStore(), clock=lambda: 2**63)
+    with pytest.raises(UsageError, match="9223372036854775808 ms after 1970, which is past the year 9999"):
+        async with network.connect(A):
+            pass
+
+
+async def test_a_clock_that_leaves_the_calendar_is_not_followed(
+    clock: VirtualClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Its readings past the year 9999 are ignored, and told once; when it is set right again, time goes on."""
+    away = 0
+    network = LocalNetwork(MemoryStore(), clock=lambda: clock() + away, safety_sweep=60)
+    async with network.connect(A) as a:
+        await a.request(every_minute("s"))
+        await create(a, "p", after=100_000)
+        began = a.now()
+        away = 10**15
+        await anyio.sleep(300)
+        assert (began, True) == (a.now(), (await promise(a, "p")).pending)
+        away = 0
+        await anyio.sleep(60)
+        assert not (await promise(a, "p")).pending
+
+    assert ["clock.unusable"] == [record.getMessage().split()[0] for record in caplog.records]

@@ -64,11 +64,14 @@ class Server:
     def ask(self, now: int, request: Request) -> Response:
         return self.step(partial(apply, now=now, request=request, rules=self.rules)).response
 
-    def tick(self, now: int, *, renew: frozenset[str] = frozenset()) -> Outcome:
-        return self.step(partial(tick, now=now, rules=self.rules, renew=renew))
+    def tick(self, now: int, *, renew: frozenset[str] = frozenset(), limit: int | None = None) -> Outcome:
+        return self.step(partial(tick, now=now, rules=self.rules, renew=renew, limit=limit))
 
     def recover(self, now: int) -> Outcome:
         return self.step(partial(recover, now=now, rules=self.rules))
+
+    def recover_part(self, now: int, cursor: str | None, limit: int) -> Outcome:
+        return self.step(partial(recover, now=now, rules=self.rules, cursor=cursor, limit=limit))
 
     def next_due(self) -> int | None:
         return self.store.read(lambda view: next_due(view, self.rules))

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from itertools import islice
 
 import pytest
 
 from resonate_anyio._protocol import counts_weekdays, next_after, parse_cron
+from resonate_anyio._protocol._cron import last_before, occurrences
 
 
 def instant(text: str) -> int:
@@ -122,3 +124,42 @@ def test_end_of_the_calendar() -> None:
 def test_counts_weekdays(expression: str, expected: bool) -> None:
     """Numbers in the day-of-week field are told from numbers elsewhere."""
     assert expected is counts_weekdays(expression)
+
+
+CHAINS = [
+    ("* * * * *", "2023-11-14 22:13:20"),
+    ("*/7 3-5 * * *", "2024-02-28 05:50:00"),
+    ("30 0 0 29 2 *", "2023-11-14 22:13:20"),
+    ("0 9 * * mon-fri", "2023-12-30 00:00:00"),
+    ("0 0 0 1 1 * 2025,2027", "2023-11-14 22:13:20"),  # after the second: every minute, as the servers do
+    ("0 0 31 2 *", "2023-11-14 22:13:20"),
+]
+
+
+@pytest.mark.parametrize(("expression", "after"), CHAINS)
+def test_occurrences_are_those_of_a_search_for_each(expression: str, after: str) -> None:
+    """One search that goes on finds what a new one for each finds."""
+    cron = parse_cron(expression)
+    expected = [next_after(cron, instant(after))]
+    while len(expected) < 40:
+        expected.append(next_after(cron, expected[-1]))
+
+    assert expected == list(islice(occurrences(cron, expected[0]), 40))
+
+
+@pytest.mark.parametrize(("expression", "after"), CHAINS[:-2])
+@pytest.mark.parametrize("number", [1, 2, 3, 17, 39])
+def test_the_last_before(expression: str, after: str, number: int) -> None:
+    """The last occurrence before another is the one that the search forward passes just before it."""
+    cron = parse_cron(expression)
+    chain = list(islice(occurrences(cron, next_after(cron, instant(after))), number + 1))
+    assert chain[-2] == last_before(cron, chain[-1], chain[0])
+
+
+@pytest.mark.parametrize("expression", ["* * * * *", "0 9 29 2 *", "* * * * * *", "0 0 1 1 *", "0 0 0 1 1 * 2099"])
+def test_the_calendar_ends(expression: str) -> None:
+    """Up to the last instant of the year 9999, and past it, there is a next occurrence and no error."""
+    cron, end = parse_cron(expression), 253_402_300_799_000
+    for now in (end - 400 * 86_400_000, end - 60_000, end, end + 1000, 10**15, 2**62, 2**63 - 1):
+        assert now < next_after(cron, now)
+        assert 3 == len(list(islice(occurrences(cron, now), 3)))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import count
 
 import pytest
 from attrs import evolve
@@ -13,6 +14,7 @@ from resonate_anyio._protocol import (
     SNAPSHOT,
     TIMER_PID,
     Execute,
+    Missed,
     Promise,
     PromiseCreate,
     PromiseSettle,
@@ -275,3 +277,94 @@ def test_deleted_schedule_is_silent(serve: Callable[[Rules], Server]) -> None:
     assert 200 == server.ask(1, ScheduleDelete(id="s")).status
     assert None is server.next_due()
     assert () == server.tick(FAR).changes
+
+
+@pytest.mark.parametrize("rules", [EMBEDDED, RELEASE], ids=["embedded", "release"])
+@pytest.mark.parametrize(
+    ("missed", "late", "fired"),
+    [
+        # An occurrence is missed when it is ten seconds late.
+        (Missed.LATEST, 9_999, [3]),
+        (Missed.LATEST, 10_000, [3]),
+        (Missed.LATEST, 59_999, [3]),
+        (Missed.NONE, 9_999, [3]),
+        (Missed.NONE, 10_000, []),
+        (Missed.NONE, 59_999, []),
+    ],
+)
+def test_missed_occurrences(
+    serve: Callable[[Rules], Server], rules: Rules, missed: Missed, late: int, fired: list[int]
+) -> None:
+    """A schedule that says so makes up for all that it missed at once, or for nothing, and then goes on as before."""
+    server = serve(rules)
+    server.ask(0, evolve(EVERY_MINUTE, missed=missed))
+
+    server.tick(3 * MINUTE + late)
+
+    assert [f"s-{number * MINUTE}" for number in fired] == server.executes()
+    assert 4 * MINUTE == server.schedule("s").next_run_at
+    assert (3 * MINUTE if fired else None) == server.schedule("s").last_run_at
+
+    server.tick(4 * MINUTE)
+    assert ["s-240000"] == server.executes()[-1:]
+
+
+def test_what_is_in_time_is_fired_whatever_was_missed(serve: Callable[[Rules], Server]) -> None:
+    """Of a schedule by the second, the last ten are not missed; then none is made up for in place of the others."""
+    for missed in (Missed.LATEST, Missed.NONE):
+        server = serve(EMBEDDED)
+        server.ask(0, evolve(EVERY_MINUTE, cron="* * * * * *", missed=missed))
+        server.tick(3 * MINUTE)
+        assert [f"s-{second}000" for second in range(171, 181)] == server.executes()
+
+
+def test_a_part_of_a_sweep(serve: Callable[[Rules], Server]) -> None:
+    """With a limit each sweep does no more than that: what is due first, and each schedule its share."""
+    server = serve(EMBEDDED)
+    for id in "st":
+        server.ask(0, evolve(EVERY_MINUTE, id=id))
+    for number in range(25):
+        server.ask(0, PromiseCreate(id=f"p{number:02}", timeout_at=1_000 - number))
+
+    def settled() -> list[int]:
+        states = [server.promise(f"p{number:02}").state for number in range(25)]
+        return [number for number, state in enumerate(states) if state is not PromiseState.PENDING]
+
+    server.tick(5 * MINUTE, limit=10)
+    assert (list(range(15, 25)), []) == (settled(), server.executes())
+    server.tick(5 * MINUTE, limit=10)
+    server.tick(5 * MINUTE, limit=10)
+    assert list(range(25)) == settled()
+    # Five were left of the third sweep: two for each of the schedules.
+    expected = [f"{id}-{minute * MINUTE}" for id in "st" for minute in (1, 2)]
+    assert sorted(expected) == sorted(server.executes())
+    assert 3 * MINUTE == server.next_due()
+    server.tick(5 * MINUTE, limit=6)
+    assert 6 == len(server.executes())
+    assert 5 * MINUTE < (server.next_due() or 0)
+
+
+def test_recovery_in_parts(serve: Callable[[Rules], Server]) -> None:
+    """Each part sees to as many records as it may, and together they do what one does."""
+    server = serve(EMBEDDED)
+    for number in range(7):
+        held(server, f"late{number}", timeout_at=40)
+        held(server, f"held{number}")
+        server.ask(0, PromiseCreate(id=f"pending{number}", timeout_at=FAR, tags=GROUP))
+        held(server, f"sleep{number}", pid=TIMER_PID, ttl=FAR)
+    server.sent()
+
+    cursor: str | None = None
+    sent: list[str] = []
+    for part in count(1):  # noqa: B007 - counts
+        cursor = server.recover_part(50, cursor, limit=5).response.cursor
+        some = server.executes()
+        assert len(some) <= 5
+        sent += some
+        if cursor is None:
+            break
+
+    assert sorted(f"{kind}{number}" for kind in ("held", "pending") for number in range(7)) == sorted(set(sent))
+    assert all(TaskState.FULFILLED is server.task(f"late{number}").state for number in range(7))
+    assert all(TaskState.ACQUIRED is server.task(f"sleep{number}").state for number in range(7))
+    assert part == 6

@@ -64,8 +64,8 @@ def test_commits_go_on_while_the_log_is_cut(path: Path) -> None:
     checkpointer = Checkpointer(store.path, too_long=1, batch=1)
     checkpointer.start()
     for number in range(300):
-        checkpointer.admit()
-        put(store, str(number))
+        with checkpointer.writing():
+            put(store, str(number))
         checkpointer.note(1)
 
     checkpointer.stop()

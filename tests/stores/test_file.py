@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import sqlite3
 from collections.abc import Callable
@@ -10,10 +11,24 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from attrs import evolve
 
 from resonate_anyio import StoreError, UsageError
-from resonate_anyio._protocol import Outcome, Promise, PutPromise, PutTask, Task, TaskState, Value, View
-from resonate_anyio.stores import SQLiteStore
+from resonate_anyio._protocol import (
+    Missed,
+    Outcome,
+    Promise,
+    PromiseState,
+    PutPromise,
+    PutSchedule,
+    PutTask,
+    Schedule,
+    Task,
+    TaskState,
+    Value,
+    View,
+)
+from resonate_anyio.stores import SQLiteStore, _sqlite
 from resonate_anyio.stores._mounts import refuse_network
 from resonate_anyio.stores._schema import APPLICATION_ID, VERSION
 
@@ -112,6 +127,93 @@ def test_nothing_is_put_beside_a_foreign_file(path: Path) -> None:
     make_foreign(path)
     refused(path)
     assert [path] == list(path.parent.iterdir())
+
+
+def make_old(path: Path) -> None:
+    """Make a file as the first version made it."""
+    store = SQLiteStore(path)
+    store.open()
+    put(store, "a")
+    write(store, PutSchedule(EVERY_MINUTE))
+    store.close()
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute("DROP INDEX promises_by_state")
+        connection.execute("ALTER TABLE schedules DROP COLUMN missed")
+
+
+EVERY_MINUTE = Schedule(
+    id="s", cron="* * * * *", promise_id="p", promise_timeout=1, created_at=0, next_run_at=1, promise_tags={"a": "b"}
+)
+
+
+def test_a_file_of_the_first_version_is_completed(path: Path) -> None:
+    """What later versions rely on is added when the file is opened, once, and what is in it stays."""
+    make_old(path)
+    for _ in range(2):
+        store = SQLiteStore(path)
+        store.open()
+        assert (["a"], EVERY_MINUTE) == (ids(store), store.read(lambda view: view.schedule("s")))
+        write(store, PutSchedule(evolve(EVERY_MINUTE, id="t", missed=Missed.NONE)))
+        assert Missed.NONE is store.read(lambda view: view.search_schedules(tags={}, after="s", limit=1))[0].missed
+        store.close()
+        assert ("1",) == _only(path, "SELECT count(*) || '' FROM sqlite_master WHERE name = 'promises_by_state'")
+
+    # What the first version does with it: it names its columns, and knows this layout by its number.
+    assert VERSION == ask(path, "user_version") == 1
+    with closing(sqlite3.connect(path)) as connection, connection:
+        connection.execute(
+            "INSERT INTO schedules (id, cron, promise_id, promise_timeout, promise_tags, created_at, next_run_at) "
+            "SELECT id, cron, promise_id, promise_timeout, promise_tags, created_at, 7 FROM schedules WHERE true "
+            "ON CONFLICT (id) DO UPDATE SET next_run_at = excluded.next_run_at"
+        )
+    store = SQLiteStore(path)
+    store.open()
+    found = store.read(lambda view: view.search_schedules(tags={}, after=None, limit=9))
+    assert [("s", 7, Missed.ALL), ("t", 7, Missed.NONE)] == [(one.id, one.next_run_at, one.missed) for one in found]
+    store.close()
+
+
+def _only(path: Path, sql: str) -> tuple[Any, ...]:
+    with closing(sqlite3.connect(path)) as connection:
+        [row] = connection.execute(sql).fetchall()
+    return tuple(row)
+
+
+def test_a_large_file_is_opened_on_a_thread(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An index may have to be made, or a long log be copied: a store says so by the size of its files."""
+    monkeypatch.setattr(_sqlite, "_LARGE", 100_000)
+    store = SQLiteStore(path)
+    assert not store.slow_to_open
+    store.open()
+    assert not store.slow_to_open
+    write(store, PutPromise(Promise(id="large", timeout_at=1, created_at=0, param=Value("x" * 100_000))))
+    assert store.slow_to_open
+    store.close()
+    assert store.slow_to_open
+
+
+SEARCHES: list[tuple[PromiseState | None, dict[str, str], str]] = [
+    (PromiseState.PENDING, {}, "promises_by_state"),
+    (PromiseState.REJECTED, {"a": "b"}, "promises_by_state"),
+    (PromiseState.TIMEDOUT, {}, "promises_by_state"),
+    (None, {"resonate:branch": "b", "a": "b"}, "promises_by_branch"),
+    (PromiseState.RESOLVED, {}, "sqlite_autoindex_promises_1"),
+]
+
+
+@pytest.mark.parametrize(("state", "tags", "index"), SEARCHES)
+def test_searches_use_an_index(
+    store: SQLiteStore, state: PromiseState | None, tags: dict[str, str], index: str
+) -> None:
+    """A search by a state that is rare, or by branch, reads what it finds and not all there is."""
+    statements: list[str] = []
+    connection = store._used().connection
+    connection.set_trace_callback(statements.append)
+    store.read(lambda view: view.search_promises(state=state, tags=tags, after="a", until="z", limit=5))
+    connection.set_trace_callback(None)
+    [statement] = statements
+    plan = [row[3] for row in connection.execute(f"EXPLAIN QUERY PLAN {statement}")]
+    assert [index] == [re.search(r"USING INDEX (\w+)", line)[1] for line in plan]  # type: ignore[index]
 
 
 def test_an_empty_file_is_taken(path: Path) -> None:

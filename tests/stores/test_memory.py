@@ -23,7 +23,7 @@ def test_moving_an_instant_for_ever_takes_no_room() -> None:
     for instant in range(10_000):
         index.put("lease", instant)
 
-    assert (9_999, {"lease"}, set()) == (index.next(), index.due(9_999), index.due(9_998))
+    assert (9_999, {(9_999, "lease")}, set()) == (index.next(), set(index.due(9_999)), set(index.due(9_998)))
     assert 100 > len(index._heap)
 
 

@@ -5,16 +5,17 @@ from __future__ import annotations
 import warnings
 from collections.abc import AsyncIterator, Callable, Mapping
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
 
-from attrs import define, field, frozen
+from attrs import define, evolve, field, frozen
 
 from .._codec import Codec
 from .._engine._builder import caller
 from .._engine._requests import refusal
-from .._errors import InvalidArgument, NotFound
+from .._errors import InvalidArgument, NotFound, UsageError
 from .._graph import check_unicode
 from .._protocol import (
+    Missed as RecordedMissed,
     Request,
     Response,
     Schedule as ScheduleRecord,
@@ -31,7 +32,7 @@ from ._checks import check_id, check_tags
 from ._promises import _readable
 
 if TYPE_CHECKING:
-    from typing import Self
+    from typing import NoReturn, Self
 
     from .._engine._functions import Function
     from .._engine._worker import Worker
@@ -39,6 +40,9 @@ if TYPE_CHECKING:
 
 # With a dot in it, the children of what is fired would be refused by newer servers (distribution 5).
 _TEMPLATE: Final = "{{.id}}-{{.timestamp}}"
+
+Missed: TypeAlias = Literal["all", "latest", "none"]
+"""What a schedule does about occurrences that passed while nothing could fire them."""
 
 
 @frozen(kw_only=True)
@@ -55,6 +59,7 @@ class Schedule:
         created_at: when the schedule was created.
         next_run_at: when it fires next.
         last_run_at: when it has fired last, or None.
+        missed: what it does about occurrences that passed while nothing could fire them; see `Schedules.create`.
     """
 
     id: str
@@ -66,6 +71,7 @@ class Schedule:
     created_at: datetime
     next_run_at: datetime
     last_run_at: datetime | None
+    missed: Missed
     _schedules: Schedules = field(alias="schedules", repr=False, eq=False)
 
     async def delete(self) -> None:
@@ -84,7 +90,7 @@ class Schedules:
     _codec: Codec
     _worker: Callable[[str, str | None], Worker]
 
-    async def create(
+    async def create(  # noqa: PLR0913 - the optional ones are given by name
         self,
         id: str,
         cron: str,
@@ -93,6 +99,7 @@ class Schedules:
         *,
         promise_param: object = None,
         promise_tags: Mapping[str, str] | None = None,
+        missed: Missed = "all",
     ) -> Schedule:
         """Create a schedule, or return the one that has the id already.
 
@@ -104,9 +111,14 @@ class Schedules:
             promise_timeout: seconds, or a `timedelta`, from each firing to the deadline of what it fires.
             promise_param: what each promise is created with.
             promise_tags: what each promise is tagged with; `resonate:target` says who runs it.
+            missed: what is done about occurrences that are more than ten seconds late, because nothing ran when they
+                were due, or the clock was set forward. `"all"`: each is fired, in order. `"latest"`: one is fired, the
+                latest that is due, for all of them. `"none"`: none is fired, the schedule goes on with the next one.
+                Only the engine of this package, in process or as `resonate-anyio dev`, knows the last two.
 
         Raises:
             InvalidArgument: an argument is unusable.
+            UsageError: the server does not know `missed`; no schedule was left there.
             EncodeError: `promise_param` cannot be turned into JSON.
         """
         return await self._create(
@@ -117,6 +129,7 @@ class Schedules:
                 promise_timeout=to_ms(promise_timeout),
                 promise_param=self._codec.encode(promise_param),
                 promise_tags=check_tags(promise_tags),
+                missed=check_missed(missed),
             ),
             caller(),
         )
@@ -157,8 +170,17 @@ class Schedules:
                 return
 
     async def _create(self, request: ScheduleCreate, made_at: tuple[str, int]) -> Schedule:
-        response = await self._worker("resonate.schedules.create()", None).ask(request)
-        record = self._checked(request, response, request.id)
+        worker = self._worker("resonate.schedules.create()", None)
+        record = None
+        if request.missed is not RecordedMissed.ALL:
+            # One that is there already must not be taken for what is made below.
+            record = (await worker.ask(ScheduleGet(id=request.id))).schedule
+        if record is None:
+            record = self._checked(request, await worker.ask(request), request.id)
+            if record.missed is not request.missed and _content(record) == _content(
+                evolve(request, missed=record.missed)
+            ):
+                await self._take_back(request)
         wanted = _content(request)
         found = _content(record)
         if wanted != found:
@@ -168,6 +190,17 @@ class Schedules:
             )
             _warn(message, made_at)
         return self._public(record)
+
+    async def _take_back(self, request: ScheduleCreate) -> NoReturn:
+        """The server has made a schedule without the option that it does not know."""
+        await self.delete(request.id)
+        msg = (
+            f"this server does not know missed={request.missed.value!r} for the schedule {request.id!r}: a Resonate "
+            f"Server fires all that was missed, one after the other. No schedule was left there. Leave the option out "
+            f"and let the function itself look how late it is, or use the engine of this package (a file, or "
+            f"resonate-anyio dev)"
+        )
+        raise UsageError(msg)
 
     @staticmethod
     def _checked(request: Request, response: Response, id: str) -> ScheduleRecord:
@@ -188,6 +221,7 @@ class Schedules:
             created_at=from_ms(record.created_at),
             next_run_at=from_ms(record.next_run_at),
             last_run_at=None if record.last_run_at is None else from_ms(record.last_run_at),
+            missed=record.missed.value,
             schedules=self,
         )
 
@@ -195,7 +229,7 @@ class Schedules:
 class ScheduleCall(RootCall[Schedule]):
     """`resonate.schedule(...)`: awaiting it creates the schedule and gives it."""
 
-    __slots__ = ("_cron", "_name")
+    __slots__ = ("_cron", "_missed", "_name")
 
     def __init__(
         self,
@@ -208,12 +242,27 @@ class ScheduleCall(RootCall[Schedule]):
     ) -> None:
         self._name = check_schedule_id(name)
         self._cron = checked_cron(cron)
+        self._missed = RecordedMissed.ALL
         label = func if isinstance(func, str) else func.name
         super().__init__(resonate, f"resonate.schedule({name!r}, {cron!r}, {label}, ...)", func, args, kwargs, None)
 
     def bare_args(self) -> Self:
         """Record the arguments as functions of the Rust and Go SDKs expect them: a single one by itself."""
         self._configure()._bare = True
+        return self
+
+    def missed(self, missed: Missed) -> Self:
+        """Say what is done about occurrences that passed while nothing ran, or when the clock was set forward.
+
+        `"all"`, the default, fires each of them, in order; `"latest"` the latest that is due, once; `"none"` none of
+        them. An occurrence counts as missed when it is more than ten seconds late. Awaiting the call raises
+        `UsageError` on a server that does not know the last two: they are an addition of this package's engine, in
+        process and as `resonate-anyio dev`.
+
+        Raises:
+            InvalidArgument: it is none of the three.
+        """
+        self._missed = self._checked(check_missed, missed)
         return self
 
     async def _run(self) -> Schedule:
@@ -228,6 +277,7 @@ class ScheduleCall(RootCall[Schedule]):
                 promise_timeout=self._timeout_ms,
                 promise_param=self._param(self._func),
                 promise_tags={**self._tags, "resonate:target": target, "resonate:scope": "global"},
+                missed=self._missed,
             ),
             self._made_at,
         )
@@ -240,7 +290,27 @@ def _warn(message: str, made_at: tuple[str, int]) -> None:
 
 def _content(schedule: ScheduleCreate | ScheduleRecord) -> tuple[object, ...]:
     tags = dict(schedule.promise_tags)
-    return schedule.cron, schedule.promise_id, schedule.promise_timeout, schedule.promise_param, tags
+    return (
+        schedule.cron,
+        schedule.promise_id,
+        schedule.promise_timeout,
+        schedule.promise_param,
+        tags,
+        schedule.missed,
+    )
+
+
+def check_missed(missed: Missed) -> RecordedMissed:
+    """What a schedule does about what it missed.
+
+    Raises:
+        InvalidArgument: it is none of the three words.
+    """
+    try:
+        return RecordedMissed(missed)
+    except ValueError:
+        msg = f"missed is 'all', 'latest' or 'none', not {missed!r}"
+        raise InvalidArgument(msg) from None
 
 
 def check_schedule_id(id: str) -> str:

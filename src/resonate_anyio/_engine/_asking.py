@@ -72,7 +72,7 @@ class Asker:
         while True:
             sent = self._connection.elapsed()
             try:
-                response = await self._connection.request(request)
+                response = await self._connection.request_within(request, tries.left)
             except NetworkError as exc:
                 await tries.failed(exc)
             else:
@@ -116,6 +116,11 @@ class Tries:
     _deadline: float = field(factory=lambda: current_time() + _PATIENCE, init=False)
     count: int = field(default=0, init=False)
 
+    @property
+    def left(self) -> float:
+        """Seconds until there is no point in another one."""
+        return self._deadline - current_time()
+
     async def failed(self, failure: ResonateError) -> None:
         """One has failed: wait before the next one, unless it has been long enough.
 
@@ -123,7 +128,7 @@ class Tries:
             ResonateError: `failure`.
         """
         self.count += 1
-        left = self._deadline - current_time()
+        left = self.left
         if left <= 0 or self._waiting.stopping:
             raise failure
         delay = min(self._backoff.next(), left)

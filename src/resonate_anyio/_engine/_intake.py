@@ -282,7 +282,7 @@ class Intake:
         # Kept from now on: to read the history may take long.
         lease.grant(task.version, sent)
         try:
-            remote = await self._remote_history(task)
+            remote = await self._remote_history(task, len(response.preload))
         except BaseException:
             lease.end()
             raise
@@ -349,15 +349,18 @@ class Intake:
         await self._worker.leases.release(task.id, task.version)
         return None
 
-    async def _remote_history(self, task: TaskRecord) -> list[Promise] | None:
+    async def _remote_history(self, task: TaskRecord, local: int) -> list[Promise] | None:
         """What is recorded below the root: the local part came with the lease, the rest is one range scan.
+
+        The scan comes across the `local` records too.
 
         None if this worker may not search (its token is restricted to a prefix): then each call is looked up.
         """
         if task.version <= 1:
             return []
         try:
-            return [record async for record in scan(self._worker.ask, below(task.id, self._worker.separator))]
+            records = scan(self._worker.ask, below(task.id, self._worker.separator), local)
+            return [record async for record in records]
         except RequestError as exc:
             if exc.status not in MAY_NOT_SEARCH:
                 raise

@@ -15,7 +15,9 @@ Ask: TypeAlias = Callable[[Request], Awaitable[Response]]
 MAY_NOT_SEARCH: Final = frozenset({403, 501})
 """What servers answer that allow no searches, or not with a token that is restricted to a prefix."""
 
-_PAGE: Final = 1000
+_FIRST_PAGE: Final = 8
+_LARGEST_PAGE: Final = 1000
+_GROWTH: Final = 8
 
 
 def refusal(request: Request, response: Response) -> RequestError:
@@ -47,11 +49,22 @@ async def get_promise(ask: Ask, id: str) -> Promise:
     return promise_of(request, await ask(request), id)
 
 
-async def scan(ask: Ask, start: str) -> AsyncIterator[Promise]:
-    """Every record whose id starts with `start`, in id order: one range scan, a page at a time."""
+async def scan(ask: Ask, start: str, expected: int = 0) -> AsyncIterator[Promise]:
+    """Every record whose id starts with `start`, in id order: one range scan, a page at a time.
+
+    The protocol knows no upper end of a range: the last page has records that are not asked for. So the first page is
+    small, and the next ones grow.
+
+    Args:
+        ask: carries the requests.
+        start: what the ids start with.
+        expected: how many there are at least.
+    """
     cursor: str | None = start
+    page = _FIRST_PAGE
     while cursor is not None:
-        request = PromiseSearch(cursor=cursor, limit=_PAGE)
+        request = PromiseSearch(cursor=cursor, limit=min(expected + page, _LARGEST_PAGE))
+        expected, page = 0, page * _GROWTH
         response = await ask(request)
         if response.status != 200:
             raise refusal(request, response)

@@ -55,6 +55,7 @@ from ._records import (
     EMPTY as EMPTY,
     Armed as Armed,
     Callback as Callback,
+    Missed as Missed,
     Promise as Promise,
     PromiseState as PromiseState,
     Schedule as Schedule,
@@ -70,12 +71,17 @@ from ._rules import (
     SNAPSHOT as SNAPSHOT,
     Rules as Rules,
 )
+from ._search import (
+    Search as Search,
+    Searching as Searching,
+)
 from ._sweep import (
     TIMER_PID as TIMER_PID,
     next_due as next_due,
     recover as recover,
     tick as tick,
 )
+from ._validation import validate as validate
 from ._view import (
     Change as Change,
     DropCallback as DropCallback,
@@ -83,6 +89,7 @@ from ._view import (
     DropPromise as DropPromise,
     DropSchedule as DropSchedule,
     DropTask as DropTask,
+    Kind as Kind,
     Outcome as Outcome,
     PutCallback as PutCallback,
     PutListener as PutListener,

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from typing import Final
@@ -187,6 +188,41 @@ def counts_weekdays(text: str) -> bool:
     return any(char.isdigit() for item in _split(text)[5].split(",") for char in item.partition("/")[0])
 
 
+def occurrences(cron: Cron, first: int) -> Iterator[int]:
+    """Give `first`, which is an occurrence, and all that come after it, each as `next_after` would."""
+    yield first
+    if cron.years is None:
+        # One search that goes on is a third of the work of one that begins anew each time.
+        with suppress(OverflowError, ValueError):  # CroniterBadDateError is one
+            search = _search_from(cron, _EPOCH + timedelta(seconds=first // 1000))
+            while True:
+                found: datetime = search.get_next()
+                first = (found - _EPOCH) // _SECOND * 1000
+                yield first
+
+    while True:
+        first = next_after(cron, first)
+        yield first
+
+
+def last_before(cron: Cron, instant: int, since: int) -> int:
+    """Give the last occurrence before `instant` and not before `since`, which are occurrences themselves."""
+    found, low, high = since, since, instant - 1000
+    # Halved again and again: the library's search backwards does not know all of the dialect.
+    while high - low > 1000:
+        middle = (low + high) // 2
+        coming = next_after(cron, middle)
+        if coming < instant:
+            found = low = coming
+        else:
+            high = middle
+
+    while (coming := next_after(cron, found)) < instant:
+        found = coming
+
+    return found
+
+
 def next_after(cron: Cron, instant: int) -> int:
     """Give the first occurrence after `instant`, a whole second, in milliseconds since the epoch.
 
@@ -195,7 +231,7 @@ def next_after(cron: Cron, instant: int) -> int:
     reference = instant // 1000
     try:
         occurrence = _search(cron, _EPOCH + timedelta(seconds=reference))
-    except OverflowError:  # the calendar ends with the year 9999
+    except (OverflowError, ValueError):  # the calendar ends with the year 9999
         occurrence = None
 
     if occurrence is None:
@@ -233,10 +269,12 @@ def _year_starts(years: frozenset[int], reference: datetime) -> Iterator[tuple[i
 
 def _match(cron: Cron, reference: datetime) -> datetime | None:
     try:
-        found: datetime = croniter(
-            cron.calendar, reference, ret_type=datetime, day_or=False, second_at_beginning=True
-        ).get_next()
+        found: datetime = _search_from(cron, reference).get_next()
     except CroniterBadDateError:
         return None
 
     return found
+
+
+def _search_from(cron: Cron, reference: datetime) -> croniter[datetime]:
+    return croniter(cron.calendar, reference, ret_type=datetime, day_or=False, second_at_beginning=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Final
 
-from . import _promises, _schedules, _tasks
+from . import _promises, _schedules, _search, _tasks
 from ._draft import Draft
 from ._messages import (
     PromiseCreate,
@@ -42,7 +42,7 @@ _HANDLERS: Final[dict[type[Request], Callable[[Draft, Any], Response]]] = {
     PromiseSettle: _promises.settle,
     RegisterCallback: _promises.register_callback,
     RegisterListener: _promises.register_listener,
-    PromiseSearch: _promises.search,
+    PromiseSearch: _search.search,
     TaskGet: _tasks.get,
     TaskCreate: _tasks.create,
     TaskAcquire: _tasks.acquire,
@@ -53,11 +53,11 @@ _HANDLERS: Final[dict[type[Request], Callable[[Draft, Any], Response]]] = {
     TaskHeartbeat: _tasks.heartbeat,
     TaskHalt: _tasks.halt,
     TaskContinue: _tasks.continue_,
-    TaskSearch: _tasks.search,
+    TaskSearch: _search.search,
     ScheduleGet: _schedules.get,
     ScheduleCreate: _schedules.create,
     ScheduleDelete: _schedules.delete,
-    ScheduleSearch: _schedules.search,
+    ScheduleSearch: _search.search,
 }
 
 

@@ -11,7 +11,7 @@ from typing import ClassVar, Literal, TypeAlias
 
 from attrs import field, frozen
 
-from ._records import EMPTY, NO_TAGS, Promise, PromiseState, Schedule, TaskRecord, TaskState, Value
+from ._records import EMPTY, NO_TAGS, Missed, Promise, PromiseState, Schedule, TaskRecord, TaskState, Value
 
 
 @frozen(kw_only=True)
@@ -173,6 +173,7 @@ class ScheduleCreate:
     promise_timeout: int
     promise_param: Value = EMPTY
     promise_tags: Mapping[str, str] = field(default=NO_TAGS)
+    missed: Missed = Missed.ALL
 
 
 @frozen(kw_only=True)

@@ -8,7 +8,6 @@ from ._draft import Draft
 from ._messages import (
     PromiseCreate,
     PromiseGet,
-    PromiseSearch,
     PromiseSettle,
     RegisterCallback,
     RegisterListener,
@@ -107,11 +106,3 @@ def register_listener(draft: Draft, request: RegisterListener) -> Response:
         draft.put_listener(awaited.id, request.address)
 
     return Response(status=200, promise=awaited)
-
-
-def search(draft: Draft, request: PromiseSearch) -> Response:
-    found = draft.view.search_promises(
-        state=request.state, tags=request.tags, after=request.cursor, limit=request.limit + 1
-    )
-    page = tuple(found[: request.limit])
-    return Response(status=200, promises=page, cursor=page[-1].id if len(found) > len(page) else None)

@@ -38,6 +38,17 @@ class TaskState(StrEnum):
     FULFILLED = "fulfilled"
 
 
+class Missed(StrEnum):
+    """What a schedule does about occurrences that it could not fire in time (an addition to the protocol)."""
+
+    ALL = "all"
+    """Each is fired, late: what a schedule does that says nothing."""
+    LATEST = "latest"
+    """If the schedule is late, one is fired: the latest that is due."""
+    NONE = "none"
+    """None is fired."""
+
+
 class Armed(IntEnum):
     """Which promises end by themselves at their deadlines. Each of these includes those before it."""
 
@@ -163,6 +174,7 @@ class Schedule:
     created_at: int
     next_run_at: int
     last_run_at: int | None = None
+    missed: Missed = Missed.ALL
 
 
 @frozen

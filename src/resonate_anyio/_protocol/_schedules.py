@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from attrs import evolve
 
-from ._cron import next_after, parse_cron
+from ._cron import Cron, last_before, next_after, occurrences, parse_cron
 from ._draft import Draft
-from ._messages import Response, ScheduleCreate, ScheduleDelete, ScheduleGet, ScheduleSearch
-from ._records import Promise, Schedule, Task, TaskState
+from ._messages import Response, ScheduleCreate, ScheduleDelete, ScheduleGet
+from ._records import Missed, Promise, Schedule, Task, TaskState
 from ._rules import LAST_INSTANT
 from ._settlement import timed_out
+
+LATE_AFTER: Final = 10_000
+"""Milliseconds after which an occurrence that was not fired counts as missed."""
 
 _NOT_FOUND = Response(status=404, error="Schedule not found")
 
@@ -29,6 +34,7 @@ def create(draft: Draft, request: ScheduleCreate) -> Response:
             promise_timeout=request.promise_timeout,
             promise_param=request.promise_param,
             promise_tags=request.promise_tags,
+            missed=request.missed,
             created_at=draft.now,
             next_run_at=next_after(parse_cron(request.cron), draft.now),
         )
@@ -45,30 +51,40 @@ def delete(draft: Draft, request: ScheduleDelete) -> Response:
     return Response(status=200)
 
 
-def search(draft: Draft, request: ScheduleSearch) -> Response:
-    found = draft.view.search_schedules(tags=request.tags, after=request.cursor, limit=request.limit + 1)
-    page = tuple(found[: request.limit])
-    return Response(status=200, schedules=page, cursor=page[-1].id if len(found) > len(page) else None)
-
-
-def fire(draft: Draft, schedule: Schedule) -> None:
-    """Fire the occurrences that are due, oldest first, as many as the rules let one sweep fire."""
+def fire(draft: Draft, schedule: Schedule, most: int | None = None) -> None:
+    """Fire the occurrences that are due, oldest first, but not more than `most`, nor than the rules allow a sweep."""
     cron = parse_cron(schedule.cron)
-    left = draft.rules.firings_per_sweep
-    while schedule.next_run_at <= draft.now and left != 0:
+    schedule = _without_missed(schedule, cron, draft.now)
+    limits = [limit for limit in (most, draft.rules.firings_per_sweep) if limit is not None]
+    coming = occurrences(cron, schedule.next_run_at)
+    last, instant = None, next(coming)
+    left = min(limits, default=None)
+    while instant <= draft.now and left != 0:
         left = None if left is None else left - 1
-        _fire_once(draft, schedule)
-        schedule = evolve(
-            schedule,
-            last_run_at=schedule.next_run_at,
-            next_run_at=next_after(cron, schedule.next_run_at),
-        )
+        _fire_once(draft, schedule, instant)
+        last, instant = instant, next(coming)
+
+    if last is not None:
+        schedule = evolve(schedule, last_run_at=last, next_run_at=instant)
 
     draft.put_schedule(schedule)
 
 
-def _fire_once(draft: Draft, schedule: Schedule) -> None:
-    promise = _occurrence(schedule)
+def _without_missed(schedule: Schedule, cron: Cron, now: int) -> Schedule:
+    """Pass over the occurrences that are too late to be fired, by the schedule's own choice."""
+    late = now - LATE_AFTER
+    if schedule.missed is Missed.ALL or schedule.next_run_at > late:
+        return schedule
+
+    in_time = next_after(cron, late)
+    if schedule.missed is Missed.LATEST and in_time > now:
+        return evolve(schedule, next_run_at=last_before(cron, in_time, schedule.next_run_at))
+
+    return evolve(schedule, next_run_at=in_time)
+
+
+def _fire_once(draft: Draft, schedule: Schedule, at: int) -> None:
+    promise = _occurrence(schedule, at)
     if draft.promise(promise.id) is not None:
         return
 
@@ -80,8 +96,7 @@ def _fire_once(draft: Draft, schedule: Schedule) -> None:
         _start(draft, promise)
 
 
-def _occurrence(schedule: Schedule) -> Promise:
-    at = schedule.next_run_at
+def _occurrence(schedule: Schedule, at: int) -> Promise:
     id = schedule.promise_id.replace("{{.id}}", schedule.id).replace("{{.timestamp}}", str(at))
     lineage = dict.fromkeys(("resonate:origin", "resonate:branch", "resonate:parent", "resonate:prefix"), id)
     return Promise(

@@ -12,6 +12,7 @@ from attrs import evolve
 from ._draft import Draft
 from ._messages import PromiseCreate, PromiseSettle, Unblock
 from ._records import Callback, Promise, PromiseState, Task, TaskRecord, TaskState
+from ._view import View
 
 
 def dispatch(draft: Draft, promise: Promise, version: int = 0) -> None:
@@ -120,7 +121,7 @@ def preload(draft: Draft, promise: Promise) -> tuple[Promise, ...]:
     return tuple(other for other in draft.branch(promise.branch) if other.id != promise.id)
 
 
-def task_record(draft: Draft, task: Task) -> TaskRecord:
+def task_record(state: Draft | View, task: Task) -> TaskRecord:
     """Give the task as it is answered."""
-    resumes = sum(callback.ready for callback in draft.awaited(task.id))
+    resumes = sum(callback.ready for callback in state.awaited(task.id))
     return TaskRecord(id=task.id, state=task.state, version=task.version, resumes=resumes, ttl=task.ttl, pid=task.pid)

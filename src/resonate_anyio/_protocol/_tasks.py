@@ -19,7 +19,6 @@ from ._messages import (
     TaskHalt,
     TaskHeartbeat,
     TaskRelease,
-    TaskSearch,
     TaskSuspend,
 )
 from ._records import Callback, Promise, Task, TaskState
@@ -221,9 +220,3 @@ def continue_(draft: Draft, request: TaskContinue) -> Response:
 
     dispatch(draft, draft.owner(task.id), task.version)
     return _OK
-
-
-def search(draft: Draft, request: TaskSearch) -> Response:
-    found = draft.view.search_tasks(state=request.state, after=request.cursor, limit=request.limit + 1)
-    page = tuple(task_record(draft, task) for task in found[: request.limit])
-    return Response(status=200, tasks=page, cursor=page[-1].id if len(found) > len(page) else None)

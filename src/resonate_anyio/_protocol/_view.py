@@ -6,12 +6,15 @@ The machine never writes. It reads a `View` and answers with `Change`s, which a 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Protocol, TypeAlias
+from typing import Literal, Protocol, TypeAlias
 
 from attrs import frozen
 
 from ._messages import Outgoing, Response
 from ._records import Armed, Callback, Promise, PromiseState, Schedule, Task, TaskState
+
+Kind: TypeAlias = Literal["promises", "tasks", "schedules"]
+"""A sort of records."""
 
 
 class View(Protocol):
@@ -40,27 +43,41 @@ class View(Protocol):
         ...
 
     def search_promises(
-        self, *, state: PromiseState | None, tags: Mapping[str, str], after: str | None, limit: int
+        self,
+        *,
+        state: PromiseState | None,
+        tags: Mapping[str, str],
+        after: str | None,
+        limit: int,
+        until: str | None = None,
     ) -> Sequence[Promise]:
-        """At most `limit` promises whose id is greater than `after`, filtered."""
+        """At most `limit` promises whose id is greater than `after` and not greater than `until`, filtered."""
         ...
 
-    def search_tasks(self, *, state: TaskState | None, after: str | None, limit: int) -> Sequence[Task]: ...
+    def search_tasks(
+        self, *, state: TaskState | None, after: str | None, limit: int, until: str | None = None
+    ) -> Sequence[Task]: ...
 
-    def search_schedules(self, *, tags: Mapping[str, str], after: str | None, limit: int) -> Sequence[Schedule]:
+    def search_schedules(
+        self, *, tags: Mapping[str, str], after: str | None, limit: int, until: str | None = None
+    ) -> Sequence[Schedule]:
         """`tags` are compared with the schedule's `promise_tags`."""
         ...
 
-    def due_promises(self, now: int, *, armed: Armed) -> Sequence[Promise]:
-        """Pending promises with `timeout_at <= now` that are among these."""
+    def id_ahead(self, kind: Kind, after: str | None, count: int) -> str | None:
+        """The id of the record that is `count` records after `after`, or None if there are not as many."""
         ...
 
-    def due_tasks(self, now: int) -> Sequence[Task]:
-        """Pending or acquired tasks with `due_at <= now`."""
+    def due_promises(self, now: int, *, armed: Armed, limit: int | None = None) -> Sequence[Promise]:
+        """Pending promises with `timeout_at <= now` that are among these; at most `limit`, those that are due first."""
         ...
 
-    def due_schedules(self, now: int) -> Sequence[Schedule]:
-        """Schedules with `next_run_at <= now`."""
+    def due_tasks(self, now: int, *, limit: int | None = None) -> Sequence[Task]:
+        """Pending or acquired tasks with `due_at <= now`; at most `limit`, those that are due first."""
+        ...
+
+    def due_schedules(self, now: int, *, limit: int | None = None) -> Sequence[Schedule]:
+        """Schedules with `next_run_at <= now`; at most `limit`, those that are due first."""
         ...
 
     def next_due(self, *, armed: Armed) -> int | None:

@@ -5,10 +5,11 @@ from __future__ import annotations
 from typing import Any, Final
 
 from ._json import defaulted, integer, members, one_of, optional, required, text, texts
-from ._records import EMPTY, NO_TAGS, Promise, PromiseState, Schedule, TaskRecord, TaskState, Value
+from ._records import EMPTY, NO_TAGS, Missed, Promise, PromiseState, Schedule, TaskRecord, TaskState, Value
 
 promise_state: Final = one_of(PromiseState)
 task_state: Final = one_of(TaskState)
+missed: Final = one_of(Missed)
 
 
 def _present(**values: object) -> dict[str, Any]:
@@ -87,7 +88,13 @@ def encode_schedule(schedule: Schedule) -> dict[str, Any]:
         createdAt=schedule.created_at,
         nextRunAt=schedule.next_run_at,
         lastRunAt=schedule.last_run_at,
+        missed=encode_missed(schedule.missed),
     )
+
+
+def encode_missed(missed: Missed) -> str | None:
+    """Give what is sent. The default is left out, so that other servers and SDKs see the protocol as they know it."""
+    return None if missed is Missed.ALL else missed.value
 
 
 def decode_schedule(document: object) -> Schedule:
@@ -102,4 +109,5 @@ def decode_schedule(document: object) -> Schedule:
         created_at=required(schedule, "createdAt", integer),
         next_run_at=required(schedule, "nextRunAt", integer),
         last_run_at=optional(schedule, "lastRunAt", integer),
+        missed=defaulted(schedule, "missed", missed, Missed.ALL),
     )

@@ -32,8 +32,8 @@ from ._messages import (
     TaskSearch,
     TaskSuspend,
 )
-from ._records import EMPTY, NO_TAGS, PromiseState
-from ._wire_records import decode_value, encode_value, promise_state, task_state
+from ._records import EMPTY, NO_TAGS, Missed, PromiseState
+from ._wire_records import decode_value, encode_missed, encode_value, missed, promise_state, task_state
 
 # --- decoding -------------------------------------------------------------------------------------------------------
 
@@ -187,6 +187,7 @@ def _schedule_create(data: Json) -> ScheduleCreate:
         promise_timeout=required(data, "promiseTimeout", integer),
         promise_param=defaulted(data, "promiseParam", decode_value, EMPTY),
         promise_tags=defaulted(data, "promiseTags", texts, NO_TAGS),
+        missed=defaulted(data, "missed", missed, Missed.ALL),
     )
 
 
@@ -337,6 +338,7 @@ def _(request: TaskHeartbeat, _: Json) -> dict[str, Any]:
 
 @encode_data.register
 def _(request: ScheduleCreate, _: Json) -> dict[str, Any]:
+    said = encode_missed(request.missed)
     return {
         "id": request.id,
         "cron": request.cron,
@@ -344,4 +346,5 @@ def _(request: ScheduleCreate, _: Json) -> dict[str, Any]:
         "promiseTimeout": request.promise_timeout,
         "promiseParam": encode_value(request.promise_param),
         "promiseTags": dict(request.promise_tags),
+        **({} if said is None else {"missed": said}),
     }

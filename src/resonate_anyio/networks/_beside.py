@@ -15,7 +15,7 @@ async def beside(
 ) -> AsyncGenerator[None, None]:
     """Run `func` in a task of its own beside the block.
 
-    An error of the block comes out as it is, without a group around it.
+    An error comes out as it is, without a group around it. One of the task cancels the block and is raised after it.
 
     Args:
         func: what the task does; it is not shielded.
@@ -23,14 +23,28 @@ async def beside(
         name: of the task.
     """
     failure: Exception | None = None
+    broken: Exception | None = None
+
+    async def task() -> None:
+        nonlocal broken
+        try:
+            await func()
+        except Exception as error:  # noqa: BLE001 - raised again below, outside of the group
+            broken = error
+            tasks.cancel_scope.cancel()
+
     async with create_task_group() as tasks:
-        tasks.start_soon(func, name=name)
+        tasks.start_soon(task, name=name)
         try:
             yield
         except Exception as error:  # noqa: BLE001 - raised again below, outside of the group
             failure = error
         finally:
             end()
+
+    if broken is not None:
+        # What the block raised is what came of it.
+        raise broken from failure
 
     if failure is not None:
         raise failure

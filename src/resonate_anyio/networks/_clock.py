@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import sys
 import time
 from threading import Lock
@@ -9,7 +10,10 @@ from typing import Final
 
 from attrs import define, field
 
+from .._errors import UsageError
 from ..abc import Clock
+
+_logger: Final = logging.getLogger("resonate_anyio")
 
 
 def system_clock() -> int:
@@ -17,16 +21,45 @@ def system_clock() -> int:
     return time.time_ns() // 1_000_000
 
 
+_LAST: Final = 253_402_300_799_999
+"""The last instant of the year 9999, where Python's calendar ends."""
+
+
 @define
 class MonotoneClock:
-    """A clock that stands still while the one below it goes back."""
+    """A clock that stands still while the one below it goes back, or is past the end of the calendar."""
 
     _clock: Clock
     _latest: int = field(init=False, default=0)
+    _told: bool = field(init=False, default=False)
 
     def __call__(self) -> int:
-        self._latest = max(self._latest, self._clock())
+        now = self._clock()
+        if now <= _LAST:
+            self._latest = max(self._latest, now)
+        elif not self._told:
+            self._told = True
+            _logger.error(
+                "clock.unusable it says %d ms after 1970, which is past the year 9999. It is not followed: until it is "
+                "set right, the engine's time stands still and nothing falls due",
+                now,
+            )
+
         return self._latest
+
+    def check(self) -> None:
+        """See that the clock can be used to begin with.
+
+        Raises:
+            UsageError: it cannot.
+        """
+        now = self._clock()
+        if now > _LAST:
+            msg = (
+                f"the clock says {now} ms after 1970, which is past the year 9999: deadlines could not be told from "
+                f"it. Set the computer's clock (or mend the clock that was given), then start again"
+            )
+            raise UsageError(msg)
 
 
 # On macOS and Windows the monotonic clock itself goes on while the computer sleeps.

@@ -20,8 +20,12 @@ from ._beside import beside
 from ._clock import MonotoneClock, system_clock
 from ._embedded import Engine, close_store, open_engine
 from ._exchange import subject_of
+from ._outage import Patience
 
 _SAFETY_SWEEP: Final = 60.0
+
+_AT_THE_END: Final = 5.0
+"""Seconds that a request waits for a store that cannot be written, once its sender has begun to stop."""
 
 
 @final
@@ -69,7 +73,8 @@ class LocalNetwork(Network):
 
         Raises:
             StoreError: the store cannot be opened or written.
-            UsageError: connections of another event loop are open, or one of the same group and pid.
+            UsageError: connections of another event loop are open, or one of the same group and pid; or the clock is
+                past the year 9999.
         """
         async with self.running() as engine:
             if engine.router.has(identity):
@@ -91,7 +96,7 @@ class LocalNetwork(Network):
 
         Raises:
             StoreError: the store cannot be opened or written.
-            UsageError: connections of another event loop are open.
+            UsageError: connections of another event loop are open, or the clock is past the year 9999.
         """
         async with self._opened() as engine, self._timekeeping(engine):
             yield engine
@@ -103,6 +108,7 @@ class LocalNetwork(Network):
         try:
             async with session.gate:
                 if session.engine is None:
+                    self._clock.check()
                     session.engine = await open_engine(
                         self._store, self._rules, self._clock, keep_leases=self._keep_leases
                     )
@@ -179,13 +185,23 @@ class _LocalConnection(Connection):
         return self._now()
 
     async def request(self, request: Request) -> Response:
+        return await self._ask(request, self._patience)
+
+    async def request_within(self, request: Request, seconds: float) -> Response:
+        return await self._ask(request, lambda: min(seconds, self._patience()))
+
+    def _patience(self) -> float:
+        # Nothing is gained by giving up, unless the worker is about to end: it has stopped listening then.
+        return _AT_THE_END if self._mailbox.closed else math.inf
+
+    async def _ask(self, request: Request, patience: Patience) -> Response:
         await lowlevel.checkpoint()
         if self._engine is None:
             msg = "this connection is closed; send requests inside `async with network.connect(...)`"
             raise UsageError(msg)
 
         try:
-            return await self._engine.request(request)
+            return await self._engine.request(request, patience=patience)
         except RowTooLarge as error:
             raise TooLarge(request.kind, subject_of(request), len(str(encode_request(request, "")))) from error
 

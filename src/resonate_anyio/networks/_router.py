@@ -7,7 +7,7 @@ is a hint, and whoever waits for a promise asks for it once more when it connect
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from functools import lru_cache
 from typing import Final, final
 
@@ -30,11 +30,17 @@ class Mailbox(ObjectReceiveStream[Message]):
         self.identity = identity
         self._router = router
         self._room = room
+        self._closed = False
         self._send, self._receive = create_memory_object_stream[Outgoing](room)
 
     @property
     def has_room(self) -> bool:
         return self._room == math.inf or self._unread < self._room
+
+    @property
+    def closed(self) -> bool:
+        """Whether it receives nothing more."""
+        return self._closed
 
     @property
     def _unread(self) -> int:
@@ -59,6 +65,7 @@ class Mailbox(ObjectReceiveStream[Message]):
 
     def close(self) -> None:
         """Receive nothing more, now."""
+        self._closed = True
         self._send.close()
         self._router.leave(self)
         self._receive.close()
@@ -78,6 +85,8 @@ class Router:
     #: What nobody has received yet.
     waiting: Outbox = field(init=False, factory=Outbox)
     _held: bool = field(init=False, default=False)
+    #: Called when a mailbox was closed.
+    on_leave: Callable[[], None] = field(init=False, default=lambda: None)
 
     def has(self, identity: Identity) -> bool:
         """Whether a mailbox of this name is open."""
@@ -100,6 +109,7 @@ class Router:
                 del self._groups[mailbox.identity.group]
 
             self.deliver(mailbox.unread())
+            self.on_leave()
 
     def drained(self) -> None:
         """A mailbox that may have been full is empty."""

@@ -18,6 +18,11 @@ class Timer:
     _due: int | None = field(init=False, default=None)
     _moved: Event = field(init=False, factory=Event)
 
+    @property
+    def due(self) -> bool:
+        """Whether something is due now."""
+        return self._delay() <= 0
+
     def clear(self) -> None:
         """Forget what was due."""
         self._due = None

@@ -8,13 +8,15 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
-from typing import TypeAlias
+from typing import TypeAlias, TypeVar
 
 from anyio import CancelScope, CapacityLimiter, Event, to_thread
 from attrs import define, field
 
-from .._protocol import Outcome, Step
+from .._protocol import Outcome, Step, View
 from ..abc import Store
+
+T = TypeVar("T")
 
 Then: TypeAlias = Callable[[Sequence[Outcome]], None]
 
@@ -25,6 +27,10 @@ class Writer(ABC):
     @abstractmethod
     async def write(self, steps: Sequence[Step], then: Then) -> Sequence[Outcome]:
         """Take the steps in one transaction, then call `then` with what came of it. Once begun, it is not cancelled."""
+
+    @abstractmethod
+    async def read(self, query: Callable[[View], T]) -> T:
+        """Give the answer of `query` to the present state. It waits for no lock."""
 
 
 @define
@@ -37,6 +43,9 @@ class DirectWriter(Writer):
         outcomes = self._store.transact(steps)
         then(outcomes)
         return outcomes
+
+    async def read(self, query: Callable[[View], T]) -> T:
+        return self._store.read(query)
 
 
 @define
@@ -63,6 +72,10 @@ class GroupWriter(Writer):
                 await self._lead()
 
         return job.result()
+
+    async def read(self, query: Callable[[View], T]) -> T:
+        # A store is used by one thread at a time, and this limiter has one.
+        return await to_thread.run_sync(self._store.read, query, limiter=self._thread)
 
     async def _lead(self) -> None:
         self._led = True

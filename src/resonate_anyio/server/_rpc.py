@@ -8,7 +8,7 @@ from typing import Any, Final, TypeAlias
 
 from attrs import define
 
-from .._errors import StoreError
+from .._errors import StoreError, StoreUnavailable
 from .._protocol import (
     DEBUG_KINDS,
     BadRequest,
@@ -57,6 +57,10 @@ class Rpc:
                 return reply(envelope.kind, envelope.corr_id, 200, await answer_debug(self._engine, envelope))
 
             return await self._decide(envelope)
+        except StoreUnavailable as error:
+            # The engine tells in the log, once, that it cannot write and when it can again.
+            _logger.debug("%s", error)
+            raise envelope.refuse(500, "Internal error: the store cannot be written at present") from None
         except StoreError:
             # What happened is for who runs the server; a client learns that it may have had no effect.
             _logger.exception("%s was not answered", envelope.kind)

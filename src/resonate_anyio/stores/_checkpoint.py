@@ -11,7 +11,10 @@ long it is cut off, and commits wait at a gate for as long as it takes to copy t
 from __future__ import annotations
 
 import sqlite3
-from threading import Event, Thread
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from threading import Event, Lock, Thread
 from typing import Final
 
 from attrs import define, field
@@ -36,19 +39,33 @@ class Checkpointer:
     _written: int = field(init=False, default=0)
     _wanted: Event = field(init=False, factory=Event)
     _gate: Event = field(init=False, factory=Event)
+    _lock: Lock = field(init=False, factory=Lock)
     _stopping: bool = field(init=False, default=False)
+    _connection: sqlite3.Connection = field(init=False)
     _thread: Thread = field(init=False)
 
     def start(self) -> None:
-        """Start the thread."""
+        """Connect to the file, which exists, and start the thread."""
+        # Connected now and not by the thread, and never so that it makes a file: by then this one may have been moved.
+        self._connection = sqlite3.connect(
+            f"{Path(self._path).as_uri()}?mode=rw",
+            uri=True,
+            timeout=_PATIENCE,
+            isolation_level=None,
+            check_same_thread=False,
+        )
         self._gate.set()
         # A daemon: a program that forgets to close its store must still be able to end.
         self._thread = Thread(target=self._run, name=f"resonate-checkpoint {self._path}", daemon=True)
         self._thread.start()
 
-    def admit(self) -> None:
-        """Wait, before a transaction, while the log is being cut off."""
+    @contextmanager
+    def writing(self) -> Iterator[None]:
+        """Keep the log from being cut off during a transaction; wait before it while that is being done."""
         self._gate.wait()
+        # The gate alone would let through who is just before it when it closes, and SQLite refuses a second writer.
+        with self._lock:
+            yield
 
     def note(self, records: int) -> None:
         """Say, after a transaction, that so many records were written."""
@@ -64,7 +81,7 @@ class Checkpointer:
         self._thread.join()
 
     def _run(self) -> None:
-        connection = sqlite3.connect(self._path, timeout=_PATIENCE, isolation_level=None)
+        connection = self._connection
         # Only macOS knows the difference. Nobody waits for this thread, so it can afford to be certain.
         connection.execute("PRAGMA checkpoint_fullfsync = ON")
         limit = self._too_long
@@ -92,9 +109,11 @@ class Checkpointer:
         return 2 * int(pages)
 
     def _cut(self, connection: sqlite3.Connection) -> bool:
+        # A lock alone is not fair: under an unbroken load of commits its turn might not come.
         self._gate.clear()
         try:
-            [busy, _, _] = connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+            with self._lock:
+                [busy, _, _] = connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
         finally:
             self._gate.set()
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sqlite3
 from typing import Final
 
-from .._errors import StoreError
+from .._errors import StoreError, StoreLost, StoreUnavailable
 
 # Extended result codes keep the primary one in their lowest byte.
 _PRIMARY: Final = 0xFF
@@ -38,6 +38,21 @@ class RowTooLarge(StoreError):
     """SQLite cannot hold a row that is so large; nothing was written. `LocalNetwork` says which request it was."""
 
 
+_LOCKED: Final = frozenset({sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_PROTOCOL})
+
+# What may pass by itself, or when somebody has seen to it: until then the file is as it was.
+_PASSING: Final = _LOCKED | {
+    sqlite3.SQLITE_FULL,
+    sqlite3.SQLITE_IOERR,
+    sqlite3.SQLITE_NOMEM,
+    sqlite3.SQLITE_READONLY,
+    sqlite3.SQLITE_PERM,
+    sqlite3.SQLITE_CANTOPEN,
+    sqlite3.SQLITE_INTERRUPT,
+}
+_LOST: Final = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB})
+
+
 def code_of(error: sqlite3.Error) -> int | None:
     """Give SQLite's primary result code, or None for an error that Python's module found by itself."""
     code: int | None = getattr(error, "sqlite_errorcode", None)
@@ -45,8 +60,24 @@ def code_of(error: sqlite3.Error) -> int | None:
 
 
 def named(path: str, error: sqlite3.Error) -> StoreError:
-    """Make an error that says which file it is about and what to do."""
+    """Make an error that says which file it is about and what to do, while the file is being opened."""
+    reason = _in_words(error)
+    # Only a lock is worth waiting for: what else is wrong at the start is for the user to see.
+    return StoreUnavailable(path, reason) if code_of(error) in _LOCKED else StoreError(f"{path}: {reason}")
+
+
+def named_in_use(path: str, error: sqlite3.Error) -> StoreError:
+    """The same while the file is in use: what passes is a `StoreUnavailable`, damage a `StoreLost`."""
+    code, reason = code_of(error), _in_words(error)
+    if code in _PASSING:
+        return StoreUnavailable(path, reason)
+
+    if code in _LOST:
+        return StoreLost(path, reason)
+
+    return (RowTooLarge if code == sqlite3.SQLITE_TOOBIG else StoreError)(f"{path}: {reason}")
+
+
+def _in_words(error: sqlite3.Error) -> str:
     advice = _ADVICE.get(code_of(error) or 0)
-    if code_of(error) == sqlite3.SQLITE_TOOBIG:
-        return RowTooLarge(f"{path}: {error}: {advice}")
-    return StoreError(f"{path}: {error}" if advice is None else f"{path}: {error}: {advice}")
+    return str(error) if advice is None else f"{error}: {advice}"

@@ -45,11 +45,19 @@ class Table(Generic[R]):
         if self._records.pop(id, None) is not None:
             del self._ids[bisect_left(self._ids, id)]
 
-    def after(self, id: str | None) -> Iterator[R]:
-        """Give the records whose id is greater, in order."""
-        start = 0 if id is None else bisect_right(self._ids, id)
+    def after(self, id: str | None, until: str | None = None) -> Iterator[R]:
+        """Give the records whose id is greater, up to that of `until`, in order."""
+        end = len(self._ids) if until is None else bisect_right(self._ids, until)
         # Not islice(ids, start): that would walk over everything before the start.
-        return (self._records[self._ids[index]] for index in range(start, len(self._ids)))
+        return (self._records[self._ids[index]] for index in range(self._start(id), end))
+
+    def id_ahead(self, id: str | None, count: int) -> str | None:
+        """Give the id that is `count` places after `id`, if there is one."""
+        index = self._start(id) + count - 1
+        return self._ids[index] if index < len(self._ids) else None
+
+    def _start(self, id: str | None) -> int:
+        return 0 if id is None else bisect_right(self._ids, id)
 
 
 @define
@@ -106,19 +114,21 @@ class DueIndex:
         instant, id = entry
         return self._instants.get(id) == instant
 
-    def due(self, now: int) -> set[str]:
-        """Give every id that is due at `now`."""
-        found: set[str] = set()
-        # Reading must not change anything: walk down the heap, which is a tree, as far as it is due.
-        indices = [0]
-        while indices:
-            index = indices.pop()
-            if index < len(self._heap) and self._heap[index][0] <= now:
-                indices += (2 * index + 1, 2 * index + 2)
-                if self._live(self._heap[index]):
-                    found.add(self._heap[index][1])
+    def due(self, now: int) -> Iterator[tuple[int, str]]:
+        """Give every instant up to `now` with the id that is due then, in order. An id may come twice."""
+        # Reading must not change anything: walk down the heap, which is a tree, the earliest branch first.
+        coming = [(self._heap[0], 0)] if self._heap else []
+        while coming:
+            entry, index = heappop(coming)
+            if entry[0] > now:
+                return
 
-        return found
+            for child in (2 * index + 1, 2 * index + 2):
+                if child < len(self._heap):
+                    heappush(coming, (self._heap[child], child))
+
+            if self._live(entry):
+                yield entry
 
     def next(self) -> int | None:
         """Give the earliest instant at which anything is due."""

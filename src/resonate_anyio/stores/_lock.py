@@ -22,6 +22,11 @@ from ._faults import code_of, named
 _SUFFIX: Final = "-owner"
 
 
+def lock_file(path: str) -> str:
+    """Give the path of the lock file that belongs to a database file."""
+    return path + _SUFFIX
+
+
 def lock(path: str) -> sqlite3.Connection:
     """Become the owner of a database file until the connection that is returned is closed.
 
@@ -33,7 +38,7 @@ def lock(path: str) -> sqlite3.Connection:
         StoreError: the lock file cannot be used.
     """
     try:
-        connection = sqlite3.connect(path + _SUFFIX, timeout=0, isolation_level=None, check_same_thread=False)
+        connection = sqlite3.connect(lock_file(path), timeout=0, isolation_level=None, check_same_thread=False)
     except sqlite3.Error as error:
         raise named(path, error) from error
 
@@ -45,7 +50,7 @@ def lock(path: str) -> sqlite3.Connection:
             pid = _owner(path)
             raise StoreInUse(path, pid, here=pid == os.getpid()) from None
 
-        raise named(path + _SUFFIX, error) from error
+        raise named(lock_file(path), error) from error
 
     return connection
 
@@ -59,7 +64,7 @@ def sign(database: sqlite3.Connection, pid: int) -> None:
 
 def open_for_reading(path: str) -> sqlite3.Connection:
     """Connect without the right to write."""
-    return sqlite3.connect(f"{Path(path).as_uri()}?mode=ro", uri=True, timeout=1, isolation_level=None)
+    return sqlite3.connect(f"{Path(path).as_uri()}?mode=ro", uri=True, timeout=0.1, isolation_level=None)
 
 
 def _owner(path: str) -> int | None:

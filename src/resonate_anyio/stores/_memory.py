@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
+from heapq import merge
 from itertools import islice
 from typing import TypeAlias, TypeVar, final
 
@@ -19,6 +20,7 @@ from .._protocol import (
     DropPromise,
     DropSchedule,
     DropTask,
+    Kind,
     Outcome,
     Promise,
     PromiseState,
@@ -141,35 +143,54 @@ class _Tables:
         return [address for _, address in self._listeners.of(promise)]
 
     def search_promises(
-        self, *, state: PromiseState | None, tags: Mapping[str, str], after: str | None, limit: int
+        self,
+        *,
+        state: PromiseState | None,
+        tags: Mapping[str, str],
+        after: str | None,
+        limit: int,
+        until: str | None = None,
     ) -> Sequence[Promise]:
         found = (
             promise
-            for promise in self._promises.after(after)
+            for promise in self._promises.after(after, until)
             if (state is None or promise.state is state) and tags.items() <= promise.tags.items()
         )
         return list(islice(found, limit))
 
-    def search_tasks(self, *, state: TaskState | None, after: str | None, limit: int) -> Sequence[Task]:
-        found = (task for task in self._tasks.after(after) if state is None or task.state is state)
+    def search_tasks(
+        self, *, state: TaskState | None, after: str | None, limit: int, until: str | None = None
+    ) -> Sequence[Task]:
+        found = (task for task in self._tasks.after(after, until) if state is None or task.state is state)
         return list(islice(found, limit))
 
-    def search_schedules(self, *, tags: Mapping[str, str], after: str | None, limit: int) -> Sequence[Schedule]:
-        found = (schedule for schedule in self._schedules.after(after) if tags.items() <= schedule.promise_tags.items())
+    def search_schedules(
+        self, *, tags: Mapping[str, str], after: str | None, limit: int, until: str | None = None
+    ) -> Sequence[Schedule]:
+        schedules = self._schedules.after(after, until)
+        found = (schedule for schedule in schedules if tags.items() <= schedule.promise_tags.items())
         return list(islice(found, limit))
 
-    def due_promises(self, now: int, *, armed: Armed) -> Sequence[Promise]:
-        due = {id for index in self._among(armed) for id in index.due(now)}
-        return list(_known(self._promises, sorted(due)))
+    def id_ahead(self, kind: Kind, after: str | None, count: int) -> str | None:
+        match kind:
+            case "promises":
+                return self._promises.id_ahead(after, count)
+            case "tasks":
+                return self._tasks.id_ahead(after, count)
+            case "schedules":
+                return self._schedules.id_ahead(after, count)
+
+    def due_promises(self, now: int, *, armed: Armed, limit: int | None = None) -> Sequence[Promise]:
+        return list(_known(self._promises, _first_due(self._among(armed), now, limit)))
 
     def _among(self, armed: Armed) -> Iterator[DueIndex]:
         return (index for filed, index in self._deadlines.items() if filed <= armed)
 
-    def due_tasks(self, now: int) -> Sequence[Task]:
-        return list(_known(self._tasks, sorted(self._due_tasks.due(now))))
+    def due_tasks(self, now: int, *, limit: int | None = None) -> Sequence[Task]:
+        return list(_known(self._tasks, _first_due([self._due_tasks], now, limit)))
 
-    def due_schedules(self, now: int) -> Sequence[Schedule]:
-        return list(_known(self._schedules, sorted(self._due_schedules.due(now))))
+    def due_schedules(self, now: int, *, limit: int | None = None) -> Sequence[Schedule]:
+        return list(_known(self._schedules, _first_due([self._due_schedules], now, limit)))
 
     def next_due(self, *, armed: Armed) -> int | None:
         indexes = (*self._among(armed), self._due_tasks, self._due_schedules)
@@ -242,6 +263,12 @@ class _Tables:
     def _set_callback(self, awaited: str, awaiter: str, callback: Callback | None) -> Callback | None:
         self._awaited.put(awaiter, awaited, callback)
         return self._awaiters.put(awaited, awaiter, callback)
+
+
+def _first_due(indexes: Iterable[DueIndex], now: int, limit: int | None) -> list[str]:
+    """Give the ids that are due, in their order, or those `limit` of them that are due first."""
+    first = islice(merge(*(index.due(now) for index in indexes)), limit)
+    return sorted({id for _, id in first})
 
 
 def _known(table: Table[T], ids: Iterable[str]) -> Iterator[T]:

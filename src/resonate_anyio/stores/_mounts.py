@@ -13,7 +13,8 @@ from typing import Final
 
 from .._errors import StoreError
 
-_MOUNTS: Final = Path("/proc/self/mounts")
+MOUNTS: Final = Path("/proc/self/mounts")
+"""The mounts that this process sees, on Linux."""
 
 _NETWORKED: Final = frozenset(
     {
@@ -40,7 +41,7 @@ _NETWORKED: Final = frozenset(
 )
 
 
-def refuse_network(path: str, mounts: Path = _MOUNTS) -> None:
+def refuse_network(path: str, mounts: Path = MOUNTS) -> None:
     """Refuse a path that is seen to lie on a network file system. Only Linux shows its mounts like this.
 
     Args:
@@ -57,6 +58,11 @@ def refuse_network(path: str, mounts: Path = _MOUNTS) -> None:
             f"put the file on a local disk"
         )
         raise StoreError(msg)
+
+
+def is_mounted(path: str, mounts: Path = MOUNTS) -> bool:
+    """Whether the path itself is a mount point. Only Linux shows its mounts like this."""
+    return any(point == path for point, _ in _mounted(mounts))
 
 
 def _filesystem(path: str, mounts: Path) -> str | None:

@@ -13,6 +13,7 @@ from typing import Any, Final, TypeAlias
 from .._protocol import (
     EMPTY,
     Callback,
+    Missed,
     Promise,
     PromiseState,
     Schedule,
@@ -27,7 +28,16 @@ APPLICATION_ID: Final = 0x52736E61
 VERSION: Final = 1
 """The layout's version, in the file's header (`user_version`)."""
 
-SCHEMA: Final = """
+INDEXES: Final = """
+CREATE INDEX IF NOT EXISTS promises_by_state ON promises (state, id) WHERE state <> 'resolved';
+"""
+"""Indexes that files of this layout may lack, if they were made before these were added. Older versions keep them up
+to date."""
+
+COLUMNS: Final = {"schedules": {"missed": "TEXT"}}
+"""Columns that such files may lack, by table. Older versions leave them alone: they name the columns that they use."""
+
+SCHEMA: Final = f"""
 CREATE TABLE promises (
     id TEXT PRIMARY KEY NOT NULL,
     state TEXT NOT NULL,
@@ -66,7 +76,8 @@ CREATE TABLE schedules (
     promise_tags TEXT NOT NULL,
     created_at INTEGER NOT NULL,
     next_run_at INTEGER NOT NULL,
-    last_run_at INTEGER
+    last_run_at INTEGER,
+    missed TEXT
 ) WITHOUT ROWID;
 CREATE INDEX schedules_by_next_run ON schedules (next_run_at);
 
@@ -85,6 +96,7 @@ CREATE TABLE listeners (
 ) WITHOUT ROWID;
 
 CREATE TABLE owner (only INTEGER PRIMARY KEY CHECK (only = 1), pid INTEGER NOT NULL);
+{INDEXES}
 """
 
 Row: TypeAlias = tuple[Any, ...]
@@ -96,14 +108,15 @@ PROMISE: Final = (
 TASK: Final = "SELECT id, state, version, ttl, pid, due_at FROM tasks"
 SCHEDULE: Final = (
     "SELECT id, cron, promise_id, promise_timeout, promise_param_data, promise_param_headers, promise_tags, "
-    "created_at, next_run_at, last_run_at FROM schedules"
+    "created_at, next_run_at, last_run_at, missed FROM schedules"
 )
 CALLBACK: Final = "SELECT awaited, awaiter, ready FROM callbacks"
 
 _PROMISE_STATES: Final[Mapping[str, PromiseState]] = {str(state): state for state in PromiseState}
 _TASK_STATES: Final[Mapping[str, TaskState]] = {str(state): state for state in TaskState}
 
-_dumps: Final[Callable[[object], str]] = json.JSONEncoder(separators=(",", ":")).encode
+dumps: Final[Callable[[object], str]] = json.JSONEncoder(separators=(",", ":")).encode
+"""Writes tags and headers; searches for tags rely on how it does that."""
 
 
 def load_promise(row: Row) -> Promise:
@@ -126,7 +139,7 @@ def load_task(row: Row) -> Task:
 
 
 def load_schedule(row: Row) -> Schedule:
-    id, cron, promise_id, timeout, param_data, param_headers, tags, created_at, next_run_at, last_run_at = row
+    id, cron, promise_id, timeout, param_data, param_headers, tags, created_at, next_run_at, last_run_at, missed = row
     return Schedule(
         id=id,
         cron=cron,
@@ -137,6 +150,7 @@ def load_schedule(row: Row) -> Schedule:
         created_at=created_at,
         next_run_at=next_run_at,
         last_run_at=last_run_at,
+        missed=Missed.ALL if missed is None else Missed(missed),
     )
 
 
@@ -152,7 +166,7 @@ def dump_promise(promise: Promise) -> Row:
         promise.state,
         *_dump_value(promise.param),
         *_dump_value(promise.value),
-        _dumps(dict(promise.tags)),
+        dumps(dict(promise.tags)),
         promise.timeout_at,
         promise.created_at,
         promise.settled_at,
@@ -174,10 +188,11 @@ def dump_schedule(schedule: Schedule) -> Row:
         schedule.promise_id,
         schedule.promise_timeout,
         *_dump_value(schedule.promise_param),
-        _dumps(dict(schedule.promise_tags)),
+        dumps(dict(schedule.promise_tags)),
         schedule.created_at,
         schedule.next_run_at,
         schedule.last_run_at,
+        None if schedule.missed is Missed.ALL else schedule.missed,
     )
 
 
@@ -189,4 +204,4 @@ def _load_value(data: str | None, headers: str | None) -> Value:
 
 
 def _dump_value(value: Value) -> tuple[str | None, str | None]:
-    return value.data, None if value.headers is None else _dumps(dict(value.headers))
+    return value.data, None if value.headers is None else dumps(dict(value.headers))

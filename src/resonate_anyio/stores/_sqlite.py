@@ -14,18 +14,19 @@ from .._errors import StoreError, UsageError
 from .._protocol import Outcome, Step, View
 from ..abc import Store
 from ._checkpoint import Checkpointer
-from ._faults import RowTooLarge, code_of, named
-from ._lock import lock, open_for_reading, sign
+from ._faults import RowTooLarge, code_of, named, named_in_use
+from ._identity import Files, refuse_unusual
+from ._lock import lock, lock_file, open_for_reading, sign
 from ._mounts import refuse_network
-from ._schema import APPLICATION_ID, SCHEMA, VERSION
+from ._schema import APPLICATION_ID, COLUMNS, INDEXES, SCHEMA, VERSION
 from ._tables import Tables
 
 T = TypeVar("T")
 
 Durability: TypeAlias = Literal["process", "power"]
 
-# How long to wait for a foreign program that writes to the file, in seconds. The event loop waits, too.
-_PATIENCE: Final = 1.0
+# A file of more bytes than this is opened and closed on a thread: its log may have to be copied, an index made.
+_LARGE: Final = 16_000_000
 
 
 @final
@@ -33,7 +34,7 @@ class SQLiteStore(Store):
     """Keeps everything in one SQLite file (with `-wal`, `-shm` and `-owner` beside it).
 
     One engine owns the file, from `open()` to `close()` or to the end of the process, however it ends. Reading it
-    meanwhile with any SQLite tool is fine.
+    meanwhile with any SQLite tool is fine. A tool that holds its write lock makes the engine wait; nothing is lost.
 
     Args:
         path: the file; it is made if it does not exist, its directory is not.
@@ -65,12 +66,19 @@ class SQLiteStore(Store):
     def __repr__(self) -> str:
         return f"<SQLiteStore {self._path!r} {'closed' if self._use is None else 'open'}>"
 
+    @property
+    def slow_to_open(self) -> bool:
+        """Whether `open` and `close` may take long."""
+        return self.blocking or sum(map(_size_of, (self._path, f"{self._path}-wal"))) > _LARGE
+
     def open(self) -> None:
         """Become the owner of the file; make the file if there is none.
 
         Raises:
             StoreInUse: another engine owns it; `pid` tells which process.
-            StoreError: it is not ours, from a newer version, damaged, on a network file system, or open already.
+            StoreUnavailable: another program holds its write lock.
+            StoreError: it is not ours, from a newer version, damaged, on a network file system, open already, not an
+                ordinary file, or has more than one name (hard links).
         """
         if self._use is not None:
             msg = f"{self._path} is open already; one engine uses a store at a time, so share its LocalNetwork"
@@ -81,17 +89,21 @@ class SQLiteStore(Store):
             raise StoreError(msg)
 
         refuse_network(self._path)
+        refuse_unusual(self._path)
         with _errors_named(self._path), ExitStack() as stack:
             _look_before(self._path)
             stack.enter_context(closing(lock(self._path)))
+            # Another name may have been made, and opened, since it was looked at; the lock is held from here on.
+            refuse_unusual(self._path)
             connection = stack.enter_context(closing(_connect(self._path)))
             _prepare(connection, self._path)
             _configure(connection, self._path, self._durability)
             sign(connection, os.getpid())
+            files = Files.at(self._path, (self._path, f"{self._path}-wal", lock_file(self._path)))
             checkpointer = Checkpointer(self._path)
             checkpointer.start()
             stack.callback(checkpointer.stop)
-            self._use = _Use(connection, Tables(connection), checkpointer, os.getpid(), stack.pop_all())
+            self._use = _Use(connection, Tables(connection), files, checkpointer, os.getpid(), stack.pop_all())
 
     def close(self) -> None:
         """Move the log into the file and give the file back."""
@@ -105,14 +117,17 @@ class SQLiteStore(Store):
         """Run the steps in one transaction of the database.
 
         Raises:
-            StoreError: the database or the disk refused; nothing is changed, and the store can be used on.
+            StoreUnavailable: another program holds the write lock, the disk is full, or it fails.
+            StoreLost: the file was deleted, moved, replaced or damaged.
+            StoreError: the database refused for another reason. Here as above nothing is changed.
         """
         use = self._used()
-        use.checkpointer.admit()
-        with _errors_named(self._path):
+        with _errors_named(self._path, named_in_use), use.checkpointer.writing():
             use.connection.execute("BEGIN IMMEDIATE")
             try:
                 outcomes = [_take(step, use.tables) for step in steps]
+                # As late as can be: what is written into a file that is gone is lost.
+                use.files.check()
                 use.connection.execute("COMMIT")
             except BaseException:
                 _roll_back(use.connection)
@@ -124,7 +139,7 @@ class SQLiteStore(Store):
     def read(self, query: Callable[[View], T]) -> T:
         """Give `query` a view of the present state and return its answer."""
         tables = self._used().tables
-        with _errors_named(self._path):
+        with _errors_named(self._path, named_in_use):
             return query(tables)
 
     def _used(self) -> _Use:
@@ -150,6 +165,7 @@ class _Use:
 
     connection: sqlite3.Connection
     tables: Tables
+    files: Files
     checkpointer: Checkpointer
     pid: int
     resources: ExitStack
@@ -170,11 +186,11 @@ def _roll_back(connection: sqlite3.Connection) -> None:
 
 
 @contextmanager
-def _errors_named(path: str) -> Generator[None, None, None]:
+def _errors_named(path: str, name: Callable[[str, sqlite3.Error], StoreError] = named) -> Generator[None, None, None]:
     try:
         yield
     except sqlite3.Error as error:
-        raise named(path, error) from error
+        raise name(path, error) from error
     except OverflowError as error:
         # Beyond 2 GB it is Python that refuses. Integers have been checked before.
         msg = f"{path}: {error}; nothing was written"
@@ -185,7 +201,15 @@ def _errors_named(path: str) -> Generator[None, None, None]:
 
 
 def _connect(path: str) -> sqlite3.Connection:
-    return sqlite3.connect(path, timeout=_PATIENCE, isolation_level=None, check_same_thread=False)
+    # Without patience for the locks of other programs: SQLite would sleep on the event loop. The engine tries again.
+    return sqlite3.connect(path, timeout=0, isolation_level=None, check_same_thread=False)
+
+
+def _size_of(path: str) -> int:
+    try:
+        return os.stat(path).st_size  # noqa: PTH116 - a path is a str here, as SQLite wants it
+    except OSError:
+        return 0
 
 
 def _look_before(path: str) -> None:
@@ -225,8 +249,9 @@ def _recognise(connection: sqlite3.Connection, path: str) -> bool:
 
 
 def _prepare(connection: sqlite3.Connection, path: str) -> None:
-    """Make the tables in an empty file; see that any other is ours."""
+    """Make the tables in an empty file; see that any other is ours, and has all indexes."""
     if _recognise(connection, path):
+        _complete(connection)
         return
 
     # Before anything is in the file, and before it gets a log: so the header on the disk always says whose it is.
@@ -234,6 +259,17 @@ def _prepare(connection: sqlite3.Connection, path: str) -> None:
     connection.executescript(
         f"BEGIN IMMEDIATE; PRAGMA application_id = {APPLICATION_ID}; PRAGMA user_version = {VERSION}; {SCHEMA} COMMIT;"
     )
+
+
+def _complete(connection: sqlite3.Connection) -> None:
+    """Add what a file lacks that an older version has made. That version can go on with it."""
+    missing = [
+        f"ALTER TABLE {table} ADD COLUMN {column} {kind};"
+        for table, columns in COLUMNS.items()
+        for column, kind in columns.items()
+        if not connection.execute("SELECT 1 FROM pragma_table_info(?) WHERE name = ?", (table, column)).fetchone()
+    ]
+    connection.executescript(f"BEGIN IMMEDIATE; {' '.join(missing)} {INDEXES} COMMIT;")
 
 
 def _configure(connection: sqlite3.Connection, path: str, durability: Durability) -> None:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from itertools import islice
-from typing import Final, TypeVar
+from typing import Final, TypeAlias, TypeVar
 
 from attrs import frozen
 
@@ -19,6 +19,7 @@ from .._protocol import (
     DropPromise,
     DropSchedule,
     DropTask,
+    Kind,
     Promise,
     PromiseState,
     PutCallback,
@@ -39,6 +40,7 @@ from ._schema import (
     dump_promise,
     dump_schedule,
     dump_task,
+    dumps,
     load_callback,
     load_promise,
     load_schedule,
@@ -89,6 +91,7 @@ _PUT_SCHEDULE: Final = _put(
         "created_at",
         "next_run_at",
         "last_run_at",
+        "missed",
     ],
 )
 _PUT_CALLBACK: Final = _put("callbacks", ["awaited", "awaiter"], ["ready"])
@@ -134,29 +137,61 @@ class Tables:
         return [address for (address,) in self._connection.execute(sql, (promise,))]
 
     def search_promises(
-        self, *, state: PromiseState | None, tags: Mapping[str, str], after: str | None, limit: int
+        self,
+        *,
+        state: PromiseState | None,
+        tags: Mapping[str, str],
+        after: str | None,
+        limit: int,
+        until: str | None = None,
     ) -> Sequence[Promise]:
+        clauses = _among(after, until, state) + _likely("tags", tags)
+        if state is not None and state is not PromiseState.RESOLVED:
+            # Said once more, so that SQLite knows that it may use the index over these.
+            clauses.append(("state <> 'resolved'", None))
+        if (branch := tags.get("resonate:branch")) is not None:
+            clauses.append(("branch = ?", branch))
+
+        return self._search(load_promise, PROMISE, clauses, limit, lambda promise: tags.items() <= promise.tags.items())
+
+    def search_tasks(
+        self, *, state: TaskState | None, after: str | None, limit: int, until: str | None = None
+    ) -> Sequence[Task]:
+        return self._search(load_task, TASK, _among(after, until, state), limit)
+
+    def search_schedules(
+        self, *, tags: Mapping[str, str], after: str | None, limit: int, until: str | None = None
+    ) -> Sequence[Schedule]:
+        clauses = _among(after, until) + _likely("promise_tags", tags)
         return self._search(
-            load_promise, PROMISE, state, after, limit, lambda promise: tags.items() <= promise.tags.items()
+            load_schedule, SCHEDULE, clauses, limit, lambda found: tags.items() <= found.promise_tags.items()
         )
 
-    def search_tasks(self, *, state: TaskState | None, after: str | None, limit: int) -> Sequence[Task]:
-        return self._search(load_task, TASK, state, after, limit)
+    def id_ahead(self, kind: Kind, after: str | None, count: int) -> str | None:
+        sql = f"SELECT id FROM {kind} WHERE id > ? ORDER BY id LIMIT 1 OFFSET ?"  # noqa: S608 - our own names
+        # The empty text is the least of all, and an id as well.
+        above = sql if after is not None else sql.replace(" > ", " >= ")
+        row = self._connection.execute(above, (after or "", count - 1)).fetchone()
+        return None if row is None else row[0]
 
-    def search_schedules(self, *, tags: Mapping[str, str], after: str | None, limit: int) -> Sequence[Schedule]:
-        return self._search(
-            load_schedule, SCHEDULE, None, after, limit, lambda found: tags.items() <= found.promise_tags.items()
-        )
+    def due_promises(self, now: int, *, armed: Armed, limit: int | None = None) -> Sequence[Promise]:
+        where = f"state = 'pending' AND timeout_at <= ?{_ARMED[armed]}"
+        return self._due(load_promise, PROMISE, where, "timeout_at", now, limit)
 
-    def due_promises(self, now: int, *, armed: Armed) -> Sequence[Promise]:
-        sql = f"{PROMISE} WHERE state = 'pending' AND timeout_at <= ?{_ARMED[armed]} ORDER BY id"
-        return self._all(load_promise, sql, now)
+    def due_tasks(self, now: int, *, limit: int | None = None) -> Sequence[Task]:
+        return self._due(load_task, TASK, f"due_at <= ?{_TIMED}", "due_at", now, limit)
 
-    def due_tasks(self, now: int) -> Sequence[Task]:
-        return self._all(load_task, f"{TASK} WHERE due_at <= ?{_TIMED} ORDER BY id", now)
+    def due_schedules(self, now: int, *, limit: int | None = None) -> Sequence[Schedule]:
+        return self._due(load_schedule, SCHEDULE, "next_run_at <= ?", "next_run_at", now, limit)
 
-    def due_schedules(self, now: int) -> Sequence[Schedule]:
-        return self._all(load_schedule, f"{SCHEDULE} WHERE next_run_at <= ? ORDER BY id", now)
+    def _due(
+        self, load: Callable[[Row], R], select: str, where: str, instant: str, now: int, limit: int | None
+    ) -> list[R]:
+        if limit is None:
+            return self._all(load, f"{select} WHERE {where} ORDER BY id", now)
+
+        first = f"SELECT * FROM ({select} WHERE {where} ORDER BY {instant} LIMIT ?) ORDER BY id"  # noqa: S608
+        return self._all(load, first, now, limit)
 
     def next_due(self, *, armed: Armed) -> int | None:
         queries = (
@@ -208,18 +243,26 @@ class Tables:
         self,
         load: Callable[[Row], R],
         select: str,
-        state: str | None,
-        after: str | None,
+        clauses: Sequence[_Clause],
         limit: int,
         wanted: Callable[[R], bool] = lambda _: True,
     ) -> list[R]:
-        clauses = {"id > ?": after, "state = ?": state}
-        given = {clause: value for clause, value in clauses.items() if value is not None}
-        where = f" WHERE {' AND '.join(given)}" if given else ""
-        with closing(self._connection.execute(f"{select}{where} ORDER BY id", tuple(given.values()))) as rows:
-            # Filtered here and not in SQL: the cursor stops as soon as the page is full.
-            return list(islice(filter(wanted, _loaded(load, rows)), limit))
+        where = f" WHERE {' AND '.join(clause for clause, _ in clauses)}" if clauses else ""
+        parameters = tuple(value for _, value in clauses if value is not None)
+        with closing(self._connection.execute(f"{select}{where} ORDER BY id", parameters)) as rows:
+            # The rest is filtered here and not in SQL: the cursor stops as soon as the page is full.
+            return list(islice(filter(wanted, map(load, rows)), limit))
 
 
-def _loaded(load: Callable[[Row], R], rows: sqlite3.Cursor) -> Iterator[R]:
-    return map(load, rows)
+_Clause: TypeAlias = tuple[str, str | None]
+
+
+def _among(after: str | None, until: str | None, state: str | None = None) -> list[_Clause]:
+    clauses = (("id > ?", after), ("id <= ?", until), ("state = ?", state))
+    return [(clause, value) for clause, value in clauses if value is not None]
+
+
+def _likely(column: str, tags: Mapping[str, str]) -> list[_Clause]:
+    """Leave out most of what lacks a tag, by its text and without reading the rest of the row."""
+    # As the tags are written; what only looks alike is left to be told apart by who asks.
+    return [(f"instr({column}, ?)", f"{dumps(name)}:{dumps(value)}") for name, value in tags.items()]

@@ -16,6 +16,8 @@ from .._protocol import (
     DropPromise,
     DropSchedule,
     DropTask,
+    Kind,
+    Missed,
     Outcome,
     Promise,
     PromiseState,
@@ -96,6 +98,7 @@ def _gives_back_what_was_put(store: Store) -> None:
         created_at=1,
         next_run_at=2,
         last_run_at=1,
+        missed=Missed.LATEST,
     )
     _write(store, PutPromise(full), PutPromise(bare), PutTask(task), PutTask(idle), PutSchedule(schedule))
 
@@ -197,6 +200,60 @@ def _searches_by_filter(store: Store) -> None:
     _expect("tasks are found by state", ["b"], [task.id for task in tasks])
     schedules = _read(store, lambda v: v.search_schedules(tags=both, after=None, limit=9))
     _expect("schedules are found by tags", ["b"], [schedule.id for schedule in schedules])
+
+
+def _searches_up_to_an_id(store: Store) -> None:
+    for id in ("a", "b", "c", "d", ""):
+        _write(store, PutPromise(_promise(id)), PutTask(_task(id)), PutSchedule(_schedule(id)))
+
+    def ids(after: str | None, until: str | None) -> list[list[str]]:
+        def look(view: View) -> list[list[str]]:
+            promises = view.search_promises(state=None, tags={}, after=after, until=until, limit=9)
+            tasks = view.search_tasks(state=None, after=after, until=until, limit=9)
+            schedules = view.search_schedules(tags={}, after=after, until=until, limit=9)
+            return [[found.id for found in promises], [found.id for found in tasks], [found.id for found in schedules]]
+
+        return _read(store, look)
+
+    _expect("the end of a range is in it", [["b", "c"]] * 3, ids("a", "c"))
+    _expect("the end need not be an id", [["b", "c"]] * 3, ids("a", "cc"))
+    _expect("a range may begin at the beginning", [["", "a"]] * 3, ids(None, "a"))
+    _expect("the empty id is an id", [[""]] * 3, ids(None, ""))
+    _expect("a range may be empty", [[]] * 3, ids("c", "a"))
+
+    kinds: tuple[Kind, ...] = ("promises", "tasks", "schedules")
+    for kind in kinds:
+        ahead = [_read(store, partial(_ahead, kind=kind, after=None, count=count)) for count in (1, 2, 5, 6)]
+        _expect(f"an id is found by its distance among {kind}", ["", "a", "d", None], ahead)
+        _expect(
+            f"counting begins after an id ({kind})", "c", _read(store, partial(_ahead, kind=kind, after="a", count=2))
+        )
+        _expect(
+            f"nothing is ahead of the last ({kind})", None, _read(store, partial(_ahead, kind=kind, after="d", count=1))
+        )
+
+
+def _ahead(view: View, kind: Kind, after: str | None, count: int) -> str | None:
+    return view.id_ahead(kind, after, count)
+
+
+def _gives_a_part_of_what_is_due(store: Store) -> None:
+    for id, at in (("a", 30), ("b", 10), ("c", 20), ("d", 40)):
+        _write(store, PutPromise(_promise(id, timeout_at=at)), PutTask(_task(id, due_at=at)))
+        _write(store, PutSchedule(_schedule(id, next_run_at=at)))
+
+    def ids(limit: int | None) -> list[list[str]]:
+        def look(view: View) -> list[list[str]]:
+            promises = view.due_promises(35, armed=Armed.ALL, limit=limit)
+            tasks, schedules = view.due_tasks(35, limit=limit), view.due_schedules(35, limit=limit)
+            return [[found.id for found in promises], [found.id for found in tasks], [found.id for found in schedules]]
+
+        return _read(store, look)
+
+    _expect("all that is due comes by id", [["a", "b", "c"]] * 3, ids(None))
+    _expect("of a part, what is due first", [["b", "c"]] * 3, ids(2))
+    _expect("a part may be larger than all", [["a", "b", "c"]] * 3, ids(9))
+    _expect("a part may be nothing", [[]] * 3, ids(0))
 
 
 def _finds_branches(store: Store) -> None:
@@ -355,6 +412,8 @@ CHECKS: Final[Sequence[Check]] = (
     _finds_in_byte_order,
     _searches_by_page,
     _searches_by_filter,
+    _searches_up_to_an_id,
+    _gives_a_part_of_what_is_due,
     _finds_branches,
     _finds_callbacks_from_both_ends,
     _finds_listeners,
