@@ -50,7 +50,8 @@ def test_every_program_is_run() -> None:
 def test_every_linked_file_exists() -> None:
     """Links to files of this repository lead somewhere, and every small example is linked."""
     root = Path(__file__).parents[2]
-    links = set(re.findall(r"\]\((?!https?:)([^)]+)\)", README))
+    text = re.sub(r"```.*?```", "", README, flags=re.DOTALL)
+    links = set(re.findall(r"\]\((?!https?:)([^)]+)\)", text))
     assert set() == {link for link in links if not (root / link).exists()}
     small = {f"examples/{path.name}" for path in (root / "examples").glob("*.py")} - {"examples/index_source_tree.py"}
     assert set() == small - links
