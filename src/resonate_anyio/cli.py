@@ -25,7 +25,7 @@ import anyio
 from attrs import frozen
 
 from ._errors import ResonateError
-from ._protocol import ANNOUNCED, EMBEDDED, RELEASE, SNAPSHOT, Rules
+from ._protocol import ANNOUNCED, EMBEDDED, RELEASE, SNAPSHOT, SPECIFIED, Rules
 from .abc import Store
 from .networks import LocalNetwork
 from .stores import MemoryStore, SQLiteStore
@@ -40,6 +40,7 @@ _RULES: Final[dict[str, Rules]] = {
     "release": RELEASE,
     "snapshot": SNAPSHOT,
     "announced": ANNOUNCED,
+    "specified": SPECIFIED,
 }
 _EXTRAS: Final = {
     "hypercorn": "server",
@@ -113,7 +114,14 @@ def _parser() -> argparse.ArgumentParser:
     dev.add_argument("path", nargs="?", type=Path, help="the SQLite file to keep everything in; without one, in memory")
     dev.add_argument("--host", default="127.0.0.1", help="the address to listen on")
     dev.add_argument("--port", type=_port, default=8001, help="the port to listen on; 0 takes a free one")
-    dev.add_argument("--rules", choices=_RULES, default="embedded", help="the server whose rules to follow")
+    dev.add_argument(
+        "--rules",
+        choices=_RULES,
+        default="embedded",
+        help="the server whose rules to follow: embedded takes the ids of every SDK; release is 0.9.8; snapshot is the "
+        "newer development version; announced has ids like root:child; specified also refuses a timer with a target, "
+        "which the TypeScript and Python SDKs send for a sleep",
+    )
     dev.add_argument(
         "--durability", choices=("process", "power"), default="process", help="what a finished request survives"
     )

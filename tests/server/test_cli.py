@@ -98,7 +98,8 @@ def test_keys_traces_and_metrics(backend: str, tmp_path: Path) -> None:
         ("embedded", [200, 200, 200, 200]),
         ("release", [200, 200, 200, 200]),
         ("snapshot", [200, 400, 200, 400]),
-        ("announced", [400, 200, 400, 400]),
+        ("announced", [400, 200, 200, 400]),
+        ("specified", [400, 200, 400, 400]),
     ],
 )
 def test_rules(rules: str, statuses: list[int]) -> None:

@@ -19,8 +19,9 @@ import httpx
 import pytest
 from hypothesis import given, settings, strategies as st
 
-from resonate_anyio.abc import Clock
+from resonate_anyio.abc import Clock, Store
 from resonate_anyio.server import Auth, Metrics
+from resonate_anyio.stores import MemoryStore
 
 from ..asgi_transport import asgi_transport
 from .conftest import Start
@@ -29,6 +30,11 @@ from .served import Served, served
 from .tokens import Mint, encoded, jws, part, write_public_key
 
 BACKENDS = pytest.mark.parametrize("backend", ["asyncio", "trio"])
+
+
+@pytest.fixture
+def store() -> Store:
+    return MemoryStore()
 
 
 # --- tokens
@@ -65,7 +71,7 @@ def request(token: object) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("key", ["rsa", "none"])
-@settings(max_examples=150)
+@settings(max_examples=100)
 @given(token=TOKENS)
 async def test_any_token(start: Start, clock: Clock, tmp_path_factory: Any, key: str, token: str) -> None:
     """A token is right, or it is refused, in requests and in headers, whatever it is made of."""
@@ -107,7 +113,7 @@ async def test_an_end_that_is_none(start: Start, clock: Clock, exp: str) -> None
 TEXT: Final = st.text(st.characters(codec="latin-1"), max_size=15)
 
 
-@settings(max_examples=150)
+@settings(max_examples=100)
 @given(
     method=st.sampled_from(["GET", "HEAD", "POST", "OPTIONS", "BREW", ""]) | st.text(max_size=8),
     path=st.sampled_from(["/", "*", "", "//", "/poll/a/%ff", "/poll/%00/%2f", "http://[/", "a:1"])
