@@ -105,10 +105,11 @@ class _Connection:
     It is the first base of a class; `TCPServer` of one backend is the second.
     """
 
-    backend: Backend
-    protocol: Any
-    idle_task: Any
-    stream: Any
+    backend: Backend = "asyncio"
+    # The second base sets these.
+    protocol: Any = None
+    idle_task: Any = None
+    stream: Any = None
     _over = False
 
     @property
