@@ -16,8 +16,8 @@ from .._protocol import (
     Change,
     Execute,
     Outcome,
-    PromiseSearch,
     Outgoing,
+    PromiseSearch,
     PutPromise,
     PutSchedule,
     PutTask,
@@ -39,9 +39,9 @@ from .._protocol import (
     validate,
 )
 from ..abc import Clock, Store
+from ._brake import Brake
 from ._exchange import subject_of
 from ._outage import Outage, Patience
-from ._brake import Brake
 from ._router import Router
 from ._timer import Timer
 from ._writers import DirectWriter, GroupWriter, Writer
