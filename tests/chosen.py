@@ -11,13 +11,19 @@ from typing import Final
 import pytest
 from attrs import define
 
-from resonate_anyio._protocol import ANNOUNCED, EMBEDDED, RELEASE, SNAPSHOT, Rules
+from resonate_anyio._protocol import ANNOUNCED, EMBEDDED, RELEASE, SNAPSHOT, SPECIFIED, Rules
 from resonate_anyio.abc import Clock, Network, Store
 from resonate_anyio.networks import LocalNetwork
 
 from .over_http import OverHttp
 
-RULES: Final = {"embedded": EMBEDDED, "release": RELEASE, "snapshot": SNAPSHOT, "announced": ANNOUNCED}
+RULES: Final = {
+    "embedded": EMBEDDED,
+    "release": RELEASE,
+    "snapshot": SNAPSHOT,
+    "announced": ANNOUNCED,
+    "specified": SPECIFIED,
+}
 
 
 @define

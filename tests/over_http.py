@@ -60,6 +60,6 @@ class _Server:
 
     async def run(self) -> None:
         with self.scope:
-            async with asgi_transport(make_app(self._engine)) as self.transport:
+            async with asgi_transport(make_app(self._engine, allowed_hosts=["dev"])) as self.transport:
                 self.started.set()
                 await anyio.sleep_forever()

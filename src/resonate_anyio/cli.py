@@ -2,6 +2,11 @@
 
 `resonate-anyio dev` serves the embedded engine over HTTP. It prints one line when it is ready, `listening on URL`, and
 ends on SIGINT or SIGTERM.
+
+Web pages may not use the server: requests from a foreign origin, from another site (`Sec-Fetch-Site`), or for a host
+name that is not the server's own are refused with 403, on the port for metrics too. `localhost`, loopback addresses,
+the address that a connection has arrived at, and the host of `--host` are its own. Any other name that clients use, as
+with `--host 0.0.0.0` or in a container, has to be given by `--allow-host`.
 """
 
 from __future__ import annotations
@@ -20,7 +25,7 @@ import anyio
 from attrs import frozen
 
 from ._errors import ResonateError
-from ._protocol import ANNOUNCED, EMBEDDED, RELEASE, SNAPSHOT, Rules
+from ._protocol import ANNOUNCED, EMBEDDED, RELEASE, SNAPSHOT, SPECIFIED, Rules
 from .abc import Store
 from .networks import LocalNetwork
 from .stores import MemoryStore, SQLiteStore
@@ -35,6 +40,7 @@ _RULES: Final[dict[str, Rules]] = {
     "release": RELEASE,
     "snapshot": SNAPSHOT,
     "announced": ANNOUNCED,
+    "specified": SPECIFIED,
 }
 _EXTRAS: Final = {
     "hypercorn": "server",
@@ -82,6 +88,18 @@ class _Options:
     trace: Path | None
     metrics_port: int | None
     backend: str
+    allow_host: list[str]
+    allow_origin: list[str]
+
+    @property
+    def hosts(self) -> list[str]:
+        """The names by which clients may reach the server. Addresses that it listens on need not be named."""
+        try:
+            ipaddress.ip_address(self.host or "::")
+        except ValueError:
+            return [*self.allow_host, self.host]
+
+        return self.allow_host
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -96,7 +114,14 @@ def _parser() -> argparse.ArgumentParser:
     dev.add_argument("path", nargs="?", type=Path, help="the SQLite file to keep everything in; without one, in memory")
     dev.add_argument("--host", default="127.0.0.1", help="the address to listen on")
     dev.add_argument("--port", type=_port, default=8001, help="the port to listen on; 0 takes a free one")
-    dev.add_argument("--rules", choices=_RULES, default="embedded", help="the server whose rules to follow")
+    dev.add_argument(
+        "--rules",
+        choices=_RULES,
+        default="embedded",
+        help="the server whose rules to follow: embedded takes the ids of every SDK; release is 0.9.8; snapshot is the "
+        "newer development version; announced has ids like root:child; specified also refuses a timer with a target, "
+        "which the TypeScript and Python SDKs send for a sleep",
+    )
     dev.add_argument(
         "--durability", choices=("process", "power"), default="process", help="what a finished request survives"
     )
@@ -104,6 +129,25 @@ def _parser() -> argparse.ArgumentParser:
     dev.add_argument("--backend", choices=("asyncio", "trio"), default="asyncio", help="the event loop to run on")
     dev.add_argument("--trace", type=Path, metavar="FILE", help="record every exchange, one line of JSON each")
     dev.add_argument("--metrics-port", type=_port, metavar="PORT", help="serve /metrics there; 0 takes a free port")
+    pages = dev.add_argument_group(
+        "web pages",
+        "requests of web pages are refused with 403: those from another origin or site, and those for a host that is "
+        "neither loopback, nor the address that the connection has arrived at, nor named here or by --host",
+    )
+    pages.add_argument(
+        "--allow-host",
+        action="append",
+        default=[],
+        metavar="HOST",
+        help="a further name or address by which clients reach the server, without a port; may be repeated; * is any",
+    )
+    pages.add_argument(
+        "--allow-origin",
+        action="append",
+        default=[],
+        metavar="ORIGIN",
+        help="an origin whose pages may use the server, such as https://example.org; may be repeated",
+    )
     tokens = dev.add_argument_group("tokens", "without a key everybody may do everything")
     tokens.add_argument("--auth-publickey", metavar="FILE", help="the public key (PEM) of tokens; `none` checks no key")
     tokens.add_argument("--auth-iss", metavar="ISS", help="the issuer that tokens must name")
@@ -122,6 +166,7 @@ def _port(text: str) -> int:
 def _dev(options: _Options) -> None:
     # Here, and not above: all else works without the extra.
     from .server import Auth, Metrics, Trace, listen  # noqa: PLC0415
+    from .server._guard import is_loopback  # noqa: PLC0415
 
     import_module(options.backend)
     with ExitStack() as stack:
@@ -131,10 +176,16 @@ def _dev(options: _Options) -> None:
         listening = stack.enter_context(listen(options.host, options.port))
         counting = None
         if options.metrics_port is not None:
-            counting = Metrics(), stack.enter_context(listen("127.0.0.1", options.metrics_port))
+            counting = (
+                Metrics(allowed_hosts=options.allow_host),
+                stack.enter_context(listen("127.0.0.1", options.metrics_port)),
+            )
 
-        if auth is None and not _is_loopback(options.host):
-            print(f"whoever reaches {options.host} may do everything; see --auth-publickey", file=sys.stderr)
+        if not is_loopback(options.host):
+            if auth is None:
+                print(f"anyone who can reach {options.host} may do everything: see --auth-publickey", file=sys.stderr)
+            if not options.allow_host:
+                print("clients that use another host name than that are refused: see --allow-host", file=sys.stderr)
 
         anyio.run(_serve, options, listening, auth, trace, counting, backend=options.backend)
 
@@ -151,7 +202,16 @@ async def _serve(
     url = url_of(listening)
     network = LocalNetwork(_store(options), rules=_RULES[options.rules], keep_leases=True)
     metrics = None if counting is None else counting[0]
-    app = make_app(network, auth=auth, debug=options.debug, server_url=url, trace=trace, metrics=metrics)
+    app = make_app(
+        network,
+        auth=auth,
+        debug=options.debug,
+        server_url=url,
+        trace=trace,
+        metrics=metrics,
+        allowed_hosts=options.hosts,
+        allowed_origins=options.allow_origin,
+    )
     stop = anyio.Event()
     # Taken up before anybody can know that the server is there, so that no signal is missed.
     with anyio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
@@ -172,10 +232,3 @@ def _store(options: _Options) -> Store:
         return MemoryStore()
 
     return SQLiteStore(options.path, durability="power" if options.durability == "power" else "process")
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"

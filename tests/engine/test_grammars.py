@@ -8,7 +8,7 @@ import anyio
 import pytest
 
 from resonate_anyio import Context, DurableCancelledError, InvalidArgument, Resonate
-from resonate_anyio._protocol import ANNOUNCED, EMBEDDED, PromiseCreate
+from resonate_anyio._protocol import ANNOUNCED, EMBEDDED, SPECIFIED, PromiseCreate, Rules
 from resonate_anyio.abc import Clock
 from resonate_anyio.networks import LocalNetwork
 from resonate_anyio.stores import MemoryStore
@@ -16,10 +16,17 @@ from resonate_anyio.stores import MemoryStore
 from .harness import Look, Wire, World
 
 
+@pytest.fixture(params=[ANNOUNCED, SPECIFIED], ids=["announced", "specified"])
+def rules(request: pytest.FixtureRequest) -> Rules:
+    """The rules with colons. By the second a timer with a target is refused."""
+    found: Rules = request.param
+    return found
+
+
 @pytest.fixture
-def network(clock: Clock) -> LocalNetwork:
-    """An engine with the announced rules."""
-    return LocalNetwork(MemoryStore(), clock=clock, rules=ANNOUNCED)
+def network(clock: Clock, rules: Rules) -> LocalNetwork:
+    """An engine with these rules."""
+    return LocalNetwork(MemoryStore(), clock=clock, rules=rules)
 
 
 async def leaf(name: str) -> str:
@@ -37,8 +44,8 @@ async def flow(ctx: Context) -> list[Any]:
     return results
 
 
-async def test_ids(resonate: Resonate) -> None:
-    """The first separator of an id is a colon, all others are dots; sleeps have no target there."""
+async def test_ids(resonate: Resonate, rules: Rules) -> None:
+    """The first separator of an id is a colon, all others are dots; sleeps have a target unless that is refused."""
     for function in (leaf, inner, flow):
         resonate.register(function)
     async with resonate:
@@ -50,12 +57,12 @@ async def test_ids(resonate: Resonate) -> None:
             *ids
         }
         assert [] == [id for id in ids if id.count(":") > 1 or "." in id.partition(":")[0]]
-        assert (await look.promise("w:sleep-1")).target is None
+        assert (rules is SPECIFIED) == ((await look.promise("w:sleep-1")).target is None)
 
 
-async def test_replay(clock: Clock) -> None:
+async def test_replay(clock: Clock, rules: Rules) -> None:
     """A process that finds such a history goes on from it: nothing is made a second time."""
-    world = World(MemoryStore(), clock, ANNOUNCED)
+    world = World(MemoryStore(), clock, rules)
     async with world.process(leaf, inner, flow) as first:
         await first.resonate.run("w", flow).spawn()
         await anyio.sleep(2)

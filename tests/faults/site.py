@@ -121,7 +121,7 @@ class Site:
 
     async def _serve(self, *, task_status: TaskStatus[None]) -> None:
         network = LocalNetwork(self.records, clock=self.clock, safety_sweep=math.inf, keep_leases=True)
-        async with asgi_transport(make_app(network, **self._options)) as server:
+        async with asgi_transport(make_app(network, allowed_hosts=["server"], **self._options)) as server:
             self._door.inner = server
             task_status.started()
             await self._stopping.wait()

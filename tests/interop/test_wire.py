@@ -23,6 +23,7 @@ from resonate_anyio._protocol import (
     ANNOUNCED,
     EMBEDDED,
     SNAPSHOT,
+    SPECIFIED,
     Execute,
     Promise,
     PromiseCreate,
@@ -220,6 +221,7 @@ def servers_of(create: dict[str, Any]) -> Iterator[tuple[str, Rules]]:
         yield "snapshot", SNAPSHOT
     if "." not in id:
         yield "announced", ANNOUNCED
+        yield "specified", SPECIFIED
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""The rules announced for the server: ids like `root:child`, and the specification's word on timers and awaits."""
+"""The rules announced for the server: ids like `root:child`, the specification's word on awaits, and that on timers."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from attrs import evolve
 from resonate_anyio._protocol import (
     ANNOUNCED,
     SNAPSHOT,
+    SPECIFIED,
     Execute,
     PromiseCreate,
     PromiseSettle,
@@ -59,6 +60,9 @@ REFUSED: list[tuple[Request, str]] = [
     (TaskHeartbeat(pid="w", tasks=()), "Tasks array must not be empty"),
     (evolve(SCHEDULE, id="s:t"), "Schedule ID must not contain ':'"),
     (evolve(SCHEDULE, promise_tags={}), "promiseTags must include a resonate:target tag"),
+]
+
+TARGETED_TIMERS: list[tuple[Request, str]] = [
     (evolve(SCHEDULE, promise_tags={**GROUP, **TIMER}), "A timer must not have a resonate:target tag"),
     (evolve(CHILD, tags={**GROUP, **TIMER}), "A timer must not have a resonate:target tag"),
     (
@@ -72,12 +76,23 @@ REFUSED: list[tuple[Request, str]] = [
 ]
 
 
+@pytest.mark.parametrize("rules", [ANNOUNCED, SPECIFIED])
 @pytest.mark.parametrize(("request_", "text"), REFUSED)
-def test_refused(serve: Callable[[Rules], Server], request_: Request, text: str) -> None:
-    """What breaks the colon grammar, and a timer with a target, is refused whatever the state."""
-    answer = serve(ANNOUNCED).ask(0, request_)
+def test_refused(serve: Callable[[Rules], Server], rules: Rules, request_: Request, text: str) -> None:
+    """What breaks the colon grammar is refused whatever the state."""
+    answer = serve(rules).ask(0, request_)
 
     assert (400, text) == (answer.status, answer.error)
+
+
+@pytest.mark.parametrize(("request_", "text"), TARGETED_TIMERS)
+def test_targeted_timers_are_refused(serve: Callable[[Rules], Server], request_: Request, text: str) -> None:
+    """By the specification a timer has no target, in whatever request it comes; announced is nothing of the kind."""
+    answer = serve(SPECIFIED).ask(0, request_)
+    assert (400, text) == (answer.status, answer.error)
+
+    # The fence's task is not there.
+    assert (404 if isinstance(request_, TaskFence) else 200) == serve(ANNOUNCED).ask(0, request_).status
 
 
 TAKEN: list[Request] = [
@@ -153,6 +168,22 @@ def test_a_timer_wakes_who_sleeps(serve: Callable[[Rules], Server]) -> None:
     server.tick(50)
 
     assert [Execute("r", 1)] == server.sent()
+
+
+def test_a_targeted_timer_wakes_who_sleeps(serve: Callable[[Rules], Server]) -> None:
+    """What the TypeScript and Python SDKs send for a sleep ends at its deadline, and wakes what waits for it."""
+    server = serve(ANNOUNCED)
+    server.ask(0, TaskCreate(pid="w", ttl=9, action=PromiseCreate(id="r", timeout_at=99, tags=GROUP)))
+    sleep = evolve(CHILD, timeout_at=50, tags={**GROUP, **TIMER})
+    assert 200 == server.ask(0, TaskFence(id="r", version=1, action=sleep, action_id="r:x")).status
+    assert 200 == server.ask(0, TaskSuspend(id="r", version=1, awaited=("r:x",), awaiters=("r",))).status
+    # The timer has a task of its own, which those SDKs drop.
+    assert [Execute("r:x", 0)] == server.sent()
+
+    server.tick(50)
+
+    assert PromiseState.RESOLVED is server.promise("r:x").state
+    assert Execute("r", 1) in server.sent()
 
 
 def test_the_snapshot_takes_targeted_timers(serve: Callable[[Rules], Server]) -> None:

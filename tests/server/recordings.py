@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import lzma
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -45,12 +45,29 @@ async def call(
     app: Application, method: str, path: str, headers: Mapping[str, str] | None = None, body: bytes = b""
 ) -> Answer:
     """Let the application answer one request whose answer has an end."""
+    return await answer_to(app, method, path, headers or {}, body)
+
+
+async def answer_to(
+    app: Application,
+    method: str,
+    path: str,
+    headers: Mapping[str, str] | Sequence[tuple[str, str]],
+    body: bytes = b"",
+    *,
+    scheme: str = "http",
+    server: tuple[str, int | None] | None = None,
+) -> Answer:
+    """Let the application answer a request with these headers, in this order."""
+    fields = list(headers.items()) if isinstance(headers, Mapping) else headers
     scope: Message = {
         "type": "http",
         "method": method,
+        "scheme": scheme,
+        "server": server,
         "path": path,
         "raw_path": path.encode(),
-        "headers": [(name.lower().encode(), value.encode()) for name, value in (headers or {}).items()],
+        "headers": [(name.lower().encode(), value.encode()) for name, value in fields],
     }
     sent: list[Message] = []
 
@@ -62,13 +79,18 @@ async def call(
 
     await app(scope, receive, send)
     start, *pieces = sent
-    fields = {name.decode(): value.decode() for name, value in start["headers"]}
-    return Answer(start["status"], fields, b"".join(piece["body"] for piece in pieces))
+    received = {name.decode(): value.decode() for name, value in start["headers"]}
+    return Answer(start["status"], received, b"".join(piece["body"] for piece in pieces))
 
 
 async def ask(app: Application, document: object) -> Answer:
     """Send one envelope."""
     return await call(app, "POST", "/", body=json.dumps(document).encode())
+
+
+def is_of_a_page(exchange: Mapping[str, Any]) -> bool:
+    """Whether a recorded request has the origin of a page. Those are refused here, which the servers do not do."""
+    return "Origin" in exchange["headers"]
 
 
 def without_texts(status: int, document: dict[str, Any]) -> dict[str, Any]:

@@ -98,7 +98,8 @@ def test_keys_traces_and_metrics(backend: str, tmp_path: Path) -> None:
         ("embedded", [200, 200, 200, 200]),
         ("release", [200, 200, 200, 200]),
         ("snapshot", [200, 400, 200, 400]),
-        ("announced", [400, 200, 400, 400]),
+        ("announced", [400, 200, 200, 400]),
+        ("specified", [400, 200, 400, 400]),
     ],
 )
 def test_rules(rules: str, statuses: list[int]) -> None:
@@ -131,7 +132,7 @@ def test_many_requests_on_one_connection() -> None:
     with served() as server, socket.create_connection(("127.0.0.1", int(server.url.rpartition(":")[2]))) as raw:
         answers = raw.makefile("rb")
         for _ in range(1_200):
-            raw.sendall(b"GET /health HTTP/1.1\r\nhost: h\r\n\r\n")
+            raw.sendall(b"GET /health HTTP/1.1\r\nhost: localhost\r\n\r\n")
             assert answers.readline().startswith(b"HTTP/1.1 200")
             assert b"connection: close" not in list(iter(answers.readline, b"\r\n"))
 
@@ -155,6 +156,8 @@ def test_a_port_that_is_taken() -> None:
         (("--host", "::x"), "cannot listen on [::x]:8001: "),
         (("--auth-publickey", "nowhere.pem"), "the public key nowhere.pem cannot be read"),
         (("--trace", "nowhere/trace"), "nowhere/trace"),
+        (("--port", "0", "--allow-host", "http://h"), "'http://h' is not a host"),
+        (("--port", "0", "--allow-origin", "*"), "'*' is not an origin"),
         (("nowhere/engine.db", "--port", "0"), "nowhere/engine.db"),
     ],
 )
@@ -185,19 +188,52 @@ def test_without_an_extra(module: str, extra: str) -> None:
     assert f"pip install 'resonate-anyio[{extra}]'" in errors
 
 
-def test_only_loopback_is_safe() -> None:
-    """Addresses that only this machine reaches need no tokens."""
-    hosts = {"127.0.0.1": True, "127.8.8.8": True, "::1": True, "localhost": True, "0.0.0.0": False, "h": False}  # noqa: S104
-    assert hosts == {host: resonate_anyio.cli._is_loopback(host) for host in hosts}
+@pytest.mark.wall
+def test_open_to_others() -> None:
+    """Who listens for others is told what they may do, and by which names they may not come yet."""
+    with served("--host", "0.0.0.0") as server:  # noqa: S104
+        port = int(server.url.rpartition(":")[2])
+        assert 200 == httpx.get(f"http://127.0.0.1:{port}/health").status_code
+        refused = httpx.get(f"http://127.0.0.1:{port}/health", headers={"host": f"resonate:{port}"})
+        assert 403 == refused.status_code
+        assert "--allow-host resonate " in refused.text
+        code, errors = server.stop()
+    assert (0, 2) == (code, len(errors.splitlines()))
+    assert "may do everything: see --auth-publickey" in errors
+    assert "see --allow-host" in errors
+
+    with served("--host", "0.0.0.0", "--allow-host", "resonate") as server:  # noqa: S104
+        port = int(server.url.rpartition(":")[2])
+        headers = {"host": f"resonate:{port}"}
+        assert 200 == httpx.get(f"http://127.0.0.1:{port}/health", headers=headers).status_code
+        code, errors = server.stop()
+    assert (0, 1) == (code, len(errors.splitlines()))
 
 
 @pytest.mark.wall
-def test_open_to_others() -> None:
-    """Who lets everybody in from everywhere is warned."""
-    with served("--host", "0.0.0.0") as server:  # noqa: S104
-        code, errors = server.stop()
-    assert (0, 1) == (code, len(errors.splitlines()))
-    assert "may do everything" in errors
+@BACKENDS
+def test_web_pages(backend: str) -> None:
+    """Pages are refused at both ports; the names and origins of the command line are let in."""
+    arguments = ("--allow-host", "resonate", "--allow-host", "other", "--allow-origin", "https://my.example")
+    with served("--backend", backend, "--metrics-port", 0, *arguments) as server:
+        assert server.metrics_url is not None
+        for url in (f"{server.url}/health", server.metrics_url):
+            for name, value, status in (
+                ("host", "evil.example", 403),
+                ("host", "resonate:1", 200),
+                ("host", "other", 200),
+                ("host", "localhost", 200),
+                ("origin", "https://evil.example", 403),
+                ("origin", "null", 403),
+                ("sec-fetch-site", "cross-site", 403),
+                ("sec-fetch-site", "same-origin", 200),
+            ):
+                assert status == httpx.get(url, headers={name: value}).status_code, (url, value)
+        mine = {"origin": "https://my.example"}
+        shared = httpx.get(f"{server.url}/health", headers=mine)
+        assert "https://my.example" == shared.headers["access-control-allow-origin"]
+        assert 403 == httpx.get(server.metrics_url, headers=mine).status_code
+        assert (0, "") == server.stop()
 
 
 @pytest.mark.parametrize("arguments", [(), ("dev", "--port", "99999"), ("dev", "--rules", "mine"), ("serve",)])

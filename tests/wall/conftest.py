@@ -21,8 +21,12 @@ from resonate_anyio.networks import HttpNetwork
 
 from .flows import FUNCTIONS, Journal
 
-TTL = 4.0
-"""Seconds that a lease lasts here: what a dead worker has left is soon taken up."""
+TTL = 12.0
+"""Seconds that a lease lasts here.
+
+What a dead worker has left is taken up after that time. A worker that lives must not lose a lease on a slow server or
+a busy machine: a quarter of this is how long a request may take.
+"""
 
 ROOT = Path(__file__).parents[2]
 

@@ -20,7 +20,7 @@ import pytest
 from anyio import CancelScope, create_task_group
 from attrs import define, field
 
-from resonate_anyio import NotRunning, Resonate
+from resonate_anyio import NetworkError, NotRunning, Resonate
 from resonate_anyio._protocol import Promise, PromiseSearch, PutPromise, Request, Response
 from resonate_anyio.abc import Network
 from resonate_anyio.networks import HttpNetwork, system_clock
@@ -36,7 +36,7 @@ from tests.engine.harness import Unreachable, Wire
 from .conftest import TTL, Site
 
 pytestmark = [
-    pytest.mark.wall(limit=85),
+    pytest.mark.wall(limit=240),
     pytest.mark.skipif(not os.environ.get("RESONATE_TEST_URL"), reason="dev has the same sample in virtual time"),
 ]
 
@@ -46,9 +46,11 @@ AT_ONCE: Final = 10
 SHORT: Final = 20.0
 """Seconds that a workflow may take to be tried by the wall clock."""
 
-PATIENCE: Final = 50.0
+PATIENCE: Final = 150.0
 """Seconds after which a workflow will not end any more."""
 
+PAUSE: Final = 0.5
+"""Seconds from one look at the records to the next."""
 
 CUT_OFF: Final = "the network does not answer"
 """What whoever is cut off is told."""
@@ -119,8 +121,12 @@ class World:
         return dict(State(system_clock(), tuple(map(PutPromise, mine))).promises)
 
     async def _request(self, request: Request) -> Response:
-        async with self._network() as network, network.connect(self.site.identity()) as connection:
-            return await connection.request(request)
+        """Ask the server, again and again if it does not answer in time."""
+        while True:
+            with suppress(NetworkError):
+                async with self._network() as network, network.connect(self.site.identity()) as connection:
+                    return await connection.request(request)
+            await anyio.sleep(PAUSE)
 
     @asynccontextmanager
     async def _network(self) -> AsyncGenerator[Network, None]:
@@ -174,7 +180,7 @@ class World:
             with suppress(Exception):
                 await (await resonate.get(ROOT))
             while any(promise.pending for promise in (await self.promises()).values()):  # noqa: ASYNC110 - nobody tells
-                await anyio.sleep(0.2)
+                await anyio.sleep(PAUSE)
         if scope.cancelled_caught:
             left = [promise.id for promise in (await self.promises()).values() if promise.pending]
             self.complaints.append(f"it does not end: {left}")

@@ -247,7 +247,11 @@ class ScheduleCall(RootCall[Schedule]):
         super().__init__(resonate, f"resonate.schedule({name!r}, {cron!r}, {label}, ...)", func, args, kwargs, None)
 
     def bare_args(self) -> Self:
-        """Record the arguments as functions of the Rust and Go SDKs expect them: a single one by itself."""
+        """Record the arguments as functions of the Rust and Go SDKs expect them.
+
+        No argument is recorded as null, a single one by itself instead of in an array, several in an array as ever. A
+        Rust function without parameters needs this too: it does not accept the empty array that is sent without it.
+        """
         self._configure()._bare = True
         return self
 

@@ -309,7 +309,8 @@ class _TargetedCall(TimedCall[T_co]):
     def bare_args(self) -> Self:
         """Record the arguments as functions of the Rust and Go SDKs expect them.
 
-        No argument is recorded as null, a single one by itself instead of in an array, several in an array as ever.
+        No argument is recorded as null, a single one by itself instead of in an array, several in an array as ever. A
+        Rust function without parameters needs this too: it does not accept the empty array that is sent without it.
         """
         self._configure()._bare = True
         return self

@@ -69,6 +69,7 @@ from ._rules import (
     EMBEDDED as EMBEDDED,
     RELEASE as RELEASE,
     SNAPSHOT as SNAPSHOT,
+    SPECIFIED as SPECIFIED,
     Rules as Rules,
 )
 from ._search import (

@@ -105,12 +105,12 @@ class Draft:
     def drop_listener(self, promise: str, address: str) -> None:
         self._listeners.setdefault(promise, {})[address] = None
 
-    def send(self, address: str, message: Message) -> None:
-        self._messages.append(Outgoing(address, message))
+    def send(self, address: str, message: Message, *, given_back: bool = False) -> None:
+        self._messages.append(Outgoing(address, message, given_back=given_back))
 
-    def send_execute(self, promise: Promise, version: int) -> None:
+    def send_execute(self, promise: Promise, version: int, *, given_back: bool = False) -> None:
         """Queue an `execute` for the task of this targeted promise."""
-        self.send(promise.tags["resonate:target"], Execute(promise.id, version))
+        self.send(promise.tags["resonate:target"], Execute(promise.id, version), given_back=given_back)
 
     def after(self, duration: int) -> int:
         """Give the instant `duration` milliseconds from now."""

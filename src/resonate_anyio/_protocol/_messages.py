@@ -257,7 +257,15 @@ Message: TypeAlias = Execute | Unblock
 
 @frozen
 class Outgoing:
-    """A message and the address that it is for."""
+    """A message and the address that it is for.
+
+    Attributes:
+        address: where it goes.
+        message: what goes there.
+        given_back: its task was held by a worker that has released it or let its lease run out. It says nothing to the
+            receiver, and is no part of what is compared.
+    """
 
     address: str
     message: Message
+    given_back: bool = field(default=False, eq=False, kw_only=True)

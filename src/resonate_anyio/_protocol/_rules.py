@@ -84,10 +84,14 @@ SNAPSHOT: Final = Rules(
 )
 """The newer snapshot of the Resonate Server (protocol 1, right column)."""
 
-ANNOUNCED: Final = evolve(
-    SNAPSHOT, separator=":", armed=Armed.EXTERNAL, awaits_external=True, refuses_targeted_timers=True
-)
-"""What is announced for the server after that: ids like `root:child`, and the specification's word on timers."""
+ANNOUNCED: Final = evolve(SNAPSHOT, separator=":", armed=Armed.EXTERNAL, awaits_external=True)
+"""What is announced for the server after that: ids like `root:child`, and the specification's word on what is awaited.
+
+The SDKs that name children so (TypeScript 0.11.5, Python 0.8) give the timer of a sleep a target. It is accepted.
+"""
+
+SPECIFIED: Final = evolve(ANNOUNCED, refuses_targeted_timers=True)
+"""The same with the specification's word on timers, too: one with a target is refused, and those SDKs cannot sleep."""
 
 # A retry clock that starts at an occurrence long missed would be overdue at birth and send everything twice.
 EMBEDDED: Final = evolve(RELEASE, honours_delay=True, firings_per_sweep=None, fired_retry_from_occurrence=False)

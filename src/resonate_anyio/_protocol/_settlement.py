@@ -15,15 +15,22 @@ from ._records import Callback, Promise, PromiseState, Task, TaskRecord, TaskSta
 from ._view import View
 
 
-def dispatch(draft: Draft, promise: Promise, version: int = 0) -> None:
-    """Make the task of a targeted promise pending and send for a worker, at once or when its delay is over."""
+def dispatch(draft: Draft, promise: Promise, version: int = 0, *, given_back: bool = False) -> None:
+    """Make the task of a targeted promise pending and send for a worker, at once or when its delay is over.
+
+    Args:
+        draft: what is written.
+        promise: the promise of the task.
+        version: the version of the task, which is kept.
+        given_back: a worker has released the task, or has let its lease run out.
+    """
     if draft.rules.honours_delay and (delay := promise.delay) is not None and delay > draft.now:
         draft.put_task(Task(id=promise.id, state=TaskState.PENDING, version=version, due_at=delay))
         return
 
     retry_at = draft.after(draft.rules.retry_timeout)
     draft.put_task(Task(id=promise.id, state=TaskState.PENDING, version=version, due_at=retry_at))
-    draft.send_execute(promise, version)
+    draft.send_execute(promise, version, given_back=given_back)
 
 
 def born(draft: Draft, action: PromiseCreate) -> Promise:

@@ -109,4 +109,4 @@ def _send_again(draft: Draft, id: str, renew: frozenset[str]) -> None:
     if task.pid in renew:
         draft.put_task(renewed(draft, task))
     elif task.state is not TaskState.FULFILLED:
-        dispatch(draft, draft.owner(id), task.version)
+        dispatch(draft, draft.owner(id), task.version, given_back=task.state is TaskState.ACQUIRED)

@@ -111,7 +111,7 @@ def release(draft: Draft, request: TaskRelease) -> Response:
     if not _holds(task, request.version):
         return _conflict("Task version mismatch or invalid state")
 
-    dispatch(draft, draft.owner(task.id), task.version)
+    dispatch(draft, draft.owner(task.id), task.version, given_back=True)
     return _OK
 
 

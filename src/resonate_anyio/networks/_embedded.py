@@ -14,7 +14,9 @@ from attrs import define, field
 from .._errors import StoreError, StoreLost, StoreUnavailable
 from .._protocol import (
     Change,
+    Execute,
     Outcome,
+    Outgoing,
     PromiseSearch,
     PutPromise,
     PutSchedule,
@@ -27,6 +29,7 @@ from .._protocol import (
     Searching,
     Step,
     TaskSearch,
+    TaskState,
     View,
     apply,
     next_due,
@@ -36,6 +39,7 @@ from .._protocol import (
     validate,
 )
 from ..abc import Clock, Store
+from ._brake import Brake
 from ._exchange import subject_of
 from ._outage import Outage, Patience
 from ._router import Router
@@ -92,6 +96,7 @@ class Engine:
     watchers: list[Callable[[Outcome], None]] = field(init=False, factory=list)
     _timer: Timer = field(init=False)
     _writer: Writer = field(init=False)
+    _brake: Brake = field(init=False, factory=Brake)
     _sweeping: Lock = field(init=False, factory=Lock)
     _paused: Event | None = field(init=False, default=None)
     _outage: Outage = field(init=False, factory=Outage)
@@ -270,14 +275,43 @@ class Engine:
         self._timer.clear()
         [outcome, _] = await self._write(lambda: [step(), look], self._committed, patience)
         self._timer.earlier(look.found)
+        self.router.deliver_due(self.now())
+        self._timer.earlier(self.router.next_due())
         return outcome.response.cursor
 
     def _committed(self, outcomes: Sequence[Outcome]) -> None:
         for outcome in outcomes:
             self._timer.earlier(min(_instants(outcome.changes), default=None))
-            self.router.deliver(outcome.messages)
+            if len(self._brake):
+                self._note_progress(outcome.changes)
+            self.router.deliver(self._to_send_now(outcome.messages))
             for watch in self.watchers:
                 watch(outcome)
+
+    def _note_progress(self, changes: Sequence[Change]) -> None:
+        for change in changes:
+            if isinstance(change, PutTask) and change.task.state is not TaskState.PENDING:
+                self.router.withdraw(change.task.id)
+                if change.task.state is not TaskState.ACQUIRED:
+                    self._brake.forget(change.task.id)
+
+    def _to_send_now(self, messages: Sequence[Outgoing]) -> Sequence[Outgoing]:
+        """Give what is to be sent at once; what is not is sent later."""
+        if not any(outgoing.given_back for outgoing in messages):
+            return messages
+
+        now = self.now()
+        return [outgoing for outgoing in messages if not (outgoing.given_back and self._is_paused(outgoing, now))]
+
+    def _is_paused(self, outgoing: Outgoing, now: int) -> bool:
+        assert isinstance(outgoing.message, Execute)
+        due = self._brake.due(outgoing.message.task_id, now)
+        if due <= now:
+            return False
+
+        self.router.pause(outgoing, due)
+        self._timer.earlier(due)
+        return True
 
 
 @define

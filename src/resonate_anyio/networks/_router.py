@@ -84,6 +84,8 @@ class Router:
     _turns: dict[str, int] = field(init=False, factory=dict)
     #: What nobody has received yet.
     waiting: Outbox = field(init=False, factory=Outbox)
+    # What is to be delivered later, by task, with the instant.
+    _paused: dict[str, tuple[int, Outgoing]] = field(init=False, factory=dict)
     _held: bool = field(init=False, default=False)
     #: Called when a mailbox was closed.
     on_leave: Callable[[], None] = field(init=False, default=lambda: None)
@@ -93,9 +95,11 @@ class Router:
         return any(mailbox.identity.pid == identity.pid for mailbox in self._groups.get(identity.group, ()))
 
     def join(self, identity: Identity, room: float = math.inf) -> Mailbox:
-        """Open a mailbox for `room` messages, and put into it what waited for it."""
+        """Open a mailbox for `room` messages, and put into it what waited for it, or paused in its group."""
         mailbox = Mailbox(identity, room, self)
         self._groups.setdefault(identity.group, []).append(mailbox)
+        # Who comes may be able to do what those who are here were not.
+        self._deliver_paused(lambda _, outgoing: _group_of(outgoing) == identity.group)
         self.deliver(self.waiting.take())
         return mailbox
 
@@ -119,6 +123,8 @@ class Router:
     def hold(self) -> None:
         """Let all messages wait, until `release`."""
         self._held = True
+        self._deliver_paused(lambda *_: True)
+        self._paused.clear()
 
     def release(self) -> None:
         """Deliver what waits, and all that comes."""
@@ -128,9 +134,34 @@ class Router:
     def forget(self) -> None:
         """Drop what waits and what was not read."""
         self.waiting.clear()
+        self._paused.clear()
         for members in self._groups.values():
             for mailbox in members:
                 mailbox.unread()
+
+    def pause(self, outgoing: Outgoing, due: int) -> None:
+        """Deliver an `execute` when `deliver_due` is called at this instant or later."""
+        assert isinstance(outgoing.message, Execute)
+        if self._held:
+            self.waiting.add([outgoing])
+        else:
+            self._paused[outgoing.message.task_id] = due, outgoing
+
+    def withdraw(self, task_id: str) -> None:
+        """Do not deliver what is paused for a task: it is pending no longer."""
+        self._paused.pop(task_id, None)
+
+    def deliver_due(self, now: int) -> None:
+        """Deliver what was paused until now."""
+        self._deliver_paused(lambda due, _: due <= now)
+
+    def next_due(self) -> int | None:
+        """Give the instant until which the first of what is paused is."""
+        return min((due for due, _ in self._paused.values()), default=None)
+
+    def _deliver_paused(self, chosen: Callable[[int, Outgoing], bool]) -> None:
+        found = [outgoing for due, outgoing in self._paused.values() if chosen(due, outgoing)]
+        self.deliver(found)
 
     def deliver(self, messages: Iterable[Outgoing]) -> None:
         """Put each message into the mailbox that its address means at this moment."""
@@ -139,6 +170,9 @@ class Router:
             return
 
         for outgoing in messages:
+            if self._paused and isinstance(outgoing.message, Execute):
+                # This one takes the place of one that is paused.
+                self.withdraw(outgoing.message.task_id)
             address = _parse(outgoing.address)
             mailbox = None if address is None else self._choose(address)
             if mailbox is not None:
@@ -156,3 +190,8 @@ class Router:
         turn = self._turns.get(address.group, 0) % len(members)
         self._turns[address.group] = turn + 1
         return members[turn]
+
+
+def _group_of(outgoing: Outgoing) -> str | None:
+    address = _parse(outgoing.address)
+    return None if address is None else address.group

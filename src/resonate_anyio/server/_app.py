@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Iterator
+from collections.abc import AsyncGenerator, Iterable, Iterator
 from contextlib import asynccontextmanager, contextmanager
-from typing import final
+from typing import Final, final
 
 from attrs import define, field
 
 from .._errors import ResonateError, UsageError
 from ..networks import LocalNetwork
 from ..networks._embedded import Engine
-from ._asgi import Receive, Scope, Send
+from ._asgi import TEXT, Receive, Reply, Scope, Send
 from ._auth import Auth
+from ._cors import Sharing
+from ._guard import Guard, host_of, refuse
 from ._metrics import Metrics
 from ._poll import Polls
 from ._rpc import Rpc
 from ._site import Site
 from ._trace import Trace
+
+_NO_WEBSOCKETS: Final = Reply(400, b"This server has no WebSockets: send a plain HTTP request\n", TEXT)
+_ENDED: Final = Reply(503, b"The server is stopping", TEXT)
 
 
 @final
@@ -29,6 +34,7 @@ class App:
     """
 
     _network: LocalNetwork
+    _guard: Guard
     _auth: Auth | None
     _debug: bool
     _server_url: str | None
@@ -36,17 +42,30 @@ class App:
     _metrics: Metrics | None
     _polls: Polls | None = field(init=False, default=None)
     _site: Site | None = field(init=False, default=None)
+    _ended: bool = field(init=False, default=False)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
             await self._live(receive, send)
-        elif scope["type"] == "http" and self._site is not None:
-            await self._site.handle(scope, receive, send)
+        elif scope["type"] in {"http", "websocket"} and (self._site is not None or self._ended):
+            await self._answer(scope, receive, send)
         else:
             msg = (
                 "this application speaks HTTP, once its lifespan has begun; serve it with a server that runs lifespans"
             )
             raise UsageError(msg)
+
+    async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if refusal := self._guard.refusal(scope):
+            await refuse(refusal, scope, receive, send)
+        elif scope["type"] == "websocket":
+            await refuse(_NO_WEBSOCKETS, scope, receive, send)
+        elif self._site is None:
+            await refuse(_ENDED, scope, receive, send)
+        elif (origin := self._guard.foreign_origin(scope)) is None:
+            await self._site.handle(scope, receive, send)
+        else:
+            await Sharing(origin).answer(self._site.handle, scope, receive, send)
 
     async def end_streams(self) -> None:
         """End all message streams and refuse new ones, because the server is about to stop."""
@@ -68,16 +87,17 @@ class App:
     async def _running(self) -> AsyncGenerator[None, None]:
         async with self._network.running() as engine:
             observe = None if self._trace is None else self._trace.record
+            rpc = Rpc(engine, self._auth, self._debug, observe)
+            self._ended = False
             self._polls = Polls(engine, self._server_url)
-            self._site = Site(
-                engine, self._auth, Rpc(engine, self._auth, self._debug, observe), self._polls, self._metrics
-            )
+            self._site = Site(engine, self._guard, self._auth, rpc, self._polls, self._metrics)
             with _watched(engine, self._metrics):
                 try:
                     yield
                 finally:
                     self._polls.close()
                     self._site = self._polls = None
+                    self._ended = True
 
 
 @contextmanager
@@ -93,7 +113,7 @@ def _watched(engine: Engine, metrics: Metrics | None) -> Iterator[None]:
         engine.watchers.remove(metrics.committed)
 
 
-def make_app(
+def make_app(  # noqa: PLR0913 - one for each option, all by name
     network: LocalNetwork,
     *,
     auth: Auth | None = None,
@@ -101,15 +121,31 @@ def make_app(
     server_url: str | None = None,
     trace: Trace | None = None,
     metrics: Metrics | None = None,
+    allowed_hosts: Iterable[str] = (),
+    allowed_origins: Iterable[str] = (),
 ) -> App:
     """Give an ASGI application that answers as a Resonate Server does.
+
+    Any web page that a browser on this machine shows can send requests here. They are refused with 403, on every path
+    and with every method: requests whose `Origin` is another one than this server's, requests whose `Sec-Fetch-Site`
+    says that a page of another site or origin sent them, and requests whose `Host` is neither a loopback address,
+    `localhost`, the address at which the connection has arrived, nor named here (a page can have a name of its own
+    point to this server). Programs send no `Origin`, so only the names of the host concern them.
 
     Args:
         network: the engine. Programs in this process may take part in it beside the application.
         auth: who may do what; None lets everybody do everything.
         debug: whether the debug operations and virtual time are there.
-        server_url: where workers reach the server, as `execute` messages tell them.
+        server_url: where workers reach the server, as `execute` messages tell them. Its host is allowed.
         trace: records every exchange; it is open as long as the application is used.
         metrics: counts.
+        allowed_hosts: further host names and addresses by which clients reach the server, without a port. `*` is any:
+            only for a server behind a proxy that checks the host.
+        allowed_origins: origins, such as `https://example.org`, whose pages may use the server and read its answers
+            (CORS). Everybody who can change such a page can do what the server can.
+
+    Raises:
+        InvalidArgument: a host or an origin is not written as one.
     """
-    return App(network, auth, debug, server_url, trace, metrics)
+    guard = Guard.of([*allowed_hosts, *host_of(server_url)], allowed_origins)
+    return App(network, guard, auth, debug, server_url, trace, metrics)

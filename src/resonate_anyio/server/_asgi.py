@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Awaitable, Callable, Coroutine, Mapping, MutableMapping
 from typing import Any, Final, TypeAlias
 
@@ -16,6 +17,8 @@ Application: TypeAlias = Callable[[Scope, Receive, Send], Coroutine[Any, Any, No
 JSON: Final = "application/json"
 TEXT: Final = "text/plain; charset=utf-8"
 
+_ABSOLUTE: Final = re.compile(r"[a-z][a-z0-9+.-]*://(?P<authority>[^/]*)(?P<path>.*)", re.IGNORECASE | re.DOTALL)
+
 
 @frozen
 class Reply:
@@ -26,25 +29,41 @@ class Reply:
     content_type: str | None = None
     headers: Mapping[str, str] = {}
 
-    async def send(self, send: Send) -> None:
-        """Give it to the client."""
+    async def send(self, send: Send, *, kind: str = "http.response") -> None:
+        """Give it to the client, as messages whose type begins with `kind`."""
         fields = {"content-length": str(len(self.body)), **self.headers}
         if self.content_type is not None:
             fields["content-type"] = self.content_type
 
-        await start(send, self.status, fields)
-        await send({"type": "http.response.body", "body": self.body})
+        await start(send, self.status, fields, kind=kind)
+        await send({"type": f"{kind}.body", "body": self.body})
 
 
-async def start(send: Send, status: int, headers: Mapping[str, str]) -> None:
+async def start(send: Send, status: int, headers: Mapping[str, str], *, kind: str = "http.response") -> None:
     """Begin a response."""
     fields = [(name.encode(), value.encode()) for name, value in headers.items()]
-    await send({"type": "http.response.start", "status": status, "headers": fields})
+    await send({"type": f"{kind}.start", "status": status, "headers": fields})
+
+
+def headers(scope: Scope, name: bytes) -> list[str]:
+    """Give every value of a header of the request; its name in lower case."""
+    return [value.decode("latin-1") for key, value in scope["headers"] if key.lower() == name]
 
 
 def header(scope: Scope, name: bytes) -> str | None:
-    """Give a header of the request; its name in lower case."""
-    return next((value.decode("latin-1") for key, value in scope["headers"] if key == name), None)
+    """Give the first value of a header of the request; its name in lower case."""
+    return next(iter(headers(scope, name)), None)
+
+
+def target(scope: Scope) -> tuple[str | None, str]:
+    """Give the authority that a request names before its path, if it does as requests to proxies do, and the path.
+
+    The path is as it was sent, percent signs included.
+    """
+    path: bytes = scope.get("raw_path") or scope["path"].encode()
+    text = path.decode("latin-1")
+    match = _ABSOLUTE.match(text)
+    return (None, text) if match is None else (match["authority"], match["path"] or "/")
 
 
 async def read_body(receive: Receive, limit: int) -> bytes | None:

@@ -5,6 +5,7 @@ A token says who it is for (`role`, `prefix`) and until when (`exp`). Nothing he
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any, Final, TypeAlias, final
 
@@ -99,7 +100,8 @@ class Auth:
         # Whatever stands where the signature should is not even looked at.
         bare = f"{token.rpartition('.')[0]}."
         parts = signatures.decode_complete(bare, options={"verify_signature": False})
-        if parts["header"].get("alg") not in ALGORITHMS:
+        algorithm = parts["header"].get("alg")
+        if not isinstance(algorithm, str) or algorithm not in ALGORITHMS:
             raise _Invalid
 
         return bytes(parts["payload"])
@@ -109,6 +111,7 @@ class Auth:
         return (
             isinstance(expires, int | float)
             and not isinstance(expires, bool)
+            and expires < math.inf
             and expires * 1000 >= self._clock() - _LEEWAY
             and (audience is None or _texts(audience))
             and (self._aud is None or self._aud in (audience or ()))

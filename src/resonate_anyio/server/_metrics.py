@@ -2,22 +2,35 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Final, final
 
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, Histogram, generate_latest
 
 from .._protocol import DEBUG_KINDS, KINDS, Execute, Outcome, PutPromise
-from ._asgi import Receive, Reply, Scope, Send, empty_lifespan
+from ._asgi import TEXT, Receive, Reply, Scope, Send, empty_lifespan, target
+from ._guard import Guard, refuse
 
 _KINDS: Final = DEBUG_KINDS | KINDS
 _NOT_FOUND: Final = Reply(404)
+_ONLY_GET: Final = Reply(405, headers={"allow": "GET,HEAD"})
+_NO_WEBSOCKETS: Final = Reply(400, b"There are no WebSockets here: send a plain HTTP request\n", TEXT)
 
 
 @final
 class Metrics:
-    """Counts, and shows what it counted: an ASGI application that answers `GET /metrics`."""
+    """Counts, and shows what it counted: an ASGI application that answers `GET /metrics`.
 
-    def __init__(self) -> None:
+    Args:
+        allowed_hosts: further host names by which it is reached, as for `make_app`. Requests for other hosts, and those
+            of web pages, are refused.
+
+    Raises:
+        InvalidArgument: a host is not written as one.
+    """
+
+    def __init__(self, *, allowed_hosts: Iterable[str] = ()) -> None:
+        self._guard = Guard.of(allowed_hosts, ())
         self._registry = CollectorRegistry()
         self._requests = self._counter("resonate_request", "Requests answered.", "kind", "status")
         self._messages = self._counter("resonate_messages", "Messages sent to workers.", "kind")
@@ -48,7 +61,18 @@ class Metrics:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
             await empty_lifespan(receive, send)
-        elif scope["path"] == "/metrics":
-            await Reply(200, generate_latest(self._registry), CONTENT_TYPE_LATEST).send(send)
         else:
-            await _NOT_FOUND.send(send)
+            await refuse(self._guard.refusal(scope) or self._reply(scope), scope, receive, send)
+
+    def _reply(self, scope: Scope) -> Reply:
+        _, path = target(scope)
+        if scope["type"] == "websocket":
+            return _NO_WEBSOCKETS
+
+        if path != "/metrics":
+            return _NOT_FOUND
+
+        if scope["method"] not in {"GET", "HEAD"}:
+            return _ONLY_GET
+
+        return Reply(200, generate_latest(self._registry), CONTENT_TYPE_LATEST)

@@ -6,17 +6,24 @@ import logging
 import socket
 import sys
 from collections.abc import Awaitable, Callable
-from importlib import import_module
-from typing import Final, Literal, TypeAlias
+from importlib.util import find_spec, module_from_spec
+from types import ModuleType
+from typing import Any, Final, Literal, TypeAlias, cast
 
+from anyio import CancelScope, get_cancelled_exc_class, move_on_after
 from hypercorn.config import Config, Sockets
+from hypercorn.events import Closed
+from hypercorn.utils import wrap_app
 
 from ._app import App
 from ._metrics import Metrics
 
 Backend: TypeAlias = Literal["asyncio", "trio"]
 
+_logger: Final = logging.getLogger("resonate_anyio.server")
+
 _GRACE: Final = 10.0
+_CLOSE_WITHIN: Final = 1.0
 _DAY: Final = 24 * 3600.0
 
 
@@ -72,16 +79,98 @@ async def serve(
             # Before the server closes connections: a stream that ends after that would hold it up.
             await app.end_streams()
 
-    hypercorn = import_module(f"hypercorn.{backend}")
+    config = _Config(listening)
+    wrapped = wrap_app(cast("Any", app), config.wsgi_max_body_size, "asgi")
     with listening:
-        await hypercorn.serve(app, _Config(listening), shutdown_trigger=stopped, mode="asgi")
+        await _hypercorn(backend).worker_serve(wrapped, config, shutdown_trigger=stopped)
+
+
+def _hypercorn(backend: Backend) -> ModuleType:
+    """Give a copy of the part of Hypercorn that serves on this backend, with connections that are more robust.
+
+    The copy is there because other servers of the program may use the module itself.
+    """
+    spec = find_spec(f"hypercorn.{backend}.run")
+    assert spec is not None
+    assert spec.loader is not None
+    module = module_from_spec(spec)
+    spec.loader.exec_module(module)
+    vars(module)["TCPServer"] = type("Connection", (_Connection, module.TCPServer), {"backend": backend})
+    return module
+
+
+class _Connection:
+    """A connection of Hypercorn's that ends with its peer or with the server, and harms no other.
+
+    It is the first base of a class; `TCPServer` of one backend is the second.
+    """
+
+    backend: Backend = "asyncio"
+    # The second base sets these.
+    protocol: Any = None
+    idle_task: Any = None
+    stream: Any = None
+    _over = False
+
+    @property
+    def _rest(self) -> Any:
+        return super()
+
+    async def run(self) -> None:
+        try:
+            await self._run()
+        except get_cancelled_exc_class():
+            # At the end of the grace. On asyncio it ends its task, and a task that ends as cancelled is reported.
+            if self.backend == "trio":
+                raise
+
+    async def _run(self) -> None:
+        # Hypercorn does not expect all that a peer may send: a path that is not ASCII over HTTP/2, a body after the
+        # request for a WebSocket. What it then raises ends the server on trio, and is in the log on asyncio.
+        try:
+            await self._rest.run()
+        except* Exception as errors:  # noqa: BLE001 - what a peer causes is for the log of those who look for it
+            _logger.debug("a connection was closed because of what its peer has sent: %r", errors.exceptions)
+
+    async def _read_data(self) -> None:
+        try:
+            await self._rest._read_data()
+        except get_cancelled_exc_class():
+            await self._cut_off()
+            raise
+        finally:
+            self._over = True
+            with CancelScope(shield=True):
+                # Else a connection whose peer has gone is kept until the timeout for the next request.
+                await self.idle_task.stop()
+                # Else over HTTP/2 what is to be answered waits for ever for its answer to be sent.
+                for buffer in list(getattr(self.protocol.protocol, "stream_buffers", {}).values()):
+                    await buffer.close()
+
+    async def _idle_timeout(self) -> None:
+        # An answer that is finished only now would have the connection wait for the next request.
+        if not self._over:
+            await self._rest._idle_timeout()
+
+    async def _cut_off(self) -> None:
+        # Else a request that is not answered by the end of the grace waits for that for ever over HTTP/2.
+        with move_on_after(_CLOSE_WITHIN, shield=True):
+            await self.protocol.handle(Closed())
+        if self.backend == "trio":
+            # Else an answer that its peer does not read is sent for ever: there it is shielded.
+            self.stream.socket.close()
+
+    async def _close(self) -> None:
+        # A peer that does not read would have this wait for ever. What it has not read is still sent meanwhile.
+        with move_on_after(_CLOSE_WITHIN, shield=True):
+            await self._rest._close()
 
 
 class _Config(Config):
     """How to serve: quietly, on one socket, which stays ours to close."""
 
     accesslog = None
-    errorlog = logging.getLogger("resonate_anyio.server")
+    errorlog = _logger
     loglevel = "WARNING"
     graceful_timeout = _GRACE
     # A connection that is closed while its client sends the next request costs a request of unknown fate.

@@ -12,8 +12,9 @@ from attrs import define
 from .._errors import StoreError
 from .._protocol import MAX_BODY
 from ..networks._embedded import Engine
-from ._asgi import JSON, TEXT, Receive, Reply, Scope, Send, header, read_body
+from ._asgi import JSON, TEXT, Receive, Reply, Scope, Send, header, read_body, target
 from ._auth import Auth
+from ._guard import Guard
 from ._metrics import Metrics
 from ._poll import Polls
 from ._rpc import Rpc
@@ -35,6 +36,7 @@ class Site:
     """The routes, on a running engine."""
 
     _engine: Engine
+    _guard: Guard
     _auth: Auth | None
     _rpc: Rpc
     _polls: Polls
@@ -82,6 +84,8 @@ class Site:
             await _UNAUTHORIZED.send(send)
         elif scope["method"] == "HEAD":
             await _OK.send(send)
+        elif refusal := self._guard.stream_refusal(scope):
+            await refusal.send(send)
         else:
             await self._polls.stream(group, id, receive, send)
 
@@ -96,5 +100,5 @@ class Site:
 
 def _segments(scope: Scope) -> list[str]:
     # Cut before it is decoded: an id may contain a slash, as %2F.
-    path: bytes = scope.get("raw_path") or scope["path"].encode()
-    return [unquote(segment) for segment in path.decode("latin-1").split("/")[1:]]
+    _, path = target(scope)
+    return [unquote(segment) for segment in path.split("/")[1:]]
