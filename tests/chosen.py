@@ -6,10 +6,11 @@ own: so all of it happens in this process, and in virtual time.
 
 from __future__ import annotations
 
+from secrets import token_hex
 from typing import Final
 
 import pytest
-from attrs import define
+from attrs import define, field
 
 from resonate_anyio._protocol import ANNOUNCED, EMBEDDED, RELEASE, SNAPSHOT, SPECIFIED, Rules
 from resonate_anyio.abc import Clock, Network, Store
@@ -33,10 +34,14 @@ class Chosen:
     Attributes:
         network: `local`: the engine is embedded; `dev`: it is reached by HTTP.
         rules: those of the engine.
+        every_interrupt: whether every interruption is tried, and some hundred processes get a signal.
+        seed: what samples that differ from run to run are chosen by.
     """
 
     network: str = "local"
     rules: Rules = EMBEDDED
+    every_interrupt: bool = False
+    seed: str = field(factory=lambda: token_hex(4))
 
     @property
     def exhaustive(self) -> bool:
@@ -52,12 +57,18 @@ def add_options(parser: pytest.Parser) -> None:
     group = parser.getgroup("resonate-anyio")
     group.addoption("--network", choices=["local", "dev"], default="local", help="the network that tests run over")
     group.addoption("--rules", choices=[*RULES], default="embedded", help="the rules that its engine follows")
+    group.addoption(
+        "--interrupts", choices=["sample", "all"], default="sample", help="how many interruptions are tried"
+    )
+    group.addoption("--seed", help="what samples are chosen by; as a failure or the head of the report tells it")
 
 
 def choose(config: pytest.Config) -> None:
     """Take what the command line has chosen."""
     CHOSEN.network = str(config.getoption("--network"))
     CHOSEN.rules = RULES[str(config.getoption("--rules"))]
+    CHOSEN.every_interrupt = config.getoption("--interrupts") == "all"
+    CHOSEN.seed = config.getoption("--seed") or CHOSEN.seed
 
 
 def dotted(id: str) -> str:

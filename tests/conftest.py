@@ -50,6 +50,11 @@ def pytest_configure(config: pytest.Config) -> None:
     chosen.choose(config)
 
 
+def pytest_report_header() -> str:
+    """Tell what samples are chosen by."""
+    return f"seed: {chosen.CHOSEN.seed} (--seed)"
+
+
 @pytest.fixture(params=["asyncio", "trio"])
 def anyio_backend(request: pytest.FixtureRequest) -> tuple[str, dict[str, Any]]:
     """The backend of an async test and of its async fixtures, in virtual time unless the test is marked `wall`."""

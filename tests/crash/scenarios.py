@@ -128,11 +128,12 @@ class Scenario:
         """
         endings: dict[str, list[str]] = {}
         for promise in state.promises.values():
-            if not self._may_vary(promise):
-                endings.setdefault(_without_lanes(promise.id), []).append(_without_lanes(_told(promise)))
+            if not self.may_vary(promise):
+                endings.setdefault(without_lanes(promise.id), []).append(without_lanes(_told(promise)))
         return {id: sorted(texts) for id, texts in endings.items()}
 
-    def _may_vary(self, promise: Promise) -> bool:
+    def may_vary(self, promise: Promise) -> bool:
+        """Whether a crash may change how it ends."""
         return "~" in promise.id or any(fnmatchcase(promise.id, pattern) for pattern in self.varies)
 
 
@@ -168,7 +169,8 @@ def _told(promise: Promise) -> str:
     return f"{promise.state.value} {json.dumps(content_of(promise), sort_keys=True)}"
 
 
-def _without_lanes(text: str) -> str:
+def without_lanes(text: str) -> str:
+    """A text without the numbers that tasks of plain groups get as they come."""
     return re.sub(r"(-\d+tp)\d+", r"\1", text)
 
 

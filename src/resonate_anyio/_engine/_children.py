@@ -66,7 +66,7 @@ class Children:
 
     async def cancel(self) -> None:
         """Cancel what is unfinished: functions that run here record their own end before the frame's is recorded."""
-        if self._frame.execution.dropped is not None:
+        if self._frame.execution.interrupted():
             return
         await insist(self._all_opened)
         await cancel_all(list(self._nodes.values()), Reason(PARENT))

@@ -110,6 +110,9 @@ class _Race:
         except Exception as exc:  # noqa: BLE001 - whatever it is, it belongs to whoever makes the call
             refused.append(exc)
             return
+        except BaseException as exc:
+            self.frame.execution.interrupt(exc)
+            raise
         if isinstance(node, Frame) and node.pending:
             self.frame.start(node)
 

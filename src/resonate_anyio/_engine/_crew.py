@@ -5,13 +5,28 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from contextvars import Context, copy_context
-from typing import TypeVar, cast
+from typing import Final, TypeVar, cast
 
 from anyio import CancelScope, Event
 from anyio.abc import TaskGroup
+from anyio.lowlevel import checkpoint
 from attrs import define, field
 
+from .._errors import NotRunning
+
 T = TypeVar("T")
+
+_ROUNDS: Final = 3
+
+
+async def all_begun() -> None:
+    """Wait until every task that was started before this call has begun, if it ever does.
+
+    An interrupt may end a task before its first step, and asyncio cancels such tasks when it takes the loop down.
+    """
+    with CancelScope(shield=True):
+        for _ in range(_ROUNDS):
+            await checkpoint()
 
 
 @define(eq=False)
@@ -25,12 +40,19 @@ class Crew:
     _group: TaskGroup
     _context: Context = field(factory=copy_context, init=False)
     _busy: int = field(default=0, init=False)
+    _unstarted: int = field(default=0, init=False)
     _changed: Event = field(factory=Event, init=False)
 
     def spawn(self, func: Callable[..., Awaitable[None]], *args: object, name: str) -> None:
         """Run `func` in a task of its own, with the context variables of whoever calls."""
         self._busy += 1
-        self._group.start_soon(self._run, func, args, name=name)
+        self._unstarted += 1
+        try:
+            self._group.start_soon(self._run, func, args, name=name)
+        except BaseException:
+            self._unstarted -= 1
+            self._left()
+            raise
 
     def help(self, func: Callable[..., Awaitable[None]], *args: object, name: str) -> None:
         """Run `func` in a task of its own, with the context variables of the host: it works for nobody in particular.
@@ -56,30 +78,36 @@ class Crew:
     def joined(self) -> Iterator[None]:
         """Count what another task does in the block as work of this crew."""
         self._busy += 1
-        with self._leaving():
+        try:
             yield
+        finally:
+            self._left()
 
     async def dismissed(self) -> None:
         """Wait until no task is left."""
-        while self._busy:
-            self._changed = Event()
-            await self._changed.wait()
+        while True:
+            while self._busy > self._unstarted:
+                self._changed = Event()
+                await self._changed.wait()
+            await all_begun()
+            if self._busy == self._unstarted:
+                return
 
     async def _run_last(self, func: Callable[[], Awaitable[None]]) -> None:
         with CancelScope(shield=True):
             await func()
 
     async def _run(self, func: Callable[..., Awaitable[None]], args: tuple[object, ...]) -> None:
-        with self._leaving(), CancelScope(shield=True):
-            await func(*args)
-
-    @contextmanager
-    def _leaving(self) -> Iterator[None]:
         try:
-            yield
+            self._unstarted -= 1
+            with CancelScope(shield=True):
+                await func(*args)
         finally:
-            self._busy -= 1
-            self._changed.set()
+            self._left()
+
+    def _left(self) -> None:
+        self._busy -= 1
+        self._changed.set()
 
 
 @define(eq=False)
@@ -96,5 +124,9 @@ class _Errand:
             self.result = await self._func()
         except Exception as exc:  # noqa: BLE001 - it is raised where it is waited for
             self.error = exc
+        except BaseException:
+            # The program ends. Whoever waits gets no result, and must not take that for one.
+            self.error = NotRunning("the program was interrupted while this was done")
+            raise
         finally:
             self.ended.set()

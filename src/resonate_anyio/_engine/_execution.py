@@ -29,14 +29,15 @@ from .._protocol import (
     Response,
 )
 from ._asking import unavailable
-from ._cancellation import raise_cancelled
-from ._enclosures import own_deadline
-from ._lanes import insist
+from ._cancellation import is_requested, raise_cancelled
+from ._enclosures import own_deadline, reason_for
+from ._interrupts import interrupt_among, interrupt_here, interrupt_in
+from ._lanes import current_frame, insist
 from ._ledger import Ledger
-from ._reasons import OUTSIDE, Reason
+from ._reasons import OUTSIDE, SCOPE, Reason
 from ._requests import refusal
 from ._targets import any_of, nowhere
-from ._tasks import Task, current_task, is_timed, joins
+from ._tasks import Task, after_this_round, current_task, is_timed, joins
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, KeysView, ValuesView
@@ -73,7 +74,9 @@ class Drop(Enum):
     HALTED = "halted"
     """A replay asked for something else than what is recorded."""
     CRASHED = "crashed"
-    """The engine or the program failed in a way that is no outcome."""
+    """The engine failed in a way that is no outcome."""
+    INTERRUPTED = "interrupted"
+    """KeyboardInterrupt, SystemExit or the like is on its way through its code: the program ends."""
 
 
 class Deadline(Protocol):
@@ -136,6 +139,7 @@ class Execution:
         error: what went wrong, if that is why.
         raised: what its function has raised, if that is its outcome.
         settlement: what its promise was settled with, if that was not by its own code and is known.
+        ended_by: the interrupt that has come to its code, or None.
         ended: set once no code of it runs any more and, if it was halted, that is on record.
         parking: how its task is suspended, and taken back.
         task: the task that it begins with.
@@ -159,6 +163,7 @@ class Execution:
     error: BaseException | None = field(default=None, init=False)
     raised: Exception | None = field(default=None, init=False)
     settlement: Promise | None = field(default=None, init=False)
+    ended_by: BaseException | None = field(default=None, init=False)
     ended: Event = field(factory=Event, init=False)
     local_records: int = 0
     pinned: int = 0
@@ -173,6 +178,7 @@ class Execution:
     _running_leaves: int = field(default=0, init=False)
     _waits: set[Wait] = field(factory=set, init=False)
     _subscriptions: dict[str, External] = field(factory=dict, init=False)
+    _looked: bool = field(default=False, init=False)
     fulfilling: bool = field(default=False, init=False)
 
     def __repr__(self) -> str:
@@ -296,10 +302,40 @@ class Execution:
             deadline.map_deadline()
 
     def interrupted(self) -> bool:
-        """Whether a cancellation that was just caught means nothing: the execution is being put away."""
+        """Whether a cancellation that was just caught means nothing: the execution is being put away.
+
+        Looks for an interrupt that may be the reason. Nothing that was cancelled is recorded without asking this.
+        """
         if self.worker.torn_down:
             self.drop(Drop.UNLOADED)
+        elif self.dropped is None and (interrupt := interrupt_here() or self._interrupt_of_others()) is not None:
+            self.interrupt(interrupt)
         return self.dropped is not None
+
+    def _interrupt_of_others(self) -> BaseException | None:
+        # A thousand tasks may be cancelled at once. What cancels them was there before the first of them ran.
+        if self._looked or not self._may_be_interrupted():
+            return None
+        found = interrupt_among(self.worker.census().tasks_of(self, self.task))
+        if found is None:
+            self._looked = True
+            after_this_round(self._look_again)
+        return found
+
+    @staticmethod
+    def _may_be_interrupted() -> bool:
+        """Whether a scope of the user's has cancelled the running code. Why one of the engine's did is known."""
+        frame = current_frame()
+        return is_requested() and (frame is None or reason_for(frame).by == SCOPE)
+
+    def _look_again(self) -> None:
+        self._looked = False
+
+    def interrupt(self, exc: BaseException | None) -> None:
+        """If `exc` is an interrupt, or has one in it, the program ends, and nothing that it causes is recorded."""
+        if (found := interrupt_in(exc)) is not None:
+            self.ended_by = self.ended_by or found
+            self.drop(Drop.INTERRUPTED, found)
 
     def end_call(self, id: str) -> None:
         """Cancel the local call `id` if it is running here: its promise was settled from outside."""
@@ -381,7 +417,13 @@ class Execution:
         await raise_cancelled()
 
     async def check(self) -> None:
-        """Raise the backend's cancellation if the execution was dropped."""
+        """Raise the backend's cancellation if the execution was dropped.
+
+        Code that is unwinding for an interrupt makes no durable call. It gets the interrupt again.
+        """
+        if (interrupt := interrupt_here()) is not None:
+            self.interrupt(interrupt)
+            raise interrupt
         if self.dropped is not None:
             await raise_cancelled()
 

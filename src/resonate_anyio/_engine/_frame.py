@@ -32,10 +32,12 @@ from ._children import Children
 from ._enclosures import Enclosure, enclosing, reason_for
 from ._execution import Drop
 from ._functions import Kind
+from ._interrupts import interrupt_behind
 from ._lanes import Lane, current_frame, current_lane, insist, lane_of
 from ._leaf import run_leaf
 from ._nodes import Node
 from ._outcomes import Ending, Raised, Returned, Stopped, TimedOut, raised, without_cancellations
+from ._protection import exposed
 from ._reasons import DEADLINE, OUTSIDE, PARENT, SCOPE, Reason
 from ._tasks import current_task
 
@@ -140,6 +142,10 @@ class Frame(Node):
         except get_cancelled_exc_class():
             if self.pending and self.execution.dropped is None:  # pragma: no cover - would be a bug of the engine's
                 raise
+        except BaseException as exc:
+            # It came in code of the engine's. Those who wait for this call must not wait on.
+            self.execution.interrupt(exc)
+            raise
 
     async def _end(self) -> Ending:
         """Call the function under its scope and tell how it ended."""
@@ -152,6 +158,7 @@ class Frame(Node):
             with self.execution.running(self), self._scope:
                 return await self._call()
         except get_cancelled_exc_class() as exc:
+            self.execution.interrupted()
             return self._ended_from_above(exc)
         finally:
             self.ended = True
@@ -223,6 +230,10 @@ class Frame(Node):
         try:
             return Returned(await call)
         except Exception as exc:  # noqa: BLE001 - whatever a function raises is its outcome
+            if (interrupt := interrupt_behind(exc)) is not None:
+                # A `finally` block, say, has failed while the program was ending.
+                self.execution.interrupt(interrupt)
+                raise interrupt from None
             return raised(exc)
         except get_cancelled_exc_class() as exc:
             # The first: a cancellation belongs to the scope that asked for it, if there is one.
@@ -236,6 +247,7 @@ class Frame(Node):
             if isinstance(rest, get_cancelled_exc_class()):
                 raise rest from None
             # The second: KeyboardInterrupt, SystemExit and the like. The program is ending, as in a crash.
+            self.execution.interrupt(exc)
             self.execution.drop(Drop.CRASHED, exc)
             raise
 
@@ -258,7 +270,7 @@ class Frame(Node):
         return self.children.with_unseen_failures(ending)
 
     async def _call_and_join(self, context: Context) -> Ending:
-        ending = await self.outcome_of(self.function.func(context, *self.args, **self.kwargs))
+        ending = await self.outcome_of(exposed(partial(self.function.func, context, *self.args, **self.kwargs)))
         if isinstance(ending, Returned):
             await self.children.join()
         # From here on such a call would come too late to be waited for.
@@ -362,6 +374,9 @@ class Frame(Node):
     async def _settle(self, ending: Ending) -> None:
         """Record how the function ended. From then on the record is the outcome."""
         execution = self.execution
+        if is_requested():
+            # What has ended in a cancelled scope may have ended because of that: nothing is recorded of an interrupt.
+            execution.interrupted()
         if execution.dropped is None:
             outcome = self._outcome(ending)
             try:

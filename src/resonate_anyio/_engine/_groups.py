@@ -12,6 +12,7 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import ExitStack, asynccontextmanager
 from contextvars import copy_context
+from functools import partial
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, TypeVarTuple
 
 from anyio import Event, create_task_group, current_effective_deadline, get_cancelled_exc_class
@@ -26,6 +27,7 @@ from ._enclosures import Enclosure, enclosing
 from ._frame import Frame
 from ._lanes import Lane, current_lane, lane_of
 from ._outcomes import Raised, without_cancellations
+from ._protection import exposed
 from ._reasons import GROUP, OUTSIDE, Reason, reason_of
 from ._started import Started
 
@@ -177,6 +179,8 @@ class Group(Enclosure):
         Returns whether the body's exception was the cancellation of this group.
         """
         assert self._tasks is not None
+        # Before anything is cancelled because of an interrupt: nothing that it causes is recorded.
+        self.frame.execution.interrupt(exc)
         failure, rest = _parted(exc)
         if failure is not None:
             self.end()
@@ -205,8 +209,9 @@ class Group(Enclosure):
         try:
             if exc is None:
                 await self._all_ended()
-        except get_cancelled_exc_class() as cancellation:
-            exc = cancellation
+        except BaseException as caught:  # noqa: BLE001 - a cancellation or an interrupt: it is handed to the backend's group
+            self.frame.execution.interrupt(caught)
+            exc = caught
         if exc is None:
             return bool(await self._tasks.__aexit__(None, None, None))
         # The backend's group cancels itself now. Unless that is done, something around it has asked for it.
@@ -321,6 +326,9 @@ class Group(Enclosure):
             if not self.scope.cancel_called and current_effective_deadline() == -math.inf:
                 self.passes_on = True
             raise
+        except BaseException as exc:
+            self.frame.execution.interrupt(exc)
+            raise
         finally:
             self._running -= 1
             self._one_ended.set()
@@ -359,7 +367,7 @@ class Group(Enclosure):
 
 async def _called(func: Callable[..., Awaitable[object]], args: tuple[Any, ...]) -> object:
     # In a coroutine of its own: what the call itself raises is a failure as well.
-    return await func(*args)
+    return await exposed(partial(func, *args))
 
 
 def _parted(exc: BaseException | None) -> tuple[Exception | None, BaseException | None]:

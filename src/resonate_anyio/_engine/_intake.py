@@ -275,12 +275,14 @@ class Intake:
             function = worker.registry.get(call.func, 1 if call.version is None else call.version)
             args, kwargs = bind(function, worker.codec, call)
         except (NotRegistered, DecodeError, InvalidArgument) as exc:
+            worker.leases.idle[task.id] = task.version
             # Not at once: it would be sent here again immediately.
             worker.helper(self._decline, task, exc, name=f"resonate decline {task.id}")
             return None
         lease = Lease(worker.leases, task.id)
         # Kept from now on: to read the history may take long.
         lease.grant(task.version, sent)
+        worker.leases.idle[task.id] = task.version
         try:
             remote = await self._remote_history(task, len(response.preload))
         except BaseException:
@@ -289,6 +291,7 @@ class Intake:
         if worker.draining:
             lease.end()
             await worker.leases.release(task.id, task.version)
+            worker.leases.idle.pop(task.id, None)
             return None
         wakes, calls = without_wakes(below(task.id, worker.separator), remote or [])
         history = History.of(response.preload, None if remote is None else calls)
@@ -296,6 +299,7 @@ class Intake:
         execution.parking.wakes = wakes
         self._beginning.discard(task.id)
         self._declined.pop(task.id, None)
+        worker.leases.idle.pop(task.id, None)
         worker.start(execution)
         return execution
 

@@ -11,7 +11,7 @@ no order. So every task of a frame counts by itself, in a lane of its own, and t
 
 from __future__ import annotations
 
-from contextvars import ContextVar
+from contextvars import Context, ContextVar
 from typing import TYPE_CHECKING, TypeVar
 
 from attrs import define, evolve, field, frozen
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
     from ._cancellation import Owed
+    from ._execution import Execution
     from ._frame import Frame
 
 T = TypeVar("T")
@@ -63,6 +64,13 @@ def current_frame() -> Frame | None:
     """The frame whose code is running, or None in the ephemeral world."""
     lane = current_lane.get()
     return None if lane is None else lane.frame
+
+
+def execution_in(context: Context) -> Execution | None:
+    """Whom a task with this context works for."""
+    lane = context.get(current_lane)
+    # What has outlived the function that started it can make no durable call any more.
+    return None if lane is None or lane.frame.ended else lane.frame.execution
 
 
 def own_place(frame: Frame, name: str) -> Place:

@@ -14,6 +14,7 @@ from attrs import define, field
 
 from . import _log
 from ._functions import Kind
+from ._protection import exposed
 
 if TYPE_CHECKING:
     from ._execution import Execution
@@ -47,7 +48,7 @@ async def _attempt(frame: Frame, number: int) -> object:
         return await _attempt_in_thread(frame, call)
     await execution.gate()
     with execution.leaf_running():
-        return await call()
+        return await exposed(call)
 
 
 async def _attempt_in_thread(frame: Frame, call: Callable[[], Any]) -> object:

@@ -95,6 +95,8 @@ class Leases:
     Attributes:
         held: the leases that have to be renewed.
         enrolled: is called when there is a new one.
+        idle: tasks that are held and not run, with the versions: not yet, or they are to be given back. What is left of
+            them when the worker stops, because the program was interrupted, is released then.
         doubted: is called, in the event loop, when one was found not to be this worker's.
     """
 
@@ -105,6 +107,7 @@ class Leases:
     _ttl: float
     _margin: float
     held: dict[str, Lease] = field(factory=dict, init=False)
+    idle: dict[str, int] = field(factory=dict, init=False)
     enrolled: Callable[[], None] = field(default=lambda: None, init=False)
     doubted: Callable[[], None] = field(default=lambda: None, init=False)
     _backoff: dict[str, float] = field(factory=dict, init=False)
@@ -173,6 +176,7 @@ class Leases:
         delay = self._backoff.get(id, FIRST_BACKOFF)
         self._backoff[id] = longer(delay)
         logger.warning("task.handed_back id=%s in=%.1f reason=%s", id, delay, reason)
+        self.idle[id] = version
         # It is not to lapse meanwhile, and be sent here again.
         lease = Lease(self, id)
         lease.grant(version, self.elapsed())
@@ -181,6 +185,7 @@ class Leases:
         finally:
             lease.end()
         await self._asker.insist(TaskRelease(id=id, version=version))
+        self.idle.pop(id, None)
 
     def ended(self, id: str) -> None:
         """A task was run to its end here: the next time that it has to be given back is the first."""

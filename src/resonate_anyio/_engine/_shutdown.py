@@ -17,8 +17,8 @@ from anyio import Event, create_task_group, move_on_after
 from attrs import define, field
 
 from ._execution import Drop
+from ._lanes import execution_in
 from ._tasks import Census, joins, stack_of
-from ._upkeep import execution_in
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -82,11 +82,23 @@ class Shutdown:
         remaining = list(self._worker.executions.values())
         for execution in remaining:
             execution.drop(Drop.UNLOADED)
+        await self._worker.forget_unstarted()
+        released: set[Execution] = set()
         while remaining:
             await self._code_ended(remaining)
-            await self._release([each for each in remaining if each.ended.is_set()])
+            ended = [each for each in remaining if each.ended.is_set()]
+            await self._release(ended)
+            released.update(ended)
             remaining = [each for each in remaining if not each.ended.is_set()]
             self._name(remaining)
+        await self._release([each for each in self._worker.interrupted if each not in released])
+
+    async def release_idle(self) -> None:
+        """Release what an interrupt has kept from being run, or from being given back, when no task is left."""
+        leases = self._worker.leases
+        with move_on_after(_ANSWER_LIMIT):
+            for id, version in list(leases.idle.items()):
+                await leases.release(id, version)
 
     async def _code_ended(self, executions: list[Execution]) -> None:
         """Wait until all code has ended, or it is time to see to what has."""
@@ -115,7 +127,7 @@ class Shutdown:
             logger.warning("worker.release_timeout pid=%s", self._worker.identity.pid)
 
     def _has_lease_to_release(self, execution: Execution) -> bool:
-        if execution.dropped is not Drop.UNLOADED or execution.parking.in_memory_only:
+        if execution.dropped in {Drop.SETTLED, Drop.LOST, Drop.HALTED} or execution.parking.in_memory_only:
             return False
         abandoned = self._worker.threads.running_for(execution)
         for leaf in abandoned:

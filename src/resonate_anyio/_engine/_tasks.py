@@ -162,6 +162,14 @@ def sees_every_deadline() -> bool:
     return not on_asyncio()
 
 
+def after_this_round(callback: Callable[[], object]) -> None:
+    """Call it in the event loop once the tasks have run that are ready now."""
+    if on_asyncio():
+        asyncio.get_running_loop().call_soon(callback)
+    else:
+        _trio().lowlevel.current_trio_token().run_sync_soon(callback)
+
+
 class Census:
     """All tasks at this instant, by whom they work for.
 
@@ -211,7 +219,7 @@ def joins(task: Task) -> bool:
 
     When they have ended, it is about to go on, and waits no more.
     """
-    chain = list(_await_chain(task))
+    chain = list(await_chain(task))
     exits = _group_exits(on_asyncio=on_asyncio())
     if not any(isinstance(link, CoroutineType) and link.cr_code in exits for link in chain):
         return False
@@ -223,7 +231,7 @@ def joins(task: Task) -> bool:
 
 def is_timed(task: Task) -> bool:
     """Whether an `asyncio.timeout` is around what the task awaits, which `current_effective_deadline` does not tell."""
-    return isinstance(task, asyncio.Task) and any(map(_is_inside_of_timeout, _await_chain(task)))
+    return isinstance(task, asyncio.Task) and any(map(_is_inside_of_timeout, await_chain(task)))
 
 
 def _is_inside_of_timeout(link: object) -> bool:
@@ -244,12 +252,38 @@ def _group_exits(*, on_asyncio: bool) -> frozenset[CodeType]:
     return frozenset(type(group).__aexit__.__code__ for group in groups)
 
 
-def _await_chain(task: Task) -> Iterator[object]:
+def coroutine_of(task: Task) -> Any:
+    """What the task runs."""
+    return task.get_coro() if isinstance(task, asyncio.Task) else task.coro
+
+
+def await_chain(task: Task) -> Iterator[object]:
     """What the task's function awaits, what that awaits, and so on inwards."""
-    link = task.get_coro() if isinstance(task, asyncio.Task) else task.coro
+    link = coroutine_of(task)
     while link is not None:
         yield link
         link = _awaited_by(link)
+
+
+def exceptions_of_groups(task: Task) -> Iterator[BaseException]:
+    """What the task groups and nurseries that the task has open will raise: what their bodies and tasks have raised.
+
+    No backend has a public way to ask; what one keeps elsewhere is not seen.
+    """
+    if isinstance(task, asyncio.Task):
+        for link in await_chain(task):
+            for each in gc.get_referents(link):
+                group = getattr(each, "__self__", each)
+                if isinstance(group, _asyncio_groups()):
+                    yield from getattr(group, "_errors", None) or getattr(group, "_exceptions", None) or ()
+    else:
+        for nursery in task.child_nurseries:
+            yield from getattr(nursery, "_pending_excs", ())
+
+
+@cache
+def _asyncio_groups() -> tuple[type, ...]:
+    return (TaskGroup, type(create_task_group()))
 
 
 def _awaited_by(link: object) -> object | None:
@@ -268,7 +302,7 @@ def _awaited_by(link: object) -> object | None:
 
 def stack_of(task: Task) -> str:
     """Where the task's code is, outermost call first, as in a traceback; without the frames of this package."""
-    frames = [frame for link in _await_chain(task) if (frame := _frame_of(link)) is not None]
+    frames = [frame for link in await_chain(task) if (frame := _frame_of(link)) is not None]
     theirs = [frame for frame in frames if not frame.f_code.co_filename.startswith(_PACKAGE)]
     return "".join(StackSummary.extract((frame, frame.f_lineno) for frame in theirs).format())
 

@@ -12,7 +12,6 @@ import math
 from bisect import bisect_right
 from collections import deque
 from contextlib import suppress
-from contextvars import Context
 from functools import cache, partial
 from heapq import heapify, heappop, heappush
 from itertools import count
@@ -24,7 +23,7 @@ from attrs import define, field, frozen
 from .._errors import NotRunning
 from ._execution import Drop
 from ._frame import Frame
-from ._lanes import current_lane
+from ._lanes import execution_in
 from ._tasks import Census, sees_every_deadline
 
 if TYPE_CHECKING:
@@ -382,13 +381,6 @@ class Upkeep:
 def _lazy_census() -> Callable[[], Census]:
     """A census that is taken when it is first asked for, and then is the same."""
     return cache(partial(Census, execution_in))
-
-
-def execution_in(context: Context) -> Execution | None:
-    """Whom a task with this context works for."""
-    lane = context.get(current_lane)
-    # What has outlived the function that started it can make no durable call any more.
-    return None if lane is None or lane.frame.ended else lane.frame.execution
 
 
 def _alive(execution: Execution) -> bool:

@@ -50,20 +50,23 @@ from ..abc import Connection, Gap, Identity, Network
 from . import _log
 from ._asking import Asker
 from ._cancellation import Teardown
-from ._crew import Crew
+from ._crew import Crew, all_begun
 from ._dependencies import Dependencies
 from ._execution import Drop, Execution
 from ._frame import Frame
 from ._functions import Registry
 from ._heartbeats import LoopHeart, Schedule, ThreadHeart
 from ._intake import Intake
+from ._interrupts import interrupt_in
+from ._lanes import execution_in
 from ._leaf import Threads
 from ._leases import Leases
+from ._protection import protect_package
 from ._requests import get_promise, promise_of, refusal
 from ._results import Results
 from ._shutdown import Shutdown
 from ._sweeps import Sweeps
-from ._tasks import call_in_loop
+from ._tasks import Census, after_this_round, call_in_loop
 from ._timers import Timers
 from ._upkeep import Limits, Upkeep
 from ._waiting import Waiting
@@ -97,6 +100,7 @@ class Worker:
         grace: seconds that running leaves are given when the worker stops.
         limits: how long and how many executions stay in memory while they wait.
         max_executions: how many may be under way at once.
+        interrupted: executions that were dropped because the program ends. Their leases are released by the stop.
     """
 
     identity: Identity
@@ -115,6 +119,7 @@ class Worker:
     max_executions: float = math.inf
     random: Callable[[], float] = random_module.random
     executions: dict[str, Execution] = field(factory=dict, init=False)
+    interrupted: list[Execution] = field(factory=list, init=False)
     waiting: Waiting = field(factory=Waiting, init=False)
     stopped: Event = field(factory=Event, init=False)
     asker: Asker = field(init=False)
@@ -128,6 +133,10 @@ class Worker:
     _crew: Crew = field(init=False)
     _emptied: Event = field(factory=Event, init=False)
     _teardown: Teardown | None = field(default=None, init=False)
+    _census: Census | None = field(default=None, init=False)
+    _watched: Event = field(factory=Event, init=False)
+    _lost: bool = field(default=False, init=False)
+    _putting_away: bool = field(default=False, init=False)
     _stop_heart: Callable[[], None] = field(default=lambda: None, init=False)
     _membership: Connection | None = field(default=None, init=False)
     _joining: bool = field(default=False, init=False)
@@ -154,18 +163,20 @@ class Worker:
     @asynccontextmanager
     async def open(cls, network: Network, identity: Identity, **settings: Any) -> AsyncIterator[Worker]:
         """A worker that runs while the block does. Leaving the block stops it (see `stop`)."""
+        protect_package()
         async with network.connect(identity) as connection, create_task_group() as tasks:
             timeout = network.request_timeout
             worker = cls(identity=identity, network=network, connection=connection, request_timeout=timeout, **settings)
             worker._crew = Crew(tasks)
             worker._begin()
             try:
+                with CancelScope(shield=True):
+                    await worker._watched.wait()
                 yield worker
             finally:
-                # If the stop was begun and its await interrupted, the task group waits for the rest of it.
-                if not worker.draining:
-                    with CancelScope(shield=True):
-                        await worker.stop()
+                worker._lost = not worker._watched.is_set()
+                with CancelScope(shield=True):
+                    await worker.stop()
 
     def _begin(self) -> None:
         name = f"resonate {self.identity.pid}"
@@ -232,6 +243,9 @@ class Worker:
         """
         self.begin_to_stop()
         with CancelScope(shield=True):
+            await all_begun()
+            # If the program was interrupted, the task that is to do it may never begin.
+            await self._put_away()
             await self.stopped.wait()
 
     def begin_to_stop(self) -> None:
@@ -245,15 +259,26 @@ class Worker:
         self._shutdown.hurry()
 
     async def _put_away(self) -> None:
+        if self._putting_away:
+            return
+        self._putting_away = True
         try:
             await self._shutdown.run()
+        except BaseException:
+            # The program was interrupted once more: what is left to do is done in a hurry.
+            self.hurry()
+            await self._shutdown.run()
+            raise
         finally:
             # Whatever has gone wrong, those who wait for the end are not to wait for ever.
+            for execution in list(self.executions.values()):
+                execution.drop(Drop.UNLOADED)
             self._stop_heart()
             self.waiting.stop()
             self._emptied.set()
             try:
                 await self._crew.dismissed()
+                await self._shutdown.release_idle()
             finally:
                 self.stopped.set()
 
@@ -262,12 +287,24 @@ class Worker:
 
     async def _stand_by(self) -> None:
         self._teardown = Teardown()
+        self._watched.set()
         await self._emptied.wait()
+
+    def census(self) -> Census:
+        """All tasks, as of this round of the event loop. To count them takes milliseconds if there are thousands."""
+        if self._census is None:
+            self._census = Census(execution_in)
+            after_this_round(self._forget_census)
+        return self._census
+
+    def _forget_census(self) -> None:
+        self._census = None
 
     @property
     def torn_down(self) -> bool:
         """Whether the event loop is being taken down: what is cancelled now is cancelled by nobody that counts."""
-        return self._teardown is not None and self._teardown.begun
+        # It may have begun before the task that would tell.
+        return self._lost or (self._teardown is not None and self._teardown.begun)
 
     # Messages
 
@@ -381,23 +418,50 @@ class Worker:
         self._crew.spawn(self._run, execution, name=f"resonate {execution.id}")
 
     async def _run(self, execution: Execution) -> None:
+        cut_short = True
+        try:
+            await self._run_to_its_end(execution)
+            cut_short = execution.dropped is Drop.INTERRUPTED or self.torn_down
+        except BaseException as exc:
+            # A loop that is about to end has been left by an interrupt; another would keep it from ending in order.
+            if interrupt_in(exc) is None or not self.torn_down:
+                raise
+        finally:
+            if cut_short:
+                self.interrupted.append(execution)
+
+    async def _run_to_its_end(self, execution: Execution) -> None:
         try:
             await self._run_code(execution)
             if execution.dropped is Drop.HALTED:
                 await self._halt(execution)
         finally:
             awaited = self.results.ended(execution.id)
-            del self.executions[execution.id]
-            execution.lease.end()
-            self.upkeep.forget(execution)
-            execution.ended.set()
+            self._forget(execution)
             self._shutdown.stir()
             self.intake.stir()
         self._tell_end(execution, awaited=awaited)
+        if execution.ended_by is not None:
+            # The program ends by it, whatever the code that it went through has made of it.
+            raise execution.ended_by
         if execution.dropped is Drop.CRASHED:
             await self._recover(execution)
         else:
             self.leases.ended(execution.id)
+
+    def _forget(self, execution: Execution) -> None:
+        self.executions.pop(execution.id, None)
+        execution.lease.end()
+        self.upkeep.forget(execution)
+        execution.ended.set()
+
+    async def forget_unstarted(self) -> None:
+        """Those whose tasks never begin, because of an interrupt, have ended as well."""
+        await all_begun()
+        for execution in list(self.executions.values()):
+            if execution.task is None:
+                execution.drop(Drop.UNLOADED)
+                self._forget(execution)
 
     @staticmethod
     async def _run_code(execution: Execution) -> None:
@@ -405,6 +469,9 @@ class Worker:
             await execution.run()
         except Exception as exc:  # noqa: BLE001 - an error of the engine's own is a crash of this execution, not of all
             execution.drop(Drop.CRASHED, exc)
+        except BaseException as exc:
+            execution.interrupt(exc)
+            raise
 
     @staticmethod
     def _tell_end(execution: Execution, *, awaited: bool) -> None:
@@ -413,7 +480,7 @@ class Worker:
             _log.ended(execution, awaited=awaited)
             return
         match execution.dropped:
-            case None | Drop.HALTED | Drop.CRASHED:
+            case None | Drop.HALTED | Drop.CRASHED | Drop.INTERRUPTED:
                 # The latter are told where they are seen to, with what went wrong.
                 pass
             case Drop.SETTLED:
