@@ -392,13 +392,17 @@ class Frame(Node):
             if self._is_lost(ending):
                 await self._settle_late(*self._outcome(ending))
             await raise_cancelled()
-        if self._failed_with is not None and self.record.state is PromiseState.REJECTED:
-            self.live: TracebackType | None = self._failed_with.__traceback__
-            if self.parent is None:
-                execution.raised = self._failed_with
+        self._keep_failure()
         cancellation = ending.cancellation if isinstance(ending, (Stopped, TimedOut)) else None
         if cancellation is not None:
             self._pass_on(ending, cancellation)
+
+    def _keep_failure(self) -> None:
+        """Show the traceback of this run where the recorded failure is raised, and in the log."""
+        if self._failed_with is not None and self.record.state is PromiseState.REJECTED:
+            self.live: TracebackType | None = self._failed_with.__traceback__
+            if self.parent is None:
+                self.execution.raised = self._failed_with
 
     def _pass_on(self, ending: Ending, cancellation: BaseException) -> None:
         """Let the cancellation that has ended the call go on, unless another outcome stands, which is handed over."""
