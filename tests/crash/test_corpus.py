@@ -5,7 +5,9 @@ A failure names the workflow, the request before or after which its process was 
 
 from __future__ import annotations
 
+import asyncio
 import random
+import sys
 from itertools import count, cycle
 from pathlib import Path
 from typing import Any, Final
@@ -95,6 +97,19 @@ async def test_stop(scenario: Scenario) -> None:
     """An orderly stop loses nothing and leaves no lease, and neither does dying over a request of the stop itself."""
     trial = Trial(scenario)
     await stop_somewhere(trial, count=1)
+    assert "" == "\n".join(trial.complaints)
+
+
+@all_of_them
+@each_scenario
+@pytest.mark.skipif(sys.version_info < (3, 12), reason="asyncio has eager tasks from Python 3.12 on")
+@pytest.mark.parametrize("anyio_backend", ["asyncio"], indirect=True)
+async def test_crash_under_eager_tasks(scenario: Scenario) -> None:
+    """The same holds if tasks begin to run at once, before whoever starts them goes on."""
+    factory: Any = getattr(asyncio, "eager_task_factory", None)
+    asyncio.get_running_loop().set_task_factory(factory)
+    trial = Trial(scenario)
+    await crash_somewhere(trial, count=4)
     assert "" == "\n".join(trial.complaints)
 
 

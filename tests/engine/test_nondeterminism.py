@@ -331,7 +331,8 @@ async def test_difference_in_a_spawned_child(world: World) -> None:
         start = anyio.current_time()
         with pytest.raises(NonDeterminismError, match=r"'w\.child-1\.step'"):
             await (await process.resonate.get("w"))
-        assert 1 == pytest.approx(anyio.current_time() - start, abs=0.1)
+        # The call waits to be cancelled: for the second in which it might have been, and one more.
+        assert 3 == pytest.approx(anyio.current_time() - start, abs=0.1)
         assert [] == process.wire.settled()
     assert ["slow", "slow"] == cut
 

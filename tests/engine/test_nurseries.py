@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
+import sys
+from typing import Any
+
 import anyio
 import pytest
 import trio
 
 from resonate_anyio import Context, DurableCancelledError, DurableTimeoutError, Resonate
+from tests.crash.corpus.leaves import Oops, fail, slow, step
+
+from .replays import survives
 
 
 async def fails_when_cancelled() -> None:
@@ -113,3 +120,29 @@ async def test_a_nursery_of_trios_own(resonate: Resonate, *, fails: bool) -> Non
         promise = await resonate.promises.get("wf.child")
 
     assert ("rejected" if fails else "rejected_canceled") == promise.state
+
+
+@pytest.mark.skipif(sys.version_info < (3, 12), reason="asyncio has eager tasks from Python 3.12 on")
+@pytest.mark.parametrize("anyio_backend", ["asyncio"], indirect=True)
+async def test_failure_in_an_eager_task() -> None:
+    """A failure that is on record does not end a native group before all its tasks are started, if tasks are eager."""
+    factory: Any = getattr(asyncio, "eager_task_factory", None)
+    asyncio.get_running_loop().set_task_factory(factory)
+
+    async def workflow(ctx: Context) -> str:
+        async def failing() -> None:
+            await ctx.run(fail, "no", 1)
+
+        async def working() -> None:
+            await ctx.run(slow, 5, None)
+
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                tasks.create_task(failing())
+                tasks.create_task(working())
+        except* Oops:
+            pass
+        await ctx.sleep(1)
+        return await ctx.run(step, "after")
+
+    await survives(workflow, returns="after")

@@ -193,6 +193,19 @@ class Facts:
     kind: Literal["facts"] = "facts"
 
 
+@frozen(kw_only=True)
+class Pause:
+    """A plain await in the body, of which nothing is on record: it waits for something that goes on outside.
+
+    Attributes:
+        length: the exponent of how long that takes, from when it is waited for first; None: some seconds, which begin
+            anew after a crash.
+    """
+
+    kind: Literal["pause"] = "pause"
+    length: int | None = None
+
+
 Step: TypeAlias = (
     Leaf
     | Sleep
@@ -209,6 +222,7 @@ Step: TypeAlias = (
     | Scope
     | Nursery
     | Facts
+    | Pause
 )
 
 

@@ -29,6 +29,7 @@ from .graphs import (
     Group,
     Leaf,
     Nursery,
+    Pause,
     Scope,
     Sleep,
     Spawn,
@@ -104,8 +105,12 @@ class _Block:
             case _:
                 return [step.kind, await self._do_several(step)]
 
-    async def _do_several(self, step: Group | Gather | First | Completed | Nursery) -> object:
+    async def _do_several(self, step: Group | Gather | First | Completed | Nursery | Pause) -> object:
         match step:
+            case Pause():
+                place = f"{self.ctx.id}{self.path}/{self._position}"
+                await self.ctx.get_dependency(Outside).pause(place, step)
+                return None
             case Group():
                 return await self._group(step)
             case Gather():

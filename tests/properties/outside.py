@@ -21,7 +21,7 @@ from resonate_anyio import NotRunning, Resonate
 from resonate_anyio._protocol import Promise
 
 from ..engine.harness import Unreachable
-from .graphs import CANCELLED, ROOT, Broken, Leaf, Plan, Settlement, seconds
+from .graphs import CANCELLED, ROOT, Broken, Leaf, Pause, Plan, Settlement, seconds
 from .ledger import CODEC, SOON_MS, Ledger
 
 _Act: TypeAlias = Callable[[Resonate], Awaitable[object]]
@@ -69,6 +69,14 @@ class Outside:
             await anyio.sleep_until(end)
         self._check_time(id)
         return self._result(id, plan)
+
+    async def pause(self, place: str, plan: Pause) -> None:
+        """Wait in the body of a workflow, as for a job elsewhere, which goes on when nobody waits for it."""
+        if plan.length is None:
+            await anyio.sleep(_QUICK)
+            return
+        end = self._ends.setdefault(place, anyio.current_time() + seconds(plan.length))
+        await anyio.sleep_until(end)
 
     def _check_time(self, id: str) -> None:
         """Whoever's time is up is stopped, and does not come here."""

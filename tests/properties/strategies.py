@@ -30,6 +30,7 @@ from .graphs import (
     Group,
     Leaf,
     Nursery,
+    Pause,
     Plan,
     Scope,
     Sleep,
@@ -98,8 +99,15 @@ class _Author:
         self._exponents = list(range(waits))
 
     def plan(self) -> Plan:
-        flow = self._flow(0)
+        flow = self._flow(0, self._opening())
         return Plan(flow=flow, cancelled=self._seldom_exponent())
+
+    def _opening(self) -> tuple[Step, ...]:
+        """What a plan may begin with: a block that is cancelled in a plain await, and enough after it to crash in."""
+        if len(self._exponents) < 3 or not self._chance(4):
+            return ()
+        block = self._interrupted(_DEEPEST - 1)
+        return (block, Leaf(), self._sleep(0)) if self._exponents else (block, Leaf())
 
     def _exponent(self) -> int:
         return self._exponents.pop(self._draw(st.integers(0, len(self._exponents) - 1)))
@@ -122,10 +130,12 @@ class _Author:
     def _step(self, depth: int) -> Step:
         kinds: list[Callable[[int], Step]] = [self._quick]
         if self._exponents:
-            kinds += [self._leaf, self._sleep, self._external]
+            kinds += [self._leaf, self._sleep, self._external, self._pause, self._pause]
         if self._exponents and depth < _DEEPEST:
             kinds += [self._spawn, self._spawn, self._spawn, self._detached, self._scope, self._scope]
             kinds += [self._group, self._group, self._group, self._gather, self._first, self._completed, self._nursery]
+        if len(self._exponents) > 1 and depth < _DEEPEST:
+            kinds += [self._interrupted]
         if depth < _DEEPEST:
             kinds += [self._try, self._try, self._call]
         return self._choose(*kinds)(depth)
@@ -148,6 +158,18 @@ class _Author:
 
     def _sleep(self, _: int) -> Sleep:
         return Sleep(length=self._exponent())
+
+    def _pause(self, _: int) -> Pause:
+        return Pause(length=None if self._chance(4) else self._exponent())
+
+    def _interrupted(self, depth: int) -> Try:
+        """A block that is cancelled while its body waits for something of which nothing is on record."""
+        sooner, later = sorted((self._exponent(), self._exponent()))
+        body = self._flow(depth + 1, (Pause(length=later), Leaf()))
+        if self._chance(3):
+            return Try(flow=Flow((Scope(length=sooner, fails=self._chance(2), flow=Flow((Leaf(), *body.steps))),)))
+        failing = Leaf(work=sooner, failures=None)
+        return Try(flow=Flow((Group(calls=(failing,), body=body, limit=self._limit()),)))
 
     def _external(self, _: int) -> External:
         wait = self._exponent()

@@ -14,6 +14,7 @@ from resonate_anyio._engine._execution import Execution
 from resonate_anyio._engine._scopes import Scope as EngineScope
 from resonate_anyio._engine._sweeps import Sweeps
 from resonate_anyio._engine._worker import Worker
+from resonate_anyio._graph import History
 from resonate_anyio._protocol import Promise, PromiseState, Unblock
 
 from .graphs import Plan
@@ -76,6 +77,11 @@ def restarts_extend_scopes(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(EngineScope, "fix", lambda *_: None)
 
 
+def positions_are_ignored(patch: pytest.MonkeyPatch) -> None:
+    """A replay that goes past a plain await in which the first run was cancelled goes on."""
+    patch.setattr(History, "is_placed", lambda *_: False)
+
+
 Troubles: TypeAlias = st.SearchStrategy[dict[str, Any]]
 
 CALM: Final[Troubles] = st.fixed_dictionaries({})
@@ -88,6 +94,7 @@ FAULTS: Final[dict[Break, Troubles]] = {
     sweeps_stop_at_the_top: CALM,
     history_is_ignored: CRASHES,
     restarts_extend_scopes: CRASHES,
+    positions_are_ignored: CRASHES,
     messages_are_believed: MESSAGES,
     nobody_asks_again: MESSAGES,
 }

@@ -12,6 +12,7 @@ import math
 from typing import TYPE_CHECKING, Final
 
 from anyio import current_effective_deadline, get_cancelled_exc_class, move_on_after
+from anyio.lowlevel import checkpoint
 
 from .._errors import NonDeterminismError
 from .._protocol import PromiseState
@@ -19,9 +20,10 @@ from ._builder import caller
 from ._cancellation import Owed
 from ._enclosures import PATIENCE, Enclosure, enclosing, own_deadline, reason_for
 from ._frame import Frame
-from ._lanes import lane_of
+from ._lanes import insist, lane_of
 from ._reasons import DEADLINE, GROUP, PARENT, SCOPE, Reason, reason_of
 from ._scopes import Scope, durable_scopes, instants
+from ._tasks import is_being_started
 
 if TYPE_CHECKING:
     from ._nodes import Node
@@ -124,6 +126,10 @@ async def _cancel(frame: Frame, child: Node) -> None:
 
 async def deliver(frame: Frame, child: Node) -> object:
     """Hand the outcome of a settled child to the code of `frame`: its value is returned, its failure raised."""
+    if is_being_started():
+        # The code that starts the task goes on first, as it did when the outcome was not on record yet: a task group
+        # takes no more tasks once one of them has failed.
+        await insist(checkpoint)
     await rejoin(frame, child)
     return child.value()
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Generic, NoReturn, TypeVar, cast
 
-from attrs import define
+from attrs import define, evolve
 
 from .._errors import InvalidArgument, UsageError
 from .._graph import check_name
@@ -16,7 +16,7 @@ from ._awaits import complete, deliver
 from ._builder import Builder
 from ._frame import Frame
 from ._functions import Kind, RemoteCall, check_version
-from ._lanes import Place, lane_of
+from ._lanes import call_place
 from ._openings import DetachedOpening, LocalOpening, Opening, PromiseOpening, RemoteOpening, SleepOpening
 from ._reasons import FUTURE, Reason, reason_of
 from ._retry import RetryPolicy
@@ -138,8 +138,7 @@ class Call(Builder[T_co]):
         super().__init__(label, type_)
         self._frame = frame
         # The number is taken here and not when the call starts: ids follow the order of the program's text.
-        lane = lane_of(frame)
-        self._place = Place(lane, lane.counter.number(name))
+        self._place = call_place(frame, name)
 
     def named(self, name: str) -> Self:
         """Give the call an id of its own below the caller's, instead of one that is counted.
@@ -147,12 +146,13 @@ class Call(Builder[T_co]):
         Raises:
             InvalidId: it has characters other than A-Z a-z 0-9 _ -, or too many.
         """
-        self._place = Place(self._place.lane, self._checked(check_name, name), named=True)
+        self._place = evolve(self._place, part=self._checked(check_name, name), named=True)
         return self
 
     def _excused(self) -> bool:
-        # Its function was ended before it came to that.
-        return self._frame.cancel_called or self._frame.execution.dropped is not None
+        # Its function was ended before it came to that; or, the first time, before the builder was made.
+        ended = self._frame.cancel_called or self._frame.execution.dropped is not None
+        return ended or self._place.taken_back
 
     async def spawn(self) -> DurableFuture[T_co]:
         """Start the call and return at once: it is on record then, and runs beside its caller."""

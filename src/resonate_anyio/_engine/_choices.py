@@ -23,7 +23,7 @@ from ._enclosures import reason_for
 from ._facts import FactOpening
 from ._frame import Frame
 from ._groups import Group
-from ._lanes import own_place
+from ._lanes import choice_place
 from ._nodes import Node, cancel_all
 from ._reasons import CHOICE, Reason
 from ._started import Started
@@ -92,6 +92,13 @@ class _Race:
             else:
                 self.runners.append(Started(entrant.begin()))
                 self.own.append(self.runners[-1])
+        # Here, and not in the tasks that open them: it is this code that may have to be cancelled.
+        try:
+            for started in self.own:
+                await started.opening.meet()
+        finally:
+            for started in self.own:
+                started.opening.follow()
         refused: list[Exception] = []
         async with create_task_group() as tasks:
             for started in self.own:
@@ -173,7 +180,7 @@ class FirstCall(Builder[tuple[int, T]]):
     def __init__(self, frame: Frame, entrants: Sequence[Call[T] | DurableFuture[T]]) -> None:
         self._race = _Race(frame, "ctx.first()", entrants)
         super().__init__("ctx.first()", Any)
-        self._fact = own_place(frame, "first")
+        self._fact = choice_place(frame, "first")
 
     async def _run(self) -> tuple[int, T]:
         race = self._race
@@ -184,6 +191,7 @@ class FirstCall(Builder[tuple[int, T]]):
             every = range(len(race.runners))
             index = await fact.choose(partial(race.next, every), every)
         except get_cancelled_exc_class():
+            fact.follow()
             if not race.frame.execution.interrupted():
                 await race.cancel(reason_for(race.frame))
             raise
@@ -200,7 +208,7 @@ class AsCompleted(Generic[T]):
     def __init__(self, frame: Frame, entrants: Sequence[Call[T] | DurableFuture[T]]) -> None:
         self._race = _Race(frame, "ctx.as_completed()", entrants)
         self._frame = frame
-        self._place = own_place(frame, "completed")
+        self._place = choice_place(frame, "completed")
         self._left = list(range(len(entrants)))
         self._count = 0
 
@@ -235,7 +243,7 @@ class NowCall(Builder[datetime]):
     def __init__(self, frame: Frame) -> None:
         super().__init__("ctx.now()", datetime)
         self._frame = frame
-        self._fact = own_place(frame, "now")
+        self._fact = choice_place(frame, "now")
 
     async def _run(self) -> datetime:
         self._frame.check_current("ctx.now()")

@@ -148,6 +148,7 @@ class Execution:
             scope that is not on record: while there are any, it is not unloaded for economy.
         ledger: what is put on record for it goes through this.
         fulfilling: whether the end of the root is being recorded from here.
+        doubts: what calls wait for that are not what is on record at their positions.
         changed_at: when something of it was last made or settled, as far as is known, in the server's milliseconds.
     """
 
@@ -180,6 +181,7 @@ class Execution:
     _subscriptions: dict[str, External] = field(factory=dict, init=False)
     _looked: bool = field(default=False, init=False)
     fulfilling: bool = field(default=False, init=False)
+    doubts: set[Event] = field(factory=set, init=False)
 
     def __repr__(self) -> str:
         state = self.parking.phase.value if self.dropped is None else self.dropped.value
@@ -537,6 +539,20 @@ class Execution:
         if self.version == version:
             # It is held at that version after all, and yet refused.
             await self.lose()
+
+    @property
+    def running_frames(self) -> KeysView[Frame]:
+        """The frames whose code runs."""
+        return self._frames.keys()
+
+    def waits(self, task: Task) -> bool:
+        """Whether `task` waits in the engine, or for other tasks to end."""
+        return any(wait.task is task for wait in self._waits) or joins(task)
+
+    def stir_doubts(self) -> None:
+        """Something may have changed for the calls that are not what is on record at their positions."""
+        for doubt in self.doubts:
+            doubt.set()
 
     def recorded(self, id: str) -> Promise | None:
         """The record of `id` from before this run, if there is one."""

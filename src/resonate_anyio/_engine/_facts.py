@@ -58,6 +58,7 @@ class FactOpening(Opening):
 
         If the code is cancelled meanwhile, that stands: a replay might find that it need not wait any more, and go on.
         """
+        await self.meet()
         if self.recorded is None:
             await self._make(choice)
         node = await self.open()
@@ -76,10 +77,13 @@ class FactOpening(Opening):
         return chosen
 
     async def _make(self, choice: Callable[[], Awaitable[int]]) -> None:
+        condemned = self.is_condemned()
         try:
             self._state(value=await choice())
         except get_cancelled_exc_class():
-            if not self.execution.interrupted() and not self.frame.settled_early:
+            if condemned and not self.execution.interrupted():
+                self.withdraw()
+            elif not self.execution.interrupted() and not self.frame.settled_early:
                 await self.open_cancelled()
             raise
 

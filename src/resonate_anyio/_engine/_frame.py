@@ -29,7 +29,7 @@ from .._protocol import EMPTY, Promise, PromiseState, Value
 from . import _log
 from ._cancellation import Owed, is_requested, raise_cancelled
 from ._children import Children
-from ._enclosures import Enclosure, enclosing, reason_for
+from ._enclosures import PATIENCE, Enclosure, enclosing, is_before, reason_for
 from ._execution import Drop
 from ._functions import Kind
 from ._interrupts import interrupt_behind
@@ -48,6 +48,7 @@ if TYPE_CHECKING:
 
     from anyio.abc import TaskGroup
 
+    from .._graph import RecordedLane
     from ._context import Context
     from ._functions import Function
     from ._info import Info
@@ -323,7 +324,18 @@ class Frame(Node):
         """Cancel the running function; its outcome is recorded by the task that runs it."""
         if self.pending and self._stopped_by is None:
             self._stopped_by = reason
-            self._scope.cancel()
+            if self._behind:
+                # The first time, it was cancelled after what is on record.
+                self._scope.deadline = min(self._scope.deadline, current_time() + PATIENCE)
+            else:
+                self._scope.cancel()
+
+    @property
+    def _behind(self) -> bool:
+        """Whether calls are on record that it made before it was cancelled, and has not come to again."""
+        history = self.execution.history
+        unasked = history.unasked(self.id) if self.replaying and history.is_placed(self.id) else ()
+        return any(is_before(record, position, []) for record, position in unasked)
 
     def number_call(self) -> int:
         """The number of a call that begins now."""
@@ -339,12 +351,15 @@ class Frame(Node):
 
     def asked(self) -> None:
         """A call of this run was found in the history."""
+        self.execution.stir_doubts()
+        if self._stopped_by is not None and not self._behind:
+            self._scope.cancel()
         if not self.replaying:
             for enclosure in tuple(self.enclosures):
                 enclosure.catch_up()
 
-    def recorded_lanes(self) -> dict[int, Promise]:
-        """The lanes of earlier runs that no task has taken yet, each with its first call."""
+    def recorded_lanes(self) -> dict[int, RecordedLane]:
+        """The lanes of earlier runs that no task has taken yet."""
         lanes = self.execution.history.lanes(self.id)
         if self._last_lane is None:
             self._last_lane = max(lanes, default=0)

@@ -25,8 +25,9 @@ from ._builder import Builder
 from ._calls import Call, DurableFuture
 from ._enclosures import Enclosure, enclosing
 from ._frame import Frame
-from ._lanes import Lane, current_lane, lane_of
+from ._lanes import Lane, current_lane
 from ._outcomes import Raised, without_cancellations
+from ._positions import LaneStart
 from ._protection import exposed
 from ._reasons import GROUP, OUTSIDE, Reason, reason_of
 from ._started import Started
@@ -129,8 +130,9 @@ class Group(Enclosure):
         started = Started(call.begin(), group=self)
         member = _Member(started)
         self._members.append(member)
-        if started.opening.replayed and self._counts(started.opening.preview()):
-            self.condemn()
+        started.opening.cancel_here()
+        if started.opening.replayed and self._counts(node := started.opening.preview()):
+            self.condemn(node.record.settled_at)
         turn = None if started.opening.replayed else self._turn()
         self._spawn(turn, self._run_call, member, started, name=started.id)
         return DurableFuture(self.frame, started)
@@ -148,10 +150,11 @@ class Group(Enclosure):
                 f"started with tg.start(call)"
             )
             raise UsageError(msg)
+        start = LaneStart.plan(self.frame)
+        start.cancel_here()
         member = _Member()
         self._members.append(member)
-        lane = lane_of(self.frame).open()
-        self._spawn(self._turn(), self._run_code, member, func, args, name=name or func, lane=lane)
+        self._spawn(self._turn(), self._run_code, member, start, func, args, name=name or func, lane=start.lane)
 
     # Life
 
@@ -350,17 +353,22 @@ class Group(Enclosure):
             node.depth = self.frame.depth + 1
             await node.run()
         if self._counts(node):
-            self._failed(history=node.replayed)
+            self._failed(history=node.replayed, at=node.record.settled_at)
 
-    async def _run_code(self, member: _Member, func: Callable[..., Awaitable[object]], args: tuple[Any, ...]) -> None:
+    async def _run_code(
+        self, member: _Member, start: LaneStart, func: Callable[..., Awaitable[object]], args: tuple[Any, ...]
+    ) -> None:
+        await start.meet()
+        if start.void:
+            return
         ending = await self.frame.outcome_of(_called(func, args))
         if isinstance(ending, Raised):
             member.error = ending.error
             self._failed(history=self.frame.replaying)
 
-    def _failed(self, *, history: bool) -> None:
+    def _failed(self, *, history: bool, at: int | None = None) -> None:
         if history:
-            self.condemn()
+            self.condemn(at)
         else:
             self.end()
 

@@ -5,6 +5,10 @@ An opening is planned at once, which settles its id and whether it is history; o
 What is found has to be what is asked for: same operation, same function, same version and, for a call that runs
 elsewhere, same arguments. Otherwise the code has changed under its history, and the execution is halted (semantics 2).
 A new call that is reached in a cancelled scope is recorded as cancelled, so that a replay does not run it (3.4).
+
+A call that is not what is on record at its position is *doubtful*: the first run was cancelled before it came to that
+call, unless the code has changed. If the code is cancelled here as well, the call is *void*: nothing is recorded of it
+(see `_positions`).
 """
 
 from __future__ import annotations
@@ -19,7 +23,17 @@ from anyio.lowlevel import checkpoint_if_cancelled
 from attrs import define, evolve, field
 
 from .._errors import NonDeterminismError, TooLate
-from .._graph import DETACHED_TAG, LANE_TAG, PARENT_TAG, hashed, is_below, is_made_by_hand
+from .._graph import (
+    DETACHED_TAG,
+    LANE_TAG,
+    PARENT_TAG,
+    POSITION_TAG,
+    Placed,
+    Position,
+    hashed,
+    is_below,
+    is_made_by_hand,
+)
 from .._protocol import Promise, PromiseCreate, PromiseState, Value
 from .._time import from_ms
 from . import _log
@@ -29,8 +43,9 @@ from ._enclosures import reason_for
 from ._frame import Frame
 from ._functions import Kind
 from ._info import Info
-from ._lanes import Place, insist
+from ._lanes import insist
 from ._nodes import External, Node
+from ._positions import Meeting, is_refused
 from ._reasons import Reason, reason_of
 from ._scopes import SCOPES_TAG, Scope, clamping, durable_scopes, encode_instants, fix_instants
 
@@ -43,17 +58,14 @@ ONE_YEAR_MS: Final = 365 * 24 * 3600 * 1000
 
 
 @define(kw_only=True, eq=False)
-class Opening(ABC):
+class Opening(Meeting):
     """One durable call that is about to be made.
 
     Attributes:
         in_branch: whether its record comes with the lease of the execution.
-        frame: whose code makes it.
-        place: where in that code.
         param: what is recorded with it.
         type: what its value is decoded as.
         timeout_ms: how long it may take from its start, or None.
-        made_at: file and line of the code that makes it.
         id: the id of its promise.
         recorded: its record, if it is history.
         apart: whether the code goes on when the call is on record, and does not wait for it in the same breath.
@@ -61,14 +73,12 @@ class Opening(ABC):
 
     in_branch: ClassVar[bool] = False
 
-    frame: Frame
-    place: Place
     param: Value
     type: Any = Any
     timeout_ms: int | None = None
-    made_at: tuple[str, int] | None = None
     id: str = field(init=False)
-    recorded: Promise | None = field(init=False)
+    recorded: Promise | None = field(default=None, init=False)
+    _segment: str = field(init=False)
     _number: int = field(init=False)
     apart: bool = field(default=False, init=False)
     _lane_tags: Mapping[str, str] = field(init=False)
@@ -77,19 +87,12 @@ class Opening(ABC):
 
     def __attrs_post_init__(self) -> None:
         self._number = self.frame.number_call()
-        segment, self._lane_tags = self.place.resolve(self._id_of, self._same_call)
-        self.frame.names.claim(segment)
-        self.id = self._id_of(segment)
+        self._segment, self._lane_tags = self.place.resolve(self._id_of, self._same_call, self._content)
+        self.frame.names.claim(self._segment)
+        self.id = self._id_of(self._segment)
         self._scopes = durable_scopes(self.frame)
         self._clamping = clamping(self._scopes)
-        self.recorded = self.frame.execution.recorded(self.id)
-        if self.recorded is not None:
-            fix_instants(self._scopes, self.recorded)
-            self.frame.asked()
-
-    @property
-    def execution(self) -> Execution:
-        return self.frame.execution
+        self.compare()
 
     @property
     def unfinished(self) -> bool:
@@ -110,6 +113,41 @@ class Opening(ABC):
         """What the recorded call is, for someone who only looks at it."""
         assert self.recorded is not None
         return self._node(self.recorded)
+
+    # Whether the first run came to this call
+
+    @property
+    def new(self) -> bool:
+        return self.recorded is None
+
+    def _take(self) -> None:
+        self.recorded = self.execution.recorded(self.id)
+        if self.recorded is not None:
+            fix_instants(self._scopes, self.recorded)
+            self.frame.asked()
+
+    def _release(self) -> None:
+        self.frame.names.release(self._segment)
+
+    def _difference(self) -> Placed | None:
+        frame, history = self.frame, self.execution.history
+        recorded = history.look(self.id)
+        placed = history.placed(frame.id).get((self.position.label, self.position.number))
+        if placed is None:
+            return None if recorded is None else history.place_of(recorded)
+        if recorded is None or placed.id != self.id:
+            return placed
+        return None if self._stands_at(placed.position, recorded) and self._asks_for(recorded) else placed
+
+    def _stands_at(self, position: Position, record: Promise) -> bool:
+        """Whether `record`, which is on record at this position, was made in the blocks around the code."""
+        here, there = self.position.blocks, position.blocks
+        if here == there:
+            return True
+        # One that was refused ended with its block at that very place, whatever else had been cancelled.
+        return here.replace("!", "") == there.replace("!", "") and is_refused(record, self.execution)
+
+    # Making it
 
     async def open(self) -> Node:
         """Find or make the record of the call, and make the call a child of its frame."""
@@ -141,25 +179,33 @@ class Opening(ABC):
 
     async def begin(self) -> None:
         """Wait until the call may begin: one that has no outcome yet has to, and ends if it is cancelled meanwhile."""
+        await self.meet()
+        condemned = False
         try:
             await self.execution.gate()
             await self._look_up()
             if not self.replayed:
                 await self._check_in_time()
             if self.recorded is None or (self.unfinished and not self.apart):
+                condemned = self.is_condemned()
                 await before_wait(self.frame, self.made_at)
         except get_cancelled_exc_class():
-            if not self.execution.interrupted():
-                await self.open_cancelled()
+            if not self.execution.interrupted() and not self.void:
+                if condemned:
+                    self.withdraw()
+                else:
+                    await self.open_cancelled()
             raise
 
     async def _look_up(self) -> None:
         """See whether it is history after all, if not all of that is known."""
         history = self.execution.history
         if self.recorded is None and history.partial and not self.in_branch:
-            self.recorded = await self.execution.look_up(self.id)
-            if self.recorded is not None:
-                fix_instants(self._scopes, self.recorded)
+            record = await self.execution.look_up(self.id)
+            if record is not None:
+                history.add(record)
+                self.compare()
+                await self.meet()
 
     async def open_cancelled(self, why: Reason | None = None) -> Node:
         """Put on record that the call was cancelled before it began, and make it a child of its frame.
@@ -221,6 +267,8 @@ class Opening(ABC):
     def _tags(self, own: Mapping[str, str]) -> dict[str, str]:
         execution, parent = self.execution, self.frame.id
         tags = {**own, **self._lane_tags, "resonate:origin": execution.origin}
+        if execution.history.is_placed(parent):
+            tags[POSITION_TAG] = self.position.encode()
         if self._scopes:
             tags[SCOPES_TAG] = encode_instants(self._scopes, self._clamping)
         if is_below(self.id, parent):
@@ -232,13 +280,24 @@ class Opening(ABC):
     async def _check(self, record: Promise, request: PromiseCreate) -> None:
         if record.param == request.param and record.tags == request.tags:
             return
-        codec = self.execution.codec
-        recorded = recorded_as(record, codec)
-        asked = recorded_as(
-            Promise(id=record.id, timeout_at=0, created_at=0, param=self.param, tags=request.tags), codec
-        )
+        recorded, asked = recorded_as(record, self.execution.codec), self._asked(request.tags)
         if recorded != asked:
             await self.execution.halt(NonDeterminismError(record.id, str(recorded), str(asked), self.execution.id))
+
+    def _asked(self, tags: Mapping[str, str]) -> Asked:
+        request = Promise(id=self.id, timeout_at=0, created_at=0, param=self.param, tags=tags)
+        return recorded_as(request, self.execution.codec)
+
+    def _asks_for(self, record: Promise) -> bool:
+        """Whether `record` was made for the same operation, function and version, and with the same arguments."""
+        tags = self._kind_tags()
+        if record.param == self.param and tags.items() <= record.tags.items():
+            return True
+        return recorded_as(record, self.execution.codec) == self._asked(tags)
+
+    def _content(self) -> str:
+        """What the call is, its place aside."""
+        return self.param.data or ""
 
     def _adopt(self, node: Node) -> None:
         node.number = self._number
@@ -412,8 +471,9 @@ class PromiseOpening(_TimerOpening):
         """Record the instants of the scopes. In the past for certain, by the server's clock: it is born resolved."""
         local = {"resonate:branch": self.execution.id, "resonate:scope": "local", "resonate:timer": "true"}
         tags = self._tags(local)
-        # It is no call, and no lane begins with it.
+        # It is no call: it has no position, and no lane begins with it.
         tags.pop(LANE_TAG, None)
+        tags.pop(POSITION_TAG, None)
         param = self.execution.codec.encode({"fact": "ctx.promise"})
         note = PromiseCreate(id=self._note_id, timeout_at=self.frame.record.created_at, param=param, tags=tags)
         await self.execution.ledger.create_local(note)

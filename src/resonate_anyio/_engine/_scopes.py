@@ -117,7 +117,7 @@ class Scope(Enclosure):
         self._instant = instant
         self.map_deadline()
         if instant <= self.frame.execution.now():
-            self.condemn()
+            self.condemn(instant)
 
 
 @define(eq=False, repr=False)

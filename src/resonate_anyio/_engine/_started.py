@@ -5,9 +5,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from anyio import Event, get_cancelled_exc_class
+from anyio.lowlevel import checkpoint_if_cancelled
 from attrs import define, field
 
+from .._errors import DurableCancelledError
 from ._awaits import deliver, outcome
+from ._reasons import SCOPE
 
 if TYPE_CHECKING:
     from ._enclosures import Enclosure
@@ -45,6 +48,10 @@ class Started:
         self._begun = True
         try:
             with self.opening.frame.children.opening():
+                await self.opening.meet()
+                if self.opening.void:
+                    self.forgo(DurableCancelledError(self.id, SCOPE))
+                    return None
                 self.opened(await self.opening.open())
         except Exception as exc:
             self.forgo(exc)
@@ -60,7 +67,11 @@ class Started:
         Args:
             reason: why; None: because the running code is being cancelled.
         """
-        if self._begun or self.opening.execution.interrupted():
+        if self.opening.doubtful and not self.opening.execution.interrupted():
+            # It was not made the first time: the code that awaits it was cancelled before that.
+            self.opening.withdraw()
+            self.forgo(DurableCancelledError(self.id, SCOPE))
+        if self._begun or self.opening.void or self.opening.execution.interrupted():
             return
         self._begun = True
         self.opened(await self.opening.open_cancelled(reason))
@@ -83,6 +94,7 @@ class Started:
 
     def forgo(self, error: Exception) -> None:
         """It never will be."""
+        self.opening.follow()
         self.forgone = error
         self._changed.set()
 
@@ -119,6 +131,8 @@ class Started:
             await self.open_cancelled()
             raise
         if self.node is None:
+            if self.opening.void:
+                await checkpoint_if_cancelled()
             assert self.forgone is not None
             raise self.forgone
         return self.node

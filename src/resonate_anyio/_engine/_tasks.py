@@ -14,11 +14,13 @@ from asyncio import AbstractEventLoop, TaskGroup
 from collections.abc import Callable, Coroutine, Iterator
 from contextvars import Context, copy_context
 from functools import cache, partial
+from inspect import CO_COROUTINE
 from pathlib import Path
 from threading import Thread
 from traceback import StackSummary
 from types import AsyncGeneratorType, CodeType, CoroutineType, FrameType, GeneratorType
 from typing import Any, Final, TypeAlias
+from weakref import WeakSet
 
 from anyio import create_task_group, get_cancelled_exc_class
 
@@ -155,6 +157,36 @@ class _Hooks:
             thread = Thread(target=run, name="resonate loop end")
             thread.start()
             thread.join()
+
+
+_scheduled: Final[WeakSet[asyncio.Task[Any]]] = WeakSet()
+"""Tasks that are known to be run by the event loop."""
+
+
+def is_being_started() -> bool:
+    """Whether the running task still runs inside of the call that has made it (`asyncio.eager_task_factory`)."""
+    if sys.version_info < (3, 12) or not on_asyncio():
+        return False
+    task = asyncio.current_task()
+    if task is None or task in _scheduled:
+        return False
+    if _is_run_by_another(task):
+        return True
+    _scheduled.add(task)
+    return False
+
+
+def _is_run_by_another(task: asyncio.Task[Any]) -> bool:
+    """Whether the task's function was called, in the end, by code of another task."""
+    first = getattr(task.get_coro(), "cr_frame", None)
+    frame: FrameType | None = sys._getframe()
+    while frame is not None and frame is not first:
+        frame = frame.f_back
+    while frame is not None:
+        frame = frame.f_back
+        if frame is not None and frame.f_code.co_flags & CO_COROUTINE:
+            return True
+    return False
 
 
 def sees_every_deadline() -> bool:

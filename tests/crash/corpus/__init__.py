@@ -8,6 +8,7 @@ from . import (
     failures as failures,
     groups as groups,
     own_concurrency as own_concurrency,
+    plain_awaits as plain_awaits,
     remote as remote,
     scopes as scopes,
     steps as steps,
