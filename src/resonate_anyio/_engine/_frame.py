@@ -119,6 +119,9 @@ class Frame(Node):
             await self._settle(TimedOut())
         if self.pending:
             ending = await self._end()
+            if is_requested():
+                # What has ended in a cancelled scope may have ended because of an interrupt: that is not recorded.
+                self.execution.interrupted()
             done = self._is_done(ending)
             # A worker that stops gives grace to what a leaf has done as it gives it to leaves.
             with self.execution.leaf_running() if done else nullcontext():
@@ -389,9 +392,6 @@ class Frame(Node):
     async def _settle(self, ending: Ending) -> None:
         """Record how the function ended. From then on the record is the outcome."""
         execution = self.execution
-        if is_requested():
-            # What has ended in a cancelled scope may have ended because of that: nothing is recorded of an interrupt.
-            execution.interrupted()
         if execution.dropped is None:
             outcome = self._outcome(ending)
             try:
