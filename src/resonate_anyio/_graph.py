@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from hashlib import blake2b
 from typing import Final, NamedTuple
 
-from attrs import Factory, define, field
+from attrs import Factory, define, field, frozen
 
 from ._errors import DuplicateId, InvalidArgument, InvalidId
 from ._protocol import Promise
@@ -27,6 +27,8 @@ DETACHED_TAG: Final = "resonate-anyio:detached"
 LANE_TAG: Final = "resonate-anyio:lane"
 """`{number}/{identity}` on every record of the lane of a plain task: the number of the lane, and what the first call of
 the lane was. Records of the first version have the number alone, on the first call of the lane only (semantics 2)."""
+ORDER_TAG: Final = "resonate-anyio:order"
+"""Where a call of a function with several tasks stands in the order in which they run: see `Numbered`."""
 POSITION_TAG: Final = "resonate-anyio:position"
 """Where the call stands in the code of its caller: see `Position`."""
 
@@ -43,6 +45,7 @@ SEPARATORS: Final = frozenset(".:")
 _UNSAFE: Final = re.compile(r"[^A-Za-z0-9_-]")
 _LAST_SEGMENT: Final = re.compile(r"[^.:]*$")
 _CHOICES: Final = ("~first-", "~completed-", "~now-")
+_ORDER: Final = re.compile(r"([0-9]{1,9}) ([a-z0-9-]+)((?: [a-z0-9-]+\.[0-9]{1,9})*)", re.ASCII)
 _LAST_PART: Final = re.compile(r"(^|[.:])[^.:]*$")
 
 
@@ -378,6 +381,37 @@ class RecordedLane:
     first: Promise | None = None
 
 
+@frozen
+class Numbered:
+    """A call of a function with several tasks, as it stands in the order of the tasks.
+
+    Attributes:
+        number: counts these calls of the function, from 1.
+        lane: the lane that made it; `0` is the function's own code.
+        returns: which calls had returned to which lanes since the number before: lane, and how many it had by then.
+        made_at: when it was put on record, in milliseconds.
+    """
+
+    number: int
+    lane: str
+    returns: tuple[tuple[str, int], ...]
+    made_at: int
+
+    @classmethod
+    def of(cls, record: Promise) -> Numbered | None:
+        """What the tag of a record says; None if it has none, or one of another shape."""
+        match = _ORDER.fullmatch(record.tags.get(ORDER_TAG, ""))
+        if match is None:
+            return None
+        returns = (text.rpartition(".") for text in match[3].split())
+        return cls(int(match[1]), match[2], tuple((lane, int(count)) for lane, _, count in returns), record.created_at)
+
+    @staticmethod
+    def encode(number: int, lane: str, returns: Iterable[tuple[str, int]]) -> str:
+        """The tag."""
+        return " ".join((str(number), lane, *(f"{lane}.{count}" for lane, count in returns)))
+
+
 @define
 class History:
     """The records below one root. A promise that is not in here does not exist.
@@ -392,6 +426,7 @@ class History:
     partial: bool = False
     _unasked: dict[str, int] = field(factory=dict, init=False)
     _lanes: dict[str, dict[int, RecordedLane]] = field(factory=dict, init=False)
+    _numbered: dict[str, list[Numbered]] = field(factory=dict, init=False)
     _placed: dict[str, dict[tuple[str, str], Placed]] = field(factory=dict, init=False)
     _unplaced: set[str] = field(factory=set, init=False)
 
@@ -403,6 +438,8 @@ class History:
             self._unasked[parent] = self._unasked.get(parent, 0) + 1
             self._place(parent, record)
             self._count_lane(parent, record.tags.get(LANE_TAG, ""), record)
+            if (numbered := Numbered.of(record)) is not None:
+                self._numbered.setdefault(parent, []).append(numbered)
 
     def _place(self, parent: str, record: Promise) -> None:
         placed = self.place_of(record)
@@ -522,6 +559,10 @@ class History:
         )
         instants = (at for other in lane_before for at in (other.created_at, other.settled_at))
         return max((at for at in instants if at is not None and at <= placed.created_at), default=None)
+
+    def numbered(self, parent: str) -> list[Numbered]:
+        """The calls of `parent` whose order is on record, in that order."""
+        return sorted(self._numbered.get(parent, ()), key=lambda call: call.number)
 
     # Lanes of plain tasks
 

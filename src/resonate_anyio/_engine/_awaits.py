@@ -131,6 +131,7 @@ async def deliver(frame: Frame, child: Node) -> object:
         # takes no more tasks once one of them has failed.
         await insist(checkpoint)
     await rejoin(frame, child)
+    await frame.order.turn(lane_of(frame))
     return child.value()
 
 

@@ -16,7 +16,7 @@ from ._awaits import complete, deliver
 from ._builder import Builder
 from ._frame import Frame
 from ._functions import Kind, RemoteCall, check_version
-from ._lanes import call_place
+from ._lanes import call_place, lane_of
 from ._openings import DetachedOpening, LocalOpening, Opening, PromiseOpening, RemoteOpening, SleepOpening
 from ._reasons import FUTURE, Reason, reason_of
 from ._retry import RetryPolicy
@@ -162,6 +162,7 @@ class Call(Builder[T_co]):
         node = await self._open(opening)
         if isinstance(node, Frame) and node.pending:
             self._frame.start(node)
+        await self._frame.order.turn(lane_of(self._frame))
         return DurableFuture(self._frame, Started(opening, node=node))
 
     async def _run(self) -> T_co:

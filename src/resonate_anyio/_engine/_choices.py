@@ -23,7 +23,7 @@ from ._enclosures import reason_for
 from ._facts import FactOpening
 from ._frame import Frame
 from ._groups import Group
-from ._lanes import choice_place
+from ._lanes import choice_place, lane_of
 from ._nodes import Node, cancel_all
 from ._reasons import CHOICE, Reason
 from ._started import Started
@@ -232,6 +232,7 @@ class AsCompleted(Generic[T]):
         await runner.settled()
         if runner.node is not None:
             runner.node.known = True
+        await self._frame.order.turn(lane_of(self._frame))
         return DurableFuture(self._frame, runner)
 
 
@@ -248,7 +249,9 @@ class NowCall(Builder[datetime]):
     async def _run(self) -> datetime:
         self._frame.check_current("ctx.now()")
         fact = FactOpening.plan(self._frame, self._fact, "ctx.now")
-        return from_ms(await fact.choose(self._read))
+        instant = await fact.choose(self._read)
+        await self._frame.order.turn(lane_of(self._frame))
+        return from_ms(instant)
 
     async def _read(self) -> int:
         return self._frame.execution.now()

@@ -100,11 +100,13 @@ class Wait:
         task: the task.
         event: what it waits for.
         patient: nothing but this event ends the wait, as far as can be seen.
+        held: it has an outcome already, and waits for other tasks of the execution to come as far.
     """
 
     task: Task
     event: Event
     patient: bool
+    held: bool = False
 
 
 @define(eq=False)
@@ -451,8 +453,14 @@ class Execution:
         await self._wait(event, patient=current_effective_deadline() >= own_deadline())
         await self.until_hot()
 
-    async def _wait(self, event: Event, *, patient: bool) -> None:
-        wait = Wait(current_task(), event, patient)
+    async def hold(self, event: Event) -> None:
+        """Wait for `event`, which another task of this execution sets. Meanwhile it stays hot."""
+        await self.check()
+        await self._wait(event, patient=False, held=True)
+        await self.until_hot()
+
+    async def _wait(self, event: Event, *, patient: bool, held: bool = False) -> None:
+        wait = Wait(current_task(), event, patient, held)
         self._waits.add(wait)
         try:
             await event.wait()
@@ -547,7 +555,7 @@ class Execution:
 
     def waits(self, task: Task) -> bool:
         """Whether `task` waits in the engine, or for other tasks to end."""
-        return any(wait.task is task for wait in self._waits) or joins(task)
+        return any(wait.task is task and not wait.held for wait in self._waits) or joins(task)
 
     def stir_doubts(self) -> None:
         """Something may have changed for the calls that are not what is on record at their positions."""

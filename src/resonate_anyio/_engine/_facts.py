@@ -25,7 +25,7 @@ from ._openings import Opening
 from ._reasons import SCOPE, Reason, count_of
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Collection
+    from collections.abc import Awaitable, Callable, Collection, Mapping
 
     from ._frame import Frame
     from ._lanes import Place
@@ -118,6 +118,10 @@ class FactOpening(Opening):
         content = content_of(record, self.execution.codec)
         reason, waited_ms = Reason.of(content.get("cancelled")), count_of(content.get("waited"))
         return None if reason is None else (reason, waited_ms or 0)
+
+    def _numbered(self) -> Mapping[str, str]:
+        # It is no call; what it chooses returns to its task, and that is in the order.
+        return {}
 
     def _id_of(self, segment: str) -> str:
         return self.execution.local_id(self.frame.id, segment)

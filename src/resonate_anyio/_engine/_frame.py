@@ -36,6 +36,7 @@ from ._interrupts import interrupt_behind
 from ._lanes import Lane, current_frame, current_lane, insist, lane_of
 from ._leaf import run_leaf
 from ._nodes import Node
+from ._order import Order
 from ._outcomes import Ending, Raised, Returned, Stopped, TimedOut, raised, without_cancellations
 from ._protection import exposed
 from ._reasons import DEADLINE, OUTSIDE, PARENT, SCOPE, Reason
@@ -79,6 +80,7 @@ class Frame(Node):
     children: Children = field(init=False)
     ended: bool = field(default=False, init=False)
     names: Names = field(init=False)
+    order: Order = field(init=False)
     enclosures: set[Enclosure] = field(factory=set, init=False)
     expired: set[int] = field(factory=set, init=False)
     _scope: CancelScope = field(factory=CancelScope, init=False)
@@ -94,6 +96,7 @@ class Frame(Node):
     def __attrs_post_init__(self) -> None:
         self.names = Names(self.id)
         self.children = Children(self)
+        self.order = Order(self.execution, self.id)
 
     # Running
 
@@ -217,10 +220,12 @@ class Frame(Node):
         self._scope.deadline = current_time() + (self.instant - self.execution.now()) / 1000
 
     async def _call(self) -> Ending:
-        token = current_lane.set(Lane(self, current_task(), label=""))
+        lane = Lane(self, current_task(), label="")
+        token = current_lane.set(lane)
         _log.call_started(self)
         try:
             if self.function.kind is Kind.WORKFLOW:
+                self.order.begin(lane)
                 return await self._call_workflow()
             return await self._call_leaf()
         finally:

@@ -25,7 +25,7 @@ from ._builder import Builder
 from ._calls import Call, DurableFuture
 from ._enclosures import Enclosure, enclosing
 from ._frame import Frame
-from ._lanes import Lane, current_lane
+from ._lanes import Lane, current_lane, lane_of
 from ._outcomes import Raised, without_cancellations
 from ._positions import LaneStart
 from ._protection import exposed
@@ -205,6 +205,7 @@ class Group(Enclosure):
             raise cancellation
         for node in self._nodes():
             await rejoin(self.frame, node)
+        await self.frame.order.turn(lane_of(self.frame))
         return swallowed
 
     async def _join(self, exc: BaseException | None) -> bool:
@@ -361,7 +362,12 @@ class Group(Enclosure):
         await start.meet()
         if start.void:
             return
-        ending = await self.frame.outcome_of(_called(func, args))
+        order, lane = self.frame.order, lane_of(self.frame)
+        await order.turn(lane)
+        try:
+            ending = await self.frame.outcome_of(_called(func, args))
+        finally:
+            order.rest(lane)
         if isinstance(ending, Raised):
             member.error = ending.error
             self._failed(history=self.frame.replaying)

@@ -47,18 +47,20 @@ class Lane:
         task: the task, as the backend knows it; None until it runs.
         label: how ids show it; None as long as no call has been made in it that tells which one it is.
         owed: a cancellation that was held back because the call that it met had an outcome (semantics 3.3).
+        returns: how many calls have returned to it (see `_order`).
         tags: what every record of the lane is tagged with.
         opener: the lane whose task has started that of this one, as far as is known.
         start: the number that its start has in that lane; 0 if it has none.
         rewound: how far its numbers were given back, each time.
         doubt: the first call of the lane that is not what is on record at its position, until it is made, or is not.
-            Later calls of the lane wait for that.
+             Later calls of the lane wait for that.
     """
 
     frame: Frame
     task: object = None
     label: str | None = None
     owed: Owed | None = None
+    returns: int = 0
     opener: Lane | None = None
     start: int = 0
     counter: Counter = field(factory=Counter, init=False)
@@ -76,9 +78,10 @@ class Lane:
         if self.label is None:
             self.label = self.frame.next_unmatched_lane()
         self.counter.opened = opened = self.counter.opened + 1
-        return Lane(
-            self.frame, label=f"{self.label}-{opened}" if self.label else str(opened), opener=self, start=number
-        )
+        self.frame.order.shared()
+        label = f"{self.label}-{opened}" if self.label else str(opened)
+        # The start of its task is the first of its returns, and has the number 0.
+        return Lane(self.frame, label=label, opener=self, start=number, returns=-1)
 
     def place(self, name: str, number_as: Callable[[str], str]) -> Place:
         """The place of something whose builder is being made; it gets the next number."""
@@ -92,6 +95,7 @@ class Lane:
         self.label = f"p{number}"
         self.tags = {LANE_TAG: lane_tag(number, identity)}
         self._recorded = None if recorded is None else (number, recorded)
+        self.frame.order.shared()
 
     def forget(self) -> None:
         """The first call of a plain task is not made after all: the next one tells which lane it is."""

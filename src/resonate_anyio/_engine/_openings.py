@@ -26,6 +26,7 @@ from .._errors import NonDeterminismError, TooLate
 from .._graph import (
     DETACHED_TAG,
     LANE_TAG,
+    ORDER_TAG,
     PARENT_TAG,
     POSITION_TAG,
     Placed,
@@ -82,6 +83,8 @@ class Opening(Meeting):
     _number: int = field(init=False)
     apart: bool = field(default=False, init=False)
     _lane_tags: Mapping[str, str] = field(init=False)
+    _returns: int = field(init=False)
+    _order_tags: Mapping[str, str] | None = field(default=None, init=False)
     _scopes: tuple[Scope, ...] = field(init=False)
     _clamping: tuple[Scope, ...] = field(init=False)
 
@@ -92,6 +95,8 @@ class Opening(Meeting):
         self.id = self._id_of(self._segment)
         self._scopes = durable_scopes(self.frame)
         self._clamping = clamping(self._scopes)
+        self.frame.order.rest(self.place.lane)
+        self._returns = self.place.lane.returns
         self.compare()
 
     @property
@@ -123,6 +128,7 @@ class Opening(Meeting):
     def _take(self) -> None:
         self.recorded = self.execution.recorded(self.id)
         if self.recorded is not None:
+            self.frame.order.asked(self.recorded)
             fix_instants(self._scopes, self.recorded)
             self.frame.asked()
 
@@ -266,7 +272,7 @@ class Opening(Meeting):
 
     def _tags(self, own: Mapping[str, str]) -> dict[str, str]:
         execution, parent = self.execution, self.frame.id
-        tags = {**own, **self._lane_tags, "resonate:origin": execution.origin}
+        tags = {**own, **self._lane_tags, **self._numbered(), "resonate:origin": execution.origin}
         if execution.history.is_placed(parent):
             tags[POSITION_TAG] = self.position.encode()
         if self._scopes:
@@ -276,6 +282,14 @@ class Opening(Meeting):
         branch = tags["resonate:branch"]
         base = branch if is_below(self.id, branch) else execution.origin
         return {**tags, "resonate:parent": base, PARENT_TAG: parent}
+
+    def _numbered(self) -> Mapping[str, str]:
+        """Where it stands in the order of the frame's tasks. It gets its number when it is about to be recorded."""
+        if self.recorded is not None:
+            return {tag: self.recorded.tags[tag] for tag in (ORDER_TAG,) if tag in self.recorded.tags}
+        if self._order_tags is None:
+            self._order_tags = self.frame.order.number(self.place.lane, self._returns)
+        return self._order_tags
 
     async def _check(self, record: Promise, request: PromiseCreate) -> None:
         if record.param == request.param and record.tags == request.tags:

@@ -9,6 +9,7 @@ from . import (
     groups as groups,
     own_concurrency as own_concurrency,
     plain_awaits as plain_awaits,
+    pools as pools,
     remote as remote,
     scopes as scopes,
     steps as steps,
