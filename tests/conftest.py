@@ -12,6 +12,7 @@ import math
 import threading
 from collections.abc import Awaitable, Callable, Generator, Iterator
 from functools import wraps
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -25,6 +26,9 @@ from . import chosen
 
 WALL_LIMIT = 120.0
 """Seconds that a test marked `wall` may take if it does not say otherwise: many times what the slowest needs."""
+
+CAMPAIGNS = (Path(__file__).parent / "crash", Path(__file__).parent / "properties")
+"""Folders of the tests that cover no line which others do not."""
 
 SPARE_THREADS = ("AnyIO worker thread", "Trio thread")
 """Names of threads that the backends keep for the next call."""
@@ -110,6 +114,9 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         raise pytest.UsageError(msg)
     for test in tests:
         chosen.skip_if_not_meant(test)
+        if any(test.path.is_relative_to(folder) for folder in CAMPAIGNS):
+            # They run the same lines thousands of times, and to measure them would double what that takes.
+            test.add_marker(pytest.mark.no_cover)
         marker = test.get_closest_marker("wall")
         if marker is not None and test.get_closest_marker("timeout") is None:
             limit = marker.kwargs.get("limit", WALL_LIMIT)
