@@ -175,7 +175,7 @@ class _Drama:
     def _outcomes(self) -> dict[str, list[Any]]:
         found: dict[str, list[Any]] = {}
         for id, promise in sorted(self._ledger.promises.items()):
-            if not self._cut_off(promise) and _WAKE not in id:
+            if not (self._cut_off(promise) or _is_unmade(promise) or _WAKE in id):
                 found.setdefault(_common(id), []).append(self._outcome(promise))
         return {id: sorted(outcomes, key=repr) for id, outcomes in found.items()}
 
@@ -211,6 +211,12 @@ _WAKE: Final = ".~wake-"
 """How often an execution is put away and woken depends on what goes wrong."""
 
 _CHANCE: Final = re.compile(r"(?<=[0-9]t)p[0-9]+|(?<=\.d)[A-Za-z0-9_-]{22}|(?<=\.~)[A-Za-z0-9_-]{22}")
+
+
+def _is_unmade(promise: Promise) -> bool:
+    """Whether it is a choice that was cancelled before it was made: it has no record if a process has died meanwhile."""
+    content = CODEC.decode(promise.param)
+    return isinstance(content, dict) and "fact" in content and "cancelled" in content
 
 
 def _common(text: str) -> str:
