@@ -190,6 +190,10 @@ class Engine:
 
         return searching.response()
 
+    def end(self) -> None:
+        """Refuse what still waits for the store, which is about to be closed."""
+        self._outage.give_up()
+
     async def look(self, query: Callable[[View], T]) -> T:
         """Give the answer of `query` to the present state, which it must not keep."""
         look = _Look(query)
