@@ -50,7 +50,10 @@ def interrupt_in(exc: object) -> BaseException | None:
 
 def interrupt_here() -> BaseException | None:
     """The interrupt that the running code handles, in a `finally` block, say."""
-    for handled in _with_contexts(sys.exception()):
+    if (innermost := sys.exception()) is None:
+        # As at nearly every durable call.
+        return None
+    for handled in _with_contexts(innermost):
         if (found := interrupt_in(handled)) is not None:
             inside, _ = _stack()
             frame = _handling(handled)
