@@ -30,7 +30,7 @@ from resonate_anyio.abc import Clock, Store
 from resonate_anyio.networks import LocalNetwork
 from resonate_anyio.stores import MemoryStore, SQLiteStore
 
-from ..chosen import CHOSEN, network_on
+from ..chosen import CHOSEN, dotted, network_on
 from ..networks.helpers import Watched
 
 
@@ -343,6 +343,43 @@ async def test_who_waits_for_a_result_is_told_of_the_stop(store: SQLiteStore, cl
             await anyio.sleep(60)
 
     assert [NotRunning] * 2 == [type(exc) for exc in raised]
+
+
+@pytest.mark.parametrize("held", [2.0, 300.0])
+async def test_a_stop_tells_what_it_could_not_record(
+    store: SQLiteStore, clock: Clock, held: float, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A stop waits a while for the store. What has ended and is not recorded then runs again, and the log says so."""
+    calls: list[str] = []
+    begun = anyio.Event()
+
+    async def leaf() -> None:
+        calls.append("leaf")
+        begun.set()
+        await anyio.sleep(1)
+
+    async def workflow(ctx: Context) -> None:
+        await ctx.run(leaf)
+
+    resonate = client(store, clock)
+    resonate.register(workflow)
+    async with anyio.create_task_group() as tasks:
+        await resonate.start()
+        await resonate.run("w", workflow).spawn()
+        await begun.wait()
+        with locked(store):
+            await anyio.sleep(1.5)
+            tasks.start_soon(resonate.stop)
+            await anyio.sleep(held)
+
+    lost = held > 100
+    told = [dotted(line) for line in lines(caplog) if line.startswith("call.not_recorded")]
+    assert [
+        "call.not_recorded id=w.leaf-1 it ended too late to be recorded before the stop; it runs again"
+    ] * lost == told
+    async with resonate:
+        await resonate.run("w", workflow)
+    assert ["leaf"] * (1 + lost) == calls
 
 
 @pytest.mark.embedded("a server answers that it is unavailable")
