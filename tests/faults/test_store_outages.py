@@ -431,6 +431,19 @@ async def test_a_file_that_is_deleted_ends_the_program(store: SQLiteStore, path:
 
 
 @GONE
+async def test_a_file_that_is_deleted_while_it_is_locked(store: SQLiteStore, path: Path, clock: Clock) -> None:
+    """The program does not wait for the lock of a file that is gone."""
+    began = anyio.current_time()
+    with pytest.raises(StoreLost):  # noqa: PT012 - the block is what ends
+        async with client(store, clock) as resonate:
+            with locked(store):
+                remove(path)
+                await resonate.promises.create("p", clock() + 3_600_000)
+
+    assert anyio.current_time() - began < 5
+
+
+@GONE
 async def test_no_run_is_reported_as_done_that_is_not_kept(
     store: SQLiteStore, path: Path, clock: Clock, caplog: pytest.LogCaptureFixture
 ) -> None:

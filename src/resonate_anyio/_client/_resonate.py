@@ -522,7 +522,7 @@ class Resonate:
         """Cancel an execution: its promise is settled, its local code ended, what is pending below it cancelled.
 
         Returns:
-            Whether this has ended it. False: it had ended before, in whatever way, and stays as it is.
+            Whether this call has ended it. False: it had ended before, and its outcome stands.
 
         Raises:
             NotFound: there is none.

@@ -113,8 +113,8 @@ class Ledger:
             id: the call.
             state: how it ended.
             value: with what.
-            finished: whether that is what a leaf has done. This is a fact, whoever ran the leaf, so that it needs no
-                lease: the first outcome that is recorded stands.
+            finished: whether that is what a leaf has done. That is a fact, and so it needs no lease: the first outcome
+                that is recorded stands.
 
         Raises:
             RequestError: `finished`, and the server refuses this outcome.

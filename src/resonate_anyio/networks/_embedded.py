@@ -107,7 +107,7 @@ class Engine:
         writer = GroupWriter if self._store.blocking else DirectWriter
         self._timer = Timer(self.now)
         self._writer = writer(self._store)
-        # Who has closed its mailbox is about to end, and does not wait for long any more.
+        # A worker that closes its mailbox is stopping: its requests wait for the store for a few seconds only.
         self.router.on_leave = self._outage.stir
 
     async def request(
@@ -170,7 +170,7 @@ class Engine:
         except StoreLost as error:
             if self.lost is None:
                 self.lost = error
-                # Whoever keeps the time ends with it, and so do all connections.
+                # This wakes `keep_time`, which raises the error and so ends all connections.
                 self._timer.earlier(0)
             raise
 

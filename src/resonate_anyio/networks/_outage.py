@@ -34,8 +34,8 @@ Attempt: TypeAlias = Callable[[], Awaitable[Sequence[Outcome]]]
 class Outage:
     """Whether the store can be written. One outage is one line in the log, and one more when it is over.
 
-    What waits stands in a line, and one at a time is tried: so a thousand that wait cost no more than one. What was
-    refused goes to the end: where there is no room for one there may be for another.
+    Waiting requests form a queue, and only the first is tried: so a thousand of them cost no more than one. A request
+    that was refused goes to the end, because a full disk may have room for a smaller one.
     """
 
     #: The first is the one that is tried.
@@ -112,7 +112,7 @@ class Outage:
                 self._line[0].stirred.set()
 
     def stir(self) -> None:
-        """Somebody's patience may have become shorter."""
+        """Ask every waiting request for its patience again: it may have become shorter."""
         for place in self._line:
             place.stirred.set()
 
