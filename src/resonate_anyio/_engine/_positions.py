@@ -86,7 +86,7 @@ def _ended_before(frame: Frame, position: Position, recorded: Position) -> list[
         if one is None:
             break
         left = left or there is None or there[0] != here[0]
-        if left or (there[1] and not here[1]):
+        if left or there is None or (there[1] and not here[1]):
             found.append(one)
     if recorded.cancelled and not position.cancelled:
         found += [one for one in stack if one.frame is not frame]
