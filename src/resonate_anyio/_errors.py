@@ -429,11 +429,10 @@ class StoreInUse(StoreError):
 
 @final
 class StoreUnavailable(StoreError, NetworkError):  # pyright: ignore[reportUnsafeMultipleInheritance] - has one init
-    """The store cannot be written at present, and nothing was changed. To try again later helps.
+    """The store cannot be written at present, and nothing was changed. Try again later.
 
-    Another program holds the write lock of the database file, the disk is full, or it fails. What a durable function
-    asks for waits until the store can be written; whoever waits outside of durable functions gets this error after half
-    a minute.
+    Another program holds the write lock of the database file, the disk is full, or the disk fails. Durable functions
+    wait until the store can be written. A call outside of durable functions raises this error after half a minute.
 
     Attributes:
         path: the file.

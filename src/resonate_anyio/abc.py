@@ -63,7 +63,7 @@ class Store(ABC):
         Raises:
             StoreUnavailable: the changes could not be kept now. The engine tries again until they are.
             StoreLost: what was kept so far is gone or damaged. The engine stops.
-            StoreError: these changes can never be kept. Whoever asked for them is told.
+            StoreError: these changes can never be kept. The request that caused them fails.
         """
 
     @abstractmethod

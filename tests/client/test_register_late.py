@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from functools import partial
 from typing import Any
 
@@ -11,8 +12,9 @@ import pytest
 from anyio import create_task_group, to_thread
 
 from resonate_anyio import AlreadyRegistered, Context, NotRegistered, Resonate
-from resonate_anyio.abc import Clock, Network
+from resonate_anyio.abc import Clock, Connection, Identity, Network
 
+from ..engine.harness import Wire
 from .conftest import Make
 
 
@@ -54,6 +56,30 @@ async def test_it_is_registered_from_anywhere(resonate: Resonate, where: str) ->
             soon(partial(resonate.register, double))
             await anyio.sleep(0.1)
         assert await resonate.rpc("a", "double", 21) == 42
+
+
+async def test_it_is_registered_while_the_client_starts(network: Network) -> None:
+    """A function that is registered when the start has begun and has not ended makes a worker of the client, too."""
+    opening, go_on = anyio.Event(), anyio.Event()
+
+    class Slow(Wire):
+        @asynccontextmanager
+        async def connect(self, identity: Identity) -> AsyncIterator[Connection]:
+            opening.set()
+            await go_on.wait()
+            async with super().connect(identity) as connection:
+                yield connection
+
+    resonate = Resonate(network=Slow(network))
+    async with create_task_group() as tasks:
+        tasks.start_soon(resonate.start)
+        await opening.wait()
+        resonate.register(double)
+        go_on.set()
+        async with Resonate(network=network) as caller:
+            with anyio.fail_after(100):
+                assert await caller.rpc("a", "double", 21) == 42
+        await resonate.stop()
 
 
 async def test_what_was_asked_before_there_was_a_worker_is_done(resonate: Resonate, clock: Clock) -> None:

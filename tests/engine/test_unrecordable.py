@@ -323,8 +323,16 @@ async def test_network_that_fails(wire: Wire, resonate: Resonate, error: Excepti
     assert ["leaf", "leaf"] == ran
 
 
-@pytest.mark.parametrize("big", [False, True], ids=["value", "too large"])
-async def test_beside_a_crash(world: World, big: bool) -> None:
+def _is_the_value(request: Request) -> bool:
+    return settles("w.leaf-1")(request) and getattr(request, "state", None) is PromiseState.RESOLVED
+
+
+def _refuse_the_value(request: Request) -> Response | None:
+    return Response(status=400, error="not this value") if _is_the_value(request) else None
+
+
+@pytest.mark.parametrize("result", ["value", "TooLarge", "RequestError"])
+async def test_beside_a_crash(world: World, result: str) -> None:
     """A leaf that has ended is recorded although its execution crashes for another reason: it does not run again."""
     ran: list[str] = []
     crashed = anyio.Event()
@@ -342,8 +350,8 @@ async def test_beside_a_crash(world: World, big: bool) -> None:
         await ctx.run(other)
         try:
             return await future
-        except TooLarge:
-            return "too large"
+        except (TooLarge, RequestError) as exc:
+            return type(exc).__name__
 
     process = world.process(flow)
 
@@ -352,23 +360,20 @@ async def test_beside_a_crash(world: World, big: bool) -> None:
             # The network is away when the leaf has ended.
             msg = "away"
             raise ResonateError(msg)
-        if (
-            big
-            and isinstance(request, PromiseSettle)
-            and request.state is PromiseState.RESOLVED
-            and request.id == "w.leaf-1"
-        ):
-            raise TooLarge(request.kind, request.id, 3, 2)
+        if result == "TooLarge" and _is_the_value(request):
+            raise TooLarge(request.kind, "w.leaf-1", 3, 2)
         if creates("w.other-1")(request) and not crashed.is_set():
             crashed.set()
             msg = "a bug"
             raise RuntimeError(msg)
 
     process.wire.before = before
+    if result == "RequestError":
+        process.wire.answer = _refuse_the_value
     async with process:
         with anyio.fail_after(300):
             handle = await process.resonate.run("w", flow).spawn()
             await crashed.wait()
             await anyio.sleep(120)
-            assert ("too large" if big else "value") == await handle
+            assert result == await handle
     assert ["leaf", "other"] == ran

@@ -14,12 +14,23 @@ from pathlib import Path
 import anyio
 import pytest
 
-from resonate_anyio import Context, NetworkError, RequestError, Resonate, StoreError, StoreLost, StoreUnavailable
+from resonate_anyio import (
+    Context,
+    Handle,
+    NetworkError,
+    NotFound,
+    NotRunning,
+    RequestError,
+    Resonate,
+    StoreError,
+    StoreLost,
+    StoreUnavailable,
+)
 from resonate_anyio.abc import Clock, Store
 from resonate_anyio.networks import LocalNetwork
 from resonate_anyio.stores import MemoryStore, SQLiteStore
 
-from ..chosen import CHOSEN, network_on
+from ..chosen import CHOSEN, dotted, network_on
 from ..networks.helpers import Watched
 
 
@@ -297,6 +308,107 @@ def remove(path: Path) -> None:
     path.unlink()
 
 
+@pytest.mark.embedded("a server answers that it is unavailable")
+async def test_who_waits_for_a_result_is_told_of_the_stop(store: SQLiteStore, clock: Clock) -> None:
+    """Where a program stops that cannot record a result, who waits for it gets `NotRunning`, as at any other stop."""
+    begun = anyio.Event()
+    raised: list[BaseException] = []
+
+    async def leaf() -> None:
+        begun.set()
+        await anyio.sleep(1)
+
+    async def workflow(ctx: Context) -> None:
+        await ctx.run(leaf)
+
+    resonate = client(store, clock)
+    resonate.register(workflow)
+
+    async def wait(handle: Handle[None]) -> None:
+        try:
+            await handle
+        except Exception as exc:  # noqa: BLE001 - whatever it is
+            raised.append(exc)
+
+    async with anyio.create_task_group() as tasks:
+        await resonate.start()
+        await resonate.promises.create("elsewhere", clock() + 3_600_000)
+        handles = [await resonate.run("w", workflow).spawn(), await resonate.get("elsewhere")]
+        await begun.wait()
+        with locked(store):
+            for handle in handles:
+                tasks.start_soon(wait, handle)
+            await anyio.sleep(2)
+            await resonate.stop()
+            await anyio.sleep(60)
+
+    assert [NotRunning] * 2 == [type(exc) for exc in raised]
+
+
+@pytest.mark.parametrize("held", [2.0, 300.0])
+async def test_a_stop_tells_what_it_could_not_record(
+    store: SQLiteStore, clock: Clock, held: float, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A stop waits a while for the store. What has ended and is not recorded then runs again, and the log says so."""
+    calls: list[str] = []
+    begun = anyio.Event()
+
+    async def leaf() -> None:
+        calls.append("leaf")
+        begun.set()
+        await anyio.sleep(1)
+
+    async def workflow(ctx: Context) -> None:
+        await ctx.run(leaf)
+
+    resonate = client(store, clock)
+    resonate.register(workflow)
+    async with anyio.create_task_group() as tasks:
+        await resonate.start()
+        await resonate.run("w", workflow).spawn()
+        await begun.wait()
+        with locked(store):
+            await anyio.sleep(1.5)
+            tasks.start_soon(resonate.stop)
+            await anyio.sleep(held)
+
+    lost = held > 100
+    told = [dotted(line) for line in lines(caplog) if line.startswith("call.not_recorded")]
+    assert [
+        "call.not_recorded id=w.leaf-1 it ended too late to be recorded before the stop; it runs again"
+    ] * lost == told
+    async with resonate:
+        await resonate.run("w", workflow)
+    assert ["leaf"] * (1 + lost) == calls
+
+
+@pytest.mark.embedded("a server answers that it is unavailable")
+async def test_what_waits_when_the_program_stops_has_no_effect_later(store: SQLiteStore, clock: Clock) -> None:
+    """A request that still waits for the store when the last one leaves does nothing to a store that is opened anew."""
+    raised: list[BaseException] = []
+    resonate = client(store, clock)
+
+    async def create() -> None:
+        try:
+            await resonate.promises.create("p", clock() + 3_600_000)
+        except NetworkError as exc:
+            raised.append(exc)
+
+    async with anyio.create_task_group() as tasks:
+        await resonate.start()
+        with locked(store):
+            tasks.start_soon(create)
+            await anyio.sleep(0.1)
+            await resonate.stop()
+        await resonate.start()
+        await anyio.sleep(10)
+        with pytest.raises(NotFound):
+            await resonate.promises.get("p")
+        await resonate.stop()
+
+    assert [StoreUnavailable] == [type(exc) for exc in raised]
+
+
 def move(path: Path, other: Path) -> None:
     path.rename(other)
 
@@ -316,6 +428,19 @@ async def test_a_file_that_is_deleted_ends_the_program(store: SQLiteStore, path:
             await anyio.sleep_forever()
 
     assert anyio.current_time() - began < 65
+
+
+@GONE
+async def test_a_file_that_is_deleted_while_it_is_locked(store: SQLiteStore, path: Path, clock: Clock) -> None:
+    """The program does not wait for the lock of a file that is gone."""
+    began = anyio.current_time()
+    with pytest.raises(StoreLost):  # noqa: PT012 - the block is what ends
+        async with client(store, clock) as resonate:
+            with locked(store):
+                remove(path)
+                await resonate.promises.create("p", clock() + 3_600_000)
+
+    assert anyio.current_time() - began < 5
 
 
 @GONE
@@ -339,11 +464,14 @@ async def test_no_run_is_reported_as_done_that_is_not_kept(
     resonate = client(store, clock)
     resonate.register(workflow)
     done: list[object] = []
+    began = anyio.current_time()
     with pytest.raises(StoreLost, match=r"engine\.db was deleted or moved away"):
         async with resonate:
             done.append(await resonate.run("w", workflow))
 
     assert (["a", "b"], []) == (calls, done)
+    assert anyio.current_time() - began < 1
+    assert not [line for line in lines(caplog) if line.startswith("execution.unanswered")]
     move(moved, path)
     async with resonate:
         await (await resonate.get("w"))

@@ -67,7 +67,7 @@ class Handle(Generic[T]):
         """Cancel the execution: its promise is settled, its local code ended, what is pending below it cancelled.
 
         Returns:
-            Whether this has ended it. False: it had ended before, in whatever way, and stays as it is.
+            Whether this call has ended it. False: it had ended before, and its outcome stands.
         """
         return await self._worker(f"cancel() of {self!r}", None).cancel(self.id)
 

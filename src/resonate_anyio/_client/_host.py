@@ -33,6 +33,7 @@ class Host:
         name: of the object, for messages.
         open: opens the worker, as a context manager.
         refuse: says why a worker that was opened cannot be used, if so.
+        when_begun: called when the worker can be used.
         when_ended: called when nothing runs any more.
         alone: whether the task has no parent.
         started_at: file and line of the code that has started it.
@@ -46,6 +47,7 @@ class Host:
     name: str
     open: Callable[[], AbstractAsyncContextManager[Worker]]
     refuse: Callable[[Worker], Exception | None]
+    when_begun: Callable[[Worker], None] = lambda _: None
     when_ended: Callable[[Host], None] = lambda _: None
     alone: bool = False
     started_at: tuple[str, int] = ("", 0)
@@ -116,6 +118,7 @@ class Host:
             refusal = self.refuse(worker)
             if refusal is None:
                 self.worker = worker
+                self.when_begun(worker)
                 self._begun.set()
                 await worker.stopped.wait()
         # Raised outside of the task groups inside, which would wrap it.

@@ -327,10 +327,16 @@ class Resonate:
             name=f"<Resonate {self._settings.group}/{self._settings.pid}>",
             open=self._open,
             refuse=lambda worker: prefix_refusal(self._settings.prefix, worker.separator),
+            when_begun=self._when_begun,
             when_ended=self._when_ended if alone else lambda _: None,
             alone=alone,
             started_at=caller(),
         )
+
+    def _when_begun(self, worker: Worker) -> None:
+        # Functions may have been registered while it was starting.
+        for name in self._registry.bare_names:
+            worker.registered(name)
 
     def _when_ended(self, host: Host) -> None:
         self._host = None
@@ -516,7 +522,7 @@ class Resonate:
         """Cancel an execution: its promise is settled, its local code ended, what is pending below it cancelled.
 
         Returns:
-            Whether this has ended it. False: it had ended before, in whatever way, and stays as it is.
+            Whether this call has ended it. False: it had ended before, and its outcome stands.
 
         Raises:
             NotFound: there is none.

@@ -2,7 +2,7 @@
 
 A scalar is recorded as the number that it is. An array is an object: the type of its items, its shape, and its bytes in
 base64, in C order and little-endian. So each number comes back bit by bit, NaN and infinities too, for which JSON has
-no form. Nothing here imports numpy by itself: whoever has such a value has imported it already.
+no form. Nothing here imports numpy by itself: a program that has such a value has imported it already.
 """
 
 from __future__ import annotations

@@ -125,7 +125,7 @@ class _Errand:
         except Exception as exc:  # noqa: BLE001 - it is raised where it is waited for
             self.error = exc
         except BaseException:
-            # The program ends. Whoever waits gets no result, and must not take that for one.
+            # The program ends. There is no result, and the waiting code must not take None for one.
             self.error = NotRunning("the program was interrupted while this was done")
             raise
         finally:

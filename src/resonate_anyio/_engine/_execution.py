@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Protocol
 from anyio import CancelScope, Event, create_task_group, current_effective_deadline, current_time, move_on_after
 from attrs import define, field
 
-from .._errors import NetworkError, NonDeterminismError, ResonateError, TooLarge
+from .._errors import NetworkError, NonDeterminismError, ResonateError, StoreLost, TooLarge
 from .._graph import History, child_id, detached_id, origin_of
 from .._protocol import (
     Promise,
@@ -488,7 +488,8 @@ class Execution:
             settling: it records what has happened already, and is not held up when the worker stops.
             leased: only the holder of the task may ask for it.
             finished: it records what a leaf has done. No failure of it drops the execution, which would run the leaf
-                again: a refusal is raised, and after any other failure the request is sent again.
+                again: a refusal is raised, and after any other failure the request is sent again. Only the loss of the
+                store drops it: nothing is recorded any more.
             taken: more statuses that the caller understands.
 
         Raises:
@@ -524,7 +525,7 @@ class Execution:
         except NetworkError as exc:
             failure: Exception = exc
         except Exception as exc:  # noqa: BLE001 - whatever a network raises, it is no outcome of a call
-            if not finished:
+            if not finished or isinstance(exc, StoreLost):
                 await self.crash(exc)
             failure = exc
         else:

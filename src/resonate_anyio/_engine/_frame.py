@@ -406,11 +406,13 @@ class Frame(Node):
             except get_cancelled_exc_class():
                 if self._is_lost(ending):
                     await self._settle_late(*outcome)
+                self._tell_unrecorded(ending)
                 raise
             self.settle(record)
         if execution.dropped is not None:
             if self._is_lost(ending):
                 await self._settle_late(*self._outcome(ending))
+            self._tell_unrecorded(ending)
             await raise_cancelled()
         self._keep_failure()
         cancellation = ending.cancellation if isinstance(ending, (Stopped, TimedOut)) else None
@@ -497,6 +499,13 @@ class Frame(Node):
         """Whether a leaf has ended in an execution that has crashed for another reason, and will be taken up again."""
         crashed = self.execution.dropped is Drop.CRASHED and isinstance(self.execution.error, Exception)
         return crashed and self.pending and self.parent is not None and self._is_done(ending)
+
+    def _tell_unrecorded(self, ending: Ending) -> None:
+        """A worker that stops does not wait for ever to record what a leaf has done. The leaf runs again then."""
+        if self.execution.dropped is Drop.UNLOADED and self.pending and self._is_done(ending):
+            logger.warning(
+                "call.not_recorded id=%s it ended too late to be recorded before the stop; it runs again", self.id
+            )
 
     async def _settle_late(self, state: PromiseState, value: Value) -> None:
         """Record what a leaf has done, so that the next run of the crashed execution does not run the leaf again."""

@@ -504,3 +504,8 @@ class Registry:
             for name, versions in list(self._functions.items())
             for version in list(versions)
         ]
+
+    @property
+    def bare_names(self) -> list[str]:
+        """Every name that is registered, without versions."""
+        return list(self._functions)

@@ -15,7 +15,7 @@ loop, which cancels every task (see `Teardown`). One that comes to code of the e
 clauses around all tasks that the engine starts.
 
 That is every way that an interrupt can take from where it is raised to where it leaves the execution, so it is found as
-long as it is on its way. Whoever catches it ends that way: what is not found is
+long as it is on its way. Code that catches it ends that way. Not found is
 
 * an interrupt that code of the user's swallows, or a SystemExit that a function handles which names it;
 * what a `finally` block tells other tasks without cancelling them (it sets an event, say), if it then waits for
@@ -50,7 +50,10 @@ def interrupt_in(exc: object) -> BaseException | None:
 
 def interrupt_here() -> BaseException | None:
     """The interrupt that the running code handles, in a `finally` block, say."""
-    for handled in _with_contexts(sys.exception()):
+    if (innermost := sys.exception()) is None:
+        # As at nearly every durable call.
+        return None
+    for handled in _with_contexts(innermost):
         if (found := interrupt_in(handled)) is not None:
             inside, _ = _stack()
             frame = _handling(handled)

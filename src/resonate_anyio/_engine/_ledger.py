@@ -27,7 +27,7 @@ from .._protocol import (
     Value,
 )
 from ._lanes import insist
-from ._requests import refusal
+from ._requests import promise_of, refusal
 
 if TYPE_CHECKING:
     from ._execution import Execution
@@ -113,8 +113,8 @@ class Ledger:
             id: the call.
             state: how it ended.
             value: with what.
-            finished: whether that is what a leaf has done. This is a fact, whoever ran the leaf, so that it needs no
-                lease: the first outcome that is recorded stands.
+            finished: whether that is what a leaf has done. That is a fact, and so it needs no lease: the first outcome
+                that is recorded stands.
 
         Raises:
             RequestError: `finished`, and the server refuses this outcome.
@@ -130,8 +130,9 @@ class Ledger:
         Raises:
             ResonateError: the server has refused it, or has not answered for half a minute.
         """
+        request = PromiseSettle(id=id, state=state, value=value)
         with CancelScope(shield=True):
-            await self._execution.worker.ask(PromiseSettle(id=id, state=state, value=value))
+            promise_of(request, await self._execution.worker.ask(request), id)
 
     async def fulfill(self, state: PromiseState, value: Value, *, finished: bool = False) -> Promise:
         """Record the end of the root, and give back what is on record then. For `finished` see `settle`."""

@@ -59,7 +59,7 @@ ONE_YEAR_MS: Final = 365 * 24 * 3600 * 1000
 
 
 @define(kw_only=True, eq=False)
-class Opening(Meeting):
+class Opening(Meeting, ABC):
     """One durable call that is about to be made.
 
     Attributes:

@@ -86,7 +86,7 @@ def _ended_before(frame: Frame, position: Position, recorded: Position) -> list[
         if one is None:
             break
         left = left or there is None or there[0] != here[0]
-        if left or (there[1] and not here[1]):
+        if left or there is None or (there[1] and not here[1]):
             found.append(one)
     if recorded.cancelled and not position.cancelled:
         found += [one for one in stack if one.frame is not frame]
@@ -238,7 +238,11 @@ class Meeting(ABC):
         An earlier call of the lane may be in doubt. And a task that does something new has to wait until the task that
         has started it has done again what is on record: it may have gone past what was to wait for both.
         """
-        lane, ends_at = self.place.lane, current_time() + _LONGEST_WAIT
+        lane = self.place.lane
+        if lane.doubt is None and not self._compared:
+            # Live code, which does this for every call.
+            return
+        ends_at = current_time() + _LONGEST_WAIT
         while (doubt := lane.doubt) is not None and doubt._resolved is not None and not self.void:
             if not await self._stirred(ends_at):
                 return

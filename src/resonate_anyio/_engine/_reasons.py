@@ -36,7 +36,7 @@ class Reason:
         by: `scope`: a scope of the user's around the await was cancelled. `parent`: the function that made the call
             ended, or was ended. `group`: a task group around the await failed or was cancelled. `deadline`: a durable
             scope around the await expired. `choice`: another call was the first of several. `future`: the function
-            that had started it cancelled its future. `outside`: somebody cancelled it by its id.
+            that had started it cancelled its future. `outside`: it was cancelled by its id.
         depth: for a group or a deadline, how many others are around it: a replay finds it by that.
         instant: for a deadline, when it expired.
         started: whether the call had begun when it was cancelled.

@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING
 
 from attrs import define, field
 
-from .._errors import NonDeterminismError
+from .._errors import NetworkError, NonDeterminismError, NotRunning, StoreError, StoreLost
 from .._protocol import Promise
 from ._execution import Drop
+from ._waiting import STOPPED
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -84,7 +85,7 @@ class Results:
 
     async def _settled_elsewhere(self, id: str) -> Promise:
         with self._worker.waiting.inbox(id) as inbox:
-            record = await self._worker.register_listener(id)
+            record = await self._register_listener(id)
             if record.pending:
                 self._worker.ask_at_deadline(record)
             while record.pending:
@@ -92,6 +93,17 @@ class Results:
                 await self._worker.waiting.wait(inbox.changed)
                 record = inbox.take() or record
             return record
+
+    async def _register_listener(self, id: str) -> Promise:
+        try:
+            return await self._worker.register_listener(id)
+        except StoreLost:
+            raise
+        except (NetworkError, StoreError) as exc:
+            # A worker that stops does not ask for long, and has no connection in the end.
+            if self._worker.draining:
+                raise NotRunning(STOPPED) from exc
+            raise
 
     def _check_halted(self, id: str) -> None:
         error = self.halted.get(id)

@@ -84,7 +84,7 @@ class LoopEnd:
     for as long as something has to be done. trio cancels its system tasks and waits for them, and needs none of this.
 
     Args:
-        end: what is done. Whoever has done it earlier calls `withdraw`.
+        end: what is done. If it has been done earlier, call `withdraw`.
     """
 
     def __init__(self, end: Callable[[], Coroutine[Any, Any, None]]) -> None:

@@ -17,7 +17,8 @@ Listener: TypeAlias = Callable[[Promise], None]
 
 FIRST_BACKOFF: Final = 1.0
 _LONGEST_BACKOFF: Final = 60.0
-_STOPPED: Final = "the Resonate object was stopped; what runs under this id is kept and goes on at the next start"
+STOPPED: Final = "the Resonate object was stopped; what runs under this id is kept and goes on at the next start"
+"""What is told to those who wait for something when the worker stops."""
 
 
 @define(eq=False)
@@ -105,7 +106,7 @@ class Waiting:
             NotRunning: it has.
         """
         if self.stopped:
-            raise NotRunning(_STOPPED)
+            raise NotRunning(STOPPED)
 
     async def pause(self, delay: float, unless: Event | None = None) -> None:
         """Wait so many seconds, or until `unless` is set, or the worker begins to stop."""

@@ -107,7 +107,7 @@ class Engine:
         writer = GroupWriter if self._store.blocking else DirectWriter
         self._timer = Timer(self.now)
         self._writer = writer(self._store)
-        # Who has closed its mailbox is about to end, and does not wait for long any more.
+        # A worker that closes its mailbox is stopping: its requests wait for the store for a few seconds only.
         self.router.on_leave = self._outage.stir
 
     async def request(
@@ -170,7 +170,7 @@ class Engine:
         except StoreLost as error:
             if self.lost is None:
                 self.lost = error
-                # Whoever keeps the time ends with it, and so do all connections.
+                # This wakes `keep_time`, which raises the error and so ends all connections.
                 self._timer.earlier(0)
             raise
 
@@ -189,6 +189,10 @@ class Engine:
             await lowlevel.checkpoint()
 
         return searching.response()
+
+    def end(self) -> None:
+        """Refuse what still waits for the store, which is about to be closed."""
+        self._outage.give_up()
 
     async def look(self, query: Callable[[View], T]) -> T:
         """Give the answer of `query` to the present state, which it must not keep."""

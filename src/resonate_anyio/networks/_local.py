@@ -135,6 +135,7 @@ class LocalNetwork(Network):
             async with session.gate:
                 session.users -= 1
                 if session.users == 0 and session.engine is not None:
+                    session.engine.end()
                     session.engine = None
                     await close_store(self._store)
 

@@ -34,8 +34,8 @@ Attempt: TypeAlias = Callable[[], Awaitable[Sequence[Outcome]]]
 class Outage:
     """Whether the store can be written. One outage is one line in the log, and one more when it is over.
 
-    What waits stands in a line, and one at a time is tried: so a thousand that wait cost no more than one. What was
-    refused goes to the end: where there is no room for one there may be for another.
+    Waiting requests form a queue, and only the first is tried: so a thousand of them cost no more than one. A request
+    that was refused goes to the end, because a full disk may have room for a smaller one.
     """
 
     #: The first is the one that is tried.
@@ -43,6 +43,7 @@ class Outage:
     _pause: float = field(init=False, default=_FIRST_PAUSE)
     _began: float | None = field(init=False, default=None)
     _told: bool = field(init=False, default=False)
+    _over: bool = field(init=False, default=False)
 
     async def outlast(self, attempt: Attempt, patience: Patience) -> Sequence[Outcome]:
         """Make an attempt, and again while the store is unavailable. Between two of them it can be cancelled.
@@ -54,7 +55,7 @@ class Outage:
             outcomes = await attempt()
         except StoreUnavailable as error:
             self._failed(error)
-            if patience() <= 0:
+            if patience() <= 0 or self._over:
                 raise
 
             outcomes = await self._try_again(attempt, patience, error)
@@ -67,7 +68,7 @@ class Outage:
 
         def left() -> float:
             # Not the patience less the time that has passed: rounding would leave a rest in which no time passes.
-            return (began + patience()) - current_time()
+            return 0 if self._over else (began + patience()) - current_time()
 
         while left() > 0:
             with self._place() as place:
@@ -76,6 +77,9 @@ class Outage:
                     break
 
                 await sleep(self._pause)
+                if self._over:
+                    break
+
                 try:
                     outcomes = await attempt()
                 except StoreUnavailable as again:
@@ -108,9 +112,14 @@ class Outage:
                 self._line[0].stirred.set()
 
     def stir(self) -> None:
-        """Somebody's patience may have become shorter."""
+        """Ask every waiting request for its patience again: it may have become shorter."""
         for place in self._line:
             place.stirred.set()
+
+    def give_up(self) -> None:
+        """Try nothing again from now on: the store is being closed, and the next engine may open it."""
+        self._over = True
+        self.stir()
 
     def _failed(self, error: StoreUnavailable) -> None:
         if self._began is None:

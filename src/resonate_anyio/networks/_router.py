@@ -98,7 +98,7 @@ class Router:
         """Open a mailbox for `room` messages, and put into it what waited for it, or paused in its group."""
         mailbox = Mailbox(identity, room, self)
         self._groups.setdefault(identity.group, []).append(mailbox)
-        # Who comes may be able to do what those who are here were not.
+        # The new connection may have the function that the others lack.
         self._deliver_paused(lambda _, outgoing: _group_of(outgoing) == identity.group)
         self.deliver(self.waiting.take())
         return mailbox

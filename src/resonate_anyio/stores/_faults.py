@@ -40,7 +40,7 @@ class RowTooLarge(StoreError):
 
 _LOCKED: Final = frozenset({sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_PROTOCOL})
 
-# What may pass by itself, or when somebody has seen to it: until then the file is as it was.
+# Faults that may pass, by themselves or when they are mended. Until then the file is as it was.
 _PASSING: Final = _LOCKED | {
     sqlite3.SQLITE_FULL,
     sqlite3.SQLITE_IOERR,

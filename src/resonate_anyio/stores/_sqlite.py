@@ -123,7 +123,13 @@ class SQLiteStore(Store):
         """
         use = self._used()
         with _errors_named(self._path, named_in_use), use.checkpointer.writing():
-            use.connection.execute("BEGIN IMMEDIATE")
+            try:
+                use.connection.execute("BEGIN IMMEDIATE")
+            except sqlite3.Error:
+                # Who holds the lock of a file that is gone may hold it for ever.
+                use.files.check()
+                raise
+
             try:
                 outcomes = [_take(step, use.tables) for step in steps]
                 # As late as can be: what is written into a file that is gone is lost.
