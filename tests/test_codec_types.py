@@ -325,6 +325,11 @@ class Door:
     code: SecretStr
 
 
+class ByKey(BaseModel):
+    pins: dict[SecretStr, int] = {}
+    doors: dict[tuple[int, SecretStr], int] = {}
+
+
 LOGIN = Login(user="a", password=SecretStr("open sesame"))
 
 
@@ -345,6 +350,9 @@ LOGIN = Login(user="a", password=SecretStr("open sesame"))
         (Site(pin=Secret[int](0)), Site, "$.pin"),
         (Site(anything={"a": [SecretStr("x")]}), Site, "$.anything.a[0]"),
         (Site(anything={1: SecretStr("x")}), Site, "$.anything[1]"),
+        (ByKey(pins={SecretStr("x"): 1}), ByKey, "$.pins"),
+        (ByKey(pins={SecretStr("x"): 1, SecretStr("y"): 2}), ByKey, "$.pins"),
+        (ByKey(doors={(1, SecretStr("x")): 1}), ByKey, "$.doors"),
         (Vault(SecretStr("x")), Vault, "$.key"),
         (Vault(SecretStr("x")), Any, "$.key"),
         (Door("x"), Door, "$.code"),  # type: ignore[arg-type]

@@ -182,7 +182,8 @@ def _masked(kept: Any, plain: Any, path: _Path) -> Iterator[tuple[_Path, object]
         if _hides(kept) and plain in _masks(kept):
             yield path, kept
     elif isinstance(kept, Mapping) and isinstance(plain, Mapping) and len(kept) == len(plain):
-        for (key, inner), written in zip(kept.items(), plain.values(), strict=True):
+        for (key, inner), (name, written) in zip(kept.items(), plain.items(), strict=True):
+            yield from _masked(key, name, path)
             yield from _masked(inner, written, (*path, key))
     elif _is_array(kept) and isinstance(plain, list) and len(kept) == len(plain):
         for index, (inner, written) in enumerate(zip(kept, plain, strict=True)):
@@ -220,7 +221,8 @@ def _secrets(kept: Any) -> Iterator[object]:
 
 def _texts(plain: Any) -> Iterator[str]:
     if isinstance(plain, str):
-        yield plain
+        # Pydantic joins the members of a tuple that is a key by commas.
+        yield from (plain, *plain.split(","))
     else:
         for inner in _inside(plain):
             yield from _texts(inner)
@@ -228,5 +230,5 @@ def _texts(plain: Any) -> Iterator[str]:
 
 def _inside(value: Any) -> Iterable[Any]:
     if isinstance(value, Mapping):
-        return value.values()
+        return (*value, *value.values())
     return value if _is_array(value) else ()
