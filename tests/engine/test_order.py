@@ -7,6 +7,7 @@ from typing import Any
 
 import anyio
 import pytest
+from anyio import CancelScope
 from anyio.abc import ObjectReceiveStream
 from anyio.lowlevel import checkpoint
 from anyio.streams.memory import MemoryObjectReceiveStream
@@ -17,7 +18,7 @@ from resonate_anyio._graph import ORDER_TAG, Numbered
 from resonate_anyio._protocol import Outcome, Promise, PutPromise, Response
 from resonate_anyio.abc import Clock
 from tests.chosen import dotted
-from tests.crash.corpus.leaves import slow, step
+from tests.crash.corpus.leaves import Oops, fail, slow, step
 
 from .harness import Look, World, creates, settles
 from .replays import survives
@@ -251,6 +252,39 @@ async def test_what_was_lost_with_the_process_is_listed_by_the_next_call(world: 
     process = world.process(workflow)
     async with process:
         assert {letter: letter for letter in "abcd"} == await process.resonate.run("w", workflow)
+
+
+@pytest.mark.parametrize("by", ["deadline", "failure"])
+async def test_tasks_are_cancelled_again_in_the_same_order(by: str) -> None:
+    """What the tasks of a group do when it is cancelled may share memory, too, and what they give back is in order."""
+
+    async def workflow(ctx: Context) -> int:
+        numbers, given_back, found = iter(range(8)), list[int](), list[tuple[int, int]]()
+
+        async def work(task: int) -> None:
+            try:
+                await ctx.sleep(100)
+            finally:
+                given_back.append(task)
+                with CancelScope(shield=True):
+                    number = next(numbers)
+                    found.append((number, await ctx.run(step, number)))
+
+        try:
+            with ctx.move_on_after(3):
+                async with ctx.task_group() as tg:
+                    for task in range(4):
+                        tg.start_soon(work, task)
+                    await ctx.sleep(2)
+                    if by == "failure":
+                        await ctx.run(fail, "too much")
+        except* Oops:
+            pass
+        for task in given_back:
+            found.append((task, await ctx.run(step, task)))
+        return sum(number != value for number, value in found)
+
+    await survives(workflow, returns=0, varies=("w.*",))
 
 
 def _forget_order(world: World, id: str | None) -> None:

@@ -23,7 +23,7 @@ from collections import Counter, deque
 from itertools import chain
 from typing import TYPE_CHECKING, Final
 
-from anyio import Event, current_effective_deadline, current_time, get_cancelled_exc_class, move_on_after
+from anyio import CancelScope, Event, current_effective_deadline, current_time, get_cancelled_exc_class, move_on_after
 from anyio.lowlevel import checkpoint
 from attrs import define, field
 
@@ -168,6 +168,22 @@ class Order:
             # What returns is history, which cannot be cancelled (semantics 3.1).
             self._has_returned(label, count)
             lane.owed = Owed.of(exc)
+
+    async def turn_of_cancelled(self, lane: Lane) -> None:
+        """A call ends with a cancellation that goes on into the code of `lane`. That is a return as well.
+
+        The tasks of a group are cancelled at once, and run in any order: what they do about it may touch shared memory.
+        """
+        lane.returns += 1
+        if lane.label is None or self._execution.interrupted():
+            return
+        label, count = _label(lane), lane.returns
+        with CancelScope(shield=True):
+            if self._past and (self._shared or self._complete):
+                await self._wait_for_turn(label, count)
+            self._has_returned(label, count)
+            if self._shared:
+                await self._wait_for_floor(lane)
 
     def rest(self, lane: Lane) -> None:
         """The code of `lane` has made a call, or ends: others may go on."""
