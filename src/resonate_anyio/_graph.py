@@ -45,7 +45,8 @@ SEPARATORS: Final = frozenset(".:")
 _UNSAFE: Final = re.compile(r"[^A-Za-z0-9_-]")
 _LAST_SEGMENT: Final = re.compile(r"[^.:]*$")
 _CHOICES: Final = ("~first-", "~completed-", "~now-")
-_ORDER: Final = re.compile(r"([0-9]{1,9}) ([a-z0-9-]+)((?: [a-z0-9-]+\.[0-9]{1,9})*)", re.ASCII)
+_ORDER: Final = re.compile(r"([0-9]{1,9})(?:-([0-9]{1,9}))? ([a-z0-9-]+)((?: [a-z0-9-]+\.[0-9]{1,9})*)", re.ASCII)
+_NUMBER: Final = re.compile(r"[0-9]{1,9}(?=[- ])", re.ASCII)
 _LAST_PART: Final = re.compile(r"(^|[.:])[^.:]*$")
 
 
@@ -388,14 +389,23 @@ class Numbered:
     Attributes:
         number: counts these calls of the function, from 1.
         lane: the lane that made it; `0` is the function's own code.
-        returns: which calls had returned to which lanes since the number before: lane, and how many it had by then.
+        returns: which calls had returned to which lanes since the number before `since`: lane, and how many it had by
+            then.
         made_at: when it was put on record, in milliseconds.
+        since: the number of the first call whose returns are listed here, too, because it may have been lost.
     """
 
     number: int
     lane: str
     returns: tuple[tuple[str, int], ...]
     made_at: int
+    since: int
+
+    @staticmethod
+    def number_of(record: Promise) -> int | None:
+        """The number alone, which is cheaper to read."""
+        match = _NUMBER.match(record.tags.get(ORDER_TAG, ""))
+        return None if match is None else int(match[0])
 
     @classmethod
     def of(cls, record: Promise) -> Numbered | None:
@@ -403,13 +413,16 @@ class Numbered:
         match = _ORDER.fullmatch(record.tags.get(ORDER_TAG, ""))
         if match is None:
             return None
-        returns = (text.rpartition(".") for text in match[3].split())
-        return cls(int(match[1]), match[2], tuple((lane, int(count)) for lane, _, count in returns), record.created_at)
+        number, since, lane, texts = match.groups()
+        split = (text.rpartition(".") for text in texts.split())
+        returns = tuple((other, int(count)) for other, _, count in split)
+        return cls(int(number), lane, returns, record.created_at, int(since or number))
 
     @staticmethod
-    def encode(number: int, lane: str, returns: Iterable[tuple[str, int]]) -> str:
+    def encode(number: int, lane: str, returns: Iterable[tuple[str, int]], since: int) -> str:
         """The tag."""
-        return " ".join((str(number), lane, *(f"{lane}.{count}" for lane, count in returns)))
+        numbers = str(number) if since == number else f"{number}-{since}"
+        return " ".join((numbers, lane, *(f"{lane}.{count}" for lane, count in returns)))
 
 
 @define

@@ -7,7 +7,9 @@ from typing import Any
 
 import anyio
 import pytest
+from anyio import CancelScope
 from anyio.abc import ObjectReceiveStream
+from anyio.lowlevel import checkpoint
 from anyio.streams.memory import MemoryObjectReceiveStream
 from attrs import evolve
 
@@ -16,9 +18,9 @@ from resonate_anyio._graph import ORDER_TAG, Numbered
 from resonate_anyio._protocol import Outcome, Promise, PutPromise, Response
 from resonate_anyio.abc import Clock
 from tests.chosen import dotted
-from tests.crash.corpus.leaves import slow, step
+from tests.crash.corpus.leaves import Oops, fail, slow, step
 
-from .harness import Look, World, settles
+from .harness import Look, World, creates, settles
 from .replays import survives
 
 
@@ -218,6 +220,73 @@ async def test_what_is_not_on_record(world: World, clock: Clock, lost: str) -> N
     assert (clock() - before) / 1000 < 10 + 2 + 2
 
 
+async def test_what_was_lost_with_the_process_is_listed_by_the_next_call(world: World) -> None:
+    """A call that had not been recorded when its process died tells the order all the same: the next one lists it."""
+
+    async def workflow(ctx: Context) -> dict[str, str]:
+        letters, taken = iter("abcd"), dict[str, str]()
+
+        async def count(seconds: float) -> None:
+            for _ in range(2):
+                letter = next(letters)
+                taken[letter] = await ctx.run(nap, seconds, letter)
+                for _ in range(5):
+                    await checkpoint()
+
+        async with ctx.task_group() as tg:
+            tg.start_soon(count, 1.5)
+            tg.start_soon(count, 1)
+        return taken
+
+    process, lost = world.process(workflow), creates("w.nap-2t2")
+    process.kill_at(creates("w.nap-2t1"), answered=True)
+    kills = process.wire.before
+
+    async def before(request: Any) -> None:
+        if lost(request):
+            await anyio.sleep(60)
+        await kills(request)
+
+    process.wire.before = before
+    await world.run_until_killed(process, "w", workflow)
+    process = world.process(workflow)
+    async with process:
+        assert {letter: letter for letter in "abcd"} == await process.resonate.run("w", workflow)
+
+
+@pytest.mark.parametrize("by", ["deadline", "failure"])
+async def test_tasks_are_cancelled_again_in_the_same_order(by: str) -> None:
+    """What the tasks of a group do when it is cancelled may share memory, too, and what they give back is in order."""
+
+    async def workflow(ctx: Context) -> int:
+        numbers, given_back, found = iter(range(8)), list[int](), list[tuple[int, int]]()
+
+        async def work(task: int) -> None:
+            try:
+                await ctx.sleep(100)
+            finally:
+                given_back.append(task)
+                with CancelScope(shield=True):
+                    number = next(numbers)
+                    found.append((number, await ctx.run(step, number)))
+
+        try:
+            with ctx.move_on_after(3):
+                async with ctx.task_group() as tg:
+                    for task in range(4):
+                        tg.start_soon(work, task)
+                    await ctx.sleep(2)
+                    if by == "failure":
+                        await ctx.run(fail, "too much")
+        except* Oops:
+            pass
+        for task in given_back:
+            found.append((task, await ctx.run(step, task)))
+        return sum(number != value for number, value in found)
+
+    await survives(workflow, returns=0, varies=("w.*",))
+
+
 def _forget_order(world: World, id: str | None) -> None:
     """Take the tag from the record `id`, or from all."""
     world.store.open()
@@ -235,9 +304,9 @@ def _forget_order(world: World, id: str | None) -> None:
 
 def test_the_tag_of_another_shape() -> None:
     """A tag that this version does not understand is as good as none."""
-    for tag in ("", "1", "x 1", "1 1 2", "1 1 2.", "-1 0", "1 1 1.1 ", "1 1  1.1", "٣ 1"):
+    for tag in ("", "1", "x 1", "1 1 2", "1 1 2.", "-1 0", "2- 1", "1 1 1.1 ", "1 1  1.1", "٣ 1"):
         promise = Promise(id="w.a", timeout_at=0, created_at=0, tags={ORDER_TAG: tag})
         assert Numbered.of(promise) is None, tag
-    assert Numbered(12, "p1", (("0", 3), ("1-2", 4)), 7) == Numbered.of(
+    assert Numbered(12, "p1", (("0", 3), ("1-2", 4)), 7, 12) == Numbered.of(
         Promise(id="w.a", timeout_at=0, created_at=7, tags={ORDER_TAG: "12 p1 0.3 1-2.4"})
     )

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Generic, NoReturn, TypeVar, cast
 
+from anyio import get_cancelled_exc_class
 from attrs import define, evolve
 
 from .._errors import InvalidArgument, UsageError
@@ -168,9 +169,15 @@ class Call(Builder[T_co]):
     async def _run(self) -> T_co:
         opening = self._plan()
         self._check_depth()
-        node = await self._open(opening)
-        await complete(self._frame, node)
-        return cast("T_co", await deliver(self._frame, node))
+        try:
+            node = await self._open(opening)
+            await complete(self._frame, node)
+            return cast("T_co", await deliver(self._frame, node))
+        except get_cancelled_exc_class():
+            # One that is void was never made: the first run was cancelled before it.
+            if not opening.void:
+                await self._frame.order.turn_of_cancelled(lane_of(self._frame))
+            raise
 
     async def _open(self, opening: Opening) -> Node:
         with self._frame.children.opening():

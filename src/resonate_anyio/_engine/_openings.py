@@ -292,6 +292,7 @@ class Opening(Meeting, ABC):
         return self._order_tags
 
     async def _check(self, record: Promise, request: PromiseCreate) -> None:
+        self.frame.order.recorded(record)
         if record.param == request.param and record.tags == request.tags:
             return
         recorded, asked = recorded_as(record, self.execution.codec), self._asked(request.tags)

@@ -8,7 +8,8 @@ Two kinds of event give the order: a task *makes* a call, and a call *returns* t
 `start_soon` has started counts as a return. Each call that is made while the function has several tasks gets a number,
 and lists the returns since the call with the number before: `12 1 0.4 2.7` is the twelfth call, made by lane 1 after
 lane 0 had its fourth return and lane 2 its seventh. A list of nothing but the last return of the lane itself is left
-out: that a task makes its calls one after the other is known.
+out: that a task makes its calls one after the other is known. As long as it is not certain that a call is on record,
+the later ones list its returns as well, and say so: `13-12 2 0.4 2.7 1.3`.
 
 On a replay a call returns to its task when everything before that has happened again. What cannot be told, because a
 process died before it was recorded, holds nothing up for longer than it took the first time, and half a minute.
@@ -19,9 +20,10 @@ from __future__ import annotations
 import logging
 import math
 from collections import Counter, deque
+from itertools import chain
 from typing import TYPE_CHECKING, Final
 
-from anyio import Event, current_effective_deadline, current_time, get_cancelled_exc_class, move_on_after
+from anyio import CancelScope, Event, current_effective_deadline, current_time, get_cancelled_exc_class, move_on_after
 from anyio.lowlevel import checkpoint
 from attrs import define, field
 
@@ -40,6 +42,9 @@ _PATIENCE: Final = 30.0
 """Seconds for which a replay waits for an event longer than it took the first time."""
 _PATIENCE_AFTER_GAP: Final = 1.0
 """The same, where something that it may wait for was lost with the process."""
+
+_LONGEST_LIST: Final = 100
+"""How many returns a call lists at most. If it would be more, calls that were made long ago are taken for recorded."""
 
 _CHECKPOINTS: Final = 8
 """How many checkpoints a task may go through between the return of a call and what it takes from memory."""
@@ -77,6 +82,7 @@ class Order:
     _main: Lane | None = field(default=None, init=False)
     _last: int = field(default=0, init=False)
     _returned: list[tuple[str, int]] = field(factory=list, init=False)
+    _unsure: dict[int, list[tuple[str, int]]] = field(factory=dict, init=False)
     _shared: bool = field(default=False, init=False)
     _past: deque[_Past] = field(factory=deque, init=False)
     _calls: dict[int, _Past] = field(factory=dict, init=False)
@@ -93,11 +99,15 @@ class Order:
         """Begin with the function's own code, and with what is on record."""
         self._main = main
         before: Numbered | None = None
+        returned: dict[str, int] = {}
         for call in self._execution.history.numbered(self._id):
             took = 0.0 if before is None else max(0, call.made_at - before.made_at) / 1000
-            gap = call.number != self._last + 1
+            gap = call.since > self._last + 1
             patience = took + (_PATIENCE_AFTER_GAP if gap else _PATIENCE)
             for lane, count in call.returns:
+                if count <= returned.get(lane, -1):
+                    continue
+                returned[lane] = count
                 self._past.append(_Past(lane, None, count, patience, gap))
                 self._returns.setdefault(lane, deque()).append(self._past[-1])
             self._calls[call.number] = _Past(call.lane, call.number, 0, patience, gap)
@@ -116,9 +126,9 @@ class Order:
 
     def asked(self, record: Promise) -> None:
         """A call is made of which this is on record."""
-        if (call := Numbered.of(record)) is not None:
+        if (number := Numbered.number_of(record)) is not None:
             self._returned.clear()
-            self._happens(self._calls.pop(call.number, None))
+            self._happens(self._calls.pop(number, None))
 
     def number(self, lane: Lane, returns: int) -> Mapping[str, str]:
         """What a call is tagged with that `lane` has made after so many returns, and that is put on record now."""
@@ -126,10 +136,19 @@ class Order:
             return {}
         self._last += 1
         label = _label(lane)
-        returned, self._returned = self._returned, []
+        self._unsure[self._last], self._returned = self._returned, []
+        returned = list(chain(*self._unsure.values()))
+        while len(returned) > _LONGEST_LIST and len(self._unsure) > 1:
+            del returned[: len(self._unsure.pop(next(iter(self._unsure))))]
         if returned == [(label, returns)]:
             returned = []
-        return {ORDER_TAG: Numbered.encode(self._last, label, returned)}
+        return {ORDER_TAG: Numbered.encode(self._last, label, returned, next(iter(self._unsure)))}
+
+    def recorded(self, record: Promise) -> None:
+        """A call is on record for certain: what was listed with it need not be listed again."""
+        if self._unsure and (number := Numbered.number_of(record)) is not None:
+            while self._unsure and (first := next(iter(self._unsure))) <= number:
+                del self._unsure[first]
 
     async def turn(self, lane: Lane) -> None:
         """A call returns to the code of `lane`. A replay waits until that is its turn."""
@@ -149,6 +168,22 @@ class Order:
             # What returns is history, which cannot be cancelled (semantics 3.1).
             self._has_returned(label, count)
             lane.owed = Owed.of(exc)
+
+    async def turn_of_cancelled(self, lane: Lane) -> None:
+        """A call ends with a cancellation that goes on into the code of `lane`. That is a return as well.
+
+        The tasks of a group are cancelled at once, and run in any order: what they do about it may touch shared memory.
+        """
+        lane.returns += 1
+        if lane.label is None or self._execution.interrupted():
+            return
+        label, count = _label(lane), lane.returns
+        with CancelScope(shield=True):
+            if self._past and (self._shared or self._complete):
+                await self._wait_for_turn(label, count)
+            self._has_returned(label, count)
+            if self._shared:
+                await self._wait_for_floor(lane)
 
     def rest(self, lane: Lane) -> None:
         """The code of `lane` has made a call, or ends: others may go on."""
