@@ -214,7 +214,7 @@ _CHANCE: Final = re.compile(r"(?<=[0-9]t)p[0-9]+|(?<=\.d)[A-Za-z0-9_-]{22}|(?<=\
 
 
 def _is_unmade(promise: Promise) -> bool:
-    """Whether it is a choice that was cancelled before it was made: it has no record if a process has died meanwhile."""
+    """Whether it is a choice that was cancelled before it was made: where a process died meanwhile it has no record."""
     content = CODEC.decode(promise.param)
     return isinstance(content, dict) and "fact" in content and "cancelled" in content
 

@@ -60,9 +60,9 @@ SETTINGS: Final[st.SearchStrategy[dict[str, Any]]] = st.sampled_from(
 
 
 @st.composite
-def plans(draw: st.DrawFn, *, waits: int = MOST_WAITS) -> Plan:
-    """Any plan with so many waits at most."""
-    return _Author(draw, waits).plan()
+def plans(draw: st.DrawFn, *, waits: int = MOST_WAITS, interrupted: int = 4) -> Plan:
+    """Any plan with so many waits at most; one in `interrupted` begins with a block that is cancelled in a plain await."""
+    return _Author(draw, waits, interrupted).plan()
 
 
 def failures(most: int) -> st.SearchStrategy[list[Failure]]:
@@ -94,9 +94,10 @@ def mishaps(most: int) -> st.SearchStrategy[list[Mishap]]:
 class _Author:
     """Draws one plan. It gives out each exponent once."""
 
-    def __init__(self, draw: st.DrawFn, waits: int) -> None:
+    def __init__(self, draw: st.DrawFn, waits: int, interrupted: int) -> None:
         self._draw: Callable[[st.SearchStrategy[Any]], Any] = draw
         self._exponents = list(range(waits))
+        self._of_interrupted = interrupted
 
     def plan(self) -> Plan:
         flow = self._flow(0, self._opening())
@@ -104,7 +105,7 @@ class _Author:
 
     def _opening(self) -> tuple[Step, ...]:
         """What a plan may begin with: a block that is cancelled in a plain await, and enough after it to crash in."""
-        if len(self._exponents) < 3 or not self._chance(4):
+        if len(self._exponents) < 3 or not self._chance(self._of_interrupted):
             return ()
         block = self._interrupted(_DEEPEST - 1)
         return (block, Leaf(), self._sleep(0)) if self._exponents else (block, Leaf())
@@ -241,7 +242,11 @@ class _Author:
     # Blocks
 
     def _scope(self, depth: int) -> Scope:
-        return Scope(length=self._exponent(), fails=self._chance(2), flow=self._flow(depth + 1))
+        length, fails, flow = self._exponent(), self._chance(2), self._flow(depth + 1)
+        if "Pause(" in repr(flow):
+            # That a deadline has passed in a plain await is on record if a call follows in the block, and nowhere else.
+            flow = Flow((*flow.steps, Leaf()))
+        return Scope(length=length, fails=fails, flow=flow)
 
     def _try(self, depth: int) -> Try:
         return Try(flow=self._flow(depth + 1))

@@ -125,16 +125,23 @@ class _Race:
 
     async def next(self, left: Sequence[int]) -> int:
         """Which of those that are left has ended first; wait for it if need be."""
-        for node in self.nodes():
-            # No choice is on record. The first time, the code may have been ended here, with what it had started.
-            if not (node.pending or node.known):
-                await end_again(self.frame, node)
+        await self._end_here()
         if not self._ended(left):
             await before_wait(self.frame)
             async with create_task_group() as tasks:
                 for index in left:
                     tasks.start_soon(self._watch, index, tasks.cancel_scope)
+            await self._end_here()
         return min(self._ended(left))[1]
+
+    async def _end_here(self) -> None:
+        """End the running code, if what was started here has ended together with something around it.
+
+        On a replay no choice is on record then. Live, the deadline of a scope may end a call a moment before the code.
+        """
+        for node in self.nodes():
+            if not (node.pending or node.known):
+                await end_again(self.frame, node)
 
     def _ended(self, left: Sequence[int]) -> list[tuple[int, int]]:
         runners = [(self.runners[index], index) for index in left]

@@ -32,13 +32,12 @@ async def _workers(ctx: Context, work: Callable[[str], Awaitable[None]], *, plai
     """Three tasks that take from one queue until it is empty."""
 
     async def worker(queue: ObjectReceiveStream[str]) -> None:
-        async with queue:
-            async for name in queue:
-                await work(name)
+        async for name in queue:
+            await work(name)
 
-    async with anyio.create_task_group() if plain else ctx.task_group() as tg, _queue() as queue:
+    async with _queue() as queue, anyio.create_task_group() if plain else ctx.task_group() as tg:
         for _ in range(3):
-            tg.start_soon(worker, queue.clone())
+            tg.start_soon(worker, queue)
         yield
 
 
