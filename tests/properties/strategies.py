@@ -61,7 +61,7 @@ SETTINGS: Final[st.SearchStrategy[dict[str, Any]]] = st.sampled_from(
 
 @st.composite
 def plans(draw: st.DrawFn, *, waits: int = MOST_WAITS, interrupted: int = 4) -> Plan:
-    """Any plan with so many waits at most; one in `interrupted` begins with a block that is cancelled in a plain await."""
+    """Any plan with so many waits at most; one in `interrupted` begins with a block cancelled in a plain await."""
     return _Author(draw, waits, interrupted).plan()
 
 

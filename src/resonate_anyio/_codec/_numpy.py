@@ -45,6 +45,19 @@ def configure_numpy(converter: Converter) -> None:
     converter.register_unstructure_hook_func(is_numpy_scalar, _unstructure_scalar)
     converter.register_structure_hook_factory(is_numpy_array, lambda type_, _: _structure_array(type_))
     converter.register_unstructure_hook_factory(is_numpy_array, lambda type_, _: _unstructure_array(type_))
+    # From numpy 2.5 on, `NDArray` is an alias with a parameter, for which cattrs has no rule.
+    converter.register_structure_hook_factory(_is_alias, lambda type_, own: own.get_structure_hook(_meant(type_)))
+    converter.register_unstructure_hook_factory(_is_alias, lambda type_, own: own.get_unstructure_hook(_meant(type_)))
+
+
+def _is_alias(type_: Any) -> bool:
+    """Whether it is an alias that the `type` statement has made (Python 3.12), with arguments."""
+    return type(get_origin(type_)).__name__ == "TypeAliasType"
+
+
+def _meant(type_: Any) -> Any:
+    """What such an alias stands for with its arguments."""
+    return get_origin(type_).__value__[get_args(type_)]
 
 
 def _numpy() -> Any:

@@ -7,7 +7,7 @@ import socket
 import sys
 from collections.abc import Awaitable, Callable
 from importlib.util import find_spec, module_from_spec
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 from typing import Any, Final, Literal, TypeAlias, cast
 
 from anyio import CancelScope, get_cancelled_exc_class, move_on_after
@@ -96,7 +96,28 @@ def _hypercorn(backend: Backend) -> ModuleType:
     module = module_from_spec(spec)
     spec.loader.exec_module(module)
     vars(module)["TCPServer"] = type("Connection", (_Connection, module.TCPServer), {"backend": backend})
+    if backend == "asyncio":
+        vars(module)["asyncio"] = _not_waiting_for_peers(module.asyncio)
     return module
+
+
+def _not_waiting_for_peers(library: ModuleType) -> SimpleNamespace:
+    """Give the names of asyncio, with servers that do not wait for their connections when they are closed.
+
+    Since Python 3.12 they do, and Hypercorn waits for that before it ends the connections: one peer could hold up the
+    stop for ever. It waits for the connections itself, as long as its grace.
+    """
+
+    async def start_server(*args: Any, **kwargs: Any) -> Any:
+        server = await library.start_server(*args, **kwargs)
+        server.wait_closed = _nothing
+        return server
+
+    return SimpleNamespace(**{**vars(library), "start_server": start_server})
+
+
+async def _nothing() -> None:
+    pass
 
 
 class _Connection:
