@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from itertools import pairwise
@@ -12,6 +13,7 @@ import anyio
 import pytest
 
 from resonate_anyio import Context, NotRegistered, RequestError, Resonate, StoreError
+from resonate_anyio._engine._execution import Execution
 from resonate_anyio._protocol import Execute, PromiseState, Request, Response, TaskAcquire, TaskRelease, Unblock
 from resonate_anyio.networks import LocalNetwork
 
@@ -789,3 +791,21 @@ async def test_lease_outlives_its_ttl(network: LocalNetwork) -> None:
     async with first, second:
         await first.run("r", step)
     assert ["run"] == runs
+
+
+async def test_an_execution_that_has_ended_is_not_kept(resonate: Resonate) -> None:
+    """The engine keeps no execution in memory once it has ended: thousands may end within a second."""
+
+    async def workflow(ctx: Context) -> int:
+        return await ctx.run(double, 2)
+
+    resonate.register(workflow)
+    began = anyio.current_time()
+    async with resonate:
+        for n in range(300):
+            assert 4 == await resonate.run(f"w{n}", workflow)
+        gc.collect()
+        kept = sum(isinstance(each, Execution) for each in gc.get_objects())
+        assert anyio.current_time() - began < 0.5
+    # asyncio keeps up to about a hundred timers that were cancelled, each with the context that has set it.
+    assert kept < 150

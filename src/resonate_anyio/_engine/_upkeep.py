@@ -16,6 +16,7 @@ from functools import cache, partial
 from heapq import heapify, heappop, heappush
 from itertools import count
 from typing import TYPE_CHECKING, Final
+from weakref import ReferenceType, ref
 
 from anyio import Event, current_time, move_on_after
 from attrs import define, field, frozen
@@ -86,7 +87,7 @@ class Upkeep:
 
     _worker: Worker
     _limits: Limits
-    _young: deque[tuple[float, Execution | Frame]] = field(factory=deque, init=False)
+    _young: deque[tuple[float, ReferenceType[Execution | Frame]]] = field(factory=deque, init=False)
     _watches: dict[str, _Watch] = field(factory=dict, init=False)
     _queue: list[tuple[float, int, _Watch]] = field(factory=list, init=False)
     _numbers: Iterator[int] = field(factory=count, init=False)
@@ -126,11 +127,11 @@ class Upkeep:
         # Everything that is parked in one go is decided on at one instant: nothing else runs in between.
         census = _lazy_census()
         while self._young and self._young[0][0] <= now:
-            _, young = self._young.popleft()
+            young = self._young.popleft()[1]()
             if isinstance(young, Frame):
                 if young.execution.runs(young):
                     self._worker.helper(self._watch_call, young, name=f"resonate watch {young.id}")
-            elif _alive(young):
+            elif young is not None and _alive(young):
                 self._worker.helper(self._watch, young, name=f"resonate watch {young.id}")
         while self._queue and self._queue[0][0] <= now:
             due, _, watch = heappop(self._queue)
@@ -145,7 +146,8 @@ class Upkeep:
     def enrol(self, young: Execution | Frame) -> None:
         """An execution, or a call in one, has begun."""
         due = current_time() + _GROWN_UP
-        self._young.append((due, young))
+        # Most of them have ended by then, and do not stay in memory for this.
+        self._young.append((due, ref(young)))
         self._wake_for(due)
 
     def forget(self, execution: Execution) -> None:
