@@ -26,6 +26,10 @@ each_scenario = pytest.mark.parametrize("scenario", CORPUS.values(), ids=CORPUS)
 each_backend = pytest.mark.parametrize("backend", ["asyncio", "trio"])
 
 
+@pytest.mark.skipif(
+    not CHOSEN.every_interrupt,
+    reason="open (issue 10): one in some hundred interruptions of the engine's own tasks hangs; --interrupts all runs them",
+)
 @each_scenario
 @each_backend
 @pytest.mark.timeout(600 if CHOSEN.every_interrupt else 60)
