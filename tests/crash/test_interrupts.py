@@ -28,7 +28,7 @@ each_backend = pytest.mark.parametrize("backend", ["asyncio", "trio"])
 
 @pytest.mark.skipif(
     not CHOSEN.every_interrupt,
-    reason="open (issue 10): one in some hundred interruptions of the engine's own tasks hangs; --interrupts all runs them",
+    reason="open (issue 10): one interruption in some hundred hangs; --interrupts all runs them",
 )
 @each_scenario
 @each_backend
