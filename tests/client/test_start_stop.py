@@ -644,3 +644,32 @@ def test_what_ends_the_program_ends_it(tmp_path: Path, backend: str, kind: str) 
             return (await other.promises.get("a")).state
 
     assert anyio.run(again) == "pending"
+
+
+@pytest.mark.wall
+@pytest.mark.parametrize("block", [True, False])
+@pytest.mark.filterwarnings("ignore:coroutine .* was never awaited:RuntimeWarning")
+def test_an_interrupt_before_the_first_step(tmp_path: Path, *, block: bool) -> None:
+    """A program that is interrupted while its engine is about to begin ends, and does not wait for that engine."""
+    resonate = Resonate.local(tmp_path / "file.db")
+
+    def interrupt() -> None:
+        raise SystemExit(3)
+
+    async def main() -> None:
+        asyncio.get_running_loop().call_soon(interrupt)
+        if block:
+            async with resonate:
+                pass
+        else:
+            await resonate.start()
+
+    with pytest.raises(SystemExit):
+        asyncio.run(main())
+    assert resonate._host is None
+
+    async def again() -> None:
+        async with Resonate.local(tmp_path / "file.db"):
+            pass
+
+    asyncio.run(again())

@@ -18,6 +18,7 @@ from anyio import CancelScope, Event, get_cancelled_exc_class
 from anyio.lowlevel import EventLoopToken, current_token
 from attrs import define, field
 
+from .._engine._crew import all_begun
 from .._engine._tasks import LoopEnd, Task, on_asyncio, spawn_alone
 from .._engine._worker import Worker
 from .._errors import NotRunning
@@ -57,6 +58,7 @@ class Host:
     failure: BaseException | None = field(default=None, init=False)
     ended: Event = field(factory=Event, init=False)
     _begun: Event = field(factory=Event, init=False)
+    _entered: bool = field(default=False, init=False)
     _stopping: bool = field(default=False, init=False)
     _scope: CancelScope = field(init=False)
     _task: Task = field(default=None, init=False)
@@ -94,12 +96,18 @@ class Host:
         else:
             self.worker.begin_to_stop()
         with CancelScope(shield=True):
-            await self.ended.wait()
+            await all_begun()
+            if self._entered:
+                await self.ended.wait()
+            elif not self.ended.is_set():
+                # An interrupt has ended the task before its first step: it will do nothing, this included.
+                self._end()
 
     # The task
 
     async def run(self) -> None:
         """Live, as a child of another task. What the start fails with is kept for `begun`, and not raised here."""
+        self._entered = True
         try:
             with self._scope:
                 await self._live()
@@ -108,9 +116,12 @@ class Host:
             if self.worker is not None or not isinstance(exc, Exception):
                 raise
         finally:
-            self.ended.set()
-            self._begun.set()
-            self.when_ended(self)
+            self._end()
+
+    def _end(self) -> None:
+        self.ended.set()
+        self._begun.set()
+        self.when_ended(self)
 
     async def _live(self) -> None:
         refusal: Exception | None = None
