@@ -17,6 +17,7 @@ from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, settings
+from hypothesis.internal.conjecture import providers
 
 from resonate_anyio.abc import Clock
 from resonate_anyio.networks import system_clock
@@ -42,6 +43,10 @@ settings.register_profile(
     deadline=None,
 )
 settings.load_profile("resonate-anyio")
+
+# Hypothesis draws constants that it finds in the source of whatever has been imported by then. The examples of a test
+# must not depend on which others have run before it.
+providers._get_local_constants = lambda: providers._local_constants
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

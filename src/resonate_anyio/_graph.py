@@ -597,4 +597,9 @@ def is_made_by_code(record: Promise) -> bool:
     if is_made_by_hand(record) or "resonate:parent" not in record.tags:
         return False
     segment = _LAST_SEGMENT.findall(record.id)[0]
-    return PARENT_TAG in record.tags or not segment.startswith("~") or segment.startswith(_CHOICES)
+    return PARENT_TAG in record.tags or not segment.startswith("~") or is_choice(record.id)
+
+
+def is_choice(id: str) -> bool:
+    """Whether it is the id of what a durable function has chosen: which call came first, or what time it is."""
+    return bool(_LAST_SEGMENT.findall(id)[0].startswith(_CHOICES))

@@ -382,6 +382,46 @@ async def test_durable_scope_that_nothing_tells_of(world: World, made: Made, nam
     assert outcome.lasted < 10
 
 
+@each_made
+@pytest.mark.parametrize("after", ["call", "choice"])
+async def test_long_scope_that_nothing_tells_of(world: World, made: Made, after: str) -> None:
+    """It does not expire while the call waits: the first run had the time for that, and what is on record is outside.
+
+    A choice that comes after it does not say when it was made.
+    """
+
+    async def workflow(ctx: Context, lives: Lives) -> str:
+        with ctx.move_on_after(50), ctx.move_on_after(5000):
+            await lives.plainly(200)
+            await made(ctx)
+        if after == "choice":
+            await ctx.now()
+        first = await ctx.run(UNDO, "cleanup")
+        await ctx.sleep(5)
+        return str(first + await ctx.run(STEP, " end"))
+
+    outcome = await check_same(world, workflow, "undo-1")
+    assert ("cleanup end", ["cleanup", " end"]) == (outcome.result, outcome.ran)
+    assert outcome.lasted < 40
+
+
+async def test_scope_without_the_time_to_expire(world: World, caplog: pytest.LogCaptureFixture) -> None:
+    """A scope that is longer than the first run took is not why that has left it: the code has changed."""
+
+    async def workflow(ctx: Context, lives: Lives) -> str:
+        with ctx.move_on_after(50) as scope:
+            await anyio.sleep(10)
+            if lives.count > 1:
+                await ctx.run(STEP, "inserted")
+        first = await ctx.run(UNDO, "cleanup")
+        await ctx.sleep(5)
+        return f"{first}, expired: {scope.cancelled_caught}"
+
+    outcome = await lived(world, workflow, "undo-1")
+    assert ("cleanup, expired: False", ["cleanup", "inserted"]) == (outcome.result, outcome.ran)
+    assert "replay.differs" in caplog.text
+
+
 # Plain scopes
 
 

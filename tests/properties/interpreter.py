@@ -203,6 +203,9 @@ class _Block:
         outcome: object = None
         with limit(seconds(step.length)) as scope:
             outcome = await self._inner().run(step.flow)
+        if any(isinstance(part, Pause) for part in step.flow.steps):
+            # What was cancelled in a plain await is on record with the call that comes next.
+            await self.ctx.now()
         return [scope.cancelled_caught, outcome]
 
 

@@ -175,12 +175,15 @@ class _Drama:
     def _outcomes(self) -> dict[str, list[Any]]:
         found: dict[str, list[Any]] = {}
         for id, promise in sorted(self._ledger.promises.items()):
-            if not (self._cut_off(promise) or _is_unmade(promise) or _WAKE in id):
+            if not (self._cut_off(promise) or _is_unmade(promise) or _is_late(promise) or _WAKE in id):
                 found.setdefault(_common(id), []).append(self._outcome(promise))
         return {id: sorted(outcomes, key=repr) for id, outcomes in found.items()}
 
     def _outcome(self, promise: Promise) -> tuple[str, Any]:
         """How a promise ended, without what differs from run to run."""
+        if promise.expired(self._clock()):
+            # By some servers' rules a deadline that has passed is on record when somebody has asked for it.
+            return PromiseState.TIMEDOUT.value, None
         caller = next(self._ledger.above(promise.id), None)
         if caller is not None and promise.state is caller.state is PromiseState.CANCELED:
             # Which of the calls that end together is told first is chance, and with it what it takes for the reason.
@@ -217,6 +220,11 @@ def _is_unmade(promise: Promise) -> bool:
     """Whether it is a choice that was cancelled before it was made: where a process died meanwhile it has no record."""
     content = CODEC.decode(promise.param)
     return isinstance(content, dict) and "fact" in content and "cancelled" in content
+
+
+def _is_late(promise: Promise) -> bool:
+    """Whether it was made after its deadline: a call in a block that has expired may be refused without a record."""
+    return promise.state is PromiseState.TIMEDOUT and promise.timeout_at <= promise.created_at
 
 
 def _common(text: str) -> str:

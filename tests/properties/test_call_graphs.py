@@ -106,7 +106,6 @@ def test_mishaps(backend: str, plan: Plan, mishaps: list[Mishap], order: int, se
     check_same(plan, backend, mishaps=mishaps, order=order, settings=settings)
 
 
-@pytest.mark.skipif(_FACTOR == 1, reason="open (issue 10): fails in a whole run; RESONATE_EXAMPLES=2 runs it")
 @examples(100)
 @given(plan=plans(waits=7), failures=failures(3), mishaps=mishaps(3), order=ORDERS, settings=SETTINGS)
 def test_everything(

@@ -41,7 +41,7 @@ from resonate_anyio.stores import MemoryStore
 from resonate_anyio.testing import VirtualClock, run_virtual
 
 from .. import nasty
-from ..chosen import CHOSEN, dotted
+from ..chosen import CHOSEN, native
 from ..engine.harness import Look, World, creates, settles
 
 _FACTOR: Final = int(os.environ.get("RESONATE_EXAMPLES", "1"))
@@ -543,13 +543,13 @@ async def _play(play: Play) -> None:
 
 def _answer(resonate: Resonate, wire: Any, play: Play, kill: Callable[[], None]) -> None:
     """Settle what a peer settles as soon as it is made, and die when the last leaf has ended."""
-    peers = {dotted(f"w.call-{index}"): step for index, step in enumerate(play.steps) if isinstance(step, Peer)}
+    peers = {native(f"w.call-{index}"): step for index, step in enumerate(play.steps) if isinstance(step, Peer)}
 
     async def after(request: Request, _: Response) -> None:
         for id, step in peers.items():
             if creates(id)(request):
                 await Look(resonate).request(PromiseSettle(id=id, state=step.state, value=step.payload))
-        if settles(dotted("w.last-1"))(request):
+        if settles(native("w.last-1"))(request):
             kill()
 
     wire.after = after

@@ -107,6 +107,7 @@ class Parking:
     _turn: int = field(default=0, init=False)
     _made: int = field(default=0, init=False)
     _asking: bool = field(default=False, init=False)
+    _operating: bool = field(default=False, init=False)
     _taken: bool = field(default=False, init=False)
 
     @property
@@ -138,6 +139,11 @@ class Parking:
         while self._changes_hands:
             await self.next_move().wait()
 
+    def forget_unbegun(self) -> None:
+        """If the task that is to do that has not begun by now, because of an interrupt, it never does."""
+        if self._changes_hands and not self._operating:
+            self._stay_hot()
+
     def give_up(self) -> None:
         """Stop asking for that: the worker has waited long enough."""
         if self._changes_hands:
@@ -157,6 +163,7 @@ class Parking:
     def _begin(self, phase: Phase, func: Callable[..., Awaitable[None]], *args: object) -> None:
         self._wanted = False
         self._taken = False
+        self._operating = False
         self._called = Event()
         self._turn += 1
         self._operation = CancelScope()
@@ -166,6 +173,7 @@ class Parking:
 
     async def _operate(self, func: Callable[..., Awaitable[None]], turn: int, *args: object) -> None:
         try:
+            self._operating = self._operating or turn == self._turn
             with self._operation:
                 await func(turn, *args)
         finally:

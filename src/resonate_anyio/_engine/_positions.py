@@ -22,11 +22,12 @@ from anyio import Event, current_effective_deadline, current_time, get_cancelled
 from anyio.lowlevel import checkpoint_if_cancelled
 from attrs import define, field
 
-from .._graph import lane_id
+from .._graph import is_choice, lane_id
 from .._protocol import PromiseState
 from ._enclosures import Enclosure, enclosing, is_inside
 from ._lanes import lane_place
 from ._reasons import DEADLINE, GROUP, reason_of
+from ._scopes import Scope
 
 if TYPE_CHECKING:
     from .._graph import Placed, Position
@@ -99,11 +100,18 @@ def _first_condemned(blocks: list[Enclosure]) -> Enclosure | None:
     return min(condemned, key=lambda one: (one.condemned_at or 0, one.depth), default=None)
 
 
+def _lay_before(frame: Frame, placed: Placed) -> float:
+    """Seconds between what is on record and what comes before it on record; infinite if it does not say when it was."""
+    if is_choice(placed.id):
+        # A choice is born settled, at an instant in the past.
+        return math.inf
+    began = frame.execution.history.last_before(frame.id, placed)
+    return max((placed.created_at - (frame.record.created_at if began is None else began)) / 1000, 0.0)
+
+
 def _patience(frame: Frame, placed: Placed) -> float:
     """Seconds in which the first run was cancelled before it made what is on record, and one more."""
-    began = frame.execution.history.last_before(frame.id, placed)
-    lay_between = (placed.created_at - (frame.record.created_at if began is None else began)) / 1000
-    return min(max(lay_between, 0.0) + _MARGIN, _LONGEST_WAIT)
+    return min(_lay_before(frame, placed) + _MARGIN, _LONGEST_WAIT)
 
 
 def is_refused(record: Promise, execution: Execution) -> bool:
@@ -227,8 +235,9 @@ class Meeting(ABC):
                 await block.end_here()
             await checkpoint_if_cancelled()
             if block is None and not await self._stirred(ends_at):
-                self._go_on()
-                return
+                if not self._end_expired_scope(self._doubt):
+                    self._go_on()
+                    return
             if not self.void:
                 self.compare()
 
@@ -250,6 +259,7 @@ class Meeting(ABC):
         ends_at = current_time() + (0 if ahead is None else _patience(self.frame, ahead))
         while ahead is not None and not (self.void or self.is_condemned()):
             if not await self._stirred(ends_at):
+                self._end_expired_scope(ahead)
                 return
             ahead = self._ahead()
 
@@ -312,6 +322,22 @@ class Meeting(ABC):
             if reason is not None and reason.by in {GROUP, DEADLINE} and reason.depth is not None:
                 blocks += stack[reason.depth : reason.depth + 1]
         return blocks
+
+    def _end_expired_scope(self, recorded: Placed) -> bool:
+        """Condemn the durable scope that expired before the code came to `recorded`, although no record says so.
+
+        No call was made in it: its instant is not on record, and this replay has begun it anew. What tells is that the
+        first run had left it, and had had the time. Of several it is the one that expires first.
+
+        Returns:
+            Whether there is one.
+        """
+        within = _lay_before(self.frame, recorded)
+        left = _ended_before(self.frame, self.position, recorded.position)
+        scopes = [one for one in left if isinstance(one, Scope) and one.may_have_expired(within)]
+        if scopes:
+            min(scopes, key=lambda scope: (scope.instant, scope.depth)).condemn(recorded.created_at)
+        return bool(scopes)
 
     @abstractmethod
     def _difference(self) -> Placed | None:

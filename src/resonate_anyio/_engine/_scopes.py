@@ -67,6 +67,10 @@ class Scope(Enclosure):
         """Whether its block was ended because its instant had come."""
         return self.scope.cancel_called and not self._by_hand
 
+    def may_have_expired(self, within: float) -> bool:
+        """Whether it may have expired within so many seconds the first time, and no recorded call says when."""
+        return not (self._fixed or self.scope.cancel_called) and self._duration_ms <= within * 1000
+
     def cancel(self) -> None:
         """End the block before its time."""
         self._by_hand = self._by_hand or not self.scope.cancel_called

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Final
 from anyio import Event, create_task_group, move_on_after
 from attrs import define, field
 
+from ._crew import all_begun
 from ._execution import Drop
 from ._lanes import execution_in
 from ._tasks import Census, joins, stack_of
@@ -63,6 +64,9 @@ class Shutdown:
     async def _suspend(self) -> None:
         worker = self._worker
         worker.upkeep.park_all()
+        await all_begun()
+        for execution in list(worker.executions.values()):
+            execution.parking.forget_unbegun()
         with move_on_after(_ANSWER_LIMIT):
             for execution in list(worker.executions.values()):
                 await execution.parking.at_rest()
@@ -121,6 +125,7 @@ class Shutdown:
         with move_on_after(_ANSWER_LIMIT) as limit:
             async with create_task_group() as tasks:
                 for execution in executions:
+                    execution.parking.forget_unbegun()
                     if self._has_lease_to_release(execution):
                         tasks.start_soon(self._worker.leases.release, execution.id, execution.version)
         if limit.cancelled_caught:
