@@ -66,7 +66,7 @@ class Story:
 
 def play(plan: Plan, backend: str, script: Script = _CALM) -> Story:
     """Run an example and tell what came of it. The same example has the same story."""
-    with _silence(), _scheduling(script.order), _rarely_blind():
+    with _silence(), scheduling(script.order), _rarely_blind():
         return run_virtual(_play, plan, Chaos.of(script), backend=backend)
 
 
@@ -83,7 +83,7 @@ def _silence() -> Iterator[None]:
 
 
 @contextmanager
-def _scheduling(order: int) -> Iterator[None]:
+def scheduling(order: int) -> Iterator[None]:
     """Let trio, which shuffles its tasks on purpose, do so in the same way each time.
 
     It has this switch for tests, and no public way to use it.
