@@ -15,9 +15,9 @@ import anyio
 from anyio import CancelScope, Event
 from attrs import define, field
 
+from resonate_anyio._concurrency._background import beside
 from resonate_anyio.abc import Clock, Connection, Identity, Network
 from resonate_anyio.networks import HttpNetwork, LocalNetwork
-from resonate_anyio.networks._beside import beside
 from resonate_anyio.server import make_app
 
 from .asgi_transport import AsgiTransport, asgi_transport

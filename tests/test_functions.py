@@ -15,9 +15,17 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import attrs
 import pytest
 
+from resonate_anyio._api._context import Context
 from resonate_anyio._codec import Call, Codec
-from resonate_anyio._engine._context import Context
-from resonate_anyio._engine._functions import (
+from resonate_anyio._errors import (
+    AlreadyRegistered,
+    DecodeError,
+    EncodeError,
+    InvalidArgument,
+    InvalidFunction,
+    NotRegistered,
+)
+from resonate_anyio._functions._function import (
     Function,
     Kind,
     Registry,
@@ -27,16 +35,8 @@ from resonate_anyio._engine._functions import (
     durable,
     encode_arguments,
 )
-from resonate_anyio._engine._info import Info
-from resonate_anyio._engine._retry import Retry
-from resonate_anyio._errors import (
-    AlreadyRegistered,
-    DecodeError,
-    EncodeError,
-    InvalidArgument,
-    InvalidFunction,
-    NotRegistered,
-)
+from resonate_anyio._functions._info import Info
+from resonate_anyio._functions._retry import Retry
 
 if TYPE_CHECKING:
     from nowhere import Context as Ctx, Missing  # type: ignore[import-not-found]

@@ -9,18 +9,14 @@ from attrs import evolve
 from hypothesis import given, strategies as st
 
 from resonate_anyio import DuplicateId, InvalidArgument, InvalidId
-from resonate_anyio._graph import (
-    DETACHED_TAG,
-    LANE_TAG,
-    PARENT_TAG,
+from resonate_anyio._history import DETACHED_TAG, LANE_TAG, PARENT_TAG, History, descendants_of
+from resonate_anyio._ids import (
     Counter,
-    History,
     Names,
     check_name,
     check_prefix,
     check_root_id,
     child_id,
-    descendants_of,
     detached_id,
     hashed,
     origin_of,

@@ -7,8 +7,8 @@ from datetime import timedelta
 import pytest
 from hypothesis import given, strategies as st
 
-from resonate_anyio._engine._retry import Constant, Exponential, Linear, Never, Retry, RetryPolicy
 from resonate_anyio._errors import InvalidArgument
+from resonate_anyio._functions._retry import Constant, Exponential, Linear, Never, Retry, RetryPolicy
 
 BOOM = ValueError("boom")
 

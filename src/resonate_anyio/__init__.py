@@ -6,6 +6,9 @@ functions in other processes and wait for people, on asyncio and on trio alike.
 
 from __future__ import annotations
 
+from ._api._calls import DurableFuture as DurableFuture
+from ._api._context import Context as Context
+from ._api._task_group import DurableTaskGroup as DurableTaskGroup
 from ._client import (
     DurablePromise as DurablePromise,
     Handle as Handle,
@@ -15,20 +18,6 @@ from ._client import (
     Schedules as Schedules,
 )
 from ._codec import make_converter as make_converter
-from ._engine import (
-    Constant as Constant,
-    Context as Context,
-    DurableFuture as DurableFuture,
-    DurableScope as DurableScope,
-    DurableTaskGroup as DurableTaskGroup,
-    Exponential as Exponential,
-    Info as Info,
-    Linear as Linear,
-    Never as Never,
-    Retry as Retry,
-    RetryPolicy as RetryPolicy,
-    durable as durable,
-)
 from ._errors import (
     AlreadyRegistered as AlreadyRegistered,
     ApplicationError as ApplicationError,
@@ -60,6 +49,17 @@ from ._errors import (
     UsageError as UsageError,
     WrongWorld as WrongWorld,
 )
+from ._functions._function import durable as durable
+from ._functions._info import Info as Info
+from ._functions._retry import (
+    Constant as Constant,
+    Exponential as Exponential,
+    Linear as Linear,
+    Never as Never,
+    Retry as Retry,
+    RetryPolicy as RetryPolicy,
+)
+from ._workflow._scopes import DurableScope as DurableScope
 
 __all__ = (
     "AlreadyRegistered",

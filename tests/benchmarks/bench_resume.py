@@ -17,8 +17,8 @@ from tempfile import TemporaryDirectory
 import anyio
 
 from resonate_anyio import Context, Resonate
-from resonate_anyio._engine import _requests
 from resonate_anyio._protocol import PromiseSearch, Request, Response
+from resonate_anyio._requests import _queries as _requests
 from resonate_anyio.abc import Connection, Identity, Network
 from resonate_anyio.networks import LocalNetwork
 from resonate_anyio.stores import SQLiteStore

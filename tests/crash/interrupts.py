@@ -22,9 +22,9 @@ import trio
 from anyio import CancelScope
 from attrs import define, evolve, field, frozen
 
-from resonate_anyio._engine._lanes import current_lane
-from resonate_anyio._engine._tasks import await_chain
+from resonate_anyio._concurrency._tasks import await_chain
 from resonate_anyio._protocol import PromiseState
+from resonate_anyio._workflow._lanes import current_lane
 from resonate_anyio.testing import VirtualClock, run_virtual, virtual_backend
 from resonate_anyio.testing._virtual_asyncio import VirtualEventLoop
 

@@ -12,7 +12,7 @@ from typing import Final, TypeVar
 
 from attrs import define, evolve, field, frozen
 
-from resonate_anyio._graph import DETACHED_TAG, parent_of
+from resonate_anyio._history import DETACHED_TAG, parent_of
 from resonate_anyio._protocol import (
     Change,
     Outcome,

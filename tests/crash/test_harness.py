@@ -10,15 +10,16 @@ import pytest
 from attrs import evolve
 
 from resonate_anyio import Context
-from resonate_anyio._engine._children import Children
-from resonate_anyio._engine._frame import Frame
-from resonate_anyio._engine._intake import Intake
-from resonate_anyio._engine._leaf import run_leaf
-from resonate_anyio._engine._ledger import Ledger
-from resonate_anyio._engine._openings import LocalOpening
-from resonate_anyio._graph import Counter, History
+from resonate_anyio._embedded import _engine as _embedded
+from resonate_anyio._execution._journal import Ledger
+from resonate_anyio._history import History
+from resonate_anyio._ids import Counter
 from resonate_anyio._protocol import EMPTY, Outcome, Promise, PromiseState, Response, Value
-from resonate_anyio.networks import _embedded
+from resonate_anyio._worker._acquisition import Intake
+from resonate_anyio._workflow._children import Children
+from resonate_anyio._workflow._frame import Frame
+from resonate_anyio._workflow._invocation import LocalOpening
+from resonate_anyio._workflow._leaf import run_leaf
 
 from .corpus import CORPUS
 from .corpus.leaves import step
@@ -91,7 +92,7 @@ def runs_leaves_twice(monkeypatch: pytest.MonkeyPatch) -> None:
         await run_leaf(frame)
         return await run_leaf(frame)
 
-    monkeypatch.setattr("resonate_anyio._engine._frame.run_leaf", twice)
+    monkeypatch.setattr("resonate_anyio._workflow._frame.run_leaf", twice)
 
 
 def stumbles_once(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import pytest
 
-from resonate_anyio._engine import _execution
+from resonate_anyio._execution import _execution
 
 from ..chosen import CHOSEN
 from .corpus import CORPUS

@@ -10,8 +10,9 @@ import anyio
 import pytest
 
 from resonate_anyio import Context, DurableTimeoutError, Resonate
+from resonate_anyio._embedded import _clock
 from resonate_anyio._protocol import PromiseGet
-from resonate_anyio.networks import LocalNetwork, _clock, system_clock
+from resonate_anyio.networks import LocalNetwork, system_clock
 from resonate_anyio.stores import MemoryStore
 from resonate_anyio.testing import VirtualClock
 
@@ -109,7 +110,7 @@ async def test_a_large_execution_is_warned_about(
     clock: VirtualClock, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A history that takes long to read at each recovery is named once in the log, with what to do."""
-    monkeypatch.setattr("resonate_anyio._engine._ledger._LARGE_BRANCH", 5)
+    monkeypatch.setattr("resonate_anyio._execution._journal._LARGE_BRANCH", 5)
     resonate = Resonate(network=LocalNetwork(MemoryStore(), clock=clock))
     resonate.register(makes_steps)
     with caplog.at_level(logging.WARNING, logger="resonate_anyio"):

@@ -15,12 +15,12 @@ from anyio.abc import ObjectReceiveStream
 from attrs import define, field
 
 from resonate_anyio import NetworkError
-from resonate_anyio._engine._asking import Asker
-from resonate_anyio._engine._heartbeats import LoopHeart, Schedule, ThreadHeart
-from resonate_anyio._engine._leases import Lease, Leases
-from resonate_anyio._engine._loop_watch import LoopWatch
-from resonate_anyio._engine._waiting import Waiting
+from resonate_anyio._concurrency._loop_monitor import LoopWatch
 from resonate_anyio._protocol import Message, Request, Response, TaskHeartbeat, TaskRecord, TaskState
+from resonate_anyio._requests._requester import Asker
+from resonate_anyio._requests._subscriptions import Waiting
+from resonate_anyio._worker._heartbeats import LoopHeart, Schedule, ThreadHeart
+from resonate_anyio._worker._leases import Lease, Leases
 from resonate_anyio.abc import Connection, Dialect, Gap
 
 TTL = 60.0

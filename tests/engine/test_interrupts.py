@@ -17,9 +17,9 @@ import pytest
 from attrs import define, field
 
 from resonate_anyio import Context, Info, Resonate
-from resonate_anyio._engine import _execution
-from resonate_anyio._engine._interrupts import interrupt_among
-from resonate_anyio._engine._tasks import Task
+from resonate_anyio._concurrency._interrupts import interrupt_among
+from resonate_anyio._concurrency._tasks import Task
+from resonate_anyio._execution import _execution
 from resonate_anyio._protocol import Outcome, Promise, Step
 from resonate_anyio.abc import Store
 from resonate_anyio.networks import LocalNetwork

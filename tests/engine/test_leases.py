@@ -15,8 +15,8 @@ import pytest
 from attrs import define, field
 
 from resonate_anyio import Context, Exponential, NetworkError, NotRunning, Resonate, TooLarge, durable
-from resonate_anyio._engine._execution import Drop, Execution
-from resonate_anyio._engine._parking import Phase
+from resonate_anyio._execution._execution import Drop, Execution
+from resonate_anyio._execution._suspension import Phase
 from resonate_anyio._protocol import (
     PromiseSearch,
     PromiseSettle,

@@ -12,8 +12,8 @@ import anyio
 import pytest
 
 from resonate_anyio import Context, NonDeterminismError, Resonate, Retry, durable
-from resonate_anyio._engine._worker import Worker
 from resonate_anyio._protocol import Request, Response, TaskGet
+from resonate_anyio._worker._worker import Worker
 
 from .harness import Oops, Wire, World, creates
 

@@ -14,7 +14,7 @@ from anyio.streams.memory import MemoryObjectReceiveStream
 from attrs import evolve
 
 from resonate_anyio import Context
-from resonate_anyio._graph import ORDER_TAG, Numbered
+from resonate_anyio._history import ORDER_TAG, Numbered
 from resonate_anyio._protocol import Outcome, Promise, PutPromise, Response
 from resonate_anyio.abc import Clock
 from tests.chosen import dotted

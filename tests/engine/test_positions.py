@@ -17,7 +17,7 @@ from anyio import CancelScope
 from attrs import define, field
 
 from resonate_anyio import Context
-from resonate_anyio._graph import History
+from resonate_anyio._history import History
 from resonate_anyio.stores import MemoryStore
 from resonate_anyio.testing import VirtualClock
 

@@ -13,7 +13,7 @@ import pytest
 from anyio import to_thread
 
 from resonate_anyio import Constant, Context, DurableTimeoutError, Info, Resonate, durable
-from resonate_anyio._engine._leaf import Threads
+from resonate_anyio._concurrency._threads import Threads
 
 from .harness import Look, Oops, Wire
 

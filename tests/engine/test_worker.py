@@ -13,7 +13,7 @@ import anyio
 import pytest
 
 from resonate_anyio import Context, NotRegistered, RequestError, Resonate, StoreError
-from resonate_anyio._engine._execution import Execution
+from resonate_anyio._execution._execution import Execution
 from resonate_anyio._protocol import Execute, PromiseState, Request, Response, TaskAcquire, TaskRelease, Unblock
 from resonate_anyio.networks import LocalNetwork
 

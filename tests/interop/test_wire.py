@@ -18,7 +18,6 @@ from resonate_anyio import (
     Info,
     Resonate,
 )
-from resonate_anyio._engine._requests import get_promise
 from resonate_anyio._protocol import (
     ANNOUNCED,
     EMBEDDED,
@@ -39,6 +38,7 @@ from resonate_anyio._protocol import (
     Unblock,
     Value,
 )
+from resonate_anyio._requests._queries import get_promise
 from resonate_anyio.abc import Clock, Connection, Identity, Network
 from resonate_anyio.networks import LocalNetwork
 from resonate_anyio.stores import MemoryStore

@@ -13,10 +13,10 @@ import httpx
 import pytest
 from anyio import CancelScope, Event, create_task_group
 
+from resonate_anyio._concurrency._backoff import Backoff
 from resonate_anyio._protocol import PromiseGet
 from resonate_anyio.abc import Connection, Gap, Identity
 from resonate_anyio.networks import HttpNetwork
-from resonate_anyio.networks._backoff import Backoff
 
 from .helpers import name_of, received, worker
 from .scripted import Scripted, nothing_there

@@ -14,6 +14,7 @@ from anyio import CancelScope, to_thread
 from attrs import evolve
 
 from resonate_anyio import StoreError, UsageError
+from resonate_anyio._embedded._clock import MonotoneClock
 from resonate_anyio._protocol import (
     PromiseCreate,
     PromiseSearch,
@@ -33,7 +34,6 @@ from resonate_anyio._protocol import (
 )
 from resonate_anyio.abc import Connection, Store
 from resonate_anyio.networks import LocalNetwork
-from resonate_anyio.networks._clock import MonotoneClock
 from resonate_anyio.stores import MemoryStore, SQLiteStore
 from resonate_anyio.testing import VirtualClock
 

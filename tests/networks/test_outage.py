@@ -10,8 +10,8 @@ import anyio
 import pytest
 
 from resonate_anyio import StoreLost, StoreUnavailable
+from resonate_anyio._embedded._outage import Outage
 from resonate_anyio._protocol import Outcome, Promise, PutPromise, Response
-from resonate_anyio.networks._outage import Outage
 
 WROTE = [Outcome(response=Response(status=200), changes=(PutPromise(Promise(id="p", timeout_at=1, created_at=0)),))]
 READ = [Outcome(response=Response(status=200))]

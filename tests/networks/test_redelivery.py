@@ -10,6 +10,7 @@ from typing import Any
 import anyio
 import pytest
 
+from resonate_anyio._embedded._brake import Brake
 from resonate_anyio._protocol import (
     EMBEDDED,
     RELEASE,
@@ -30,7 +31,6 @@ from resonate_anyio._protocol import (
 )
 from resonate_anyio.abc import Clock, Connection, Identity, Network, Store
 from resonate_anyio.networks import LocalNetwork
-from resonate_anyio.networks._brake import Brake
 from resonate_anyio.stores import MemoryStore, SQLiteStore
 
 from ..over_http import OverHttp

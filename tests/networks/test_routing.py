@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from resonate_anyio._embedded._router import Mailbox, Router
 from resonate_anyio._protocol import Execute, Outgoing, Promise, Unblock
-from resonate_anyio.networks._router import Mailbox, Router
 
 from .helpers import name_of, worker
 

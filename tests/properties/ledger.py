@@ -13,7 +13,7 @@ from typing import Final, TypeVar
 from attrs import define, field
 
 from resonate_anyio._codec import Codec
-from resonate_anyio._graph import DETACHED_TAG, parent_of
+from resonate_anyio._history import DETACHED_TAG, parent_of
 from resonate_anyio._protocol import Outcome, Promise, PromiseState, PutPromise, PutTask, Step, Task, TaskState, View
 from resonate_anyio.abc import Clock, Store
 from resonate_anyio.stores import MemoryStore

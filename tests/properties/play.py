@@ -14,8 +14,8 @@ from anyio import Event, create_task_group
 from attrs import define, field, frozen
 
 from resonate_anyio import Resonate
-from resonate_anyio._engine import _upkeep
 from resonate_anyio._protocol import Promise, PromiseState
+from resonate_anyio._worker import _residency as _upkeep
 from resonate_anyio.testing import VirtualClock, run_virtual
 
 from ..chosen import network_on

@@ -9,14 +9,14 @@ import pytest
 from attrs import evolve
 from hypothesis import Phase, given, settings, strategies as st
 
-from resonate_anyio._engine._children import Children
-from resonate_anyio._engine._execution import Execution
-from resonate_anyio._engine._openings import LocalOpening
-from resonate_anyio._engine._scopes import Scope as EngineScope
-from resonate_anyio._engine._sweeps import Sweeps
-from resonate_anyio._engine._worker import Worker
-from resonate_anyio._graph import History
+from resonate_anyio._execution._execution import Execution
+from resonate_anyio._history import History
 from resonate_anyio._protocol import Promise, PromiseState, Unblock
+from resonate_anyio._worker._cascade import Sweeps
+from resonate_anyio._worker._worker import Worker
+from resonate_anyio._workflow._children import Children
+from resonate_anyio._workflow._invocation import LocalOpening
+from resonate_anyio._workflow._scopes import Scope as EngineScope
 
 from .graphs import Plan
 from .strategies import failures, mishaps, plans

@@ -35,8 +35,8 @@ from pydantic import BaseModel, RootModel, SecretStr
 
 from resonate_anyio import ApplicationError, Context, DecodeError, EncodeError, Resonate, _errors
 from resonate_anyio._codec import Codec
-from resonate_anyio._engine._reasons import Reason
 from resonate_anyio._protocol import PromiseSettle, PromiseState, Request, Response, Value
+from resonate_anyio._workflow._reasons import Reason
 from resonate_anyio.stores import MemoryStore
 from resonate_anyio.testing import VirtualClock, run_virtual
 

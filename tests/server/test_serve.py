@@ -12,9 +12,9 @@ import anyio
 import httpx
 import pytest
 
+from resonate_anyio._embedded._router import Mailbox, Router
 from resonate_anyio._protocol import SNAPSHOT
 from resonate_anyio.networks import LocalNetwork
-from resonate_anyio.networks._router import Mailbox, Router
 from resonate_anyio.server import App, Auth, listen, make_app, serve, url_of
 from resonate_anyio.stores import MemoryStore
 

@@ -8,14 +8,14 @@ from collections.abc import Mapping
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
-from .._engine._builder import Builder
-from .._engine._functions import RemoteCall, check_version
-from .._engine._openings import ONE_YEAR_MS
-from .._engine._requests import promise_of
-from .._engine._targets import address
+from .._api._builder import Builder
 from .._errors import DecodeError, ExecutionMismatch
+from .._functions._function import RemoteCall, check_version
 from .._protocol import Promise, PromiseCreate, Value
+from .._requests._addresses import address
+from .._requests._queries import promise_of
 from .._time import to_ms
+from .._workflow._invocation import ONE_YEAR_MS
 from ._checks import check_own_tags
 from ._handle import Handle
 
@@ -24,9 +24,9 @@ if TYPE_CHECKING:
 
     from typing_extensions import TypeForm
 
-    from .._engine._execution import Execution
-    from .._engine._functions import Function
-    from .._engine._worker import Worker
+    from .._execution._execution import Execution
+    from .._functions._function import Function
+    from .._worker._worker import Worker
     from ._resonate import Resonate
 
 T = TypeVar("T")

@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import Final
 
 from .._errors import InvalidArgument, InvalidId
-from .._graph import check_unicode
+from .._ids import check_unicode
 from .._protocol import PromiseState
 from .._time import instant_ms
 

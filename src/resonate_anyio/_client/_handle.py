@@ -6,16 +6,16 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
 
 from attrs import define, field
 
-from .._engine._outcomes import value_of
-from .._engine._requests import get_promise
+from .._requests._queries import get_promise
+from .._workflow._outcomes import value_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
     from types import TracebackType
 
-    from .._engine._execution import Execution
-    from .._engine._worker import Worker
+    from .._execution._execution import Execution
     from .._protocol import Promise
+    from .._worker._worker import Worker
 
 T = TypeVar("T")
 

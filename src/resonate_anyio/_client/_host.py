@@ -18,10 +18,10 @@ from anyio import CancelScope, Event, get_cancelled_exc_class
 from anyio.lowlevel import EventLoopToken, current_token
 from attrs import define, field
 
-from .._engine._crew import all_begun
-from .._engine._tasks import LoopEnd, Task, on_asyncio, spawn_alone
-from .._engine._worker import Worker
+from .._concurrency._supervisor import all_begun
+from .._concurrency._tasks import LoopEnd, Task, on_asyncio, spawn_alone
 from .._errors import NotRunning
+from .._worker._worker import Worker
 
 logger = logging.getLogger("resonate_anyio")
 

@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
 from attrs import define, field, frozen
 
 from .._codec import Codec
-from .._engine._requests import get_promise, promise_of
 from .._errors import DecodeError, NotFound
 from .._protocol import EMPTY, Promise, PromiseCreate, PromiseSearch, PromiseState, Value
+from .._requests._queries import get_promise, promise_of
 from .._time import from_ms
 from ._checks import check_deadline, check_id, check_settlement, check_state, check_tags
 
 if TYPE_CHECKING:
-    from .._engine._worker import Worker
+    from .._worker._worker import Worker
 
 State: TypeAlias = Literal["pending", "resolved", "rejected", "rejected_canceled", "rejected_timedout"]
 Settlement: TypeAlias = Literal["resolved", "rejected", "rejected_canceled"]

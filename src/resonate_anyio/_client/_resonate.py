@@ -15,17 +15,17 @@ from anyio import CapacityLimiter, create_task_group, get_cancelled_exc_class
 from anyio.lowlevel import current_token
 from attrs import frozen
 
+from .._api._context import Context
 from .._codec import Codec
-from .._engine._builder import caller
-from .._engine._context import Context
-from .._engine._dependencies import Dependencies
-from .._engine._functions import Function, Registry, check_call
-from .._engine._info import Info
-from .._engine._leaf import Threads
-from .._engine._requests import get_promise
-from .._engine._worker import Worker
+from .._concurrency._package import caller
+from .._concurrency._threads import Threads
 from .._errors import InvalidArgument, InvalidFunction, NotRegistered, NotRunning, UsageError
-from .._graph import check_root_id, prefix_refusal
+from .._functions._dependencies import Dependencies
+from .._functions._function import Function, Registry, check_call
+from .._functions._info import Info
+from .._ids import check_root_id, prefix_refusal
+from .._requests._queries import get_promise
+from .._worker._worker import Worker
 from ..abc import Network, Store
 from ..networks import LocalNetwork
 from ..stores import MemoryStore, SQLiteStore

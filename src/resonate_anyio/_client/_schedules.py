@@ -10,10 +10,9 @@ from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
 from attrs import define, evolve, field, frozen
 
 from .._codec import Codec
-from .._engine._builder import caller
-from .._engine._requests import refusal
+from .._concurrency._package import caller
 from .._errors import InvalidArgument, NotFound, UsageError
-from .._graph import check_unicode
+from .._ids import check_unicode
 from .._protocol import (
     Missed as RecordedMissed,
     Request,
@@ -26,6 +25,7 @@ from .._protocol import (
     counts_weekdays,
     parse_cron,
 )
+from .._requests._queries import refusal
 from .._time import from_ms, to_ms
 from ._calls import RootCall
 from ._checks import check_id, check_tags
@@ -34,8 +34,8 @@ from ._promises import _readable
 if TYPE_CHECKING:
     from typing import NoReturn, Self
 
-    from .._engine._functions import Function
-    from .._engine._worker import Worker
+    from .._functions._function import Function
+    from .._worker._worker import Worker
     from ._resonate import Resonate
 
 # With a dot in it, the children of what is fired would be refused by newer servers (distribution 5).

@@ -11,11 +11,11 @@ from typing import Final, TypedDict
 from attrs import frozen
 from cattrs import Converter
 
-from .._engine._targets import any_of
-from .._engine._upkeep import Limits
 from .._errors import InvalidArgument, UsageError
-from .._graph import check_prefix
+from .._ids import check_prefix
+from .._requests._addresses import any_of
 from .._time import seconds, to_ms
+from .._worker._residency import Limits
 from ..abc import Identity, Network, Store
 from ..networks import LocalNetwork
 from ..stores import MemoryStore

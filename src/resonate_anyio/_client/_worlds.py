@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from .._engine._functions import Kind
-from .._engine._lanes import current_frame
 from .._errors import WrongWorld
+from .._functions._function import Kind
+from .._workflow._lanes import current_frame
 
 
 def check_world(call: str, instead: str | None) -> None:

@@ -3,22 +3,9 @@
 No clock, no randomness, no I/O, no logging: the instant is an argument, effects are returned as data.
 """
 
-from ._addresses import (
-    PollAddress as PollAddress,
-    parse_poll as parse_poll,
-    valid_address as valid_address,
-)
-from ._cron import (
-    Cron as Cron,
-    counts_weekdays as counts_weekdays,
-    next_after as next_after,
-    parse_cron as parse_cron,
-)
-from ._debug import (
-    reset as reset,
-    snapshot as snapshot,
-    tick_time as tick_time,
-)
+from ._addresses import PollAddress as PollAddress, parse_poll as parse_poll, valid_address as valid_address
+from ._cron import Cron as Cron, counts_weekdays as counts_weekdays, next_after as next_after, parse_cron as parse_cron
+from ._debug import reset as reset, snapshot as snapshot, tick_time as tick_time
 from ._machine import apply as apply
 from ._messages import (
     Execute as Execute,
@@ -72,16 +59,8 @@ from ._rules import (
     SPECIFIED as SPECIFIED,
     Rules as Rules,
 )
-from ._search import (
-    Search as Search,
-    Searching as Searching,
-)
-from ._sweep import (
-    TIMER_PID as TIMER_PID,
-    next_due as next_due,
-    recover as recover,
-    tick as tick,
-)
+from ._search import Search as Search, Searching as Searching
+from ._sweep import TIMER_PID as TIMER_PID, next_due as next_due, recover as recover, tick as tick
 from ._validation import validate as validate
 from ._view import (
     Change as Change,
@@ -119,7 +98,4 @@ from ._wire import (
     read_envelope as read_envelope,
     reply as reply,
 )
-from ._wire_records import (
-    decode_promise as decode_promise,
-    encode_promise as encode_promise,
-)
+from ._wire_records import decode_promise as decode_promise, encode_promise as encode_promise

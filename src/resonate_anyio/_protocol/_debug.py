@@ -13,16 +13,7 @@ from ._pages import all_promises, all_schedules, all_tasks
 from ._records import Promise, TaskState
 from ._rules import Rules
 from ._settlement import task_record
-from ._view import (
-    Change,
-    DropCallback,
-    DropListener,
-    DropPromise,
-    DropSchedule,
-    DropTask,
-    Outcome,
-    View,
-)
+from ._view import Change, DropCallback, DropListener, DropPromise, DropSchedule, DropTask, Outcome, View
 from ._wire import Envelope, encode_message
 from ._wire_records import encode_promise, encode_task
 

@@ -5,14 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from ._draft import Draft
-from ._messages import (
-    PromiseCreate,
-    PromiseGet,
-    PromiseSettle,
-    RegisterCallback,
-    RegisterListener,
-    Response,
-)
+from ._messages import PromiseCreate, PromiseGet, PromiseSettle, RegisterCallback, RegisterListener, Response
 from ._records import Callback, Promise, Task, TaskState
 from ._settlement import born, dispatch, resume, settle_by, touch
 

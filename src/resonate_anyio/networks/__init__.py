@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typing
 
-from ._clock import system_clock as system_clock
+from .._embedded._clock import system_clock as system_clock
 from ._local import LocalNetwork as LocalNetwork
 
 if typing.TYPE_CHECKING:

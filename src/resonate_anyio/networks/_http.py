@@ -13,9 +13,9 @@ import anyio
 import httpx
 from anyio import CancelScope
 
+from .._embedded._clock import system_clock
 from .._protocol import MAX_BODY
 from ..abc import Clock, Connection, Identity, Network
-from ._clock import system_clock
 from ._http_options import check_headers, check_proxy, check_size, check_timeout, check_url
 from ._keepalive import watch_peer
 from ._remote import Terms, open_connection

@@ -12,15 +12,15 @@ from anyio import CancelScope, Lock, lowlevel
 from anyio.lowlevel import EventLoopToken, current_token
 from attrs import define, field
 
+from .._concurrency._background import beside
+from .._embedded._clock import MonotoneClock, system_clock
+from .._embedded._engine import Engine, close_store, open_engine
+from .._embedded._outage import Patience
 from .._errors import TooLarge, UsageError
 from .._protocol import EMBEDDED, Request, Response, Rules, encode_request
 from ..abc import Clock, Connection, Dialect, Identity, Network, Store
 from ..stores._faults import RowTooLarge
-from ._beside import beside
-from ._clock import MonotoneClock, system_clock
-from ._embedded import Engine, close_store, open_engine
 from ._exchange import subject_of
-from ._outage import Patience
 
 _SAFETY_SWEEP: Final = 60.0
 

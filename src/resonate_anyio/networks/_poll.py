@@ -15,10 +15,10 @@ from anyio.abc import ObjectReceiveStream
 from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
 from attrs import define, field
 
+from .._concurrency._backoff import Backoff
 from .._protocol import Message, decode_message
 from .._protocol._json import loads
 from ..abc import Gap, Identity
-from ._backoff import Backoff
 from ._sse import EventDecoder
 from ._token import Token
 from ._wire import NoAnswer, Stream, Wire

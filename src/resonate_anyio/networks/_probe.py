@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 from typing import Final
 
-from .._graph import SEPARATORS
+from .._ids import SEPARATORS
 from .._protocol import Response, TaskHeartbeat, TaskRef
 from ..abc import Dialect
 

@@ -11,11 +11,11 @@ import anyio
 from anyio import CancelScope, Lock, Semaphore, current_time
 from attrs import frozen
 
+from .._concurrency._background import beside
+from .._embedded._clock import ElapsedClock
 from .._errors import NetworkError, RequestError, UsageError
 from .._protocol import Request, Response
 from ..abc import Clock, Connection, Dialect, Identity
-from ._beside import beside
-from ._clock import ElapsedClock
 from ._exchange import Exchange
 from ._poll import Poll
 from ._probe import CAREFUL, dialect_of, probes

@@ -8,8 +8,8 @@ from typing import Final
 
 from attrs import define, field
 
+from .._embedded._clock import MonotoneClock
 from ..abc import Clock
-from ._clock import MonotoneClock
 
 _SECOND: Final = 1000
 # Clocks that are a day apart are no longer two readings of one time: one of them is wrong, and who knows which.

@@ -8,9 +8,9 @@ from typing import Final, final
 
 from attrs import define, field
 
+from .._embedded._engine import Engine
 from .._errors import ResonateError, UsageError
 from ..networks import LocalNetwork
-from ..networks._embedded import Engine
 from ._asgi import TEXT, Receive, Reply, Scope, Send
 from ._auth import Auth
 from ._cors import Sharing

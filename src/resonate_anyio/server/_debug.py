@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from functools import partial
 
+from .._embedded._engine import Engine
 from .._protocol import Envelope, snapshot, tick_time
-from ..networks._embedded import Engine
 
 
 async def answer_debug(engine: Engine, envelope: Envelope) -> object:

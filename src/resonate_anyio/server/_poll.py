@@ -11,10 +11,10 @@ from anyio import ClosedResourceError, EndOfStream, Event, create_task_group, mo
 from anyio.abc import ObjectReceiveStream
 from attrs import define, field
 
+from .._embedded._engine import Engine
+from .._embedded._router import Mailbox
 from .._protocol import Message as Letter, encode_message
 from ..abc import Identity
-from ..networks._embedded import Engine
-from ..networks._router import Mailbox
 from ._asgi import TEXT, Receive, Reply, Send, start
 
 _MAX_STREAMS: Final = 1000

@@ -8,6 +8,7 @@ from typing import Any, Final, TypeAlias
 
 from attrs import define
 
+from .._embedded._engine import Engine
 from .._errors import StoreError, StoreUnavailable
 from .._protocol import (
     DEBUG_KINDS,
@@ -20,7 +21,6 @@ from .._protocol import (
     read_envelope,
     reply,
 )
-from ..networks._embedded import Engine
 from ._auth import Auth
 from ._debug import answer_debug
 

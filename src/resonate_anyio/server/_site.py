@@ -9,9 +9,9 @@ from urllib.parse import unquote
 
 from attrs import define
 
+from .._embedded._engine import Engine
 from .._errors import StoreError
 from .._protocol import MAX_BODY
-from ..networks._embedded import Engine
 from ._asgi import JSON, TEXT, Receive, Reply, Scope, Send, header, read_body, target
 from ._auth import Auth
 from ._guard import Guard

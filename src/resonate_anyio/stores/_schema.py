@@ -10,17 +10,7 @@ import json
 from collections.abc import Callable, Mapping
 from typing import Any, Final, TypeAlias
 
-from .._protocol import (
-    EMPTY,
-    Callback,
-    Missed,
-    Promise,
-    PromiseState,
-    Schedule,
-    Task,
-    TaskState,
-    Value,
-)
+from .._protocol import EMPTY, Callback, Missed, Promise, PromiseState, Schedule, Task, TaskState, Value
 
 APPLICATION_ID: Final = 0x52736E61
 """`Rsna`: marks the file as ours, in its header."""

@@ -14,7 +14,7 @@ import anyio
 from attrs import frozen
 
 from resonate_anyio import Context, Info, Resonate
-from resonate_anyio._engine._calls import Call
+from resonate_anyio._api._calls import Call
 
 from ..harness import Oops
 

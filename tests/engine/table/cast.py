@@ -9,7 +9,7 @@ from typing import Any, Final, TypeAlias
 import anyio
 
 from resonate_anyio import Context, DurablePromise, Info, Resonate
-from resonate_anyio._graph import detached_id
+from resonate_anyio._ids import detached_id
 from resonate_anyio.abc import Network
 
 from ..harness import Process, Wire

@@ -1,0 +1,144 @@
+"""`Builder`: a call that has been described but not made yet.
+
+Every call of the API (`ctx.run(...)`, `resonate.rpc(...)`, ...) gives a builder; option methods return it, `await` or
+`spawn()` makes the call, once. A builder that is dropped unused warns like a forgotten coroutine does.
+
+It can be used where a coroutine is demanded, too: `asyncio.create_task(ctx.run(...))`, `asyncio.TaskGroup.create_task`.
+"""
+
+from __future__ import annotations
+
+import warnings
+from abc import ABC, abstractmethod
+from collections.abc import Coroutine
+from typing import TYPE_CHECKING, Any, Generic, NoReturn, TypeVar, overload
+
+from .._concurrency._package import caller
+from .._errors import BuilderUsed, UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Generator
+    from types import TracebackType
+    from typing import Self
+
+T_co = TypeVar("T_co", covariant=True)
+U = TypeVar("U")
+V = TypeVar("V")
+
+
+class Builder(Coroutine[Any, Any, T_co], ABC, Generic[T_co]):
+    """A call that is made when it is awaited; its result has the type `T_co`."""
+
+    __slots__ = ("__name__", "__weakref__", "_coroutine", "_label", "_made_at", "_type", "_used")
+
+    def __init__(self, label: str, type_: Any) -> None:
+        self._used = False
+        self._coroutine: Coroutine[Any, Any, T_co] | None = None
+        self._label = label
+        # What asyncio calls the task that runs it, and trio shows where it is given for a function.
+        self.__name__: str = label.partition("(")[0]
+        self._type = type_
+        self._made_at = caller()
+
+    def __await__(self) -> Generator[Any, Any, T_co]:
+        self._use()
+        return self._run().__await__()
+
+    # As a coroutine: what drives one without awaiting it, such as a task, makes the call with the first step.
+
+    def send(self, value: Any, /) -> Any:
+        """Take a step, as a coroutine does."""
+        if self._coroutine is None:
+            self._use()
+            self._coroutine = self._run()
+        return self._coroutine.send(value)
+
+    @overload
+    def throw(self, typ: type[BaseException], val: object = None, tb: TracebackType | None = None, /) -> Any: ...
+    @overload
+    def throw(self, typ: BaseException, val: None = None, tb: TracebackType | None = None, /) -> Any: ...
+    def throw(self, typ: Any, val: Any = None, tb: TracebackType | None = None, /) -> Any:
+        """Raise an exception where it waits, as in a coroutine. One that was not begun never is."""
+        if self._coroutine is None:
+            self.excuse()
+            self._coroutine = _never()
+        exception = typ if isinstance(typ, BaseException) else val or typ()
+        return self._coroutine.throw(exception if tb is None else exception.with_traceback(tb))
+
+    def close(self) -> None:
+        """End it, as a coroutine. One that was not begun never is, and does not warn."""
+        if self._coroutine is None:
+            self.excuse()
+        else:
+            self._coroutine.close()
+
+    if not TYPE_CHECKING:
+
+        def __call__(self, *_: object, **__: object) -> NoReturn:
+            """Refuse `start_soon(ctx.run(f))`, which calls what it is given."""
+            self.excuse()
+            msg = (
+                f"{self._label} is a call, not a function to start. Await it; or start it with create_task() of "
+                f"asyncio's, or with tg.start() of ctx.task_group(); or leave the call to what starts it: "
+                f"start_soon({self.__name__}, func, *args)"
+            )
+            raise UsageError(msg)
+
+    @abstractmethod
+    def _run(self) -> Coroutine[Any, Any, T_co]:
+        """Make the call and wait for its result."""
+
+    def _use(self) -> None:
+        if self._used:
+            msg = f"{self._label} was started already; a call is awaited or spawned once: build another one"
+            raise BuilderUsed(msg)
+        self._used = True
+
+    def _typed(self, type_: Any) -> Any:
+        """What `returns` does; each kind of call declares it with its own type."""
+        self._configure()._type = type_
+        return self
+
+    def _configure(self) -> Self:
+        if self._used:
+            msg = f"{self._label} was started already; its options are set before the await"
+            raise BuilderUsed(msg)
+        return self
+
+    def _checked(self, convert: Callable[[V], U], value: V) -> U:
+        """Convert the value of an option. A call whose option was refused is not expected to be made."""
+        self._configure()
+        try:
+            return convert(value)
+        except Exception:
+            self._used = True
+            raise
+
+    def __repr__(self) -> str:
+        return f"<{self._label}{'' if self._used else ', not awaited'}>"
+
+    def excuse(self) -> None:
+        """Do not expect it to be made any more."""
+        self._used = True
+
+    def _excused(self) -> bool:
+        """Whether the program cannot be blamed for not making the call."""
+        return False
+
+    def _excused_if_known(self) -> bool:
+        try:
+            return self._excused()
+        except RuntimeError:
+            # It is collected outside of the event loop that it was made in, where scopes cannot be asked on trio.
+            return False
+
+    def __del__(self) -> None:
+        if getattr(self, "_used", True) or self._excused_if_known():
+            return
+        filename, line = self._made_at
+        message = f"{self._label} was never awaited, so the call was not made; write: await {self._label}"
+        warnings.warn_explicit(message, RuntimeWarning, filename, line, source=self)
+
+
+async def _never() -> Any:
+    """What a call runs that is ended before it has begun."""

@@ -1,0 +1,407 @@
+"""The durable calls of a workflow: builders made by `Context`, and the futures that spawning them gives."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any, Generic, NoReturn, TypeVar, cast
+
+from anyio import get_cancelled_exc_class
+from attrs import define, evolve
+
+from .._errors import InvalidArgument, UsageError
+from .._functions._function import Kind, RemoteCall, check_version
+from .._functions._retry import RetryPolicy
+from .._ids import check_name
+from .._protocol import EMPTY, PromiseState, Value
+from .._requests._addresses import address
+from .._time import to_ms
+from .._workflow._awaits import complete, deliver
+from .._workflow._frame import Frame
+from .._workflow._invocation import DetachedOpening, LocalOpening, Opening, PromiseOpening, RemoteOpening, SleepOpening
+from .._workflow._lanes import call_place, lane_of
+from .._workflow._reasons import FUTURE, Reason, reason_of
+from .._workflow._started import Started
+from ._builder import Builder
+
+if TYPE_CHECKING:
+    from collections.abc import Generator
+    from typing import Self
+
+    from typing_extensions import TypeForm
+
+    from .._functions._function import Function
+    from .._workflow._node import Node
+
+T_co = TypeVar("T_co", covariant=True)
+U = TypeVar("U")
+
+
+@define(eq=False, repr=False)
+class DurableFuture(Generic[T_co]):
+    """A durable call that was started: it runs on, and `await` gives its result.
+
+    Its function does not end before it has ended, awaited or not. Cancelling an `await` of it cancels the call, and so
+    does `cancel`, for a call that is not needed any more.
+    """
+
+    _frame: Frame
+    _started: Started
+
+    @property
+    def id(self) -> str:
+        """The id of its promise; whoever settles it from outside needs it."""
+        return self._started.id
+
+    def __await__(self) -> Generator[Any, Any, T_co]:
+        return self._wait().__await__()
+
+    def result(self) -> T_co:
+        """Return the result of a call that has ended for sure, or raise what it failed with.
+
+        Raises:
+            UsageError: it was not awaited yet, and the task group that it was started in has not ended. Whether the
+                answer is there is no question that a replay could answer in the same way, so it cannot be asked.
+        """
+        if self._started.forgone is not None:
+            raise self._started.forgone
+        return cast("T_co", self._ended("result()").value())
+
+    def exception(self) -> Exception | None:
+        """Return what a call that has ended for sure failed with, or None.
+
+        Raises:
+            UsageError: as for `result`.
+        """
+        return self._started.forgone or self._ended("exception()").failure()
+
+    async def cancel(self) -> bool:
+        """Cancel the call, durably and with everything below it, and return when it has ended.
+
+        For what is not needed any more: it is no failure, neither of the function nor of the task group that the call
+        was started in. Awaiting the future afterwards raises `DurableCancelledError`, or gives the outcome if the call
+        had ended first. A detached call goes on: only its id was waited for.
+
+        Returns:
+            Whether this has ended it. False: it had ended before.
+
+        Raises:
+            WrongWorld: it is called from outside of the function that has started the call.
+        """
+        frame, started = self._frame, self._started
+        frame.check_current(f"cancel() of {self.id!r}")
+        if started.node is None or started.node.pending:
+            await frame.execution.gate()
+        node = await started.cancel(Reason(FUTURE))
+        if node is None:
+            return False
+        frame.children.mark_seen(node)
+        reason = reason_of(node.record, frame.execution.codec)
+        return node.record.state is PromiseState.CANCELED and reason is not None and reason.by == FUTURE
+
+    def done(self) -> NoReturn:
+        """There is no such question: a replay might answer it otherwise, and take another way.
+
+        Raises:
+            UsageError: always; it says what to do instead.
+        """
+        msg = (
+            f"done() of {self.id!r}: whether it has ended may differ on a replay, so it cannot be asked. Wait for it "
+            f"with a limit: index, value = await ctx.first(future, ctx.sleep(5)), which records what was first and "
+            f"leaves the future alone"
+        )
+        raise UsageError(msg)
+
+    async def _wait(self) -> T_co:
+        self._frame.check_current(f"await of {self.id!r}")
+        return cast("T_co", await self._started.result())
+
+    def _ended(self, what: str) -> Node:
+        node = self._started.node
+        if node is not None and (node.seen or node.known):
+            self._frame.children.mark_seen(node)
+            return node
+        msg = f"{what} of {self.id!r} was asked for before it was awaited; write: await future"
+        raise UsageError(msg)
+
+    def __repr__(self) -> str:
+        node = self._started.node
+        state = node.record.state.value if node is not None and (node.seen or node.known) else "started"
+        return f"<DurableFuture {self.id} {state}>"
+
+
+class Call(Builder[T_co]):
+    """A durable call that a workflow is about to make. Awaiting it makes the call and waits for the result."""
+
+    __slots__ = ("_frame", "_place")
+
+    def __init__(self, frame: Frame, label: str, name: str, type_: Any) -> None:
+        super().__init__(label, type_)
+        self._frame = frame
+        # The number is taken here and not when the call starts: ids follow the order of the program's text.
+        self._place = call_place(frame, name)
+
+    def named(self, name: str) -> Self:
+        """Give the call an id of its own below the caller's, instead of one that is counted.
+
+        Raises:
+            InvalidId: it has characters other than A-Z a-z 0-9 _ -, or too many.
+        """
+        self._place = evolve(self._place, part=self._checked(check_name, name), named=True)
+        return self
+
+    def _excused(self) -> bool:
+        # Its function was ended before it came to that; or, the first time, before the builder was made.
+        ended = self._frame.cancel_called or self._frame.execution.dropped is not None
+        return ended or self._place.taken_back
+
+    async def spawn(self) -> DurableFuture[T_co]:
+        """Start the call and return at once: it is on record then, and runs beside its caller."""
+        self._use()
+        opening = self._plan()
+        opening.apart = True
+        node = await self._open(opening)
+        if isinstance(node, Frame) and node.pending:
+            self._frame.start(node)
+        await self._frame.order.turn(lane_of(self._frame))
+        return DurableFuture(self._frame, Started(opening, node=node))
+
+    async def _run(self) -> T_co:
+        opening = self._plan()
+        self._check_depth()
+        try:
+            node = await self._open(opening)
+            await complete(self._frame, node)
+            return cast("T_co", await deliver(self._frame, node))
+        except get_cancelled_exc_class():
+            # One that is void was never made: the first run was cancelled before it.
+            if not opening.void:
+                await self._frame.order.turn_of_cancelled(lane_of(self._frame))
+            raise
+
+    async def _open(self, opening: Opening) -> Node:
+        with self._frame.children.opening():
+            node = await opening.open()
+        await opening.refuse_again(node)
+        return node
+
+    def begin(self) -> Opening:
+        """Settle where the call stands, for someone who makes it in a while."""
+        self._use()
+        return self._plan()
+
+    def _plan(self) -> Opening:
+        """Settle where the call stands in the call graph."""
+        self._frame.check_current(self._label)
+        opening = self._opening()
+        opening.made_at = self._made_at
+        return opening
+
+    def _opening(self) -> Opening:
+        raise NotImplementedError
+
+    def _check_depth(self) -> None:
+        pass
+
+
+class TimedCall(Call[T_co]):
+    """A durable call that can be given a deadline."""
+
+    __slots__ = ("_timeout_ms",)
+
+    def __init__(self, frame: Frame, label: str, name: str, type_: Any) -> None:
+        super().__init__(frame, label, name, type_)
+        self._timeout_ms: int | None = None
+
+    def timeout(self, timeout: float | timedelta) -> Self:
+        """Give the call a deadline: so many seconds from its start, but never after its caller's.
+
+        Raises:
+            InvalidArgument: it is negative or no duration.
+        """
+        self._timeout_ms = self._checked(to_ms, timeout)
+        return self
+
+
+class RunCall(TimedCall[T_co]):
+    """`ctx.run(...)`: a call that runs in this process."""
+
+    __slots__ = ("_args", "_function", "_kwargs", "_retry")
+
+    def __init__(self, frame: Frame, function: Function, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
+        super().__init__(frame, f"ctx.run({function.name}, ...)", function.name, function.returns)
+        self._function = function
+        self._args = args
+        self._kwargs = kwargs
+        self._retry = function.retry
+        self._timeout_ms = function.timeout_ms
+
+    def returns(self, type_: TypeForm[U]) -> RunCall[U]:
+        """Say which type the result is rebuilt as, live and on a replay. Default: the function's annotation."""
+        return cast("RunCall[U]", self._typed(type_))
+
+    def retry(self, policy: RetryPolicy | None) -> Self:
+        """Try again when the function raises, as `policy` says; None: do not. Only leaves are retried.
+
+        Raises:
+            InvalidArgument: the function is a workflow.
+        """
+        self._retry = self._checked(self._check_retry, policy)
+        return self
+
+    def _check_retry(self, policy: RetryPolicy | None) -> RetryPolicy | None:
+        if policy is not None and not isinstance(policy, RetryPolicy):
+            msg = f"a retry policy is expected, e.g. Retry(attempts=5), not {policy!r}"
+            raise InvalidArgument(msg)
+        if policy is not None and self._function.kind is Kind.WORKFLOW:
+            msg = f"{self._function.name!r} is a workflow; retries belong to the leaves that it calls"
+            raise InvalidArgument(msg)
+        return policy
+
+    def _check_depth(self) -> None:
+        self._frame.check_depth(self._label)
+
+    def _opening(self) -> LocalOpening:
+        codec = self._frame.execution.codec
+        # The digest tells lanes apart; arguments that cannot be encoded have none.
+        identity: dict[str, object] = {"func": self._function.name, "version": self._function.version}
+        if (digest := codec.digest(self._args, self._kwargs)) is not None:
+            identity["digest"] = digest
+        return LocalOpening(
+            frame=self._frame,
+            place=self._place,
+            param=codec.encode(identity),
+            type=self._type,
+            timeout_ms=self._timeout_ms,
+            function=self._function,
+            args=self._args,
+            kwargs=self._kwargs,
+            retry=self._retry,
+        )
+
+
+class _TargetedCall(TimedCall[T_co]):
+    """What calls that run elsewhere have in common."""
+
+    __slots__ = ("_args", "_bare", "_func", "_kwargs", "_target", "_version")
+
+    def __init__(
+        self,
+        frame: Frame,
+        verb: str,
+        func: Function | str,
+        args: tuple[Any, ...],
+        kwargs: Mapping[str, Any],
+        type_: Any,
+    ) -> None:
+        name = func if isinstance(func, str) else func.name
+        super().__init__(frame, f"ctx.{verb}({name}, ...)", name, type_)
+        self._func = func
+        self._args = args
+        self._kwargs = kwargs
+        self._target: str | None = None
+        self._version: int | None = None
+        self._bare = False
+        self._timeout_ms = None if isinstance(func, str) else func.timeout_ms
+
+    def target(self, target: str) -> Self:
+        """Say who runs it: a group's name, or an address such as `poll://any@group`. Default: the own group."""
+        self._target = self._checked(address, target)
+        return self
+
+    def version(self, version: int) -> Self:
+        """Say which version of the function runs. Default: that of the function given; for a name, 1."""
+        self._version = self._checked(check_version, version)
+        return self
+
+    def bare_args(self) -> Self:
+        """Record the arguments as functions of the Rust and Go SDKs expect them.
+
+        No argument is recorded as null, a single one by itself instead of in an array, several in an array as ever. A
+        Rust function without parameters needs this too: it does not accept the empty array that is sent without it.
+        """
+        self._configure()._bare = True
+        return self
+
+    def _param(self) -> Value:
+        call = RemoteCall(func=self._func, args=self._args, kwargs=self._kwargs, version=self._version, bare=self._bare)
+        return call.encode(self._frame.execution.codec)
+
+    def _address(self) -> str:
+        return self._target or self._frame.execution.own_group
+
+
+class RpcCall(_TargetedCall[T_co]):
+    """`ctx.rpc(...)`: a call that a worker of its target runs, as an execution of its own."""
+
+    __slots__ = ()
+
+    def returns(self, type_: TypeForm[U]) -> RpcCall[U]:
+        """Say which type the result is rebuilt as, live and on a replay. Default: the function's annotation."""
+        return cast("RpcCall[U]", self._typed(type_))
+
+    def _opening(self) -> RemoteOpening:
+        return RemoteOpening(
+            frame=self._frame,
+            place=self._place,
+            param=self._param(),
+            type=self._type,
+            timeout_ms=self._timeout_ms,
+            target=self._address(),
+        )
+
+
+class DetachedCall(_TargetedCall[str]):
+    """`ctx.detached(...)`: a call that does not end with its caller. What it gives is its id, once it is on record.
+
+    Its deadline is what `timeout` or `@durable` says, else one year from now, whatever that of its caller.
+    """
+
+    __slots__ = ()
+
+    def __init__(self, frame: Frame, func: Function | str, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
+        super().__init__(frame, "detached", func, args, kwargs, str)
+
+    def _opening(self) -> DetachedOpening:
+        return DetachedOpening(
+            frame=self._frame,
+            place=self._place,
+            param=self._param(),
+            type=str,
+            timeout_ms=self._timeout_ms,
+            target=self._address(),
+        )
+
+
+class SleepCall(Call[None]):
+    """`ctx.sleep(...)`: waits durably."""
+
+    __slots__ = ("_duration_ms",)
+
+    def __init__(self, frame: Frame, duration: float | timedelta) -> None:
+        self._duration_ms = to_ms(duration)
+        super().__init__(frame, f"ctx.sleep({duration!r})", "sleep", type(None))
+
+    def _opening(self) -> SleepOpening:
+        return SleepOpening(
+            frame=self._frame, place=self._place, param=EMPTY, type=type(None), duration_ms=self._duration_ms
+        )
+
+
+class PromiseCall(TimedCall[T_co]):
+    """`ctx.promise()`: a promise that somebody outside settles. Spawn it to learn its id first."""
+
+    __slots__ = ("_param",)
+
+    def __init__(self, frame: Frame, param: object) -> None:
+        self._param = frame.execution.codec.encode(param)
+        super().__init__(frame, "ctx.promise()", "promise", Any)
+
+    def returns(self, type_: TypeForm[U]) -> PromiseCall[U]:
+        """Say which type the promise is settled with: what comes from outside is checked and rebuilt as that."""
+        return cast("PromiseCall[U]", self._typed(type_))
+
+    def _opening(self) -> PromiseOpening:
+        return PromiseOpening(
+            frame=self._frame, place=self._place, param=self._param, type=self._type, timeout_ms=self._timeout_ms
+        )

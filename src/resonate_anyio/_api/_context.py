@@ -1,0 +1,371 @@
+"""`Context`: what a workflow orchestrates with."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Iterable
+from datetime import datetime, timedelta
+from hashlib import blake2b
+from random import Random
+from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar, overload
+from uuid import UUID
+
+from attrs import define
+
+from .._functions._function import Function, check_call
+from .._functions._info import Info
+from .._time import from_ms, to_ms
+from .._workflow._group import Group, check_limit
+from .._workflow._lanes import own_place
+from .._workflow._scopes import DurableScope, MoveOnScope, Scope
+from ._calls import Call, DetachedCall, DurableFuture, PromiseCall, RpcCall, RunCall, SleepCall
+from ._combinators import AsCompleted, FirstCall, GatherCall, NowCall
+from ._task_group import DurableTaskGroup
+
+if TYPE_CHECKING:
+    from .._workflow._frame import Frame
+
+P = ParamSpec("P")
+T = TypeVar("T")
+D = TypeVar("D")
+A = TypeVar("A")
+T1 = TypeVar("T1")
+T2 = TypeVar("T2")
+T3 = TypeVar("T3")
+T4 = TypeVar("T4")
+
+
+@define(eq=False, repr=False)
+class Context:
+    """The durable world, seen from one run of one workflow.
+
+    A function that annotates its first parameter with `Context` is a workflow: it may call other functions durably. Its
+    code runs again from the top after a crash, and every durable call that had finished then gives back what is
+    recorded instead of running again. Whatever else it does (reading a clock, a file, a random number) has to go into a
+    leaf that is called with `run`.
+
+    Each call gives a builder: `await` makes the call and waits; `await call.spawn()` starts it and gives a
+    `DurableFuture`. The function does not end before everything it has called has ended.
+
+    Tasks that make durable calls belong into task groups that are opened inside of the function: when it is put away,
+    whatever group such a task runs in is cancelled.
+    """
+
+    _frame: Frame
+
+    @property
+    def id(self) -> str:
+        """The id of this function's promise."""
+        return self._frame.id
+
+    @property
+    def parent_id(self) -> str | None:
+        """The id of the function that called this one; None for a root."""
+        return self._frame.info.parent_id
+
+    @property
+    def origin_id(self) -> str:
+        """The id of the root of the lineage, across workers."""
+        return self._frame.info.origin_id
+
+    @property
+    def func_name(self) -> str:
+        """The name of this function."""
+        return self._frame.function.name
+
+    @property
+    def timeout_at(self) -> datetime:
+        """The deadline of this function, in UTC. Nothing that it calls lives longer."""
+        return from_ms(self._frame.record.timeout_at)
+
+    @property
+    def info(self) -> Info:
+        """All metadata of this run in one value."""
+        return self._frame.info
+
+    def get_dependency(self, kind: type[D]) -> D:
+        """Return the object that was given to `Resonate.with_dependency` for this type.
+
+        Raises:
+            UsageError: none was given.
+        """
+        return self._frame.info.get_dependency(kind)
+
+    @overload
+    def run(
+        self, func: Callable[Concatenate[Context, P], Awaitable[T]], /, *args: P.args, **kwargs: P.kwargs
+    ) -> RunCall[T]: ...
+    @overload
+    def run(
+        self, func: Callable[Concatenate[Info, P], Awaitable[T]], /, *args: P.args, **kwargs: P.kwargs
+    ) -> RunCall[T]: ...
+    @overload
+    def run(self, func: Callable[Concatenate[Info, P], T], /, *args: P.args, **kwargs: P.kwargs) -> RunCall[T]: ...
+    @overload
+    def run(self, func: Callable[P, Awaitable[T]], /, *args: P.args, **kwargs: P.kwargs) -> RunCall[T]: ...
+    @overload
+    def run(self, func: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> RunCall[T]: ...
+    def run(self, func: Callable[..., Any], /, *args: Any, **kwargs: Any) -> RunCall[Any]:
+        """Call a function in this process. It needs no registration, and its arguments are passed as they are.
+
+        A plain `def` runs in a worker thread.
+
+        Raises:
+            InvalidFunction: it cannot be a durable function.
+            InvalidArgument: it cannot be called with these arguments.
+        """
+        self._frame.check_current("ctx.run()")
+        function = Function.of(func)
+        check_call(function, args, kwargs)
+        return RunCall(self._frame, function, args, kwargs)
+
+    @overload
+    def rpc(
+        self, func: Callable[Concatenate[Context, P], Awaitable[T]], /, *args: P.args, **kwargs: P.kwargs
+    ) -> RpcCall[T]: ...
+    @overload
+    def rpc(
+        self, func: Callable[Concatenate[Info, P], Awaitable[T]], /, *args: P.args, **kwargs: P.kwargs
+    ) -> RpcCall[T]: ...
+    @overload
+    def rpc(self, func: Callable[Concatenate[Info, P], T], /, *args: P.args, **kwargs: P.kwargs) -> RpcCall[T]: ...
+    @overload
+    def rpc(self, func: Callable[P, Awaitable[T]], /, *args: P.args, **kwargs: P.kwargs) -> RpcCall[T]: ...
+    @overload
+    def rpc(self, func: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> RpcCall[T]: ...
+    @overload
+    def rpc(self, func: str, /, *args: Any, **kwargs: Any) -> RpcCall[Any]: ...
+    def rpc(self, func: Callable[..., Any] | str, /, *args: Any, **kwargs: Any) -> RpcCall[Any]:
+        """Call a function on whichever worker of the target has it registered, by name or by function.
+
+        Raises:
+            InvalidFunction: it cannot be a durable function.
+            InvalidArgument: it cannot be called with these arguments.
+        """
+        self._frame.check_current("ctx.rpc()")
+        callee = self._callee(func, args, kwargs)
+        returns = Any if isinstance(callee, str) else callee.returns
+        return RpcCall(self._frame, "rpc", callee, args, kwargs, returns)
+
+    def sleep(self, duration: float | timedelta) -> SleepCall:
+        """Wait for so many seconds, or a `timedelta`. Hours or weeks are fine, and a restart does not extend them.
+
+        Raises:
+            InvalidArgument: it is negative or no duration.
+        """
+        self._frame.check_current("ctx.sleep()")
+        return SleepCall(self._frame, duration)
+
+    def promise(self, *, param: object = None) -> PromiseCall[Any]:
+        """Make a promise that somebody outside settles: a person, a webhook, another program.
+
+        Spawn it to learn its id; it is settled with `resonate.promises.resolve(id, value)` or its like. One that was
+        created ahead under this id with `resonate.promises.create`, pending or settled, is taken as it is: its own
+        deadline and `param` stand, and what is given here is not recorded.
+
+        Args:
+            param: recorded with the promise, for whoever is to settle it.
+
+        Raises:
+            EncodeError: `param` cannot be turned into JSON.
+        """
+        self._frame.check_current("ctx.promise()")
+        return PromiseCall(self._frame, param)
+
+    # Several calls
+
+    def task_group(self, *, limit: int | None = None) -> DurableTaskGroup:
+        """A durable task group: `async with ctx.task_group() as tg`, then `tg.run(func, ...)` and its like.
+
+        The first failure cancels the rest, durably. The block ends when all have ended, and raises their failures in
+        an `ExceptionGroup`.
+
+        Args:
+            limit: how many of what it starts may run at once; None: all.
+
+        Raises:
+            InvalidArgument: `limit` is no positive number.
+        """
+        self._frame.check_current("ctx.task_group()")
+        return DurableTaskGroup(self, Group(self._frame, check_limit(limit)))
+
+    @overload
+    def gather(self, c1: Call[T1], c2: Call[T2], /, *, limit: int | None = None) -> GatherCall[tuple[T1, T2]]: ...
+    @overload
+    def gather(
+        self, c1: Call[T1], c2: Call[T2], c3: Call[T3], /, *, limit: int | None = None
+    ) -> GatherCall[tuple[T1, T2, T3]]: ...
+    @overload
+    def gather(
+        self, c1: Call[T1], c2: Call[T2], c3: Call[T3], c4: Call[T4], /, *, limit: int | None = None
+    ) -> GatherCall[tuple[T1, T2, T3, T4]]: ...
+    @overload
+    def gather(self, *calls: Call[T], limit: int | None = None) -> GatherCall[tuple[T, ...]]: ...
+    def gather(self, *calls: Call[Any], limit: int | None = None) -> GatherCall[Any]:
+        """Make several calls at once and give their results, in the order of the calls.
+
+        It is a task group: the first failure cancels the rest, and failures arrive in an `ExceptionGroup`.
+
+        Args:
+            calls: calls such as `ctx.run(...)`, not yet made.
+            limit: how many may run at once; None: all.
+
+        Raises:
+            InvalidArgument: `limit` is no positive number.
+            UsageError: something else than a call was given.
+        """
+        self._frame.check_current("ctx.gather()")
+        return GatherCall(self, "ctx.gather()", calls, check_limit(limit), tuple)
+
+    @overload
+    def map(
+        self, func: Callable[[Context, A], Awaitable[T]], items: Iterable[A], /, *, limit: int | None = None
+    ) -> GatherCall[list[T]]: ...
+    @overload
+    def map(
+        self, func: Callable[[Info, A], Awaitable[T]], items: Iterable[A], /, *, limit: int | None = None
+    ) -> GatherCall[list[T]]: ...
+    @overload
+    def map(
+        self, func: Callable[[Info, A], T], items: Iterable[A], /, *, limit: int | None = None
+    ) -> GatherCall[list[T]]: ...
+    @overload
+    def map(
+        self, func: Callable[[A], Awaitable[T]], items: Iterable[A], /, *, limit: int | None = None
+    ) -> GatherCall[list[T]]: ...
+    @overload
+    def map(
+        self, func: Callable[[A], T], items: Iterable[A], /, *, limit: int | None = None
+    ) -> GatherCall[list[T]]: ...
+    def map(
+        self, func: Callable[..., Any], items: Iterable[Any], /, *, limit: int | None = None
+    ) -> GatherCall[list[Any]]:
+        """Call a function in this process for each item, all at once, and give the results in order. See `gather`.
+
+        Args:
+            func: the function, called with one item.
+            items: the items; a replay has to come to the same ones.
+            limit: how many may run at once; None: all.
+
+        Raises:
+            InvalidArgument: `limit` is no positive number, or the function cannot be called with an item.
+            InvalidFunction: it cannot be a durable function.
+        """
+        self._frame.check_current("ctx.map()")
+        checked = check_limit(limit)
+        # Checked for all before any is made: one that is refused leaves no others behind that are never awaited.
+        function, todo = Function.of(func), tuple(items)
+        for item in todo:
+            check_call(function, (item,), {})
+        return GatherCall(self, "ctx.map()", [self.run(func, item) for item in todo], checked, list)
+
+    def first(self, *entrants: Call[T] | DurableFuture[T]) -> FirstCall[T]:
+        """Wait for the first of several calls to end, and give its place among them and its result.
+
+        `index, value = await ctx.first(...)`. If the first has failed, its failure is raised. Calls that come later are
+        cancelled; futures are left alone, so `await ctx.first(future, ctx.sleep(5))` waits for 5 seconds at most and
+        keeps what it was waiting for. Which was the first is recorded.
+
+        Raises:
+            UsageError: nothing was given, or something else than calls and futures.
+        """
+        self._frame.check_current("ctx.first()")
+        return FirstCall(self._frame, entrants)
+
+    def as_completed(self, *entrants: Call[T] | DurableFuture[T]) -> AsCompleted[T]:
+        """Give the futures of several calls in the order in which they end; the order is recorded.
+
+        `async for future in ctx.as_completed(...)`: `future.result()` is there at once. Calls are started when the loop
+        begins, and go on if it is left.
+
+        Raises:
+            UsageError: nothing was given, or something else than calls and futures.
+        """
+        self._frame.check_current("ctx.as_completed()")
+        return AsCompleted(self._frame, entrants)
+
+    # Deadlines
+
+    def fail_after(self, delay: float | timedelta, *, shield: bool = False) -> DurableScope:
+        """A deadline for a block of this function: `with ctx.fail_after(5): ...` raises `TimeoutError` when it passes.
+
+        Unlike `anyio.fail_after`, it is a fixed instant that a restart does not move. What is called inside ends with
+        it.
+
+        Args:
+            delay: seconds, or a `timedelta`, from now.
+            shield: keep cancellations from around the block out of it, as `anyio.CancelScope` does.
+
+        Raises:
+            InvalidArgument: the delay is negative or no duration.
+        """
+        self._frame.check_current("ctx.fail_after()")
+        return DurableScope(Scope(self._frame, to_ms(delay), shield=shield))
+
+    def move_on_after(self, delay: float | timedelta, *, shield: bool = False) -> MoveOnScope:
+        """A deadline for a block of this function, which ends quietly when it passes. See `fail_after`.
+
+        Raises:
+            InvalidArgument: the delay is negative or no duration.
+        """
+        self._frame.check_current("ctx.move_on_after()")
+        return MoveOnScope(Scope(self._frame, to_ms(delay), shield=shield))
+
+    # Values that a replay gets again
+
+    def now(self) -> NowCall:
+        """What time it is, in UTC, to the millisecond. It is recorded: a replay gets the same."""
+        self._frame.check_current("ctx.now()")
+        return NowCall(self._frame)
+
+    def random(self) -> Random:
+        """A random number generator whose seed follows from where in the program it was asked for.
+
+        Nothing is recorded. It is as good as `random.Random`, and no better: not for secrets.
+        """
+        self._frame.check_current("ctx.random()")
+        return Random(self._seed("random"))  # noqa: S311 - for what has to be the same again, not for secrets
+
+    def uuid(self) -> UUID:
+        """A UUID that follows from where in the program it was asked for. Nothing is recorded."""
+        self._frame.check_current("ctx.uuid()")
+        return UUID(bytes=blake2b(self._seed("uuid").encode(), digest_size=16).digest(), version=4)
+
+    def _seed(self, what: str) -> str:
+        # With the instant of its creation, since an id may have been used before, on another engine.
+        place = own_place(self._frame, what)
+        return f"{self._frame.id}.{place.alone()}@{self._frame.record.created_at}"
+
+    @overload
+    def detached(
+        self, func: Callable[Concatenate[Context, P], Any], /, *args: P.args, **kwargs: P.kwargs
+    ) -> DetachedCall: ...
+    @overload
+    def detached(
+        self, func: Callable[Concatenate[Info, P], Any], /, *args: P.args, **kwargs: P.kwargs
+    ) -> DetachedCall: ...
+    @overload
+    def detached(self, func: Callable[P, Any], /, *args: P.args, **kwargs: P.kwargs) -> DetachedCall: ...
+    @overload
+    def detached(self, func: str, /, *args: Any, **kwargs: Any) -> DetachedCall: ...
+    def detached(self, func: Callable[..., Any] | str, /, *args: Any, **kwargs: Any) -> DetachedCall:
+        """Start a function, by name or by function, that neither this one nor its end has a hold on.
+
+        Awaiting the call starts it and gives its id, with which others can wait for it: `resonate.get(id, T)`.
+
+        Raises:
+            InvalidFunction: it cannot be a durable function.
+            InvalidArgument: it cannot be called with these arguments.
+        """
+        self._frame.check_current("ctx.detached()")
+        return DetachedCall(self._frame, self._callee(func, args, kwargs), args, kwargs)
+
+    def _callee(self, func: Callable[..., Any] | str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Function | str:
+        if isinstance(func, str):
+            return func
+        # What it is registered as here names it better than the callable alone: register(func, name=..., version=...).
+        function = self._frame.execution.worker.registry.find(func) or Function.of(func)
+        check_call(function, args, kwargs)
+        return function
+
+    def __repr__(self) -> str:
+        return f"<Context {self.id} of {self.func_name}>"

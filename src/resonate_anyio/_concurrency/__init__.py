@@ -1,0 +1,1 @@
+"""Concurrency: what anyio does not have, for asyncio and for trio alike."""

@@ -1,0 +1,350 @@
+"""The tasks of executions, which asyncio and trio keep each in its own way and anyio has no word for.
+
+An execution may be parked if none of its tasks can go on by itself, so its tasks have to be found, those that the
+user's own code has started among them, and what each of them awaits.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import os
+import sys
+from asyncio import AbstractEventLoop, TaskGroup
+from collections.abc import Callable, Coroutine, Iterator
+from contextvars import Context, copy_context
+from functools import cache, partial
+from inspect import CO_COROUTINE
+from threading import Thread
+from traceback import StackSummary
+from types import AsyncGeneratorType, CodeType, CoroutineType, FrameType, GeneratorType
+from typing import Any, Final, TypeAlias
+from weakref import WeakSet
+
+from anyio import create_task_group, get_cancelled_exc_class
+
+from ._package import FOLDER
+
+Task: TypeAlias = Any
+"""A task of the running backend's: an `asyncio.Task` or a `trio.lowlevel.Task`."""
+
+
+def on_asyncio() -> bool:
+    """Whether the running backend is asyncio; else it is trio."""
+    return get_cancelled_exc_class() is asyncio.CancelledError
+
+
+def _trio() -> Any:
+    """The module, which whoever runs trio has imported."""
+    return sys.modules["trio"]
+
+
+def current_task() -> Task:
+    """The task that is running."""
+    trio = sys.modules.get("trio")
+    if trio is not None and trio.lowlevel.in_trio_task():
+        return trio.lowlevel.current_task()
+    return asyncio.current_task()
+
+
+def spawn_alone(func: Callable[[], Coroutine[Any, Any, None]], *, name: str) -> Task:
+    """Run `func` in a task of the event loop that has no parent, and give the task; the caller has to keep it.
+
+    On trio it is a system task: it is cancelled when the main task has ended, and may not raise. On asyncio the same
+    is done by `asyncio.run`; what only closes its loop is seen to by `LoopEnd`.
+    """
+    if on_asyncio():
+        return asyncio.get_running_loop().create_task(func(), name=name)
+    return _trio().lowlevel.spawn_system_task(func, name=name, context=copy_context())
+
+
+def call_in_loop(token: object, func: Callable[[], object]) -> None:
+    """Call `func` soon in an event loop, from wherever this is called: another thread, or no task at all.
+
+    Args:
+        token: what `anyio.lowlevel.EventLoopToken.native_token` is.
+        func: what to call; it may not raise.
+
+    Raises:
+        RuntimeError: the loop has ended.
+    """
+    if isinstance(token, AbstractEventLoop):
+        token.call_soon_threadsafe(func)
+    else:
+        native: Any = token
+        native.run_sync_soon(func)
+
+
+class LoopEnd:
+    """Has something done in the running event loop before that is closed.
+
+    asyncio has no such hook, and a loop may be closed with tasks in it: these are collected some day, with errors in
+    the log, and what they hold is not given back. So the two methods that end a loop are wrapped, on that one object,
+    for as long as something has to be done. trio cancels its system tasks and waits for them, and needs none of this.
+
+    Args:
+        end: what is done. If it has been done earlier, call `withdraw`.
+    """
+
+    def __init__(self, end: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        self._end = end
+        self._hooks: _Hooks | None = None
+        # A loop that lets nothing be changed about it is closed without a word.
+        if on_asyncio() and hasattr(loop := asyncio.get_running_loop(), "__dict__"):
+            self._hooks = _Hooks.of(loop)
+            self._hooks.ends.append(end)
+
+    def withdraw(self) -> None:
+        """It has been done."""
+        if self._hooks is not None:
+            self._hooks.ends.remove(self._end)
+            self._hooks.unhook_if_done()
+            self._hooks = None
+
+
+class _Hooks:
+    """The wrapped methods of one event loop."""
+
+    def __init__(self, loop: AbstractEventLoop) -> None:
+        self._loop = loop
+        self._process = os.getpid()
+        self._close = loop.close
+        self._shutdown_asyncgens = loop.shutdown_asyncgens
+        self.ends: list[Callable[[], Coroutine[Any, Any, None]]] = []
+        # On the object: the loop keeps what it is to end, and all of it can be collected together.
+        vars(loop).update(close=self.close, shutdown_asyncgens=self.shutdown_asyncgens)
+
+    @classmethod
+    def of(cls, loop: AbstractEventLoop) -> _Hooks:
+        """Those of the loop, made if there are none."""
+        hooks = getattr(vars(loop).get("close"), "__self__", None)
+        return hooks if isinstance(hooks, cls) else cls(loop)
+
+    def unhook_if_done(self) -> None:
+        """Give the loop its own methods back if there is nothing left to end."""
+        own = vars(self._loop)
+        if not self.ends and own.get("close") == self.close:
+            del own["close"], own["shutdown_asyncgens"]
+
+    async def _end_all(self) -> None:
+        # A child of a fork has a copy of all this, and none of it is its own.
+        while self.ends and self._process == os.getpid():
+            end = self.ends[-1]
+            await end()
+            if end in self.ends:  # pragma: no cover - whoever ends withdraws
+                self.ends.remove(end)
+
+    async def shutdown_asyncgens(self) -> None:
+        """What the loop does, after the ends: what waits inside of async generators is not to be torn out of them."""
+        await self._end_all()
+        await self._shutdown_asyncgens()
+
+    def close(self) -> None:
+        """What the loop does, after the ends."""
+        if self.ends and self._process == os.getpid() and not (self._loop.is_running() or self._loop.is_closed()):
+            self._complete()
+        self._close()
+
+    def _complete(self) -> None:
+        run = partial(self._loop.run_until_complete, self._end_all())
+        try:
+            asyncio.get_running_loop()
+        except RuntimeError:
+            run()
+        else:
+            # The loop is closed by code of another one, or by the garbage collector meanwhile.
+            thread = Thread(target=run, name="resonate loop end")
+            thread.start()
+            thread.join()
+
+
+_scheduled: Final[WeakSet[asyncio.Task[Any]]] = WeakSet()
+"""Tasks that are known to be run by the event loop."""
+
+
+def is_being_started() -> bool:
+    """Whether the running task still runs inside of the call that has made it (`asyncio.eager_task_factory`)."""
+    if sys.version_info < (3, 12) or not on_asyncio():
+        return False
+    task = asyncio.current_task()
+    if task is None or task in _scheduled:
+        return False
+    if _is_run_by_another(task):
+        return True
+    _scheduled.add(task)
+    return False
+
+
+def _is_run_by_another(task: asyncio.Task[Any]) -> bool:
+    """Whether the task's function was called, in the end, by code of another task."""
+    first = getattr(task.get_coro(), "cr_frame", None)
+    frame: FrameType | None = sys._getframe()
+    while frame is not None and frame is not first:
+        frame = frame.f_back
+    while frame is not None:
+        frame = frame.f_back
+        if frame is not None and frame.f_code.co_flags & CO_COROUTINE:
+            return True
+    return False
+
+
+def sees_every_deadline() -> bool:
+    """Whether `current_effective_deadline` tells of every deadline there is. It does not know `asyncio.timeout`."""
+    return not on_asyncio()
+
+
+def after_this_round(callback: Callable[[], object]) -> None:
+    """Call it in the event loop once the tasks have run that are ready now."""
+    if on_asyncio():
+        asyncio.get_running_loop().call_soon(callback)
+    else:
+        _trio().lowlevel.current_trio_token().run_sync_soon(callback)
+
+
+class Census:
+    """All tasks at this instant, by whom they work for.
+
+    trio's tasks are a tree. Those of asyncio are not, but each has a context, inherited from the task that made it.
+
+    Args:
+        owner_in: tells from a task's context whom it works for, or gives None.
+    """
+
+    def __init__(self, owner_in: Callable[[Context], object | None]) -> None:
+        self._owned: dict[object, list[Task]] = {}
+        self._unknown: list[Task] = []
+        if on_asyncio():
+            for task in asyncio.all_tasks():
+                self._count(task, owner_in)
+
+    def _count(self, task: asyncio.Task[Any], owner_in: Callable[[Context], object | None]) -> None:
+        context = _context_of(task)
+        if context is None:  # pragma: no cover - CPython's tasks have one
+            self._unknown.append(task)
+        elif (owner := owner_in(context)) is not None:
+            self._owned.setdefault(owner, []).append(task)
+
+    def tasks_of(self, owner: object, root: Task) -> set[Task]:
+        """The tasks that work for `owner`, whose first one is `root`, and any that may."""
+        if not on_asyncio():
+            return set(_tree(root))
+        return {root, *self._owned.get(owner, ()), *self._unknown}
+
+
+def _context_of(task: asyncio.Task[Any]) -> Context | None:
+    if sys.version_info >= (3, 12):
+        return task.get_context()
+    # Python 3.11 keeps it to itself, but shows it to the garbage collector.
+    return next((each for each in gc.get_referents(task) if isinstance(each, Context)), None)
+
+
+def _tree(root: Task) -> Iterator[Task]:
+    yield root
+    for nursery in root.child_nurseries:
+        for task in nursery.child_tasks:
+            yield from _tree(task)
+
+
+def joins(task: Task) -> bool:
+    """Whether the task waits for other tasks to end, at the exit of a task group or nursery: those tell the rest.
+
+    When they have ended, it is about to go on, and waits no more.
+    """
+    chain = list(await_chain(task))
+    exits = _group_exits(on_asyncio=on_asyncio())
+    if not any(isinstance(link, CoroutineType) and link.cr_code in exits for link in chain):
+        return False
+    if not on_asyncio():
+        return bool(task.child_nurseries) and bool(task.child_nurseries[-1].child_tasks)
+    # What it awaits in the end is a future, seen through the iterator that awaiting it has made.
+    return not any(isinstance(each, asyncio.Future) and each.done() for each in gc.get_referents(chain[-1]))
+
+
+def is_timed(task: Task) -> bool:
+    """Whether an `asyncio.timeout` is around what the task awaits, which `current_effective_deadline` does not tell."""
+    return isinstance(task, asyncio.Task) and any(map(_is_inside_of_timeout, await_chain(task)))
+
+
+def _is_inside_of_timeout(link: object) -> bool:
+    # Whatever a suspended coroutine has entered it keeps on its stack, or at least the way out.
+    held = (getattr(each, "__self__", each) for each in gc.get_referents(link))
+    return any(isinstance(each, asyncio.Timeout) and _is_armed(each) for each in held)
+
+
+def _is_armed(timeout: asyncio.Timeout) -> bool:
+    return getattr(timeout, "_timeout_handler", timeout) is not None
+
+
+@cache
+def _group_exits(*, on_asyncio: bool) -> frozenset[CodeType]:
+    """The code of the exits of all kinds of task groups of the running backend."""
+    native = TaskGroup() if on_asyncio else _trio().open_nursery()
+    groups: tuple[Any, ...] = (create_task_group(), native)
+    return frozenset(type(group).__aexit__.__code__ for group in groups)
+
+
+def coroutine_of(task: Task) -> Any:
+    """What the task runs."""
+    return task.get_coro() if isinstance(task, asyncio.Task) else task.coro
+
+
+def await_chain(task: Task) -> Iterator[object]:
+    """What the task's function awaits, what that awaits, and so on inwards."""
+    link = coroutine_of(task)
+    while link is not None:
+        yield link
+        link = _awaited_by(link)
+
+
+def exceptions_of_groups(task: Task) -> Iterator[BaseException]:
+    """What the task groups and nurseries that the task has open will raise: what their bodies and tasks have raised.
+
+    No backend has a public way to ask; what one keeps elsewhere is not seen.
+    """
+    if isinstance(task, asyncio.Task):
+        for link in await_chain(task):
+            for each in gc.get_referents(link):
+                group = getattr(each, "__self__", each)
+                if isinstance(group, _asyncio_groups()):
+                    yield from getattr(group, "_errors", None) or getattr(group, "_exceptions", None) or ()
+    else:
+        for nursery in task.child_nurseries:
+            yield from getattr(nursery, "_pending_excs", ())
+
+
+@cache
+def _asyncio_groups() -> tuple[type, ...]:
+    return (TaskGroup, type(create_task_group()))
+
+
+def _awaited_by(link: object) -> object | None:
+    match link:
+        case CoroutineType():
+            return link.cr_await
+        case GeneratorType():
+            return link.gi_yieldfrom
+        case AsyncGeneratorType():
+            return link.ag_await
+        case _:
+            # `coroutine.__await__()` and `asyncgenerator.__anext__()` give objects that do not say what is in them.
+            inner = (each for each in gc.get_referents(link) if isinstance(each, (CoroutineType, AsyncGeneratorType)))
+            return next(inner, None)
+
+
+def stack_of(task: Task) -> str:
+    """Where the task's code is, outermost call first, as in a traceback; without the frames of this package."""
+    frames = [frame for link in await_chain(task) if (frame := _frame_of(link)) is not None]
+    theirs = [frame for frame in frames if not frame.f_code.co_filename.startswith(FOLDER)]
+    return "".join(StackSummary.extract((frame, frame.f_lineno) for frame in theirs).format())
+
+
+def _frame_of(link: object) -> FrameType | None:
+    match link:
+        case CoroutineType():
+            return link.cr_frame
+        case GeneratorType():
+            return link.gi_frame
+        case AsyncGeneratorType():
+            return link.ag_frame
+        case _:
+            return None

@@ -1,0 +1,1 @@
+"""The server inside this process: the state machine, a store, and the way of messages to connections."""

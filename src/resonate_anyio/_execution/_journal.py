@@ -1,0 +1,161 @@
+"""`Ledger`: what one execution puts on record, and what it is told of that.
+
+Local calls are recorded plainly: fencing them would move the whole branch with each answer. What runs elsewhere is
+created only while this worker holds the task. The root is settled with its task (distribution 1 to 3).
+"""
+
+from __future__ import annotations
+
+import logging
+from functools import partial
+from typing import TYPE_CHECKING
+
+from anyio import CancelScope, Event, move_on_after
+from attrs import define
+
+from .._protocol import (
+    EMPTY,
+    Promise,
+    PromiseCreate,
+    PromiseGet,
+    PromiseSettle,
+    PromiseState,
+    Request,
+    Response,
+    TaskFence,
+    TaskFulfill,
+    Value,
+)
+from .._requests._queries import promise_of, refusal
+from .._workflow._lanes import insist
+
+if TYPE_CHECKING:
+    from ._execution import Execution
+
+_LARGE_BRANCH = 10_000  # 3.5 MB and a third of a second of a real server, at each recovery
+_OF_TIMERS = frozenset({400, 422})
+_FIRST_PAUSE = 0.02
+_LONGEST_PAUSE = 5.0
+_FENCED_BRANCH_LIMIT = 100  # above it, a fenced create costs more bytes than the orphan that it may prevent
+
+logger = logging.getLogger("resonate_anyio")
+
+
+@define(eq=False)
+class Ledger:
+    """The records of one execution (see the module's docstring)."""
+
+    _execution: Execution
+
+    async def create_local(self, request: PromiseCreate, *, again: bool = False) -> Promise:
+        """Record a call that runs in this execution; `again`: ask for one that is on record already."""
+        self._execution.local_records += not again
+        if not again and self._execution.local_records == _LARGE_BRANCH:
+            logger.warning(
+                "execution.large id=%s local_records=%d: each recovery reads them all; give parts of the work to "
+                "workflows of their own with ctx.rpc",
+                self._execution.id,
+                self._execution.local_records,
+            )
+        return await self._promise(request, await self._execution.request(request))
+
+    async def create_remote(self, request: PromiseCreate) -> Promise:
+        """Record a call that runs elsewhere, but only while this worker holds the task."""
+        if self._execution.local_records > _FENCED_BRANCH_LIMIT:
+            return await self.create_local(request)
+        execution = self._execution
+        while True:
+            version = execution.version
+            fence = TaskFence(id=execution.id, version=version, action=request, action_id=request.id)
+            response = await execution.request(fence)
+            if response.status not in {404, 409}:
+                break
+            await execution.regain(version)
+        assert response.action is not None
+        if response.action.promise is None:
+            raise refusal(request, response.action)
+        return response.action.promise
+
+    async def create_timer(self, request: PromiseCreate) -> Promise:
+        """Record a promise whose deadline must fire although no one may be there to look."""
+        ask = partial(self._execution.request, taken=_OF_TIMERS)
+        response = await self._execution.worker.timers.create(ask, request)
+        assert response is not None
+        if response.promise is None:
+            raise refusal(request, response)
+        return response.promise
+
+    async def fresh(self, record: Promise) -> Promise:
+        """`record` as it is now: the rows of a history may be past their deadline and still say pending."""
+        if not record.expired(self._execution.now()):
+            return record
+        # Its outcome is history, which a cancelled scope does not hide.
+        return await insist(partial(self.confirm_timeout, record))
+
+    async def confirm_timeout(self, record: Promise) -> Promise:
+        """Ask for a promise whose deadline has passed here until it has passed there as well."""
+        pause = _FIRST_PAUSE
+        while True:
+            request = PromiseGet(id=record.id)
+            promise = await self._promise(request, await self._execution.request(request, settling=True))
+            if not promise.pending:
+                return promise
+            left = (record.timeout_at - self._execution.now()) / 1000
+            with move_on_after(left if left > 0 else pause):
+                await self._execution.wait(Event())
+            # Whose clock is ahead cannot know by how much.
+            pause = min(pause * 2, _LONGEST_PAUSE)
+
+    async def settle(self, id: str, state: PromiseState, value: Value, *, finished: bool = False) -> Promise:
+        """Record the end of a local call, and give back what is on record then.
+
+        Args:
+            id: the call.
+            state: how it ended.
+            value: with what.
+            finished: whether that is what a leaf has done. That is a fact, and so it needs no lease: the first outcome
+                that is recorded stands.
+
+        Raises:
+            RequestError: `finished`, and the server refuses this outcome.
+            TooLarge: the value is larger than the server takes.
+        """
+        request = PromiseSettle(id=id, state=state, value=value)
+        response = await self._execution.request(request, settling=True, leased=not finished, finished=finished)
+        return await self._promise(request, response)
+
+    async def settle_late(self, id: str, state: PromiseState, value: Value) -> None:
+        """Record what a leaf has done although its execution has been dropped, which else would run the leaf again.
+
+        Raises:
+            ResonateError: the server has refused it, or has not answered for half a minute.
+        """
+        request = PromiseSettle(id=id, state=state, value=value)
+        with CancelScope(shield=True):
+            promise_of(request, await self._execution.worker.ask(request), id)
+
+    async def fulfill(self, state: PromiseState, value: Value, *, finished: bool = False) -> Promise:
+        """Record the end of the root, and give back what is on record then. For `finished` see `settle`."""
+        execution = self._execution
+        for id in execution.parking.wakes:
+            # One whose making was not answered may not exist.
+            await execution.request(PromiseSettle(id=id, state=PromiseState.RESOLVED, value=EMPTY), settling=True)
+        # From here on the answer says who has settled it, and not a message.
+        execution.fulfilling = True
+        action = PromiseSettle(id=execution.id, state=state, value=value)
+        while True:
+            version = execution.version
+            request = TaskFulfill(id=execution.id, version=version, action=action)
+            response = await execution.request(request, settling=True, finished=finished)
+            if response.status != 200:
+                response = await execution.request(PromiseGet(id=execution.id), settling=True)
+            promise = await self._promise(request, response)
+            if not promise.pending:
+                return promise
+            await execution.regain(version)
+
+    async def _promise(self, request: Request, response: Response) -> Promise:
+        """The promise of an answer. A server that has lost it (it was restored from a backup, say) is no outcome."""
+        if response.promise is None:
+            await self._execution.crash(refusal(request, response))
+        return response.promise

@@ -1,0 +1,1 @@
+"""Durable functions: how they are described, registered, and called."""

@@ -1,0 +1,233 @@
+"""Ids: how durable calls and their promises are named.
+
+Ids say what they run: `crawl-1.fetch-3` is the third call of `fetch` in the execution `crawl-1`. The segment after each
+dot is `{name}-{n}`, n counting the calls of that name within the frame that makes them, so that ids follow program
+order and a replay mints the same ones (semantics 2).
+"""
+
+from __future__ import annotations
+
+import re
+from base64 import urlsafe_b64encode
+from hashlib import blake2b
+from typing import Final
+
+from attrs import define, field
+
+from ._errors import DuplicateId, InvalidArgument, InvalidId
+
+SEPARATOR: Final = "."
+
+
+# Servers keep ids in indexed columns: with these limits every id stays below the smallest of them.
+_MAX_ROOT: Final = 128
+_MAX_ID: Final = 180
+_MAX_SEGMENT: Final = 48
+_KEPT_OF_SEGMENT: Final = 31
+_HASH_LENGTH: Final = 22  # base64 of 16 bytes, without its padding
+
+SEPARATORS: Final = frozenset(".:")
+"""What may join the id of a root and what is below it; servers and SDKs differ in that."""
+
+_UNSAFE: Final = re.compile(r"[^A-Za-z0-9_-]")
+
+
+def hashed(*parts: str) -> str:
+    """22 characters of [A-Za-z0-9_-] that stand for `parts` (128 bits of BLAKE2)."""
+    digest = blake2b("\0".join(parts).encode(), digest_size=16).digest()
+    return urlsafe_b64encode(digest)[:_HASH_LENGTH].decode()
+
+
+def segment(name: str) -> str:
+    """`name` as it may stand in an id: other characters than [A-Za-z0-9_-] become `_`, long names end in a hash."""
+    safe = _UNSAFE.sub("_", name)
+    if len(safe) <= _MAX_SEGMENT:
+        return safe
+    return f"{safe[:_KEPT_OF_SEGMENT]}-{hashed(name)[: _MAX_SEGMENT - _KEPT_OF_SEGMENT - 1]}"
+
+
+def origin_of(id: str, separator: str = SEPARATOR) -> str:
+    """The first segment of an id: the root of the lineage that it belongs to.
+
+    Args:
+        id: the id.
+        separator: what joins the id of a root and what is below it; servers differ in that.
+    """
+    return id.partition(separator)[0]
+
+
+def below(id: str, separator: str = SEPARATOR) -> str:
+    """What the ids below `id` begin with."""
+    return id + (SEPARATOR if separator in id else separator)
+
+
+def is_below(id: str, ancestor: str) -> bool:
+    """Whether the name `id` continues that of `ancestor`, whatever joins them."""
+    return id.startswith(ancestor) and id[len(ancestor) : len(ancestor) + 1] in SEPARATORS
+
+
+def check_unicode(text: str, what: str) -> None:
+    """See that a name can be kept and sent.
+
+    Raises:
+        InvalidId: it cannot.
+    """
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        msg = f"the {what} {text!r} is not Unicode: it has half of a surrogate pair in it"
+        raise InvalidId(msg) from None
+
+
+def check_root_id(id: str, *, prefix: str = "") -> str:
+    """The full id of a root: `prefix` goes before it unless it is there already.
+
+    Raises:
+        InvalidId: it is empty, too long, or has a character that separates ids.
+    """
+    if not isinstance(id, str):
+        found = f"{type(id).__name__}: {id!r}"
+        hint = "; the id comes first, then the function: run('some-id', func, ...)" if callable(id) else ""
+        msg = f"an id is a string, not {found}{hint}"
+        raise InvalidId(msg)
+    if not id:
+        msg = "an id must not be empty"
+        raise InvalidId(msg)
+    check_unicode(id, "id")
+    full = id if id.startswith(prefix) else prefix + id
+    for separator in sorted(SEPARATORS):
+        if separator in full.removeprefix(prefix):
+            proposal = id.replace(".", "-").replace(":", "-")
+            msg = (
+                f"the id {id!r} contains {separator!r}, which separates a call from its children; "
+                f"use another character, e.g. {proposal!r}"
+            )
+            raise InvalidId(msg)
+    if "\0" in full:
+        msg = f"the id {id!r} contains a null character"
+        raise InvalidId(msg)
+    if len(full.encode()) > _MAX_ROOT:
+        msg = f"the id {full[:40]!r}... has {len(full.encode())} bytes; {_MAX_ROOT} are allowed, prefix included"
+        raise InvalidId(msg)
+    return full
+
+
+def check_prefix(prefix: str) -> str:
+    """The prefix of all root ids, as configured.
+
+    A final `:` is let through for peers that join with it.
+
+    Raises:
+        InvalidArgument: it contains a character that separates ids.
+    """
+    if "." in prefix or ":" in prefix.removesuffix(":"):
+        proposal = prefix.replace(".", "-").replace(":", "-")
+        msg = f"the prefix {prefix!r} contains '.' or ':', which separate ids; use e.g. {proposal!r}"
+        raise InvalidArgument(msg)
+    return prefix
+
+
+def prefix_refusal(prefix: str, separator: str) -> InvalidArgument | None:
+    """Why a server with this separator cannot have the prefix, if it cannot."""
+    if separator not in prefix:
+        return None
+    msg = (
+        f"this server reads what stands before the first {separator!r} of an id as the id of its root, so the "
+        f"prefix {prefix!r} would make one root of all; use e.g. {prefix.replace(separator, '-')!r}"
+    )
+    return InvalidArgument(msg)
+
+
+def child_id(parent: str, part: str, *, base: str, separator: str = SEPARATOR) -> str:
+    """The id of the child `part` of `parent`.
+
+    An id that would get too long becomes a hash below `base`: the branch for what runs in this execution, the origin
+    for what does not.
+    """
+    id = f"{below(parent, separator)}{part}"
+    return id if len(id.encode()) <= _MAX_ID else f"{shortened_below(base, separator)}{hashed(parent, part)}"
+
+
+def shortened_below(base: str, separator: str = SEPARATOR) -> str:
+    """What the ids begin with that were shortened to a hash below `base`."""
+    return f"{below(base, separator)}~"
+
+
+def detached_id(origin: str, parent: str, part: str, separator: str = SEPARATOR) -> str:
+    """The id of a detached call: directly below the origin, since it does not end with its caller."""
+    return f"{below(origin, separator)}d{hashed(parent, part)}"
+
+
+@define
+class Counter:
+    """Counts the calls of one lane: all of them, and by what they call.
+
+    Attributes:
+        numbered: how many calls, choices and lanes have a number.
+        opened: how many lanes were opened.
+    """
+
+    numbered: int = field(default=0, init=False)
+    opened: int = field(default=0, init=False)
+    _counts: dict[str, int] = field(factory=dict, init=False)
+
+    def number(self, name: str) -> str:
+        """The segment of the next call of `name`. A server's database may ignore case, so counting does too."""
+        return self._next(segment(name))
+
+    def number_own(self, name: str) -> str:
+        """The segment of the next thing of the engine's own: no user's segment begins with `~`."""
+        return self._next(f"~{name}")
+
+    def copy(self) -> Counter:
+        """The same counts, which do not change any more."""
+        copy = Counter()
+        copy.numbered, copy.opened, copy._counts = self.numbered, self.opened, self._counts.copy()
+        return copy
+
+    def rewind(self, to: Counter) -> None:
+        """Give back all numbers that were taken since `to` was copied from this."""
+        self.numbered, self.opened, self._counts = to.numbered, to.opened, to._counts.copy()
+
+    def _next(self, part: str) -> str:
+        key = part.casefold()
+        self._counts[key] = n = self._counts.get(key, 0) + 1
+        return f"{part}-{n}"
+
+
+@define
+class Names:
+    """The segments that are taken below one frame."""
+
+    _frame: str
+    _used: set[str] = field(factory=set, init=False)
+
+    def claim(self, part: str) -> None:
+        """Take `part` for a call that starts now.
+
+        Raises:
+            DuplicateId: another call of this frame has it.
+        """
+        key = part.casefold()
+        if key in self._used:
+            msg = f"{self._frame!r} already has a child {part!r}; give one of the two calls another name with .named()"
+            raise DuplicateId(msg)
+        self._used.add(key)
+
+    def release(self, part: str) -> None:
+        """Give back `part`: its call was not made."""
+        self._used.discard(part.casefold())
+
+
+def check_name(name: str) -> str:
+    """A segment chosen by the user with `.named()`.
+
+    Raises:
+        InvalidId: it is empty or is not a segment as it stands.
+    """
+    if not name or segment(name) != name:
+        msg = f"{name!r} cannot name a call: 1 to {_MAX_SEGMENT} characters of A-Z a-z 0-9 _ - are allowed" + (
+            f", e.g. {segment(name)!r}" if name else ""
+        )
+        raise InvalidId(msg)
+    return name

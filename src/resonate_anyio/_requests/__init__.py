@@ -1,0 +1,1 @@
+"""Requests: how a worker asks the server, and how it hears of promises that settle."""

@@ -1,0 +1,1 @@
+"""The process: everything that one started `Resonate` object runs."""

@@ -1,0 +1,566 @@
+"""`Worker`: everything that one `Resonate` object runs between the start and the end of its `async with` block.
+
+It receives messages, takes the tasks that it is told of, runs their executions and tells those who wait what came of
+the promises they wait for. Each execution runs in a task of its own under a shield of its own: a cancelled host scope
+ends the block, whose exit then puts everything away in order (`stop`), and nothing outlives it.
+"""
+
+from __future__ import annotations
+
+import math
+import random as random_module
+from collections import deque
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import AbstractContextManager, asynccontextmanager, suppress
+from functools import partial
+from secrets import token_hex
+from typing import TYPE_CHECKING, Any, Final
+
+from anyio import CancelScope, ClosedResourceError, EndOfStream, Event, create_task_group
+from anyio.lowlevel import EventLoopToken, checkpoint, current_token
+from attrs import define, evolve, field
+
+from .._codec import Codec
+from .._concurrency._cancellation import Teardown
+from .._concurrency._interrupts import interrupt_in
+from .._concurrency._protection import protect_package
+from .._concurrency._supervisor import Crew, all_begun
+from .._concurrency._tasks import Census, after_this_round, call_in_loop
+from .._concurrency._threads import Threads
+from .._errors import NetworkError, NonDeterminismError, NotFound, NotRunning, ResonateError, UsageError
+from .._execution._execution import Execution
+from .._functions._dependencies import Dependencies
+from .._functions._function import Registry
+from .._ids import SEPARATORS
+from .._protocol import (
+    EMPTY,
+    Execute,
+    Message,
+    Promise,
+    PromiseGet,
+    PromiseSettle,
+    PromiseState,
+    RegisterListener,
+    Request,
+    Response,
+    TaskContinue,
+    TaskHalt,
+    Unblock,
+    Value,
+)
+from .._requests._queries import get_promise, promise_of, refusal
+from .._requests._requester import Asker
+from .._requests._subscriptions import Waiting
+from .._requests._timer_promises import Timers
+from .._workflow import _log
+from .._workflow._frame import Frame
+from .._workflow._host import Drop
+from .._workflow._lanes import execution_in
+from ..abc import Connection, Gap, Identity, Network
+from ._acquisition import Intake
+from ._cascade import Sweeps
+from ._heartbeats import LoopHeart, Schedule, ThreadHeart
+from ._leases import Leases
+from ._residency import Limits, Upkeep
+from ._results import Results
+from ._shutdown import Shutdown
+
+if TYPE_CHECKING:
+    from .._api._context import Context
+
+_UNLISTENABLE = frozenset({422})
+"""The answer of servers that have no listeners for promises which only an execution itself settles."""
+
+_ENDS: Final = {
+    PromiseState.RESOLVED: "it has completed",
+    PromiseState.REJECTED: "it has failed",
+    PromiseState.CANCELED: "it was cancelled",
+    PromiseState.TIMEDOUT: "its deadline has passed",
+}
+
+_SETTLED_BY: Final = "resonate-anyio:settled-by"
+"""Header of a value: which request from outside has settled the promise with it."""
+
+
+@define(eq=False, kw_only=True, repr=False)
+class Worker:
+    """See the module's docstring.
+
+    Attributes:
+        identity: who it is. Without functions it is a client, in a group of its own (see `registered`).
+        group: the group that it works for once it has functions.
+        ttl_ms: how long a lease lasts that is not renewed.
+        request_timeout: seconds after which a request that was not answered has no effect any more.
+        grace: seconds that running leaves are given when the worker stops.
+        limits: how long and how many executions stay in memory while they wait.
+        max_executions: how many may be under way at once.
+        interrupted: executions that were dropped because the program ends. Their leases are released by the stop.
+    """
+
+    identity: Identity
+    group: str
+    network: Network
+    connection: Connection
+    registry: Registry
+    codec: Codec
+    dependencies: Dependencies
+    threads: Threads
+    ttl_ms: int
+    request_timeout: float = 0.0
+    grace: float
+    make_context: Callable[[Frame], Context]
+    limits: Limits = field(factory=Limits)
+    max_executions: float = math.inf
+    random: Callable[[], float] = random_module.random
+    executions: dict[str, Execution] = field(factory=dict, init=False)
+    interrupted: list[Execution] = field(factory=list, init=False)
+    waiting: Waiting = field(factory=Waiting, init=False)
+    stopped: Event = field(factory=Event, init=False)
+    asker: Asker = field(init=False)
+    timers: Timers = field(init=False)
+    leases: Leases = field(init=False)
+    upkeep: Upkeep = field(init=False)
+    sweeps: Sweeps = field(init=False)
+    results: Results = field(init=False)
+    intake: Intake = field(init=False)
+    _shutdown: Shutdown = field(init=False)
+    _crew: Crew = field(init=False)
+    _emptied: Event = field(factory=Event, init=False)
+    _teardown: Teardown | None = field(default=None, init=False)
+    _census: Census | None = field(default=None, init=False)
+    _watched: Event = field(factory=Event, init=False)
+    _lost: bool = field(default=False, init=False)
+    _putting_away: bool = field(default=False, init=False)
+    _stop_heart: Callable[[], None] = field(default=lambda: None, init=False)
+    _membership: Connection | None = field(default=None, init=False)
+    _joining: bool = field(default=False, init=False)
+    _joined: Event = field(factory=Event, init=False)
+    _token: EventLoopToken = field(factory=current_token, init=False)
+    _new_functions: deque[str] = field(factory=deque, init=False)
+    _news: Event = field(factory=Event, init=False)
+
+    def __attrs_post_init__(self) -> None:
+        self.asker = Asker(self.connection, self.waiting)
+        self.timers = Timers(self.connection.now)
+        self.leases = Leases(
+            self.connection, self.identity.holder, self.waiting, self.asker, self.ttl_ms / 1000, self.request_timeout
+        )
+        self.upkeep = Upkeep(self, self.limits)
+        self.sweeps = Sweeps(self)
+        self.results = Results(self)
+        self.intake = Intake(self, self.max_executions)
+        self._shutdown = Shutdown(self)
+
+    # Life
+
+    @classmethod
+    @asynccontextmanager
+    async def open(cls, network: Network, identity: Identity, **settings: Any) -> AsyncIterator[Worker]:
+        """A worker that runs while the block does. Leaving the block stops it (see `stop`)."""
+        protect_package()
+        async with network.connect(identity) as connection, create_task_group() as tasks:
+            timeout = network.request_timeout
+            worker = cls(identity=identity, network=network, connection=connection, request_timeout=timeout, **settings)
+            worker._crew = Crew(tasks)
+            worker._begin()
+            try:
+                with CancelScope(shield=True):
+                    await worker._watched.wait()
+                yield worker
+            finally:
+                worker._lost = not worker._watched.is_set()
+                with CancelScope(shield=True):
+                    await worker.stop()
+
+    def _begin(self) -> None:
+        name = f"resonate {self.identity.pid}"
+        self.helper(self._stand_by, name=f"{name} sentinel")
+        self.helper(self._receive, self.connection, name=f"{name} messages")
+        self.helper(self._hear_of_functions, name=f"{name} functions")
+        self.helper(self.upkeep.run, name=f"{name} upkeep")
+        self.helper(self.upkeep.watch_clocks, name=f"{name} clocks")
+        if self.connection.recheck < math.inf:
+            self.helper(self.upkeep.recheck, name=f"{name} recheck")
+        if not self.connection.keeps_leases:
+            self._begin_heartbeats(f"{name} heartbeats")
+
+    def _begin_heartbeats(self, name: str) -> None:
+        ttl = self.ttl_ms / 1000
+        schedule = Schedule(leases=self.leases, connection=self.connection, holder=self.identity.holder, ttl=ttl)
+        self.leases.doubted = self._look_at_leases
+        send = self.connection.blocking_request
+        if send is None:
+            heart = LoopHeart(schedule, self.connection, self.waiting)
+            self.helper(heart.run, name=name)
+            self.leases.enrolled = heart.nudge
+        else:
+            thread = ThreadHeart(schedule, send, ttl, name)
+            self.leases.enrolled = thread.nudge
+            self._stop_heart = thread.stop
+
+    def _look_at_leases(self) -> None:
+        for execution in list(self.executions.values()):
+            if not execution.lease.certain:
+                execution.parking.doubt()
+
+    def __repr__(self) -> str:
+        return f"<Worker {self.identity.group}/{self.identity.pid} with {len(self.executions)} executions>"
+
+    def helper(self, func: Callable[..., Awaitable[None]], *args: object, name: str) -> None:
+        """Do a work of the engine's own in a task of its own."""
+        self._crew.help(func, *args, name=name)
+
+    def joined(self) -> AbstractContextManager[None]:
+        """Count what another task does in the block as work of this worker's."""
+        return self._crew.joined()
+
+    @property
+    def separator(self) -> str:
+        """What joins the id of a root and what is below it, on this server."""
+        return self.connection.dialect.separator
+
+    @property
+    def separators(self) -> Sequence[str]:
+        """The same, and what other SDKs may use: a server that does not care lets each have its own."""
+        others = self.connection.dialect.origins_mix and not self.connection.keeps_leases
+        return (self.separator, *(SEPARATORS - {self.separator} if others else ()))
+
+    @property
+    def draining(self) -> bool:
+        """Whether it is being stopped: no durable call starts any more."""
+        return self.waiting.stopping
+
+    async def stop(self) -> None:
+        """Put everything away, in order (see `_shutdown`). A second call waits for the first.
+
+        The work is done by a task of the worker's own: whoever waits here may be interrupted, and it goes on.
+        """
+        self.begin_to_stop()
+        with CancelScope(shield=True):
+            await all_begun()
+            # If the program was interrupted, the task that is to do it may never begin.
+            await self._put_away()
+            await self.stopped.wait()
+
+    def begin_to_stop(self) -> None:
+        """Begin to put everything away, if that has not begun."""
+        if not self.draining:
+            self.waiting.begin_to_stop()
+            self._crew.finish(self._put_away, name=f"resonate {self.identity.pid} stop")
+
+    def hurry(self) -> None:
+        """Stop with no more grace, and no waiting for code that does not end before the other leases are released."""
+        self._shutdown.hurry()
+
+    async def _put_away(self) -> None:
+        if self._putting_away:
+            return
+        self._putting_away = True
+        try:
+            await self._shutdown.run()
+        except BaseException:
+            # The program was interrupted once more: what is left to do is done in a hurry.
+            self.hurry()
+            await self._shutdown.run()
+            raise
+        finally:
+            # Whatever has gone wrong, those who wait for the end are not to wait for ever.
+            for execution in list(self.executions.values()):
+                execution.drop(Drop.UNLOADED)
+            self._stop_heart()
+            self.waiting.stop()
+            self._emptied.set()
+            try:
+                await self._crew.dismissed()
+                await self._shutdown.release_idle()
+            finally:
+                self.stopped.set()
+
+    def leaf_ended(self) -> None:
+        self._shutdown.stir()
+
+    async def _stand_by(self) -> None:
+        self._teardown = Teardown()
+        self._watched.set()
+        await self._emptied.wait()
+
+    def census(self) -> Census:
+        """All tasks, as of this round of the event loop. To count them takes milliseconds if there are thousands."""
+        if self._census is None:
+            self._census = Census(execution_in)
+            after_this_round(self._forget_census)
+        return self._census
+
+    def _forget_census(self) -> None:
+        self._census = None
+
+    @property
+    def torn_down(self) -> bool:
+        """Whether the event loop is being taken down: what is cancelled now is cancelled by nobody that counts."""
+        # It may have begun before the task that would tell.
+        return self._lost or (self._teardown is not None and self._teardown.begun)
+
+    # Messages
+
+    async def _receive(self, connection: Connection) -> None:
+        with suppress(EndOfStream, ClosedResourceError):
+            while True:
+                message = await connection.messages.receive()
+                self._handle(message)
+
+    async def close_messages(self) -> None:
+        """Receive nothing more: others are sent what is meant for any worker of the group."""
+        await self.connection.messages.aclose()
+        if self._membership is not None:
+            await self._membership.messages.aclose()
+
+    def _handle(self, message: Message | Gap) -> None:
+        match message:
+            case Gap():
+                self.helper(self.upkeep.recheck_all, name=f"resonate {self.identity.pid} gap")
+            case Execute(task_id, version):
+                self.intake.sent_for(task_id, version)
+            case Unblock(promise):
+                # One that says "pending" is not what it claims to be; what it is about stays subscribed to.
+                if not promise.pending:
+                    self.waiting.notify(promise)
+
+    # The group
+
+    def registered(self, name: str) -> None:
+        """A function of that name was registered, be it by another thread, or by code that is no task.
+
+        The first function makes a worker of a client.
+        """
+        self._new_functions.append(name)
+        # A loop that is closed has nothing to do with it any more.
+        with suppress(RuntimeError):
+            call_in_loop(self._token.native_token, self._stir_news)
+
+    def _stir_news(self) -> None:
+        self._news.set()
+
+    async def _hear_of_functions(self) -> None:
+        with suppress(NotRunning):
+            while True:
+                self._news = Event()
+                while self._new_functions:
+                    name = self._new_functions.popleft()
+                    if not self.draining:
+                        self._begin_work()
+                        self.intake.registered(name)
+                await self.waiting.wait(self._news)
+
+    async def working(self) -> None:
+        """Wait until it receives what is meant for its group, if there was any function when it was last asked."""
+        self._begin_work()
+        while self._joining and not self._joined.is_set():
+            await self.waiting.wait(self._joined)
+
+    def _begin_work(self) -> None:
+        if self.identity.group != self.group and not self._joining:
+            self._joining = True
+            self.helper(self._join_group, name=f"resonate {self.identity.pid} group")
+
+    async def _join_group(self) -> None:
+        """Take part in the group as well, with a connection of its own: what was told to the client still comes."""
+        identity = evolve(self.identity, group=self.group)
+        try:
+            async with self.network.connect(identity) as connection:
+                self._membership, self.identity = connection, identity
+                self._joined.set()
+                if not self.draining:
+                    await self._receive(connection)
+        finally:
+            self._joined.set()
+
+    async def recheck(self, id: str) -> None:
+        """Ask once more for what is waited for. Whoever waits is told if it has settled."""
+        request = RegisterListener(awaited=id, address=self.identity.unicast)
+        response = await self.asker.insist(request)
+        if response is not None and response.status in _UNLISTENABLE:
+            response = await self.asker.insist(PromiseGet(id=id))
+        if response is not None and response.promise is not None and not response.promise.pending:
+            self.waiting.notify(response.promise)
+
+    def ask_at_deadline(self, record: Promise) -> None:
+        """Ask for a promise that is waited for when its deadline has come, unless the server says so by itself."""
+        if not self.timers.fires(record):
+            self.upkeep.ask_at(record.id, record.timeout_at)
+
+    async def register_listener(self, id: str, execution: Execution | None = None) -> Promise:
+        """Ask to be told when `id` settles. Its record tells whether it has already.
+
+        Raises:
+            NotFound: there is no such promise.
+        """
+        request = RegisterListener(awaited=id, address=self.identity.unicast)
+        ask = self.ask if execution is None else partial(execution.request, taken=_UNLISTENABLE)
+        response = await ask(request)
+        if response.status in _UNLISTENABLE:
+            # There will be no message: what is waited for is asked for again from time to time.
+            return await get_promise(ask, id)
+        return promise_of(request, response, id)
+
+    # Executions
+
+    def start(self, execution: Execution) -> None:
+        """Run an execution whose task was acquired."""
+        self.executions[execution.id] = execution
+        self.upkeep.enrol(execution)
+        _log.started(execution)
+        self._crew.spawn(self._run, execution, name=f"resonate {execution.id}")
+
+    async def _run(self, execution: Execution) -> None:
+        cut_short = True
+        try:
+            await self._run_to_its_end(execution)
+            cut_short = execution.dropped is Drop.INTERRUPTED or self.torn_down
+        except BaseException as exc:
+            # A loop that is about to end has been left by an interrupt; another would keep it from ending in order.
+            if interrupt_in(exc) is None or not self.torn_down:
+                raise
+        finally:
+            if cut_short:
+                self.interrupted.append(execution)
+
+    async def _run_to_its_end(self, execution: Execution) -> None:
+        try:
+            await self._run_code(execution)
+            if execution.dropped is Drop.HALTED:
+                await self._halt(execution)
+        finally:
+            awaited = self.results.ended(execution.id)
+            self._forget(execution)
+            self._shutdown.stir()
+            self.intake.stir()
+        self._tell_end(execution, awaited=awaited)
+        if execution.ended_by is not None:
+            # The program ends by it, whatever the code that it went through has made of it.
+            raise execution.ended_by
+        if execution.dropped is Drop.CRASHED:
+            await self._recover(execution)
+        else:
+            self.leases.ended(execution.id)
+
+    def _forget(self, execution: Execution) -> None:
+        self.executions.pop(execution.id, None)
+        execution.lease.end()
+        self.upkeep.forget(execution)
+        execution.ended.set()
+
+    async def forget_unstarted(self) -> None:
+        """Those whose tasks never begin, because of an interrupt, have ended as well."""
+        await all_begun()
+        for execution in list(self.executions.values()):
+            if execution.task is None:
+                execution.drop(Drop.UNLOADED)
+                self._forget(execution)
+
+    @staticmethod
+    async def _run_code(execution: Execution) -> None:
+        try:
+            await execution.run()
+        except Exception as exc:  # noqa: BLE001 - an error of the engine's own is a crash of this execution, not of all
+            execution.drop(Drop.CRASHED, exc)
+        except BaseException as exc:
+            execution.interrupt(exc)
+            raise
+
+    @staticmethod
+    def _tell_end(execution: Execution, *, awaited: bool) -> None:
+        if execution.dropped is not Drop.SETTLED and not execution.root.pending:
+            # Also if it was dropped after its end was on record.
+            _log.ended(execution, awaited=awaited)
+            return
+        match execution.dropped:
+            case None | Drop.HALTED | Drop.CRASHED | Drop.INTERRUPTED:
+                # The latter are told where they are seen to, with what went wrong.
+                pass
+            case Drop.SETTLED:
+                _log.settled_outside(execution, awaited=awaited)
+            case Drop.UNLOADED:
+                _log.unloaded(execution)
+            case Drop.LOST:
+                _log.lost(execution)
+
+    async def _halt(self, execution: Execution) -> None:
+        assert isinstance(execution.error, NonDeterminismError)
+        _log.halted(execution)
+        await self.asker.insist(TaskHalt(id=execution.id))
+        self.results.halted[execution.id] = execution.error
+        self.waiting.wake()
+
+    async def _recover(self, execution: Execution) -> None:
+        """The engine itself failed under this execution: hand it back after a while, to be tried again."""
+        _log.crashed(execution)
+        await self.leases.hand_back(execution.id, execution.version, repr(execution.error))
+
+    # For the client
+
+    async def ask(self, request: Request) -> Response:
+        """Send a request that may be sent twice, again if need be. See `Asker.ask`."""
+        return await self.asker.ask(request)
+
+    async def resume(self, id: str) -> None:
+        """Let a halted task run again.
+
+        Raises:
+            NotFound: there is no such execution.
+            UsageError: it is not halted.
+            RequestError: the server refuses this client.
+        """
+        request = TaskContinue(id=id)
+        response = await self.connection.request(request)
+        if response.status in {404, 409}:
+            raise await self._not_halted(id)
+        if response.status != 200:
+            raise refusal(request, response)
+        self.results.halted.pop(id, None)
+
+    async def _not_halted(self, id: str) -> ResonateError:
+        """Why an execution cannot be resumed."""
+        try:
+            record = await get_promise(self.ask, id)
+        except NotFound:
+            return NotFound("execution", id)
+        if record.target is None:
+            return UsageError(f"{id!r} cannot be resumed: it is a promise that no function runs for")
+        if record.pending:
+            return UsageError(f"{id!r} cannot be resumed: it is not halted. It runs, waits, or is about to be run")
+        return UsageError(
+            f"{id!r} cannot be resumed: it is not halted, {_ENDS[record.state]}, which is final. To see how it ended: "
+            f"await (await resonate.get({id!r})); to do its work again, run it under another id"
+        )
+
+    async def cancel(self, id: str) -> bool:
+        """Settle `id` as cancelled, and tell whether that has ended it; see `settle`."""
+        _, here = await self.settle(id, PromiseState.CANCELED, EMPTY)
+        return here
+
+    async def settle(self, id: str, state: PromiseState, value: Value) -> tuple[Promise, bool]:
+        """Settle `id` from outside, end its local code, cancel what is pending below it.
+
+        Returns:
+            The record, and whether it was settled by this: the first settlement stands.
+
+        Raises:
+            NotFound: there is no such promise.
+        """
+        await checkpoint()
+        # Once the promise is settled the rest has to follow, whoever loses interest.
+        return await self._crew.complete(partial(self._settle, id, state, value), name=f"resonate settle {id}")
+
+    async def _settle(self, id: str, state: PromiseState, value: Value) -> tuple[Promise, bool]:
+        # An answer does not say who has settled it, and the same value may be given by several, or sent twice.
+        own = {_SETTLED_BY: token_hex(8)}
+        request = PromiseSettle(id=id, state=state, value=evolve(value, headers={**(value.headers or {}), **own}))
+        record = promise_of(request, await self.ask(request), id)
+        self.sweeps.settled(record)
+        if state is PromiseState.CANCELED or id in self.executions:
+            try:
+                await self.sweeps.end(id)
+            except NetworkError:
+                # It is settled, and the rest has to follow.
+                self.sweeps.begin(id)
+        return record, (record.value.headers or {}).get(_SETTLED_BY) == own[_SETTLED_BY]

@@ -1,0 +1,59 @@
+"""Running a leaf: attempts, back-off, worker threads for synchronous functions."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from anyio import Event, move_on_after
+
+from .._concurrency._protection import exposed
+from .._functions._function import Kind
+from . import _log
+
+if TYPE_CHECKING:
+    from ._frame import Frame
+
+
+async def run_leaf(frame: Frame) -> object:
+    """Call the function until it returns, or until its retry policy gives up; then its last exception is raised.
+
+    Attempts are counted for this run: after a crash the count begins anew.
+    """
+    number = 1
+    while True:
+        try:
+            return await _attempt(frame, number)
+        except Exception as exc:
+            delay = None if frame.retry is None else frame.retry.delay(number, exc, frame.execution.random())
+            if delay is None:
+                raise
+            _log.call_retried(frame, number, delay, exc)
+        with move_on_after(delay):
+            await frame.execution.wait(Event())
+        number += 1
+
+
+async def _attempt(frame: Frame, number: int) -> object:
+    function, execution = frame.function, frame.execution
+    first = (frame.attempt(number),) if function.kind is Kind.INFO_LEAF else ()
+    call = partial(function.func, *first, *frame.args, **frame.kwargs)
+    if not function.is_async:
+        return await _attempt_in_thread(frame, call)
+    await execution.gate()
+    with execution.leaf_running():
+        return await exposed(call)
+
+
+async def _attempt_in_thread(frame: Frame, call: Callable[[], Any]) -> object:
+    execution = frame.execution
+    permit = await execution.threads.permit(frame)
+    try:
+        # After the permit: a worker that stops meanwhile lets nothing start.
+        await execution.gate()
+    except BaseException:
+        permit.release()
+        raise
+    with execution.leaf_running():
+        return await execution.threads.run(call, permit)

@@ -1,0 +1,286 @@
+"""The order in which the tasks of one function run: it is recorded, and a replay keeps to it (semantics 2).
+
+Tasks of one function share memory: a queue, a lock, a counter. Which task takes an item from a queue depends on the
+order in which they run, and that depends on how long their calls take. A replay answers every call at once, so it would
+hand the items out differently, and a call would get the outcome of another item.
+
+Two kinds of event give the order: a task *makes* a call, and a call *returns* to a task. The start of a task that
+`start_soon` has started counts as a return. Each call that is made while the function has several tasks gets a number,
+and lists the returns since the call with the number before: `12 1 0.4 2.7` is the twelfth call, made by lane 1 after
+lane 0 had its fourth return and lane 2 its seventh. A list of nothing but the last return of the lane itself is left
+out: that a task makes its calls one after the other is known. As long as it is not certain that a call is on record,
+the later ones list its returns as well, and say so: `13-12 2 0.4 2.7 1.3`.
+
+On a replay a call returns to its task when everything before that has happened again. What cannot be told, because a
+process died before it was recorded, holds nothing up for longer than it took the first time, and half a minute.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections import Counter, deque
+from itertools import chain
+from typing import TYPE_CHECKING, Final
+
+from anyio import CancelScope, Event, current_effective_deadline, current_time, get_cancelled_exc_class, move_on_after
+from anyio.lowlevel import checkpoint
+from attrs import define, field
+
+from .._concurrency._cancellation import Owed
+from .._history import ORDER_TAG, Numbered
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from .._execution._execution import Execution
+    from .._protocol import Promise
+    from ._lanes import Lane
+
+_MAIN: Final = "0"
+_PATIENCE: Final = 30.0
+"""Seconds for which a replay waits for an event longer than it took the first time."""
+_PATIENCE_AFTER_GAP: Final = 1.0
+"""The same, where something that it may wait for was lost with the process."""
+
+_LONGEST_LIST: Final = 100
+"""How many returns a call lists at most. If it would be more, calls that were made long ago are taken for recorded."""
+
+_CHECKPOINTS: Final = 8
+"""How many checkpoints a task may go through between the return of a call and what it takes from memory."""
+
+logger = logging.getLogger("resonate_anyio")
+
+
+@define(eq=False)
+class _Past:
+    """One event on record.
+
+    Attributes:
+        lane: which task.
+        number: the number of the call that the task made; or None, if a call returned to the task.
+        count: for a return, how many the lane has had by then.
+        patience: how long a replay waits for it, in seconds.
+        after_gap: whether a call before it was not put on record any more, and what that listed is not known.
+        happened: whether it has happened again.
+    """
+
+    lane: str
+    number: int | None
+    count: int
+    patience: float
+    after_gap: bool
+    happened: bool = False
+
+
+@define(eq=False)
+class Order:
+    """The order of the tasks of one frame (see the module's docstring)."""
+
+    _execution: Execution
+    _id: str
+    _main: Lane | None = field(default=None, init=False)
+    _last: int = field(default=0, init=False)
+    _returned: list[tuple[str, int]] = field(factory=list, init=False)
+    _unsure: dict[int, list[tuple[str, int]]] = field(factory=dict, init=False)
+    _shared: bool = field(default=False, init=False)
+    _past: deque[_Past] = field(factory=deque, init=False)
+    _calls: dict[int, _Past] = field(factory=dict, init=False)
+    _returns: dict[str, deque[_Past]] = field(factory=dict, init=False)
+    _left: Counter[str] = field(factory=Counter, init=False)
+    _complete: bool = field(default=True, init=False)
+    _moved_at: float = field(default=-math.inf, init=False)
+    _held: dict[str, Event] = field(factory=dict, init=False)
+    _released: str | None = field(default=None, init=False)
+    _floor: Lane | None = field(default=None, init=False)
+    _queue: deque[Event] = field(factory=deque, init=False)
+
+    def begin(self, main: Lane) -> None:
+        """Begin with the function's own code, and with what is on record."""
+        self._main = main
+        before: Numbered | None = None
+        returned: dict[str, int] = {}
+        for call in self._execution.history.numbered(self._id):
+            took = 0.0 if before is None else max(0, call.made_at - before.made_at) / 1000
+            gap = call.since > self._last + 1
+            patience = took + (_PATIENCE_AFTER_GAP if gap else _PATIENCE)
+            for lane, count in call.returns:
+                if count <= returned.get(lane, -1):
+                    continue
+                returned[lane] = count
+                self._past.append(_Past(lane, None, count, patience, gap))
+                self._returns.setdefault(lane, deque()).append(self._past[-1])
+            self._calls[call.number] = _Past(call.lane, call.number, 0, patience, gap)
+            self._past.append(self._calls[call.number])
+            self._complete = self._complete and not gap
+            self._last, before = call.number, call
+        self._left.update(event.lane for event in self._past)
+        self._moved_at = current_time()
+
+    def shared(self) -> None:
+        """The function has more than one task from now on."""
+        if not self._shared:
+            self._shared = True
+            if self._main is not None and self._main.returns:
+                self._returned.append((_MAIN, self._main.returns))
+
+    def asked(self, record: Promise) -> None:
+        """A call is made of which this is on record."""
+        if (number := Numbered.number_of(record)) is not None:
+            self._returned.clear()
+            self._happens(self._calls.pop(number, None))
+
+    def number(self, lane: Lane, returns: int) -> Mapping[str, str]:
+        """What a call is tagged with that `lane` has made after so many returns, and that is put on record now."""
+        if not self._shared:
+            return {}
+        self._last += 1
+        label = _label(lane)
+        self._unsure[self._last], self._returned = self._returned, []
+        returned = list(chain(*self._unsure.values()))
+        while len(returned) > _LONGEST_LIST and len(self._unsure) > 1:
+            del returned[: len(self._unsure.pop(next(iter(self._unsure))))]
+        if returned == [(label, returns)]:
+            returned = []
+        return {ORDER_TAG: Numbered.encode(self._last, label, returned, next(iter(self._unsure)))}
+
+    def recorded(self, record: Promise) -> None:
+        """A call is on record for certain: what was listed with it need not be listed again."""
+        if self._unsure and (number := Numbered.number_of(record)) is not None:
+            while self._unsure and (first := next(iter(self._unsure))) <= number:
+                del self._unsure[first]
+
+    async def turn(self, lane: Lane) -> None:
+        """A call returns to the code of `lane`. A replay waits until that is its turn."""
+        lane.returns += 1
+        if lane.label is None:
+            return
+        label, count = _label(lane), lane.returns
+        try:
+            if self._past and (self._shared or self._complete):
+                await self._wait_for_turn(label, count)
+            self._has_returned(label, count)
+            if self._shared:
+                await self._wait_for_floor(lane)
+        except get_cancelled_exc_class() as exc:
+            if self._execution.interrupted():
+                raise
+            # What returns is history, which cannot be cancelled (semantics 3.1).
+            self._has_returned(label, count)
+            lane.owed = Owed.of(exc)
+
+    async def turn_of_cancelled(self, lane: Lane) -> None:
+        """A call ends with a cancellation that goes on into the code of `lane`. That is a return as well.
+
+        The tasks of a group are cancelled at once, and run in any order: what they do about it may touch shared memory.
+        """
+        lane.returns += 1
+        if lane.label is None or self._execution.interrupted():
+            return
+        label, count = _label(lane), lane.returns
+        with CancelScope(shield=True):
+            if self._past and (self._shared or self._complete):
+                await self._wait_for_turn(label, count)
+            self._has_returned(label, count)
+            if self._shared:
+                await self._wait_for_floor(lane)
+
+    def rest(self, lane: Lane) -> None:
+        """The code of `lane` has made a call, or ends: others may go on."""
+        if self._floor is lane:
+            self._floor = None
+            if self._queue:
+                self._queue[0].set()
+
+    def _has_returned(self, label: str, count: int) -> None:
+        returns = self._returns.get(label)
+        while returns and returns[0].count <= count:
+            self._happens(returns.popleft())
+        if self._shared and (label, count) not in self._returned[-1:]:
+            self._returned.append((label, count))
+
+    async def _wait_for_floor(self, lane: Lane) -> None:
+        """Let the task before run until it makes a call or waits: what it takes from memory it takes first."""
+        if self._queue or self._floor not in {None, lane}:
+            called = Event()
+            self._queue.append(called)
+            try:
+                if self._queue[0] is not called:
+                    await self._execution.hold(called)
+                before, patience = self._floor, _CHECKPOINTS
+                while self._floor is before is not None and patience:
+                    await checkpoint()
+                    patience -= 1
+            finally:
+                self._queue.remove(called)
+                if self._queue:
+                    self._queue[0].set()
+            await self._execution.check()
+        self._floor = lane
+
+    async def _wait_for_turn(self, label: str, count: int) -> None:
+        while not self._may_go_on(label, count) and current_effective_deadline() > -math.inf:
+            missing, moved = self._past[0], Event()
+            self._held[label] = moved
+            try:
+                with move_on_after(self._moved_at + missing.patience - current_time()):
+                    await self._execution.hold(moved)
+            finally:
+                self._held.pop(label, None)
+            if self._past and self._past[0] is missing and current_time() >= self._moved_at + missing.patience:
+                self._skip(missing, label)
+
+    def _may_go_on(self, label: str, count: int) -> bool:
+        if not self._past or self._released == label:
+            self._released = None
+            return True
+        first = self._past[0]
+        if first.lane == label:
+            return first.number is not None or count >= first.count
+        # Its next event may be one of those that are not on record.
+        return not self._complete and not self._left[label]
+
+    def _happens(self, event: _Past | None) -> None:
+        if event is None or event.happened:
+            return
+        event.happened = True
+        self._left[event.lane] -= 1
+        moved = False
+        while self._past and self._past[0].happened:
+            self._past.popleft()
+            moved = True
+        if moved:
+            self._moved_at = current_time()
+            self._let_go()
+
+    def _let_go(self) -> None:
+        held = [self._past[0].lane] if self._past and self._complete else list(self._held)
+        for label in held:
+            if label in self._held:
+                self._held[label].set()
+
+    def _skip(self, missing: _Past, label: str) -> None:
+        """`missing` has not happened although it was waited for, last by the lane `label`."""
+        if missing.after_gap:
+            # It may wait for a return that is not on record: the next one that is held is as good a guess as any.
+            held = {label, *self._held}
+            self._released = next((event.lane for event in self._past if event.lane in held), label)
+            self._moved_at = current_time()
+            if self._released in self._held:
+                self._held[self._released].set()
+            return
+        logger.warning(
+            "replay.order_lost id=%s lane=%s: a task of this function has not come to where it was before the restart; "
+            "its tasks go on in any order",
+            self._id,
+            missing.lane,
+        )
+        self._past.clear()
+        self._calls.clear()
+        self._returns.clear()
+        self._left.clear()
+        self._let_go()
+
+
+def _label(lane: Lane) -> str:
+    return lane.label or _MAIN

@@ -1,0 +1,148 @@
+"""How the run of a function ended, and what a settled promise means to whoever waits for it."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from typing import TYPE_CHECKING, TypeAlias
+
+from anyio import get_cancelled_exc_class
+from attrs import frozen
+
+from .._concurrency._package import FOLDER
+from .._errors import DurableCancelledError, DurableError, DurableTimeoutError
+from .._protocol import Promise, PromiseState
+from ._reasons import Reason, reason_of
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+    from .._codec import Codec
+
+
+@frozen
+class Returned:
+    """The function gave a value."""
+
+    value: object
+
+
+@frozen
+class Raised:
+    """The function failed."""
+
+    error: Exception
+
+
+@frozen
+class TimedOut:
+    """The deadline of its promise stopped it.
+
+    Attributes:
+        cancellation: the backend's exception, if an enclosing scope is cancelled and waits for it.
+    """
+
+    cancellation: BaseException | None = None
+
+
+@frozen
+class Stopped:
+    """It was cancelled.
+
+    Attributes:
+        reason: why.
+        cancellation: as for `TimedOut`.
+    """
+
+    reason: Reason
+    cancellation: BaseException | None = None
+
+
+Ending: TypeAlias = Returned | Raised | TimedOut | Stopped
+
+
+def raised(error: Exception) -> Raised:
+    """The failure of a function, its traceback beginning with the function's own code."""
+    traceback = error.__traceback__
+    while traceback is not None and traceback.tb_frame.f_code.co_filename.startswith(FOLDER):
+        traceback = traceback.tb_next
+    # What the engine itself raises at a durable call has no frames of the user's above it.
+    return Raised(Exception.with_traceback(error, traceback or error.__traceback__))
+
+
+def text_of(error: Exception) -> str:
+    """Type and message of an exception of the user's, whatever it does when it is asked for its message."""
+    try:
+        return f"{type(error).__name__}: {error}"
+    except Exception:  # noqa: BLE001 - its type is all that can be told
+        return type(error).__name__
+
+
+def add_note(error: Exception, note: str) -> None:
+    """Add a note to an exception of the user's, whatever its class does when its attributes are set."""
+    notes = getattr(error, "__notes__", None)
+    with suppress(Exception):
+        object.__setattr__(error, "__notes__", [*(notes if isinstance(notes, (list, tuple)) else ()), note])
+
+
+def without_cancellations(group: BaseExceptionGroup[BaseException]) -> BaseException:
+    """What a group stands for that a nursery made of failures and of the cancellation that came with them.
+
+    The cancellation belongs to the scope that asked for it and has reached everyone already; the failures are the news.
+    A group of nothing but cancellations is one cancellation.
+    """
+    cancelled, failures = group.split(get_cancelled_exc_class())
+    if failures is not None:
+        return failures
+    assert cancelled is not None
+    return _first_leaf(cancelled)
+
+
+def _first_leaf(exc: BaseException) -> BaseException:
+    while isinstance(exc, BaseExceptionGroup):
+        exc = exc.exceptions[0]
+    return exc
+
+
+def failure_of(
+    record: Promise, codec: Codec, *, live: TracebackType | None = None, elsewhere: bool = False
+) -> Exception | None:
+    """The exception that a settled promise stands for, or None if it was resolved.
+
+    Args:
+        record: the promise.
+        codec: reads what is recorded.
+        live: the traceback to show.
+        elsewhere: whether it was raised elsewhere, so that the recorded traceback is added to it as a note.
+    """
+    error: Exception
+    match record.state:
+        case PromiseState.RESOLVED:
+            return None
+        case PromiseState.REJECTED:
+            error = codec.decode_error(record.value, elsewhere=elsewhere)
+        case PromiseState.TIMEDOUT:
+            error = DurableTimeoutError(record.id, record.timeout_at)
+        case PromiseState.CANCELED:
+            reason = reason_of(record, codec)
+            error = DurableCancelledError(record.id, None if reason is None else reason.by)
+        case PromiseState.PENDING:  # pragma: no cover - callers wait first
+            msg = f"{record.id!r} is pending"
+            raise AssertionError(msg)
+    if isinstance(error, DurableError) and error.id is None:
+        # A subclass of the user's may have made it read-only.
+        with suppress(Exception):
+            error.id = record.id
+    return Exception.with_traceback(error, live)
+
+
+def value_of(record: Promise, type_: object, codec: Codec, *, live: TracebackType | None = None) -> object:
+    """The value of a settled promise as `type_`. `live` is the traceback of its failure, if that was raised here.
+
+    Raises:
+        Exception: it was not resolved; see `failure_of`.
+        DecodeError: the recorded value is not a `type_`.
+    """
+    error = failure_of(record, codec, live=live, elsewhere=live is None)
+    if error is not None:
+        raise error
+    return codec.decode(record.value, type_)

@@ -1,0 +1,380 @@
+"""Positions: whether a replay is still where the first run was (semantics 4).
+
+Code is cancelled in plain awaits, too, which leave no record. A replay may go past such an await, and comes to a call
+that the first run never made. What tells is the position of that call: what is on record there is another call, or was
+made in other blocks. Then
+
+1. a durable block around the code that is to be cancelled by what is on record was cancelled before this call;
+2. or something that the engine cannot see cancelled the code, and is given the time to do so again.
+
+In both cases the call leaves no trace, and the next one gets its number.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+from abc import ABC, abstractmethod
+from itertools import zip_longest
+from typing import TYPE_CHECKING, Final
+
+from anyio import Event, current_effective_deadline, current_time, get_cancelled_exc_class, move_on_after
+from anyio.lowlevel import checkpoint_if_cancelled
+from attrs import define, field
+
+from .._history import is_choice, lane_id
+from .._protocol import PromiseState
+from ._lanes import lane_place
+from ._reasons import DEADLINE, GROUP, reason_of
+from ._regions import Enclosure, enclosing, is_inside
+from ._scopes import Scope
+
+if TYPE_CHECKING:
+    from .._execution._execution import Execution
+    from .._history import Placed, Position
+    from .._protocol import Promise
+    from ._frame import Frame
+    from ._lanes import Lane, Place
+
+logger = logging.getLogger("resonate_anyio")
+
+_LONGEST_WAIT: Final = 30.0
+"""Seconds to wait at most for a cancellation that the engine cannot see."""
+
+_MARGIN: Final = 1.0
+
+
+def blocks_here(frame: Frame) -> str:
+    """The durable blocks of `frame` around the running code, as a position has them."""
+    stack = enclosing.get()
+    if _is_unwinding(frame, stack) and current_effective_deadline() > -math.inf:
+        return _marked(frame, stack)
+    return next((one.path for one in reversed(stack) if one.frame is frame), "") if stack else ""
+
+
+def _is_unwinding(frame: Frame, stack: tuple[Enclosure, ...]) -> bool:
+    return _above_is_cancelled(frame) or any(one.scope.cancel_called for one in stack)
+
+
+def _above_is_cancelled(frame: Frame) -> bool:
+    above: Frame | None = frame
+    while above is not None:
+        if above.cancel_called:
+            return True
+        above = above.parent
+    return False
+
+
+def _marked(frame: Frame, stack: tuple[Enclosure, ...]) -> str:
+    """The same, with a mark at what had been cancelled: a shield keeps the code from that."""
+    own = [one for one in stack if one.frame is frame]
+    above = _above_is_cancelled(frame) or any(one.scope.cancel_called for one in stack if one.frame is not frame)
+    names = own[-1].path.split(".") if own else []
+    marked = (f"{name}!" if one.scope.cancel_called else name for name, one in zip(names, own, strict=True))
+    return ("!" if above else "") + ".".join(marked)
+
+
+def _ended_before(frame: Frame, position: Position, recorded: Position) -> list[Enclosure]:
+    """Which blocks around the running code may have been cancelled before what is recorded there was made.
+
+    Those that it was made outside of, and those that had been cancelled by then.
+    """
+    stack = enclosing.get()
+    own = [one for one in stack if one.frame is frame]
+    found: list[Enclosure] = []
+    left = False
+    for one, here, there in zip_longest(own, position.path, recorded.path):
+        if one is None:
+            break
+        left = left or there is None or there[0] != here[0]
+        if left or there is None or (there[1] and not here[1]):
+            found.append(one)
+    if recorded.cancelled and not position.cancelled:
+        found += [one for one in stack if one.frame is not frame]
+    return found
+
+
+def _first_condemned(blocks: list[Enclosure]) -> Enclosure | None:
+    """Which of these blocks was the first to be cancelled, by what is on record; of several, the outermost."""
+    condemned = [one for one in blocks if one.condemned]
+    return min(condemned, key=lambda one: (one.condemned_at or 0, one.depth), default=None)
+
+
+def _lay_before(frame: Frame, placed: Placed) -> float:
+    """Seconds between what is on record and what comes before it on record; infinite if it does not say when it was."""
+    if is_choice(placed.id):
+        # A choice is born settled, at an instant in the past.
+        return math.inf
+    began = frame.execution.history.last_before(frame.id, placed)
+    return max((placed.created_at - (frame.record.created_at if began is None else began)) / 1000, 0.0)
+
+
+def _patience(frame: Frame, placed: Placed) -> float:
+    """Seconds in which the first run was cancelled before it made what is on record, and one more."""
+    return min(_lay_before(frame, placed) + _MARGIN, _LONGEST_WAIT)
+
+
+def is_refused(record: Promise, execution: Execution) -> bool:
+    """Whether a call ended before it had begun, since the code that makes it was cancelled."""
+    reason = reason_of(record, execution.codec) if record.state is PromiseState.CANCELED else None
+    return reason is not None and not reason.started
+
+
+@define(kw_only=True, eq=False)
+class Meeting(ABC):
+    """Something that code is about to do, compared with what is on record at its position.
+
+    If something else is on record there, it is *doubtful*. Either the code is cancelled then, and it is *void*: it is
+    not done, and leaves no trace. Or it is done all the same, since the code has changed.
+
+    Attributes:
+        frame: whose code does it.
+        place: where in that code.
+        made_at: file and line of that.
+        position: where it is, and in which blocks.
+        void: whether it is not done.
+    """
+
+    frame: Frame
+    place: Place
+    made_at: tuple[str, int] | None = None
+    position: Position = field(init=False)
+    void: bool = field(default=False, init=False)
+    _doubt: Placed | None = field(default=None, init=False)
+    _resolved: Event | None = field(default=None, init=False)
+
+    def compare(self) -> None:
+        """Compare it with what is on record."""
+        self.position = self.place.position(blocks_here(self.frame))
+        self._doubt = self._difference() if self._compared else None
+        lane = self.place.lane
+        if self._doubt is not None:
+            self._resolved = self._resolved or Event()
+            lane.doubt = lane.doubt or self
+            return
+        if self._resolved is not None:
+            self._resolve()
+        self._take()
+
+    @property
+    def execution(self) -> Execution:
+        return self.frame.execution
+
+    @property
+    def doubtful(self) -> bool:
+        """Whether something else is on record at its position."""
+        return self._doubt is not None
+
+    @property
+    def new(self) -> bool:
+        """Whether it is not on record."""
+        return True
+
+    def cancel_here(self) -> None:
+        """End the blocks of the running task that the first run was cancelled in before it did this.
+
+        Nothing is awaited: code that starts calls without waiting for them is cancelled at its next await.
+        """
+        while self._doubt is not None and not self.place.taken_back:
+            block = _first_condemned(self._ended_before(self._doubt))
+            if block is None or not (block.hosted_here and block.caught_up):
+                return
+            block.end()
+            if current_effective_deadline() == -math.inf:
+                self.withdraw()
+                return
+            self.compare()
+
+    async def meet(self) -> None:
+        """Let the code be cancelled where the first run was: that may be before it does this."""
+        try:
+            if self._doubt is not None:
+                await self._await_cancellation()
+            elif self.new and not self.void:
+                await self._let_others_meet()
+            if self.void or (self.new and self.place.taken_back):
+                await checkpoint_if_cancelled()
+        except get_cancelled_exc_class():
+            if not self.execution.interrupted():
+                self.withdraw()
+            raise
+
+    def is_condemned(self) -> bool:
+        """Whether a block around the code is to be cancelled by what is on record, while this is not on record."""
+        return self.new and self._compared and any(block.condemned for block in enclosing.get())
+
+    def withdraw(self) -> None:
+        """It is not done, and never was: give back its number and its name."""
+        if self.void or not self.new:
+            return
+        self.void = True
+        self._doubt = None
+        self._release()
+        if not self._was_built():
+            self.place.give_back()
+        self._resolve()
+        if (earlier := self.place.lane.doubt) is not None:
+            # The code has not come as far as that the first time, either.
+            earlier.withdraw()
+
+    def follow(self) -> None:
+        """If what it was made from has been taken back, so is this."""
+        if self.place.taken_back:
+            self.withdraw()
+
+    @property
+    def _compared(self) -> bool:
+        return self.frame.replaying and self.execution.history.is_placed(self.frame.id)
+
+    async def _await_cancellation(self) -> None:
+        assert self._doubt is not None
+        ends_at = current_time() + _patience(self.frame, self._doubt)
+        while self._doubt is not None and not self.void:
+            block = _first_condemned(self._ended_before(self._doubt))
+            if block is not None:
+                await block.end_here()
+            await checkpoint_if_cancelled()
+            if block is None and not await self._stirred(ends_at):
+                if not self._end_expired_scope(self._doubt):
+                    self._go_on()
+                    return
+            if not self.void:
+                self.compare()
+
+    async def _let_others_meet(self) -> None:
+        """Wait until it is certain that the code comes as far as this.
+
+        An earlier call of the lane may be in doubt. And a task that does something new has to wait until the task that
+        has started it has done again what is on record: it may have gone past what was to wait for both.
+        """
+        lane = self.place.lane
+        if lane.doubt is None and not self._compared:
+            # Live code, which does this for every call.
+            return
+        ends_at = current_time() + _LONGEST_WAIT
+        while (doubt := lane.doubt) is not None and doubt._resolved is not None and not self.void:
+            if not await self._stirred(ends_at):
+                return
+        ahead = self._ahead()
+        ends_at = current_time() + (0 if ahead is None else _patience(self.frame, ahead))
+        while ahead is not None and not (self.void or self.is_condemned()):
+            if not await self._stirred(ends_at):
+                self._end_expired_scope(ahead)
+                return
+            ahead = self._ahead()
+
+    def _ahead(self) -> Placed | None:
+        """What the task that has started this one is still to come to, by what is on record."""
+        opener, history = self.place.lane.opener, self.execution.history
+        while opener is not None and self._compared:
+            if (found := history.next_unasked(self.frame.id, opener.label or "0", opener.counter.numbered)) is not None:
+                return found
+            opener = opener.opener
+        return None
+
+    async def _stirred(self, ends_at: float) -> bool:
+        """Wait for a change of what calls of the execution wait for. False if the time is up."""
+        execution, stirred = self.execution, Event()
+        execution.doubts.add(stirred)
+        # What is to cancel the code is in memory only.
+        execution.pinned += 1
+        try:
+            with move_on_after(max(ends_at - current_time(), 0)):
+                await execution.wait(stirred)
+        finally:
+            execution.pinned -= 1
+            execution.doubts.discard(stirred)
+        return stirred.is_set() or current_time() < ends_at
+
+    def _go_on(self) -> None:
+        """Nothing has cancelled the code: it has changed. It is replayed by ids alone from here on."""
+        assert self._doubt is not None
+        logger.warning(
+            "replay.differs id=%s at=%s:%d recorded=%s: another call is on record at this place of the code",
+            self.frame.id,
+            *(self.made_at or ("?", 0)),
+            self._doubt.id,
+        )
+        self.execution.history.unplace(self.frame.id)
+        self.compare()
+        self.execution.stir_doubts()
+
+    def _resolve(self) -> None:
+        if self.place.lane.doubt is self:
+            self.place.lane.doubt = None
+        if self._resolved is not None:
+            self._resolved.set()
+            self.execution.stir_doubts()
+
+    def _was_built(self) -> bool:
+        """Whether the first run made the builder, too, although not the call: then the number stays taken."""
+        numbers = self.execution.history.numbers(self.frame.id, self.position.label)
+        numbered = self.place.lane.counter.numbered
+        later = any(number > numbered for number in numbers)
+        return later and not any(self.place.number <= number <= numbered for number in numbers)
+
+    def _ended_before(self, doubt: Placed) -> list[Enclosure]:
+        """Which blocks around the code may have been cancelled before it came here."""
+        blocks = _ended_before(self.frame, self.position, doubt.position)
+        record = self.execution.history.look(doubt.id)
+        if record is not None and is_refused(record, self.execution):
+            reason, stack = reason_of(record, self.execution.codec), enclosing.get()
+            if reason is not None and reason.by in {GROUP, DEADLINE} and reason.depth is not None:
+                blocks += stack[reason.depth : reason.depth + 1]
+        return blocks
+
+    def _end_expired_scope(self, recorded: Placed) -> bool:
+        """Condemn the durable scope that expired before the code came to `recorded`, although no record says so.
+
+        No call was made in it: its instant is not on record, and this replay has begun it anew. What tells is that the
+        first run had left it, and had had the time. Of several it is the one that expires first.
+
+        Returns:
+            Whether there is one.
+        """
+        within = _lay_before(self.frame, recorded)
+        left = _ended_before(self.frame, self.position, recorded.position)
+        scopes = [one for one in left if isinstance(one, Scope) and one.may_have_expired(within)]
+        if scopes:
+            min(scopes, key=lambda scope: (scope.instant, scope.depth)).condemn(recorded.created_at)
+        return bool(scopes)
+
+    @abstractmethod
+    def _difference(self) -> Placed | None:
+        """What is on record at its position, if that is something else."""
+
+    def _take(self) -> None:  # noqa: B027 - there may be nothing to do
+        """What is on record is this."""
+
+    def _release(self) -> None:  # noqa: B027 - there may be nothing to do
+        """Give back what it has beside its number."""
+
+
+@define(kw_only=True, eq=False)
+class LaneStart(Meeting):
+    """The start of plain code in a lane of its own (`start_soon`), which has a number and no record.
+
+    Attributes:
+        lane: the lane.
+    """
+
+    lane: Lane = field(init=False)
+
+    @classmethod
+    def plan(cls, frame: Frame) -> LaneStart:
+        """A lane for a task that the running code starts now."""
+        place = lane_place(frame)
+        start = cls(frame=frame, place=place)
+        start.lane = place.lane.open(place.number)
+        start.compare()
+        return start
+
+    def _difference(self) -> Placed | None:
+        placed = self.execution.history.placed(self.frame.id).get((self.position.label, self.position.number))
+        if placed is None:
+            return None
+        assert self.lane.label is not None
+        same = placed.id == lane_id(self.lane.label) and is_inside(
+            placed.position, [name for name, _ in self.position.path]
+        )
+        return None if same else placed
