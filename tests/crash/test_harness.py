@@ -11,14 +11,14 @@ from attrs import evolve
 
 from resonate_anyio import Context
 from resonate_anyio._embedded import _engine as _embedded
-from resonate_anyio._execution._journal import Ledger
+from resonate_anyio._execution._journal import Journal
 from resonate_anyio._history import History
 from resonate_anyio._ids import Counter
 from resonate_anyio._protocol import EMPTY, Outcome, Promise, PromiseState, Response, Value
-from resonate_anyio._worker._acquisition import Intake
+from resonate_anyio._worker._acquisition import Acquisition
 from resonate_anyio._workflow._children import Children
 from resonate_anyio._workflow._frame import Frame
-from resonate_anyio._workflow._invocation import LocalOpening
+from resonate_anyio._workflow._invocation import LocalInvocation
 from resonate_anyio._workflow._leaf import run_leaf
 
 from .corpus import CORPUS
@@ -40,7 +40,7 @@ def forgets_outcomes(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(History, "take", forgetful)
     # A leaf that looks pending would be asked for once more before it starts.
-    monkeypatch.setattr(LocalOpening, "in_doubt", False)
+    monkeypatch.setattr(LocalInvocation, "in_doubt", False)
 
 
 def counts_on(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -49,14 +49,14 @@ def counts_on(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def cancels_in_memory_only(monkeypatch: pytest.MonkeyPatch) -> None:
-    settle = Ledger.settle
+    settle = Journal.settle
 
-    async def skipping(ledger: Ledger, id: str, state: PromiseState, value: Value) -> Promise:
+    async def skipping(journal: Journal, id: str, state: PromiseState, value: Value) -> Promise:
         if state is PromiseState.CANCELED:
             return Promise(id=id, state=state, value=value, timeout_at=0, created_at=0, settled_at=0)
-        return await settle(ledger, id, state, value)
+        return await settle(journal, id, state, value)
 
-    monkeypatch.setattr(Ledger, "settle", skipping)
+    monkeypatch.setattr(Journal, "settle", skipping)
 
 
 def leaves_children(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -78,13 +78,13 @@ def keeps_dead_leases(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def never_replays(monkeypatch: pytest.MonkeyPatch) -> None:
-    accept = Intake._accept
+    accept = Acquisition._accept
 
-    async def only_new(intake: Intake, response: Response, sent: float) -> Any:
+    async def only_new(acquisition: Acquisition, response: Response, sent: float) -> Any:
         assert response.task is not None
-        return await accept(intake, response, sent) if response.task.version == 1 else None
+        return await accept(acquisition, response, sent) if response.task.version == 1 else None
 
-    monkeypatch.setattr(Intake, "_accept", only_new)
+    monkeypatch.setattr(Acquisition, "_accept", only_new)
 
 
 def runs_leaves_twice(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -96,16 +96,16 @@ def runs_leaves_twice(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def stumbles_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    accept = Intake._accept
+    accept = Acquisition._accept
     times = count()
 
-    async def stumbling(intake: Intake, response: Response, sent: float) -> Any:
+    async def stumbling(acquisition: Acquisition, response: Response, sent: float) -> Any:
         assert response.task is not None
         if response.task.version > 1 and not next(times):
             raise OSError
-        return await accept(intake, response, sent)
+        return await accept(acquisition, response, sent)
 
-    monkeypatch.setattr(Intake, "_accept", stumbling)
+    monkeypatch.setattr(Acquisition, "_accept", stumbling)
 
 
 BREAKS: dict[str, tuple[Break, str, str]] = {

@@ -11,7 +11,7 @@ import re
 import sys
 from functools import partial
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 from resonate_anyio._protocol import Request
 from resonate_anyio.testing import run_virtual
@@ -20,7 +20,7 @@ from tests.properties.play import scheduling
 
 from . import lives
 from .corpus import CORPUS
-from .lives import Life, Platform, live
+from .lives import Life, Platform, Watch, live
 from .scenarios import Scenario
 from .states import EMPTY, State
 
@@ -54,10 +54,10 @@ def transcript(scenario: Scenario, backend: str) -> list[str]:
 
 def _lived(scenario: Scenario, past: State, backend: str) -> tuple[Life, list[str]]:
     requests: list[str] = []
-    watch = lives._watch
+    before_watch = lives._watch
 
-    def recording(wire: Wire, told: Any) -> None:
-        watch(wire, told)
+    def recording(wire: Wire, watch: Watch) -> None:
+        before_watch(wire, watch)
         before = wire.before
 
         async def record(request: Request) -> None:
@@ -71,7 +71,7 @@ def _lived(scenario: Scenario, past: State, backend: str) -> tuple[Life, list[st
         with scheduling(0):
             life = run_virtual(partial(live, scenario, past, Platform()), backend=backend)
     finally:
-        lives._watch = watch
+        lives._watch = before_watch
     return life, requests
 
 

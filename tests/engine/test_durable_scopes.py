@@ -423,8 +423,8 @@ async def test_fires_at_once_after_a_long_downtime(world: World) -> None:
     assert ["0", "1", "2", "waiting"] == got
 
 
-@pytest.mark.parametrize("enclosure", ["scope", "group"])
-async def test_spawning_is_no_wait(world: World, enclosure: str) -> None:
+@pytest.mark.parametrize("region", ["scope", "group"])
+async def test_spawning_is_no_wait(world: World, region: str) -> None:
     """A call that was spawned and is still pending does not stand in the way of the history behind it."""
     got: list[str] = []
 
@@ -438,7 +438,7 @@ async def test_spawning_is_no_wait(world: World, enclosure: str) -> None:
 
     async def workflow(ctx: Context) -> str:
         got.clear()
-        if enclosure == "scope":
+        if region == "scope":
             with ctx.move_on_after(60):
                 await body(ctx)
         else:
@@ -454,14 +454,14 @@ async def test_spawning_is_no_wait(world: World, enclosure: str) -> None:
         await process.resonate.run("w", workflow).spawn()
         await anyio.sleep(30)
         process.kill()
-    if enclosure == "group":
+    if region == "group":
         # The group's member, which was started first.
         async with world.process() as process:
             await process.resonate.promises.reject("w.promise-1", "no")
             process.kill()
     await anyio.sleep(3600)
     async with world.process(workflow) as process:
-        expected = "after" if enclosure == "scope" else "1 failed"
+        expected = "after" if region == "scope" else "1 failed"
         assert expected == await (await process.resonate.get("w"))
     assert ["first", "second"] == got
 

@@ -16,11 +16,12 @@ from attrs import define, field
 
 from resonate_anyio import NetworkError
 from resonate_anyio._concurrency._loop_monitor import LoopWatch
+from resonate_anyio._execution._lease import Lease
 from resonate_anyio._protocol import Message, Request, Response, TaskHeartbeat, TaskRecord, TaskState
-from resonate_anyio._requests._requester import Asker
-from resonate_anyio._requests._subscriptions import Waiting
+from resonate_anyio._requests._requester import Requester
+from resonate_anyio._requests._subscriptions import Subscriptions
 from resonate_anyio._worker._heartbeats import LoopHeart, Schedule, ThreadHeart
-from resonate_anyio._worker._leases import Lease, Leases
+from resonate_anyio._worker._leases import Leases
 from resonate_anyio.abc import Connection, Dialect, Gap
 
 TTL = 60.0
@@ -81,9 +82,9 @@ class Bench:
     schedule: Schedule = field(init=False)
 
     def __attrs_post_init__(self) -> None:
-        waiting = Waiting()
-        asker = Asker(self.connection, waiting)
-        self.leases = Leases(self.connection, "me", waiting, asker, TTL, 10.0)
+        waiting = Subscriptions()
+        requester = Requester(self.connection, waiting)
+        self.leases = Leases(self.connection, "me", waiting, requester, TTL, 10.0)
         self.schedule = Schedule(leases=self.leases, connection=self.connection, holder="me", ttl=TTL)
 
     def lease(self, id: str) -> Lease:
@@ -272,9 +273,9 @@ async def until(condition: Callable[[], bool]) -> None:
 async def test_a_thread_beats_while_the_loop_is_blocked(caplog: pytest.LogCaptureFixture) -> None:
     """Code that blocks the event loop for longer than a lease costs no lease, and is named in a warning."""
     ttl = 0.6
-    waiting = Waiting()
+    waiting = Subscriptions()
     connection = Clocked()
-    leases = Leases(connection, "me", waiting, Asker(connection, waiting), ttl, 0.1)
+    leases = Leases(connection, "me", waiting, Requester(connection, waiting), ttl, 0.1)
     schedule = Schedule(leases=leases, connection=connection, holder="me", ttl=ttl)
     heart = ThreadHeart(schedule, connection.send, ttl, "heart")
     leases.enrolled = heart.nudge
@@ -308,9 +309,9 @@ def block_until(condition: Callable[[], bool]) -> None:
 async def test_a_thread_rests_without_leases() -> None:
     """A thread that has no lease to renew waits, begins with the next one, and ends when it is told to."""
     ttl = 0.3
-    waiting = Waiting()
+    waiting = Subscriptions()
     connection = Clocked()
-    leases = Leases(connection, "me", waiting, Asker(connection, waiting), ttl, 0.01)
+    leases = Leases(connection, "me", waiting, Requester(connection, waiting), ttl, 0.01)
     schedule = Schedule(leases=leases, connection=connection, holder="me", ttl=ttl)
     heart = ThreadHeart(schedule, connection.send, ttl, "the heart of this test")
     leases.enrolled = heart.nudge
@@ -339,9 +340,9 @@ async def test_a_loop_that_answers_is_not_named(caplog: pytest.LogCaptureFixture
 
 async def test_from_the_loop() -> None:
     """Where there is no way from a thread, the loop sends the heartbeats, as long as there are leases."""
-    waiting = Waiting()
+    waiting = Subscriptions()
     connection = InLoop()
-    leases = Leases(connection, "me", waiting, Asker(connection, waiting), TTL, 10.0)
+    leases = Leases(connection, "me", waiting, Requester(connection, waiting), TTL, 10.0)
     schedule = Schedule(leases=leases, connection=connection, holder="me", ttl=TTL)
     heart = LoopHeart(schedule, connection, waiting)
     leases.enrolled = heart.nudge

@@ -15,7 +15,7 @@ import pytest
 from attrs import define, field
 
 from resonate_anyio import Context, Exponential, NetworkError, NotRunning, Resonate, TooLarge, durable
-from resonate_anyio._execution._execution import Drop, Execution
+from resonate_anyio._execution._execution import Execution
 from resonate_anyio._execution._suspension import Phase
 from resonate_anyio._protocol import (
     PromiseSearch,
@@ -27,6 +27,7 @@ from resonate_anyio._protocol import (
     TaskCreate,
     TaskRelease,
 )
+from resonate_anyio._workflow._host import Drop
 from resonate_anyio.abc import Gap
 from resonate_anyio.networks import LocalNetwork
 
@@ -654,8 +655,8 @@ async def test_everything_is_asked_for_in_turn(resonate: Resonate, wire: Wire) -
         await anyio.sleep(1)
         wire.forget()
         worker.connection.recheck = 60
-        worker.waiting._random = lambda: 0.5
-        worker.helper(worker.upkeep.recheck, name="recheck")
+        worker.subscriptions._random = lambda: 0.5
+        worker.helper(worker.residency.recheck, name="recheck")
         await anyio.sleep(95)
         assert 600 == wire.counts()["promise.register_listener"]
         await anyio.sleep(205)
@@ -754,7 +755,7 @@ async def test_resuming_what_awaits_many_over_a_slow_line(wire: Wire, resonate: 
         wire.before = slow
         await anyio.sleep(100)
         # As its wake promise would by itself on asyncio, after ten minutes.
-        resonate._worker().executions["w"].parking.want()
+        resonate._worker().executions["w"].suspension.want()
         await anyio.sleep(1000)
         wire.before = nothing
         # And once more on asyncio, by itself.
@@ -775,13 +776,13 @@ async def test_dropping_tells_nobody_that_the_lease_has_moved(resonate: Resonate
         await resonate.run("w", flow).spawn()
         await anyio.sleep(10)
         execution = resonate._worker().executions["w"]
-        assert Phase.PARKED is execution.parking.phase
+        assert Phase.PARKED is execution.suspension.phase
         wire.before = away
         async with anyio.create_task_group() as tasks:
             # Code that has woken by itself waits at the gate, and the task cannot be taken back now.
             tasks.start_soon(_at_the_gate, execution)
             await anyio.sleep(1)
-            assert execution.parking.moving
+            assert execution.suspension.moving
             execution.drop(Drop.SETTLED)
             await anyio.sleep(1)
             resting = anyio.Event()
@@ -793,7 +794,7 @@ async def test_dropping_tells_nobody_that_the_lease_has_moved(resonate: Resonate
 
 
 async def _rest(execution: Execution, resting: anyio.Event) -> None:
-    await execution.parking.at_rest()
+    await execution.suspension.at_rest()
     resting.set()
 
 

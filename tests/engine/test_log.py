@@ -96,7 +96,7 @@ async def test_an_execution_is_told_in_two_lines(resonate: Resonate, caplog: pyt
 
 
 async def test_parking_and_resuming(wire: Wire, caplog: pytest.LogCaptureFixture) -> None:
-    """Each is told with the version of the task, and parking with how many promises are awaited."""
+    """Each is told with the version of the task, and suspension with how many promises are awaited."""
     resonate = Resonate(network=wire, hot_for=1)
     resonate.register(wait)
     async with resonate:
@@ -142,7 +142,7 @@ async def test_a_lost_task_is_told(resonate: Resonate, wire: Wire, caplog: pytes
         await resonate.run("w", wait).spawn()
         await anyio.sleep(5)
         wire.answer = lambda request: Response(status=404, error="gone") if isinstance(request, TaskGet) else None
-        running(resonate).executions["w"].parking.doubt()
+        running(resonate).executions["w"].suspension.doubt()
         await anyio.sleep(5)
     assert "INFO execution.lost id=w func=wait version=1 task_version=1" == lines(caplog)[-1]
 

@@ -15,7 +15,6 @@ from anyio import CancelScope
 from attrs import define, evolve, field
 
 from resonate_anyio import Context, DurableCancelledError, DurableTimeoutError, Resonate
-from resonate_anyio._execution._execution import Drop
 from resonate_anyio._execution._suspension import Phase
 from resonate_anyio._functions._retry import Constant
 from resonate_anyio._protocol import (
@@ -32,6 +31,7 @@ from resonate_anyio._protocol import (
     TaskSuspend,
     Unblock,
 )
+from resonate_anyio._workflow._host import Drop
 from resonate_anyio.networks import LocalNetwork
 
 from .harness import Look, Oops, Unreachable, Wire, World, nothing
@@ -802,19 +802,19 @@ async def test_answer_of_a_suspend_that_comes_too_late(wire: Wire) -> None:
     async with resonate, anyio.create_task_group() as tasks:
         handle = await resonate.run("w", workflow).spawn()
         assert resonate._running is not None
-        parking = resonate._running.worker.executions["w"].parking
+        suspension = resonate._running.worker.executions["w"].suspension
         await suspending.wait()
         await resonate.promises.resolve("w.promise-1", 1)
         # The task is free now, and this takes it.
         tasks.start_soon(resonate.run("w", workflow).spawn)
         await anyio.sleep(0.5)
-        phases = [parking.phase]
+        phases = [suspension.phase]
         await anyio.sleep(20)
-        phases.append(parking.phase)
+        phases.append(suspension.phase)
         await anyio.sleep(15)
-        phases.append(parking.phase)
+        phases.append(suspension.phase)
         await anyio.sleep(30)
-        phases.append(parking.phase)
+        phases.append(suspension.phase)
         assert [Phase.HOT, Phase.SUSPENDING, Phase.SUSPENDING, Phase.PARKED] == phases
         await resonate.promises.resolve("w.promise-2", 2)
         assert [1, 2] == await handle
@@ -862,7 +862,7 @@ async def test_lost_messages_are_asked_for(network: LocalNetwork, monkeypatch: p
         assert resonate._running is not None
         worker = resonate._running.worker
         worker.connection.recheck = 20
-        worker.helper(worker.upkeep.recheck, name="recheck")
+        worker.helper(worker.residency.recheck, name="recheck")
         forget_messages(resonate, monkeypatch, Unblock, Execute)
         handle = await resonate.run("w", "waiting").spawn()
         await anyio.sleep(10)
@@ -1196,7 +1196,7 @@ async def test_slow_look_after_a_refused_suspend(wire: Wire, monkeypatch: pytest
         await anyio.sleep(60)
         assert TaskState.SUSPENDED is await task_state(resonate)
         assert resonate._running is not None
-        assert Phase.PARKED is resonate._running.worker.executions["w"].parking.phase
+        assert Phase.PARKED is resonate._running.worker.executions["w"].suspension.phase
         await resonate.promises.resolve("w.second")
         assert "done" == await handle
 

@@ -255,7 +255,7 @@ async def test_check_cancelled(resonate: Resonate) -> None:
 
 
 async def test_check_cancelled_of_what_is_wanted(resonate: Resonate) -> None:
-    """Asked while the result is wanted, it does nothing."""
+    """Operation while the result is wanted, it does nothing."""
 
     def step(info: Info) -> str:
         info.check_cancelled()

@@ -505,7 +505,7 @@ async def test_crashed_executions_are_let_go(resonate: Resonate, wire: Wire) -> 
         assert "resolved" == (await Look(resonate).states())["w.double-1tp1"]
         assert resonate._running is not None
         # One for the attempt that lives.
-        assert 1 == len(resonate._running.worker.waiting._listeners["w.p"])
+        assert 1 == len(resonate._running.worker.subscriptions._listeners["w.p"])
     assert 3 == len(crashes)
 
 

@@ -50,7 +50,7 @@ async def test_concurrent_requests_share_a_commit(slow: Watched, network: LocalN
 
 
 async def test_the_loop_does_not_wait_for_the_disk(slow: Watched, network: LocalNetwork) -> None:
-    """Opening, commits and closing all happen on threads."""
+    """Invocation, commits and closing all happen on threads."""
     loop = threading.current_thread()
     threads: set[threading.Thread] = set()
     slow.before = lambda _: threads.add(threading.current_thread())

@@ -371,7 +371,7 @@ async def test_a_server_keeps_the_leases_it_finds(store: MemoryStore, clock: Vir
         assert ["t"] == await received(b)
 
 
-# Opening and closing
+# Invocation and closing
 
 
 async def test_the_store_is_open_from_the_first_connection_to_the_last(clock: VirtualClock) -> None:

@@ -12,10 +12,10 @@ from hypothesis import Phase, given, settings, strategies as st
 from resonate_anyio._execution._execution import Execution
 from resonate_anyio._history import History
 from resonate_anyio._protocol import Promise, PromiseState, Unblock
-from resonate_anyio._worker._cascade import Sweeps
+from resonate_anyio._worker._cascade import CancelCascade
 from resonate_anyio._worker._worker import Worker
 from resonate_anyio._workflow._children import Children
-from resonate_anyio._workflow._invocation import LocalOpening
+from resonate_anyio._workflow._invocation import LocalInvocation
 from resonate_anyio._workflow._scopes import Scope as EngineScope
 
 from .graphs import Plan
@@ -42,7 +42,7 @@ def children_outlive_failures(patch: pytest.MonkeyPatch) -> None:
 
 def sweeps_stop_at_the_top(patch: pytest.MonkeyPatch) -> None:
     """What is below something that was cancelled from outside is forgotten."""
-    patch.setattr(Sweeps, "_sweep", nothing)
+    patch.setattr(CancelCascade, "_sweep", nothing)
 
 
 def history_is_ignored(patch: pytest.MonkeyPatch) -> None:
@@ -55,7 +55,7 @@ def history_is_ignored(patch: pytest.MonkeyPatch) -> None:
 
     patch.setattr(Execution, "recorded", as_pending)
     # A leaf that looks pending would be asked for once more before it starts.
-    patch.setattr(LocalOpening, "in_doubt", False)
+    patch.setattr(LocalInvocation, "in_doubt", False)
 
 
 def messages_are_believed(patch: pytest.MonkeyPatch) -> None:

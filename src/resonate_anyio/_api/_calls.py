@@ -18,7 +18,14 @@ from .._requests._addresses import address
 from .._time import to_ms
 from .._workflow._awaits import complete, deliver
 from .._workflow._frame import Frame
-from .._workflow._invocation import DetachedOpening, LocalOpening, Opening, PromiseOpening, RemoteOpening, SleepOpening
+from .._workflow._invocation import (
+    DetachedInvocation,
+    Invocation,
+    LocalInvocation,
+    PromiseInvocation,
+    RemoteInvocation,
+    SleepInvocation,
+)
 from .._workflow._lanes import call_place, lane_of
 from .._workflow._reasons import FUTURE, Reason, reason_of
 from .._workflow._started import Started
@@ -158,46 +165,46 @@ class Call(Builder[T_co]):
     async def spawn(self) -> DurableFuture[T_co]:
         """Start the call and return at once: it is on record then, and runs beside its caller."""
         self._use()
-        opening = self._plan()
-        opening.apart = True
-        node = await self._open(opening)
+        invocation = self._plan()
+        invocation.apart = True
+        node = await self._open(invocation)
         if isinstance(node, Frame) and node.pending:
             self._frame.start(node)
         await self._frame.order.turn(lane_of(self._frame))
-        return DurableFuture(self._frame, Started(opening, node=node))
+        return DurableFuture(self._frame, Started(invocation, node=node))
 
     async def _run(self) -> T_co:
-        opening = self._plan()
+        invocation = self._plan()
         self._check_depth()
         try:
-            node = await self._open(opening)
+            node = await self._open(invocation)
             await complete(self._frame, node)
             return cast("T_co", await deliver(self._frame, node))
         except get_cancelled_exc_class():
             # One that is void was never made: the first run was cancelled before it.
-            if not opening.void:
+            if not invocation.void:
                 await self._frame.order.turn_of_cancelled(lane_of(self._frame))
             raise
 
-    async def _open(self, opening: Opening) -> Node:
-        with self._frame.children.opening():
-            node = await opening.open()
-        await opening.refuse_again(node)
+    async def _open(self, invocation: Invocation) -> Node:
+        with self._frame.children.invoking():
+            node = await invocation.open()
+        await invocation.refuse_again(node)
         return node
 
-    def begin(self) -> Opening:
+    def begin(self) -> Invocation:
         """Settle where the call stands, for someone who makes it in a while."""
         self._use()
         return self._plan()
 
-    def _plan(self) -> Opening:
+    def _plan(self) -> Invocation:
         """Settle where the call stands in the call graph."""
         self._frame.check_current(self._label)
-        opening = self._opening()
-        opening.made_at = self._made_at
-        return opening
+        invocation = self._invocation()
+        invocation.made_at = self._made_at
+        return invocation
 
-    def _opening(self) -> Opening:
+    def _invocation(self) -> Invocation:
         raise NotImplementedError
 
     def _check_depth(self) -> None:
@@ -261,13 +268,13 @@ class RunCall(TimedCall[T_co]):
     def _check_depth(self) -> None:
         self._frame.check_depth(self._label)
 
-    def _opening(self) -> LocalOpening:
+    def _invocation(self) -> LocalInvocation:
         codec = self._frame.execution.codec
         # The digest tells lanes apart; arguments that cannot be encoded have none.
         identity: dict[str, object] = {"func": self._function.name, "version": self._function.version}
         if (digest := codec.digest(self._args, self._kwargs)) is not None:
             identity["digest"] = digest
-        return LocalOpening(
+        return LocalInvocation(
             frame=self._frame,
             place=self._place,
             param=codec.encode(identity),
@@ -340,8 +347,8 @@ class RpcCall(_TargetedCall[T_co]):
         """Say which type the result is rebuilt as, live and on a replay. Default: the function's annotation."""
         return cast("RpcCall[U]", self._typed(type_))
 
-    def _opening(self) -> RemoteOpening:
-        return RemoteOpening(
+    def _invocation(self) -> RemoteInvocation:
+        return RemoteInvocation(
             frame=self._frame,
             place=self._place,
             param=self._param(),
@@ -362,8 +369,8 @@ class DetachedCall(_TargetedCall[str]):
     def __init__(self, frame: Frame, func: Function | str, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
         super().__init__(frame, "detached", func, args, kwargs, str)
 
-    def _opening(self) -> DetachedOpening:
-        return DetachedOpening(
+    def _invocation(self) -> DetachedInvocation:
+        return DetachedInvocation(
             frame=self._frame,
             place=self._place,
             param=self._param(),
@@ -382,8 +389,8 @@ class SleepCall(Call[None]):
         self._duration_ms = to_ms(duration)
         super().__init__(frame, f"ctx.sleep({duration!r})", "sleep", type(None))
 
-    def _opening(self) -> SleepOpening:
-        return SleepOpening(
+    def _invocation(self) -> SleepInvocation:
+        return SleepInvocation(
             frame=self._frame, place=self._place, param=EMPTY, type=type(None), duration_ms=self._duration_ms
         )
 
@@ -401,7 +408,7 @@ class PromiseCall(TimedCall[T_co]):
         """Say which type the promise is settled with: what comes from outside is checked and rebuilt as that."""
         return cast("PromiseCall[U]", self._typed(type_))
 
-    def _opening(self) -> PromiseOpening:
-        return PromiseOpening(
+    def _invocation(self) -> PromiseInvocation:
+        return PromiseInvocation(
             frame=self._frame, place=self._place, param=self._param, type=self._type, timeout_ms=self._timeout_ms
         )

@@ -17,7 +17,7 @@ from anyio import CancelScope, create_task_group, get_cancelled_exc_class
 from .._errors import UsageError
 from .._time import from_ms
 from .._workflow._awaits import before_wait, deliver, end_again
-from .._workflow._choices import FactOpening
+from .._workflow._choices import RecordedChoice
 from .._workflow._frame import Frame
 from .._workflow._group import Group
 from .._workflow._lanes import choice_place, lane_of
@@ -95,10 +95,10 @@ class _Race:
         # Here, and not in the tasks that open them: it is this code that may have to be cancelled.
         try:
             for started in self.own:
-                await started.opening.meet()
+                await started.invocation.meet()
         finally:
             for started in self.own:
-                started.opening.follow()
+                started.invocation.follow()
         refused: list[Exception] = []
         async with create_task_group() as tasks:
             for started in self.own:
@@ -108,10 +108,10 @@ class _Race:
             raise refused[0]
         for started in self.own:
             if started.node is not None:
-                await started.opening.refuse_again(started.node)
+                await started.invocation.refuse_again(started.node)
 
     async def _open(self, started: Started, refused: list[Exception]) -> None:
-        started.opening.apart = True
+        started.invocation.apart = True
         try:
             node = await started.open()
         except Exception as exc:  # noqa: BLE001 - whatever it is, it belongs to whoever makes the call
@@ -192,7 +192,7 @@ class FirstCall(Builder[tuple[int, T]]):
     async def _run(self) -> tuple[int, T]:
         race = self._race
         race.frame.check_current("ctx.first()")
-        fact = FactOpening.plan(race.frame, self._fact, "ctx.first")
+        fact = RecordedChoice.plan(race.frame, self._fact, "ctx.first")
         try:
             await race.start()
             every = range(len(race.runners))
@@ -232,7 +232,7 @@ class AsCompleted(Generic[T]):
         if not self._left:
             raise StopAsyncIteration
         self._count += 1
-        fact = FactOpening.plan(self._frame, self._place.below(self._count), "ctx.as_completed")
+        fact = RecordedChoice.plan(self._frame, self._place.below(self._count), "ctx.as_completed")
         index = await fact.choose(partial(self._race.next, self._left), self._left)
         self._left.remove(index)
         runner = self._race.runners[index]
@@ -255,7 +255,7 @@ class NowCall(Builder[datetime]):
 
     async def _run(self) -> datetime:
         self._frame.check_current("ctx.now()")
-        fact = FactOpening.plan(self._frame, self._fact, "ctx.now")
+        fact = RecordedChoice.plan(self._frame, self._fact, "ctx.now")
         instant = await fact.choose(self._read)
         await self._frame.order.turn(lane_of(self._frame))
         return from_ms(instant)

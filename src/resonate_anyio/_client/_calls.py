@@ -173,7 +173,7 @@ class RunCall(StartCall[T]):
         # A client whose first function was registered just now: what runs here may be sent for by way of its group.
         await worker.working()
         target = worker.identity.preferred
-        promise, execution = await worker.intake.start(self._create(worker, param, target))
+        promise, execution = await worker.acquisition.start(self._create(worker, param, target))
         self._check_same(promise, param)
         return self._handle(execution)
 

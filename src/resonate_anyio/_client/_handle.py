@@ -24,7 +24,7 @@ T = TypeVar("T")
 class Handle(Generic[T]):
     """An execution that was started, joined or looked up by id. `await` gives its result.
 
-    Waiting may be cancelled at any time: the execution goes on. Only `cancel` ends it.
+    Subscriptions may be cancelled at any time: the execution goes on. Only `cancel` ends it.
 
     Attributes:
         id: the full id, prefix included.

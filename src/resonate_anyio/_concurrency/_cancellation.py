@@ -4,7 +4,7 @@ An execution that is put away is ended by cancelling its scope. A durable call t
 shield of the user's, has to end as well, and nothing but the backend's own cancellation may go through user code
 (`except Exception` must not catch it, `finally` and `async with` must see what they always see). trio's `Cancelled`
 cannot be constructed, so one is caught in a scope of our own and raised again outside of it: it then travels up to the
-nearest enclosing scope that is cancelled, which is the execution's.
+nearest regions_around scope that is cancelled, which is the execution's.
 """
 
 from __future__ import annotations

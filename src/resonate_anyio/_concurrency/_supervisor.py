@@ -30,7 +30,7 @@ async def all_begun() -> None:
 
 
 @define(eq=False)
-class Crew:
+class Supervisor:
     """Runs tasks, and knows when none is left.
 
     Each runs under a shield of its own, entered before its first checkpoint. So when the host leaves the task group,
@@ -54,23 +54,23 @@ class Crew:
             self._left()
             raise
 
-    def help(self, func: Callable[..., Awaitable[None]], *args: object, name: str) -> None:
+    def start_background(self, func: Callable[..., Awaitable[None]], *args: object, name: str) -> None:
         """Run `func` in a task of its own, with the context variables of the host: it works for nobody in particular.
 
         A task that code of the user's happens to cause must not be taken for one of the user's.
         """
         self._context.copy().run(self.spawn, func, *args, name=name)
 
-    async def complete(self, func: Callable[[], Awaitable[T]], *, name: str) -> T:
+    async def run_to_completion(self, func: Callable[[], Awaitable[T]], *, name: str) -> T:
         """Run `func` in a task of its own and give its outcome. It runs to its end, although whoever waits may not."""
         errand = _Errand(func)
-        self.help(errand.run, name=name)
+        self.start_background(errand.run, name=name)
         await errand.ended.wait()
         if errand.error is not None:
             raise errand.error
         return cast("T", errand.result)
 
-    def finish(self, func: Callable[[], Awaitable[None]], *, name: str) -> None:
+    def start_last(self, func: Callable[[], Awaitable[None]], *, name: str) -> None:
         """Run the last task, which waits for the others and is not waited for by `dismissed`."""
         self._group.start_soon(self._run_last, func, name=name)
 
@@ -83,7 +83,7 @@ class Crew:
         finally:
             self._left()
 
-    async def dismissed(self) -> None:
+    async def wait_idle(self) -> None:
         """Wait until no task is left."""
         while True:
             while self._busy > self._unstarted:

@@ -31,7 +31,7 @@ from .._workflow._host import Deadline, Drop
 from .._workflow._lanes import current_frame, insist
 from .._workflow._reasons import OUTSIDE, SCOPE, Reason
 from .._workflow._regions import own_deadline, reason_for
-from ._journal import Ledger
+from ._journal import Journal
 from ._lease import Lease
 
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ if TYPE_CHECKING:
     from .._worker._worker import Worker
     from .._workflow._frame import Frame
     from .._workflow._node import External
-    from ._suspension import Parking
+    from ._suspension import Suspension
 
 _ANSWERS = frozenset({200, 300, 404, 409})
 _FIRST_RETRY = 0.25
@@ -107,12 +107,12 @@ class Execution:
         settlement: what its promise was settled with, if that was not by its own code and is known.
         ended_by: the interrupt that has come to its code, or None.
         ended: set once no code of it runs any more and, if it was halted, that is on record.
-        parking: how its task is suspended, and taken back.
+        suspension: how its task is suspended, and taken back.
         task: the task that it begins with.
         stirred_at: when, by the loop's clock, it last began to wait.
         pinned: how many outcomes of unfinished frames a replay could not give back at once, since they came from a
             scope that is not on record: while there are any, it is not unloaded for economy.
-        ledger: what is put on record for it goes through this.
+        journal: what is put on record for it goes through this.
         fulfilling: whether the end of the root is being recorded from here.
         doubts: what calls wait for that are not what is on record at their positions.
         changed_at: when something of it was last made or settled, as far as is known, in the server's milliseconds.
@@ -125,7 +125,7 @@ class Execution:
     origin: str
     history: History
     root: Frame = field(init=False)
-    ledger: Ledger = field(init=False)
+    journal: Journal = field(init=False)
     dropped: Drop | None = field(default=None, init=False)
     error: BaseException | None = field(default=None, init=False)
     raised: Exception | None = field(default=None, init=False)
@@ -135,7 +135,7 @@ class Execution:
     local_records: int = 0
     pinned: int = 0
     changed_at: int = 0
-    parking: Parking = field(init=False)
+    suspension: Suspension = field(init=False)
     task: Task = field(default=None, init=False)
     stirred_at: float = field(factory=current_time, init=False)
     _deadlines: set[Deadline] = field(factory=set, init=False)
@@ -150,11 +150,11 @@ class Execution:
     doubts: set[Event] = field(factory=set, init=False)
 
     def __repr__(self) -> str:
-        state = self.parking.phase.value if self.dropped is None else self.dropped.value
+        state = self.suspension.phase.value if self.dropped is None else self.dropped.value
         return f"<Execution {self.id} at version {self.version}: {state}>"
 
     def __attrs_post_init__(self) -> None:
-        self.ledger = Ledger(self)
+        self.journal = Journal(self)
 
     async def run(self) -> None:
         """Run the root function to its end, or until the execution is dropped."""
@@ -167,9 +167,9 @@ class Execution:
                 self._left = Event()
                 await self._left.wait()
         finally:
-            self.worker.waiting.unsubscribe(self.id, self.root_settled)
+            self.worker.subscriptions.unsubscribe(self.id, self.root_settled)
             for node in self._subscriptions.values():
-                self.worker.waiting.unsubscribe(node.id, node.settle)
+                self.worker.subscriptions.unsubscribe(node.id, node.settle)
 
     # What frames need from around them
 
@@ -228,14 +228,14 @@ class Execution:
         """Know of a running frame, and keep its deadline."""
         self._frames[frame] = None
         if frame is not self.root:
-            self.worker.upkeep.enrol(frame)
+            self.worker.residency.enrol(frame)
         try:
             with self.deadline(frame):
                 yield
         finally:
             listener = self._frames.pop(frame)
             if listener is not None:
-                self.worker.waiting.unsubscribe(frame.id, listener)
+                self.worker.subscriptions.unsubscribe(frame.id, listener)
             self._left.set()
 
     def runs(self, frame: Frame) -> bool:
@@ -252,7 +252,7 @@ class Execution:
                 self.end_call(record.id)
 
         self._frames[frame] = settled
-        self.worker.waiting.subscribe(frame.id, settled)
+        self.worker.subscriptions.subscribe(frame.id, settled)
 
     @contextmanager
     def deadline(self, deadline: Deadline) -> Iterator[None]:
@@ -356,13 +356,13 @@ class Execution:
         """Somebody else has settled the root. What runs below it ends, and nothing is written under it any more."""
         if self.fulfilling or self.dropped is not None or not self.root.pending:
             return
-        if record.state is PromiseState.TIMEDOUT and self.parking.hot:
+        if record.state is PromiseState.TIMEDOUT and self.suspension.hot:
             self.root.expire()
             return
         self.root.settle(record)
         self.settlement = record
         self.drop(Drop.SETTLED)
-        self.worker.sweeps.begin(self.id)
+        self.worker.cascade.begin(self.id)
 
     # Putting away
 
@@ -372,7 +372,7 @@ class Execution:
             return
         self.dropped = reason
         self.error = error
-        self.parking.dropped()
+        self.suspension.dropped()
         self._scope.cancel()
         for frame in self._frames:
             frame.put_away()
@@ -404,16 +404,16 @@ class Execution:
     async def until_hot(self) -> None:
         """Wait until what happens here may be recorded; ask for that to be soon."""
         await self.check()
-        while not (self.lease.certain and self.parking.hot):
-            self.parking.doubt()
-            self.parking.want()
-            await self._wait(self.parking.next_move(), patient=False)
+        while not (self.lease.certain and self.suspension.hot):
+            self.suspension.doubt()
+            self.suspension.want()
+            await self._wait(self.suspension.next_move(), patient=False)
 
     async def wait(self, event: Event) -> None:
         """Wait for `event`; a shield of the user's does not hold this when the execution is dropped."""
         await self.check()
         self.stirred_at = current_time()
-        self.worker.upkeep.stirred()
+        self.worker.residency.stirred()
         await self._wait(event, patient=current_effective_deadline() >= own_deadline())
         await self.until_hot()
 
@@ -460,7 +460,7 @@ class Execution:
             RequestError: the request was refused as it is, and would be on a replay.
             TooLarge: it is larger than the server takes, and would be on a replay.
         """
-        backoff = self.worker.waiting.backoff(_FIRST_RETRY)
+        backoff = self.worker.subscriptions.backoff(_FIRST_RETRY)
         while (
             response := await self._try(request, backoff, settling=settling, leased=leased, finished=finished)
         ) is None:
@@ -477,7 +477,7 @@ class Execution:
         self, request: Request, backoff: Backoff, *, settling: bool, leased: bool, finished: bool
     ) -> Response | None:
         """Send it once. None if the server cannot be reached now."""
-        if leased or self.parking.in_memory_only:
+        if leased or self.suspension.in_memory_only:
             await (self.until_hot() if settling else self.gate())
         if not isinstance(request, (PromiseGet, RegisterListener)):
             self.changed_at = self.now()
@@ -507,7 +507,7 @@ class Execution:
         Raises the backend's cancellation if somebody else has it.
         """
         if self.version == version:
-            self.parking.doubt()
+            self.suspension.doubt()
         await self.until_hot()
         if self.version == version:
             # It is held at that version after all, and yet refused.
@@ -537,7 +537,7 @@ class Execution:
 
     async def listen(self, node: External) -> None:
         """Hear of the settling of a promise that is not run here."""
-        self.worker.waiting.subscribe(node.id, node.settle)
+        self.worker.subscriptions.subscribe(node.id, node.settle)
         self._subscriptions[node.id] = node
         try:
             record = await self.worker.register_listener(node.id, self)
@@ -549,19 +549,19 @@ class Execution:
             return
         self.worker.ask_at_deadline(record)
         if node.due is not None:
-            self.worker.upkeep.falls_asleep(self, record.timeout_at)
+            self.worker.residency.falls_asleep(self, record.timeout_at)
 
     def unlisten(self, node: External) -> None:
         """Hear of it no more."""
         if self._subscriptions.pop(node.id, None) is not None:
-            self.worker.waiting.unsubscribe(node.id, node.settle)
+            self.worker.subscriptions.unsubscribe(node.id, node.settle)
         if not node.pending:
             self.changed_at = self.now()
 
     async def end_elsewhere(self, id: str) -> None:
         """End what still runs or waits below a remote call that was cancelled."""
         try:
-            await insist(partial(self.worker.sweeps.end, id))
+            await insist(partial(self.worker.cascade.end, id))
         except ResonateError as exc:
             self.drop(Drop.CRASHED, exc)
         await self.check()

@@ -1,4 +1,4 @@
-"""`Ledger`: what one execution puts on record, and what it is told of that.
+"""`Journal`: what one execution puts on record, and what it is told of that.
 
 Local calls are recorded plainly: fencing them would move the whole branch with each answer. What runs elsewhere is
 created only while this worker holds the task. The root is settled with its task (distribution 1 to 3).
@@ -42,7 +42,7 @@ logger = logging.getLogger("resonate_anyio")
 
 
 @define(eq=False)
-class Ledger:
+class Journal:
     """The records of one execution (see the module's docstring)."""
 
     _execution: Execution
@@ -79,7 +79,7 @@ class Ledger:
     async def create_timer(self, request: PromiseCreate) -> Promise:
         """Record a promise whose deadline must fire although no one may be there to look."""
         ask = partial(self._execution.request, taken=_OF_TIMERS)
-        response = await self._execution.worker.timers.create(ask, request)
+        response = await self._execution.worker.timer_promises.create(ask, request)
         assert response is not None
         if response.promise is None:
             raise refusal(request, response)
@@ -137,7 +137,7 @@ class Ledger:
     async def fulfill(self, state: PromiseState, value: Value, *, finished: bool = False) -> Promise:
         """Record the end of the root, and give back what is on record then. For `finished` see `settle`."""
         execution = self._execution
-        for id in execution.parking.wakes:
+        for id in execution.suspension.wakes:
             # One whose making was not answered may not exist.
             await execution.request(PromiseSettle(id=id, state=PromiseState.RESOLVED, value=EMPTY), settling=True)
         # From here on the answer says who has settled it, and not a message.

@@ -1,4 +1,4 @@
-"""`Parking`: how one execution gives its task back to the server and keeps its coroutines in memory.
+"""`Suspension`: how one execution gives its task back to the server and keeps its coroutines in memory.
 
 An execution that waits is *hot* at first: its task is leased. When it is blocked as a whole for a while, its task is
 suspended on what it waits for, and the execution is *parked*: it has no lease, and what is in memory is a cache. It is
@@ -88,7 +88,7 @@ def without_wakes(start: str, records: Iterable[Promise]) -> tuple[list[str], li
 
 
 @define(eq=False)
-class Parking:
+class Suspension:
     """See the module's docstring.
 
     Attributes:
@@ -190,7 +190,7 @@ class Parking:
             # If it was taken back after all, then at this version.
             self._execution.version += 1
         self._move(Phase.HOT)
-        self._execution.worker.upkeep.not_parked(self._execution)
+        self._execution.worker.residency.not_parked(self._execution)
 
     # What others say
 
@@ -199,7 +199,7 @@ class Parking:
         self._wanted = True
         self._called.set()
         if self.phase is Phase.PARKED and not self._execution.worker.draining and self._execution.dropped is None:
-            self._execution.worker.upkeep.resuming(self._execution)
+            self._execution.worker.residency.resuming(self._execution)
             self._begin(Phase.RESUMING, self._resume)
 
     def told(self, version: int) -> bool:
@@ -226,14 +226,14 @@ class Parking:
 
     async def _ask_whose_it_is(self) -> None:
         execution = self._execution
-        response = await execution.worker.asker.insist(TaskGet(id=execution.id))
+        response = await execution.worker.requester.insist(TaskGet(id=execution.id))
         await self.at_rest()
         task = None if response is None else response.task
         if task is None or execution.worker.leases.is_mine(task, execution.version):
             return
         if task.state is TaskState.PENDING and task.version > execution.version:
             execution.drop(Drop.LOST)
-            execution.worker.intake.sent_for(execution.id, task.version)
+            execution.worker.acquisition.sent_for(execution.id, task.version)
         else:
             self.doubt()
 
@@ -247,7 +247,7 @@ class Parking:
     async def _regain(self, turn: int) -> None:
         """Find out who holds the task. If that is nobody, take it back."""
         execution = self._execution
-        backoff = execution.worker.waiting.backoff(_FIRST_LOOK)
+        backoff = execution.worker.subscriptions.backoff(_FIRST_LOOK)
         found = await self._look_who_holds()
         while found is None and not self._is_over(turn):
             # Also while the worker stops: what still runs may have something to record.
@@ -343,7 +343,7 @@ class Parking:
         create = PromiseCreate(id=id, timeout_at=wake_at, tags=tags)
         # Before the request: if its answer is lost, there is one to be settled all the same.
         self.wakes.append(id)
-        response = await execution.worker.timers.create(self._ask, create)
+        response = await execution.worker.timer_promises.create(self._ask, create)
         promise = None if response is None else response.promise
         return id if promise is not None and promise.pending else None
 
@@ -352,7 +352,7 @@ class Parking:
         execution.lease.end()
         self._move(Phase.PARKED)
         _log.parked(execution)
-        execution.worker.upkeep.parked(execution)
+        execution.worker.residency.parked(execution)
         if self._wanted:
             self.want()
 
@@ -367,7 +367,7 @@ class Parking:
     async def _find_out(self, turn: int) -> None:
         """The answer to the suspend was lost: the task itself tells what came of it."""
         execution = self._execution
-        response = await execution.worker.asker.insist(TaskGet(id=execution.id))
+        response = await execution.worker.requester.insist(TaskGet(id=execution.id))
         if self._is_over(turn) or response is None:
             return
         task = response.task
@@ -384,7 +384,7 @@ class Parking:
     async def _resume(self, turn: int) -> None:
         execution = self._execution
         for id in list(self.wakes):
-            response = await execution.worker.asker.insist(
+            response = await execution.worker.requester.insist(
                 PromiseSettle(id=id, state=PromiseState.RESOLVED, value=EMPTY)
             )
             if response is None:
@@ -418,11 +418,11 @@ class Parking:
         worker, id, version = self._execution.worker, self._execution.id, self._execution.version
         request = TaskAcquire(id=id, version=version, pid=worker.identity.holder, ttl=worker.ttl_ms)
         sent = worker.connection.elapsed()
-        response = await worker.asker.insist(request)
+        response = await worker.requester.insist(request)
         if response is not None and response.status == 200 and response.task is not None:
             return response.task.version, response.preload, sent
         # An earlier attempt may have taken it, and only its answer may be lost. It was not sent before `sent`.
-        response = None if response is None else await worker.asker.insist(TaskGet(id=id))
+        response = None if response is None else await worker.requester.insist(TaskGet(id=id))
         task = None if response is None else response.task
         return (version + 1, (), sent) if worker.leases.is_mine(task, version + 1) else None
 
@@ -439,7 +439,7 @@ class Parking:
         for record in local:
             if not record.pending:
                 execution.end_call(record.id)
-        execution.worker.upkeep.resumed(execution)
+        execution.worker.residency.resumed(execution)
 
     async def _ask(self, request: Request) -> Response | None:
         """Send one request. None if it was not answered."""

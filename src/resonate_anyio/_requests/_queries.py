@@ -22,7 +22,7 @@ _GROWTH: Final = 8
 
 
 def refusal(request: Request, response: Response) -> RequestError:
-    """The error that an answer is which the asker cannot handle."""
+    """The error that an answer is which the requester cannot handle."""
     return RequestError(request.kind, response.status, response.error or "")
 
 

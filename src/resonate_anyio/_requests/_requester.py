@@ -1,8 +1,8 @@
-"""`Asker`: how one worker asks the server, again if need be.
+"""`Requester`: how one worker asks the server, again if need be.
 
 The network sends a request once. Whether it is sent again depends on what it is for: what records something for an
 execution is sent again only while its lease lasts (`Execution.request`), what takes a lease is followed up by looking
-whether it was taken (`Intake`). All else is here: it may be sent twice without harm.
+whether it was taken (`Acquisition`). All else is here: it may be sent twice without harm.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from .._errors import NetworkError, ResonateError
 from .._protocol import Request, Response, ScheduleDelete
 from ..abc import Connection
 from ._queries import refusal
-from ._subscriptions import Backoff, Waiting
+from ._subscriptions import Backoff, Subscriptions
 
 logger = logging.getLogger("resonate_anyio")
 
@@ -50,11 +50,11 @@ class Answer:
 
 
 @define(eq=False)
-class Asker:
+class Requester:
     """See the module's docstring."""
 
     _connection: Connection
-    _waiting: Waiting
+    _subscriptions: Subscriptions
 
     async def ask(self, request: Request) -> Response:
         """Send a request that may be sent twice until it is answered, for half a minute.
@@ -68,7 +68,7 @@ class Asker:
 
     async def persist(self, request: Request) -> Answer:
         """The same, with how the answer was come by, for requests of which a second one may be answered otherwise."""
-        tries = Tries(self._waiting, self._waiting.backoff(_FIRST_RETRY))
+        tries = Tries(self._subscriptions, self._subscriptions.backoff(_FIRST_RETRY))
         while True:
             sent = self._connection.elapsed()
             try:
@@ -85,7 +85,7 @@ class Asker:
 
         None if the worker is being stopped: it is tried once more then.
         """
-        backoff = self._waiting.backoff()
+        backoff = self._subscriptions.backoff()
         while True:
             try:
                 response = await self._connection.request(request)
@@ -98,7 +98,7 @@ class Asker:
             except ResonateError as exc:
                 failure = exc
             logger.warning("worker.unanswered kind=%s retry_in=%.1f reason=%s", request.kind, backoff.delay, failure)
-            if self._waiting.stopping:
+            if self._subscriptions.stopping:
                 return None
             await backoff.pause()
 
@@ -111,7 +111,7 @@ class Tries:
         count: how many have failed.
     """
 
-    _waiting: Waiting
+    _subscriptions: Subscriptions
     _backoff: Backoff
     _deadline: float = field(factory=lambda: current_time() + _PATIENCE, init=False)
     count: int = field(default=0, init=False)
@@ -129,11 +129,11 @@ class Tries:
         """
         self.count += 1
         left = self.left
-        if left <= 0 or self._waiting.stopping:
+        if left <= 0 or self._subscriptions.stopping:
             raise failure
         delay = min(self._backoff.next(), left)
         logger.info("client.unanswered retry_in=%.2f reason=%s", delay, failure)
-        await self._waiting.pause(delay)
+        await self._subscriptions.pause(delay)
 
 
 def _first_answer(request: Request, response: Response) -> Response:

@@ -38,7 +38,7 @@ class Inbox:
 
 
 @define(eq=False)
-class Waiting:
+class Subscriptions:
     """All waits of one worker, so that messages can end one of them and stopping can end all.
 
     Attributes:
@@ -147,17 +147,17 @@ class Backoff:
         delay: about how long the next one is, in seconds.
     """
 
-    _waiting: Waiting
+    _subscriptions: Subscriptions
     delay: float
 
     def next(self) -> float:
         """The length of the next pause, for whoever waits by other means."""
         delay, self.delay = self.delay, longer(self.delay)
-        return self._waiting.jittered(delay)
+        return self._subscriptions.jittered(delay)
 
     async def pause(self) -> None:
         """Wait that long, or until the worker begins to stop."""
-        await self._waiting.pause(self.next())
+        await self._subscriptions.pause(self.next())
 
 
 def longer(delay: float) -> float:

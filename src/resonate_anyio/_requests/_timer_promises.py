@@ -1,4 +1,4 @@
-"""`Timers`: making promises whose deadline fires although no one may be there to look (distribution 3)."""
+"""`TimerPromises`: making promises whose deadline fires although no one may be there to look (distribution 3)."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _TARGET: Final = "resonate:target"
 
 
 @define(eq=False)
-class Timers:
+class TimerPromises:
     """Knows what the server at hand wants timers to look like.
 
     Servers arm the deadline of a promise that has a task. The task is born acquired by nobody in particular, for longer

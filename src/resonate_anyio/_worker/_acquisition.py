@@ -1,4 +1,4 @@
-"""`Intake`: how tasks come to a worker: sent for by a message, or started by a caller in this process.
+"""`Acquisition`: how tasks come to a worker: sent for by a message, or started by a caller in this process.
 
 Both end in a lease, or in nothing. An answer that grants one may be lost; what is recorded comes with it only, so a
 task that is found to be held without being run is released and acquired once more. Where there is a limit on the
@@ -21,7 +21,7 @@ from attrs import define, field
 from .._errors import DecodeError, InvalidArgument, NetworkError, NotRegistered, RequestError, ResonateError
 from .._execution._execution import Execution, lineage
 from .._execution._lease import Lease
-from .._execution._suspension import Parking, without_wakes
+from .._execution._suspension import Suspension, without_wakes
 from .._functions._function import Function, bind
 from .._history import PARENT_TAG, History
 from .._ids import below
@@ -72,7 +72,7 @@ class _Declined:
 
 
 @define(eq=False)
-class Intake:
+class Acquisition:
     """See the module's docstring."""
 
     _worker: Worker
@@ -91,7 +91,7 @@ class Intake:
     @property
     def _load(self) -> int:
         """How many executions are under way, or about to be."""
-        return self._worker.upkeep.hot + len(self._beginning)
+        return self._worker.residency.hot + len(self._beginning)
 
     def _claim(self, id: str) -> None:
         """From now on nobody else does anything about the task."""
@@ -119,7 +119,7 @@ class Intake:
     def _told(self, id: str, version: int) -> bool:
         """Whether an execution that is here sees to it. That takes no room, and does not wait in line."""
         execution = self._worker.executions.get(id)
-        return execution is not None and execution.parking.told(version)
+        return execution is not None and execution.suspension.told(version)
 
     def stir(self) -> None:
         """Take what waits in line, if there is room."""
@@ -131,7 +131,7 @@ class Intake:
                 self._claim(id)
                 self._worker.helper(self._take, id, version, name=f"resonate take {id}")
         if self._line:
-            self._worker.upkeep.make_room()
+            self._worker.residency.make_room()
 
     async def _take(self, id: str, version: int) -> None:
         """Acquire a task that a message told of, and run it."""
@@ -158,7 +158,7 @@ class Intake:
     async def _acquire(self, id: str, version: int) -> Execution | None:
         """Acquire a task and run it. None if somebody else has it, or it cannot be run here."""
         worker = self._worker
-        backoff = worker.waiting.backoff()
+        backoff = worker.subscriptions.backoff()
         while not worker.draining:
             request = TaskAcquire(id=id, version=version, pid=worker.identity.holder, ttl=worker.ttl_ms)
             sent = worker.connection.elapsed()
@@ -190,7 +190,7 @@ class Intake:
         worker = self._worker
         if not doubtful and worker.connection.keeps_leases:
             return None
-        response = await worker.asker.insist(TaskGet(id=id))
+        response = await worker.requester.insist(TaskGet(id=id))
         task = None if response is None else response.task
         if task is None or id in worker.executions:
             return None
@@ -208,12 +208,12 @@ class Intake:
         """
         await checkpoint()
         worker = self._worker
-        worker.waiting.check()
+        worker.subscriptions.check()
         if create.id in self._claims:
             # It is about to begin here, or that takes longer: because the server is away, say.
             with move_on_after(_MOMENT):
                 await self._claims[create.id].wait()
-            worker.waiting.check()
+            worker.subscriptions.check()
         if create.id in self._claims or self._load >= self._limit:
             return promise_of(create, await worker.ask(create), create.id), None
         self._claim(create.id)
@@ -229,7 +229,7 @@ class Intake:
         worker = self._worker
         request = TaskCreate(pid=worker.identity.holder, ttl=worker.ttl_ms, action=create)
         try:
-            answer = await worker.asker.persist(request)
+            answer = await worker.requester.persist(request)
             if answer.response.status not in _TAKEN:
                 # The arguments are read back from the record, so that the first run sees what a replay would.
                 promise = promise_of(request, answer.response, create.id)
@@ -298,7 +298,7 @@ class Intake:
         wakes, calls = without_wakes(below(task.id, worker.separator), remote or [])
         history = History.of(response.preload, None if remote is None else calls)
         execution = self._execution(lease, promise, function, tuple(args), kwargs, history)
-        execution.parking.wakes = wakes
+        execution.suspension.wakes = wakes
         self._beginning.discard(task.id)
         self._declined.pop(task.id, None)
         worker.leases.idle.pop(task.id, None)
@@ -339,7 +339,7 @@ class Intake:
         """
         if not promise.pending:
             settle = PromiseSettle(id=promise.id, state=promise.state, value=promise.value)
-            await self._worker.asker.insist(TaskFulfill(id=task.id, version=task.version, action=settle))
+            await self._worker.requester.insist(TaskFulfill(id=task.id, version=task.version, action=settle))
 
     async def _rejoin(
         self, execution: Execution, task: TaskRecord, preload: tuple[Promise, ...], sent: float
@@ -348,7 +348,7 @@ class Intake:
         if task.version < execution.version:
             # The answer was long on its way.
             return execution
-        if execution.parking.adopt(task, preload, sent):
+        if execution.suspension.adopt(task, preload, sent):
             return execution
         execution.drop(Drop.LOST)
         # It is sent for again, and taken when that run has ended.
@@ -391,7 +391,7 @@ class Intake:
             local_records=history.local,
             changed_at=max(promise.created_at, history.last_change),
         )
-        execution.parking = Parking(execution)
+        execution.suspension = Suspension(execution)
         parent = promise.tags.get(PARENT_TAG) or promise.tags.get("resonate:parent")
         execution.root = Frame(
             execution=execution,

@@ -1,4 +1,4 @@
-"""`Sweeps`: ending what is still pending below a promise that was settled from outside.
+"""`CancelCascade`: ending what is still pending below a promise that was settled from outside.
 
 The promise itself is settled first, so that nobody can be told to run it any more. Whoever ran it may have had a
 request under way just then, so the descendants are looked through until none is pending, and once more after a while.
@@ -30,7 +30,7 @@ _CODE_PATIENCE: Final = 1.0
 
 
 @define(eq=False)
-class Sweeps:
+class CancelCascade:
     """See the module's docstring."""
 
     _worker: Worker
@@ -96,12 +96,12 @@ class Sweeps:
                 await execution.ended.wait()
 
     async def _once_more(self, id: str) -> None:
-        await self._worker.waiting.pause(_AGAIN_AFTER)
+        await self._worker.subscriptions.pause(_AGAIN_AFTER)
         self._under_way.discard(id)
         await self._insist(id, again=False)
 
     async def _insist(self, id: str, *, again: bool = True) -> None:
-        backoff = self._worker.waiting.backoff()
+        backoff = self._worker.subscriptions.backoff()
         while not self._worker.draining:
             try:
                 await (self.end(id) if again else self._sweep(id))

@@ -25,7 +25,7 @@ from .._ids import origin_of
 from .._protocol import Request, Response, TaskGet, TaskHeartbeat
 from .._requests._queries import refusal
 from .._requests._requester import unavailable
-from .._requests._subscriptions import Waiting
+from .._requests._subscriptions import Subscriptions
 from ..abc import Connection
 from ._leases import Leases
 
@@ -205,13 +205,13 @@ class LoopHeart:
     Args:
         schedule: what is sent.
         connection: where to.
-        waiting: the waits of the worker.
+        subscriptions: the waits of the worker.
     """
 
-    def __init__(self, schedule: Schedule, connection: Connection, waiting: Waiting) -> None:
+    def __init__(self, schedule: Schedule, connection: Connection, subscriptions: Subscriptions) -> None:
         self._schedule = schedule
         self._connection = connection
-        self._waiting = waiting
+        self._subscriptions = subscriptions
         self._nudged = Event()
         self._idle = False
 
@@ -232,7 +232,7 @@ class LoopHeart:
         self._idle = delay is None
         self._nudged = Event()
         with move_on_after(math.inf if delay is None else delay):
-            await self._waiting.wait(self._nudged)
+            await self._subscriptions.wait(self._nudged)
 
     async def _drive(self, asking: Round) -> None:
         with suppress(StopIteration):

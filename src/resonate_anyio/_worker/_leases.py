@@ -18,8 +18,8 @@ from attrs import define, field
 from .._errors import ResonateError
 from .._execution._lease import Lease
 from .._protocol import TaskGet, TaskRecord, TaskRelease, TaskState
-from .._requests._requester import Asker
-from .._requests._subscriptions import FIRST_BACKOFF, Waiting, longer
+from .._requests._requester import Requester
+from .._requests._subscriptions import FIRST_BACKOFF, Subscriptions, longer
 from ..abc import Connection
 
 logger = logging.getLogger("resonate_anyio")
@@ -41,8 +41,8 @@ class Leases:
 
     _connection: Connection
     _holder: str
-    _waiting: Waiting
-    _asker: Asker
+    _subscriptions: Subscriptions
+    _requester: Requester
     _ttl: float
     _margin: float
     held: dict[str, Lease] = field(factory=dict, init=False)
@@ -120,10 +120,10 @@ class Leases:
         lease = Lease(self, id)
         lease.grant(version, self.elapsed())
         try:
-            await self._waiting.pause(self._waiting.jittered(delay), unless)
+            await self._subscriptions.pause(self._subscriptions.jittered(delay), unless)
         finally:
             lease.end()
-        await self._asker.insist(TaskRelease(id=id, version=version))
+        await self._requester.insist(TaskRelease(id=id, version=version))
         self.idle.pop(id, None)
 
     def ended(self, id: str) -> None:
@@ -132,7 +132,7 @@ class Leases:
 
     async def look_for(self, id: str, runs_here: Callable[[str], bool]) -> None:
         """The answer to a request for a lease was lost: if the lease was granted, nobody runs what it is for."""
-        response = await self._asker.insist(TaskGet(id=id))
+        response = await self._requester.insist(TaskGet(id=id))
         task = None if response is None else response.task
         if task is not None and task.pid == self._holder and not runs_here(id):
             await self.hand_back(id, task.version, "the answer that granted its lease was lost, or was of no use")

@@ -1,4 +1,4 @@
-"""`Upkeep`: what a worker looks after while time passes: who is to be parked, who to be unloaded, whether clocks part.
+"""`Residency`: what a worker looks after while time passes: who is to be parked, who to be unloaded, whether clocks part.
 
 An execution that is over within half a second costs one entry in a queue. One that is older listens to its own root,
 so that it hears when somebody else settles it, and is looked at from then on: parked when it has waited long enough as
@@ -82,7 +82,7 @@ class _Watch:
 
 
 @define(eq=False)
-class Upkeep:
+class Residency:
     """See the module's docstring."""
 
     _worker: Worker
@@ -111,7 +111,7 @@ class Upkeep:
         self._nudged = Event()
         self._sleeps_until = due
         with move_on_after(due - current_time()), suppress(NotRunning):
-            await self._worker.waiting.wait(self._nudged)
+            await self._worker.subscriptions.wait(self._nudged)
         self._sleeps_until = -math.inf
 
     def _next_due(self) -> float:
@@ -192,15 +192,15 @@ class Upkeep:
         for longest in [each for each in self._parked.values() if not each.pinned][: max(excess, 0)]:
             del self._parked[longest.id]
             longest.drop(Drop.UNLOADED)
-        self._worker.intake.stir()
+        self._worker.acquisition.stir()
 
     # Looking
 
     async def _watch(self, execution: Execution) -> None:
-        self._worker.waiting.subscribe(execution.id, execution.root_settled)
+        self._worker.subscriptions.subscribe(execution.id, execution.root_settled)
         await self._worker.recheck(execution.id)
         if not _alive(execution):
-            self._worker.waiting.unsubscribe(execution.id, execution.root_settled)
+            self._worker.subscriptions.unsubscribe(execution.id, execution.root_settled)
             return
         self._watches[execution.id] = _Watch(execution, self._patience)
         self._schedule(execution, current_time())
@@ -225,7 +225,7 @@ class Upkeep:
             self._wake_for(due)
 
     def _look(self, watch: _Watch, execution: Execution, now: float, census: Callable[[], Census]) -> None:
-        if not execution.parking.hot:
+        if not execution.suspension.hot:
             return
         if not execution.blocked(census()):
             # Code that goes on for a year is looked at a dozen times, one that has begun to wait soon.
@@ -250,20 +250,20 @@ class Upkeep:
         return execution.stirred_at + self._limits.hot_for + execution.local_records
 
     def _park(self, execution: Execution) -> None:
-        fires = self._worker.timers.fires
+        fires = self._worker.timer_promises.fires
         silent = [node.record.timeout_at for node in execution.externals if not fires(node.record)]
         wake_at = min([execution.next_deadline, *silent])
         if not sees_every_deadline():
             # Each time twice as long, replayed or not: a deadline that was missed is late by its own length at most.
             waited_ms = execution.now() - execution.changed_at
             wake_at = min(wake_at, execution.now() + max(waited_ms, _BLIND_WAIT_MS))
-        execution.parking.suspend(wake_at)
+        execution.suspension.suspend(wake_at)
 
     def park_all(self) -> None:
         """Begin to park every execution that can be."""
         census = _lazy_census()
         for execution in self._worker.executions.values():
-            if execution.parking.hot and execution.blocked(census()):
+            if execution.suspension.hot and execution.blocked(census()):
                 self._park(execution)
 
     # Pressure
@@ -279,7 +279,7 @@ class Upkeep:
 
     def _excess(self) -> int:
         """How many executions too many are hot."""
-        return max(self.hot - self._limits.hot_limit, self._worker.intake.crowd)
+        return max(self.hot - self._limits.hot_limit, self._worker.acquisition.crowd)
 
     def _press_soon(self) -> None:
         if self._pressed_at == math.inf:
@@ -288,9 +288,9 @@ class Upkeep:
 
     def _press(self, census: Callable[[], Census]) -> None:
         self._pressed_at = math.inf
-        hot = [execution for execution in self._worker.executions.values() if execution.parking.hot]
+        hot = [execution for execution in self._worker.executions.values() if execution.suspension.hot]
         moving = self.hot - len(hot)
-        excess = max(len(hot) - self._limits.hot_limit, self._worker.intake.crowd - moving)
+        excess = max(len(hot) - self._limits.hot_limit, self._worker.acquisition.crowd - moving)
         for execution in sorted(hot, key=lambda each: each.stirred_at):
             if excess <= 0:
                 break
@@ -310,7 +310,7 @@ class Upkeep:
         worker = self._worker
         last = ""
         while not worker.draining:
-            await worker.waiting.pause(worker.waiting.jittered(worker.connection.recheck))
+            await worker.subscriptions.pause(worker.subscriptions.jittered(worker.connection.recheck))
             ids = sorted(self._untold())
             start = bisect_right(ids, last)
             turn = [*ids[start:], *ids[:start]][:_ASKED_A_ROUND]
@@ -329,7 +329,7 @@ class Upkeep:
         # A parked execution is sent for when something has settled, again and again until somebody comes. Of a leased
         # one the server is asked once a minute, with the lease.
         told |= {id for id, execution in self._worker.executions.items() if execution.lease.looked_after}
-        return {id for id in self._worker.waiting.ids if id not in told}
+        return {id for id in self._worker.subscriptions.ids if id not in told}
 
     def ask_at(self, id: str, instant: int) -> None:
         """Ask for a promise that is waited for when its deadline has come: not every server says so by itself."""
@@ -341,13 +341,13 @@ class Upkeep:
             return
         self._expected[id] = due
         heappush(self._deadlines, (due, id))
-        if len(self._deadlines) > 2 * len(self._worker.waiting.ids) + _SPARE_ENTRIES:
+        if len(self._deadlines) > 2 * len(self._worker.subscriptions.ids) + _SPARE_ENTRIES:
             self._forget_deadlines()
         self._wake_for(due)
 
     def _forget_deadlines(self) -> None:
         """Most of them are not waited for any more."""
-        waited = self._worker.waiting.ids
+        waited = self._worker.subscriptions.ids
         self._expected = {id: due for id, due in self._expected.items() if id in waited}
         self._deadlines = [(due, id) for id, due in self._expected.items()]
         heapify(self._deadlines)
@@ -357,12 +357,12 @@ class Upkeep:
             due, id = heappop(self._deadlines)
             if self._expected.get(id) == due:
                 del self._expected[id]
-                if id in self._worker.waiting.ids:
+                if id in self._worker.subscriptions.ids:
                     self._worker.helper(self._ask_for, id, name=f"resonate deadline {id}")
 
     async def _ask_for(self, id: str) -> None:
         await self._worker.recheck(id)
-        if id in self._worker.waiting.ids:
+        if id in self._worker.subscriptions.ids:
             # Here it is later than there.
             self._expect(current_time() + _ASK_AGAIN, id)
 
@@ -370,7 +370,7 @@ class Upkeep:
         """Deadlines are instants of the server's; when its clock and the loop's part, they are mapped anew."""
         offset = self._clock_offset()
         while not self._worker.draining:
-            await self._worker.waiting.pause(self._worker.connection.clock_check)
+            await self._worker.subscriptions.pause(self._worker.connection.clock_check)
             if abs(self._clock_offset() - offset) > _CLOCKS_PARTED:
                 offset = self._clock_offset()
                 for execution in self._worker.executions.values():

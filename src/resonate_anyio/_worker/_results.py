@@ -42,7 +42,7 @@ class Results:
             NonDeterminismError: its replay here has been halted.
             NotRunning: the worker stops before that.
         """
-        with self._waiting(id):
+        with self._subscriptions(id):
             record = await self._settled(id, execution)
         if id in self._worker.executions:
             # A message was quicker than the execution, which has yet to end.
@@ -50,7 +50,7 @@ class Results:
         return record
 
     @contextmanager
-    def _waiting(self, id: str) -> Iterator[None]:
+    def _subscriptions(self, id: str) -> Iterator[None]:
         self._waiters[id] = self._waiters.get(id, 0) + 1
         try:
             yield
@@ -78,19 +78,19 @@ class Results:
         crash: BaseException | None = None
         while not execution.ended.is_set():
             self._check_halted(execution.id)
-            await self._worker.waiting.wait(execution.ended)
+            await self._worker.subscriptions.wait(execution.ended)
             crash = execution.error if execution.dropped is Drop.CRASHED else None
         self._check_halted(execution.id)
         return crash if isinstance(crash, Exception) else None
 
     async def _settled_elsewhere(self, id: str) -> Promise:
-        with self._worker.waiting.inbox(id) as inbox:
+        with self._worker.subscriptions.inbox(id) as inbox:
             record = await self._register_listener(id)
             if record.pending:
                 self._worker.ask_at_deadline(record)
             while record.pending:
                 self._check_halted(id)
-                await self._worker.waiting.wait(inbox.changed)
+                await self._worker.subscriptions.wait(inbox.changed)
                 record = inbox.take() or record
             return record
 

@@ -64,17 +64,17 @@ class Shutdown:
 
     async def _suspend(self) -> None:
         worker = self._worker
-        worker.upkeep.park_all()
+        worker.residency.park_all()
         await all_begun()
         for execution in list(worker.executions.values()):
-            execution.parking.forget_unbegun()
+            execution.suspension.forget_unbegun()
         with move_on_after(_ANSWER_LIMIT):
             for execution in list(worker.executions.values()):
-                await execution.parking.at_rest()
+                await execution.suspension.at_rest()
         for execution in list(worker.executions.values()):
-            execution.parking.give_up()
-            await execution.parking.at_rest()
-            if execution.parking.in_memory_only:
+            execution.suspension.give_up()
+            await execution.suspension.at_rest()
+            if execution.suspension.in_memory_only:
                 execution.drop(Drop.UNLOADED)
 
     async def _grace(self) -> None:
@@ -126,14 +126,14 @@ class Shutdown:
         with move_on_after(_ANSWER_LIMIT) as limit:
             async with create_task_group() as tasks:
                 for execution in executions:
-                    execution.parking.forget_unbegun()
+                    execution.suspension.forget_unbegun()
                     if self._has_lease_to_release(execution):
                         tasks.start_soon(self._worker.leases.release, execution.id, execution.version)
         if limit.cancelled_caught:
             logger.warning("worker.release_timeout pid=%s", self._worker.identity.pid)
 
     def _has_lease_to_release(self, execution: Execution) -> bool:
-        if execution.dropped in {Drop.SETTLED, Drop.LOST, Drop.HALTED} or execution.parking.in_memory_only:
+        if execution.dropped in {Drop.SETTLED, Drop.LOST, Drop.HALTED} or execution.suspension.in_memory_only:
             return False
         owners = self._worker.threads.owners
         abandoned = [leaf for leaf in owners if isinstance(leaf, Frame) and leaf.execution is execution]

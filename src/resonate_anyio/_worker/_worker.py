@@ -24,7 +24,7 @@ from .._codec import Codec
 from .._concurrency._cancellation import Teardown
 from .._concurrency._interrupts import interrupt_in
 from .._concurrency._protection import protect_package
-from .._concurrency._supervisor import Crew, all_begun
+from .._concurrency._supervisor import Supervisor, all_begun
 from .._concurrency._tasks import Census, after_this_round, call_in_loop
 from .._concurrency._threads import Threads
 from .._errors import NetworkError, NonDeterminismError, NotFound, NotRunning, ResonateError, UsageError
@@ -49,19 +49,19 @@ from .._protocol import (
     Value,
 )
 from .._requests._queries import get_promise, promise_of, refusal
-from .._requests._requester import Asker
-from .._requests._subscriptions import Waiting
-from .._requests._timer_promises import Timers
+from .._requests._requester import Requester
+from .._requests._subscriptions import Subscriptions
+from .._requests._timer_promises import TimerPromises
 from .._workflow import _log
 from .._workflow._frame import Frame
 from .._workflow._host import Drop
 from .._workflow._lanes import execution_in
 from ..abc import Connection, Gap, Identity, Network
-from ._acquisition import Intake
-from ._cascade import Sweeps
+from ._acquisition import Acquisition
+from ._cascade import CancelCascade
 from ._heartbeats import LoopHeart, Schedule, ThreadHeart
 from ._leases import Leases
-from ._residency import Limits, Upkeep
+from ._residency import Limits, Residency
 from ._results import Results
 from ._shutdown import Shutdown
 
@@ -114,17 +114,17 @@ class Worker:
     random: Callable[[], float] = random_module.random
     executions: dict[str, Execution] = field(factory=dict, init=False)
     interrupted: list[Execution] = field(factory=list, init=False)
-    waiting: Waiting = field(factory=Waiting, init=False)
+    subscriptions: Subscriptions = field(factory=Subscriptions, init=False)
     stopped: Event = field(factory=Event, init=False)
-    asker: Asker = field(init=False)
-    timers: Timers = field(init=False)
+    requester: Requester = field(init=False)
+    timer_promises: TimerPromises = field(init=False)
     leases: Leases = field(init=False)
-    upkeep: Upkeep = field(init=False)
-    sweeps: Sweeps = field(init=False)
+    residency: Residency = field(init=False)
+    cascade: CancelCascade = field(init=False)
     results: Results = field(init=False)
-    intake: Intake = field(init=False)
+    acquisition: Acquisition = field(init=False)
     _shutdown: Shutdown = field(init=False)
-    _crew: Crew = field(init=False)
+    _supervisor: Supervisor = field(init=False)
     _emptied: Event = field(factory=Event, init=False)
     _teardown: Teardown | None = field(default=None, init=False)
     _census: Census | None = field(default=None, init=False)
@@ -140,15 +140,20 @@ class Worker:
     _news: Event = field(factory=Event, init=False)
 
     def __attrs_post_init__(self) -> None:
-        self.asker = Asker(self.connection, self.waiting)
-        self.timers = Timers(self.connection.now)
+        self.requester = Requester(self.connection, self.subscriptions)
+        self.timer_promises = TimerPromises(self.connection.now)
         self.leases = Leases(
-            self.connection, self.identity.holder, self.waiting, self.asker, self.ttl_ms / 1000, self.request_timeout
+            self.connection,
+            self.identity.holder,
+            self.subscriptions,
+            self.requester,
+            self.ttl_ms / 1000,
+            self.request_timeout,
         )
-        self.upkeep = Upkeep(self, self.limits)
-        self.sweeps = Sweeps(self)
+        self.residency = Residency(self, self.limits)
+        self.cascade = CancelCascade(self)
         self.results = Results(self)
-        self.intake = Intake(self, self.max_executions)
+        self.acquisition = Acquisition(self, self.max_executions)
         self._shutdown = Shutdown(self)
 
     # Life
@@ -161,7 +166,7 @@ class Worker:
         async with network.connect(identity) as connection, create_task_group() as tasks:
             timeout = network.request_timeout
             worker = cls(identity=identity, network=network, connection=connection, request_timeout=timeout, **settings)
-            worker._crew = Crew(tasks)
+            worker._supervisor = Supervisor(tasks)
             worker._begin()
             try:
                 with CancelScope(shield=True):
@@ -177,10 +182,10 @@ class Worker:
         self.helper(self._stand_by, name=f"{name} sentinel")
         self.helper(self._receive, self.connection, name=f"{name} messages")
         self.helper(self._hear_of_functions, name=f"{name} functions")
-        self.helper(self.upkeep.run, name=f"{name} upkeep")
-        self.helper(self.upkeep.watch_clocks, name=f"{name} clocks")
+        self.helper(self.residency.run, name=f"{name} residency")
+        self.helper(self.residency.watch_clocks, name=f"{name} clocks")
         if self.connection.recheck < math.inf:
-            self.helper(self.upkeep.recheck, name=f"{name} recheck")
+            self.helper(self.residency.recheck, name=f"{name} recheck")
         if not self.connection.keeps_leases:
             self._begin_heartbeats(f"{name} heartbeats")
 
@@ -190,7 +195,7 @@ class Worker:
         self.leases.doubted = self._look_at_leases
         send = self.connection.blocking_request
         if send is None:
-            heart = LoopHeart(schedule, self.connection, self.waiting)
+            heart = LoopHeart(schedule, self.connection, self.subscriptions)
             self.helper(heart.run, name=name)
             self.leases.enrolled = heart.nudge
         else:
@@ -201,18 +206,18 @@ class Worker:
     def _look_at_leases(self) -> None:
         for execution in list(self.executions.values()):
             if not execution.lease.certain:
-                execution.parking.doubt()
+                execution.suspension.doubt()
 
     def __repr__(self) -> str:
         return f"<Worker {self.identity.group}/{self.identity.pid} with {len(self.executions)} executions>"
 
     def helper(self, func: Callable[..., Awaitable[None]], *args: object, name: str) -> None:
         """Do a work of the engine's own in a task of its own."""
-        self._crew.help(func, *args, name=name)
+        self._supervisor.start_background(func, *args, name=name)
 
     def joined(self) -> AbstractContextManager[None]:
         """Count what another task does in the block as work of this worker's."""
-        return self._crew.joined()
+        return self._supervisor.joined()
 
     @property
     def separator(self) -> str:
@@ -228,7 +233,7 @@ class Worker:
     @property
     def draining(self) -> bool:
         """Whether it is being stopped: no durable call starts any more."""
-        return self.waiting.stopping
+        return self.subscriptions.stopping
 
     async def stop(self) -> None:
         """Put everything away, in order (see `_shutdown`). A second call waits for the first.
@@ -245,8 +250,8 @@ class Worker:
     def begin_to_stop(self) -> None:
         """Begin to put everything away, if that has not begun."""
         if not self.draining:
-            self.waiting.begin_to_stop()
-            self._crew.finish(self._put_away, name=f"resonate {self.identity.pid} stop")
+            self.subscriptions.begin_to_stop()
+            self._supervisor.start_last(self._put_away, name=f"resonate {self.identity.pid} stop")
 
     def hurry(self) -> None:
         """Stop with no more grace, and no waiting for code that does not end before the other leases are released."""
@@ -268,10 +273,10 @@ class Worker:
             for execution in list(self.executions.values()):
                 execution.drop(Drop.UNLOADED)
             self._stop_heart()
-            self.waiting.stop()
+            self.subscriptions.stop()
             self._emptied.set()
             try:
-                await self._crew.dismissed()
+                await self._supervisor.wait_idle()
                 await self._shutdown.release_idle()
             finally:
                 self.stopped.set()
@@ -317,13 +322,13 @@ class Worker:
     def _handle(self, message: Message | Gap) -> None:
         match message:
             case Gap():
-                self.helper(self.upkeep.recheck_all, name=f"resonate {self.identity.pid} gap")
+                self.helper(self.residency.recheck_all, name=f"resonate {self.identity.pid} gap")
             case Execute(task_id, version):
-                self.intake.sent_for(task_id, version)
+                self.acquisition.sent_for(task_id, version)
             case Unblock(promise):
                 # One that says "pending" is not what it claims to be; what it is about stays subscribed to.
                 if not promise.pending:
-                    self.waiting.notify(promise)
+                    self.subscriptions.notify(promise)
 
     # The group
 
@@ -348,14 +353,14 @@ class Worker:
                     name = self._new_functions.popleft()
                     if not self.draining:
                         self._begin_work()
-                        self.intake.registered(name)
-                await self.waiting.wait(self._news)
+                        self.acquisition.registered(name)
+                await self.subscriptions.wait(self._news)
 
     async def working(self) -> None:
         """Wait until it receives what is meant for its group, if there was any function when it was last asked."""
         self._begin_work()
         while self._joining and not self._joined.is_set():
-            await self.waiting.wait(self._joined)
+            await self.subscriptions.wait(self._joined)
 
     def _begin_work(self) -> None:
         if self.identity.group != self.group and not self._joining:
@@ -377,16 +382,16 @@ class Worker:
     async def recheck(self, id: str) -> None:
         """Ask once more for what is waited for. Whoever waits is told if it has settled."""
         request = RegisterListener(awaited=id, address=self.identity.unicast)
-        response = await self.asker.insist(request)
+        response = await self.requester.insist(request)
         if response is not None and response.status in _UNLISTENABLE:
-            response = await self.asker.insist(PromiseGet(id=id))
+            response = await self.requester.insist(PromiseGet(id=id))
         if response is not None and response.promise is not None and not response.promise.pending:
-            self.waiting.notify(response.promise)
+            self.subscriptions.notify(response.promise)
 
     def ask_at_deadline(self, record: Promise) -> None:
         """Ask for a promise that is waited for when its deadline has come, unless the server says so by itself."""
-        if not self.timers.fires(record):
-            self.upkeep.ask_at(record.id, record.timeout_at)
+        if not self.timer_promises.fires(record):
+            self.residency.ask_at(record.id, record.timeout_at)
 
     async def register_listener(self, id: str, execution: Execution | None = None) -> Promise:
         """Ask to be told when `id` settles. Its record tells whether it has already.
@@ -407,9 +412,9 @@ class Worker:
     def start(self, execution: Execution) -> None:
         """Run an execution whose task was acquired."""
         self.executions[execution.id] = execution
-        self.upkeep.enrol(execution)
+        self.residency.enrol(execution)
         _log.started(execution)
-        self._crew.spawn(self._run, execution, name=f"resonate {execution.id}")
+        self._supervisor.spawn(self._run, execution, name=f"resonate {execution.id}")
 
     async def _run(self, execution: Execution) -> None:
         cut_short = True
@@ -433,7 +438,7 @@ class Worker:
             awaited = self.results.ended(execution.id)
             self._forget(execution)
             self._shutdown.stir()
-            self.intake.stir()
+            self.acquisition.stir()
         self._tell_end(execution, awaited=awaited)
         if execution.ended_by is not None:
             # The program ends by it, whatever the code that it went through has made of it.
@@ -446,7 +451,7 @@ class Worker:
     def _forget(self, execution: Execution) -> None:
         self.executions.pop(execution.id, None)
         execution.lease.end()
-        self.upkeep.forget(execution)
+        self.residency.forget(execution)
         execution.ended.set()
 
     async def forget_unstarted(self) -> None:
@@ -487,9 +492,9 @@ class Worker:
     async def _halt(self, execution: Execution) -> None:
         assert isinstance(execution.error, NonDeterminismError)
         _log.halted(execution)
-        await self.asker.insist(TaskHalt(id=execution.id))
+        await self.requester.insist(TaskHalt(id=execution.id))
         self.results.halted[execution.id] = execution.error
-        self.waiting.wake()
+        self.subscriptions.wake()
 
     async def _recover(self, execution: Execution) -> None:
         """The engine itself failed under this execution: hand it back after a while, to be tried again."""
@@ -499,8 +504,8 @@ class Worker:
     # For the client
 
     async def ask(self, request: Request) -> Response:
-        """Send a request that may be sent twice, again if need be. See `Asker.ask`."""
-        return await self.asker.ask(request)
+        """Send a request that may be sent twice, again if need be. See `Requester.ask`."""
+        return await self.requester.ask(request)
 
     async def resume(self, id: str) -> None:
         """Let a halted task run again.
@@ -549,18 +554,20 @@ class Worker:
         """
         await checkpoint()
         # Once the promise is settled the rest has to follow, whoever loses interest.
-        return await self._crew.complete(partial(self._settle, id, state, value), name=f"resonate settle {id}")
+        return await self._supervisor.run_to_completion(
+            partial(self._settle, id, state, value), name=f"resonate settle {id}"
+        )
 
     async def _settle(self, id: str, state: PromiseState, value: Value) -> tuple[Promise, bool]:
         # An answer does not say who has settled it, and the same value may be given by several, or sent twice.
         own = {_SETTLED_BY: token_hex(8)}
         request = PromiseSettle(id=id, state=state, value=evolve(value, headers={**(value.headers or {}), **own}))
         record = promise_of(request, await self.ask(request), id)
-        self.sweeps.settled(record)
+        self.cascade.settled(record)
         if state is PromiseState.CANCELED or id in self.executions:
             try:
-                await self.sweeps.end(id)
+                await self.cascade.end(id)
             except NetworkError:
                 # It is settled, and the rest has to follow.
-                self.sweeps.begin(id)
+                self.cascade.begin(id)
         return record, (record.value.headers or {}).get(_SETTLED_BY) == own[_SETTLED_BY]

@@ -22,7 +22,7 @@ from .._protocol import PromiseState
 from ._frame import Frame
 from ._lanes import insist, lane_of
 from ._reasons import DEADLINE, GROUP, PARENT, SCOPE, Reason, reason_of
-from ._regions import PATIENCE, Enclosure, enclosing, own_deadline, reason_for
+from ._regions import PATIENCE, Region, own_deadline, reason_for, regions_around
 from ._scopes import Scope, durable_scopes, instants
 
 if TYPE_CHECKING:
@@ -47,8 +47,8 @@ async def before_wait(frame: Frame, place: tuple[str, int] | None = None) -> Non
     if lane.owed is not None:
         owed, lane.owed = lane.owed, None
         owed.collect()
-    for enclosure in enclosing.get():
-        await enclosure.before_wait()
+    for region in regions_around.get():
+        await region.before_wait()
     # One that has passed already is not what the code waits under: it is being cancelled, for whatever reason.
     if -math.inf < current_effective_deadline() < own_deadline():
         _warn_of_plain_deadline(place or caller())
@@ -158,10 +158,10 @@ async def rejoin(frame: Frame, child: Node) -> None:
     frame.children.mark_seen(child)
 
 
-async def _end(frame: Frame, child: Node, enclosure: Enclosure) -> None:
-    """End the block of `enclosure`, here and now: that is what `child` has ended of."""
+async def _end(frame: Frame, child: Node, region: Region) -> None:
+    """End the block of `region`, here and now: that is what `child` has ended of."""
     frame.children.mark_seen(child)
-    await enclosure.end_again()
+    await region.end_again()
 
 
 async def _cancel_again(frame: Frame, child: Node) -> None:
@@ -178,22 +178,22 @@ async def interrupt_again(frame: Frame, child: Node, reason: Reason, *, lived_ms
     if reason.by in {SCOPE, PARENT}:
         await _wait_for_scope(frame, child, lived_ms)
     elif reason.by in {GROUP, DEADLINE}:
-        enclosure = _at_depth(reason)
-        if enclosure is not None and _was_around(enclosure, child):
+        region = _at_depth(reason)
+        if region is not None and _was_around(region, child):
             # Only once: whoever awaits it again gets the outcome, as they did then.
             child.replayed = False
-            await _end(frame, child, enclosure)
+            await _end(frame, child, region)
 
 
-def _at_depth(reason: Reason) -> Enclosure | None:
-    stack, depth = enclosing.get(), reason.depth
+def _at_depth(reason: Reason) -> Region | None:
+    stack, depth = regions_around.get(), reason.depth
     return stack[depth] if depth is not None and depth < len(stack) else None
 
 
-def _was_around(enclosure: Enclosure, child: Node) -> bool:
-    """Whether an enclosure of the running code may have been around `child`: not, if it came after its group."""
+def _was_around(region: Region, child: Node) -> bool:
+    """Whether an region of the running code may have been around `child`: not, if it came after its group."""
     group = child.group
-    return group is None or enclosure in group.stack or group in enclosing.get()
+    return group is None or region in group.stack or group in regions_around.get()
 
 
 async def _wait_for_scope(frame: Frame, child: Node, lived_ms: int) -> None:

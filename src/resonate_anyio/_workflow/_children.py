@@ -34,17 +34,17 @@ class Children:
 
     _frame: Frame
     _nodes: dict[str, Node] = field(factory=dict, init=False)
-    _openings: int = field(default=0, init=False)
+    _invocations: int = field(default=0, init=False)
     _opened: Event = field(factory=Event, init=False)
 
     @contextmanager
-    def opening(self) -> Iterator[None]:
+    def invoking(self) -> Iterator[None]:
         """Keep the frame from ending while a call is being put on record: it is no child yet."""
-        self._openings += 1
+        self._invocations += 1
         try:
             yield
         finally:
-            self._openings -= 1
+            self._invocations -= 1
             self._opened.set()
 
     def adopt(self, child: Node) -> None:
@@ -78,12 +78,12 @@ class Children:
         execution = self._frame.execution
         value = Reason(PARENT).encode(execution.codec)
         for record in execution.history.forgotten(self._frame.id):
-            await execution.ledger.settle(record.id, PromiseState.CANCELED, value)
+            await execution.journal.settle(record.id, PromiseState.CANCELED, value)
             if record.tags.get("resonate:scope") == "global":
                 await execution.end_elsewhere(record.id)
 
     async def _all_opened(self) -> None:
-        while self._openings:
+        while self._invocations:
             self._opened = Event()
             await self._frame.execution.wait(self._opened)
 

@@ -17,10 +17,10 @@ from .._concurrency._cancellation import Owed
 from .._errors import NonDeterminismError
 from .._protocol import Promise, PromiseCreate
 from ._awaits import interrupt_again
-from ._invocation import Opening
+from ._invocation import Invocation
 from ._lanes import insist, lane_of
 from ._node import External, Node
-from ._operations import content_of, cut, recorded_as
+from ._operations import content_of, cut, operation_of
 from ._reasons import SCOPE, Reason, count_of
 from ._regions import reason_for
 
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 
 @define(kw_only=True, eq=False)
-class FactOpening(Opening):
+class RecordedChoice(Invocation):
     """Something that is chosen once and for all: recorded, and settled, with one request.
 
     The param is the choice. Whoever creates the promise first has chosen; everybody else gets that.
@@ -43,11 +43,11 @@ class FactOpening(Opening):
     _planned_at: int = field(init=False)
 
     def __attrs_post_init__(self) -> None:
-        Opening.__attrs_post_init__(self)
+        Invocation.__attrs_post_init__(self)
         self._planned_at = self.execution.now()
 
     @classmethod
-    def plan(cls, frame: Frame, place: Place, fact: str) -> FactOpening:
+    def plan(cls, frame: Frame, place: Place, fact: str) -> RecordedChoice:
         """A choice that may have been made already: see `recorded`."""
         return cls(frame=frame, place=place, param=frame.execution.codec.encode({"fact": fact}))
 
@@ -128,7 +128,7 @@ class FactOpening(Opening):
 
     def _same_call(self, record: Promise) -> bool:
         codec = self.execution.codec
-        return recorded_as(record, codec).operation == str(codec.decode(self.param)["fact"])
+        return operation_of(record, codec).operation == str(codec.decode(self.param)["fact"])
 
     def _timeout_at(self) -> int:
         # In the past for certain, by the server's clock: it is born resolved.
@@ -138,7 +138,7 @@ class FactOpening(Opening):
         return {"resonate:branch": self.execution.id, "resonate:scope": "local", "resonate:timer": "true"}
 
     async def create(self, request: PromiseCreate) -> Promise:
-        return await self.execution.ledger.create_local(request)
+        return await self.execution.journal.create_local(request)
 
     def _node(self, record: Promise) -> External:
         return External(execution=self.execution, caller=self.frame, record=record, replayed=True)

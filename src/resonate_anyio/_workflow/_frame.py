@@ -40,7 +40,7 @@ from ._node import Node
 from ._order import Order
 from ._outcomes import Ending, Raised, Returned, Stopped, TimedOut, raised, without_cancellations
 from ._reasons import DEADLINE, OUTSIDE, PARENT, SCOPE, Reason
-from ._regions import PATIENCE, Enclosure, enclosing, is_before, reason_for
+from ._regions import PATIENCE, Region, is_before, reason_for, regions_around
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Mapping
@@ -81,7 +81,7 @@ class Frame(Node):
     ended: bool = field(default=False, init=False)
     names: Names = field(init=False)
     order: Order = field(init=False)
-    enclosures: set[Enclosure] = field(factory=set, init=False)
+    regions: set[Region] = field(factory=set, init=False)
     expired: set[int] = field(factory=set, init=False)
     _scope: CancelScope = field(factory=CancelScope, init=False)
     _spawned: bool = field(default=False, init=False)
@@ -142,7 +142,7 @@ class Frame(Node):
     async def _run_spawned(self) -> None:
         self._spawned = True
         # It was started inside of what is around the call, and does not end with that.
-        enclosing.set(())
+        regions_around.set(())
         # Its outcome is on record: a cancellation that ended it has nothing to say to the task group.
         try:
             await self.run()
@@ -200,7 +200,7 @@ class Frame(Node):
     @property
     def unwinding(self) -> bool:
         """Whether some of its code is being cancelled."""
-        return self.cancel_called or any(enclosure.scope.cancel_called for enclosure in self.enclosures)
+        return self.cancel_called or any(region.scope.cancel_called for region in self.regions)
 
     def expire(self) -> None:
         """Its deadline has passed at the server, whatever the loop's clock says."""
@@ -363,8 +363,8 @@ class Frame(Node):
         if self._stopped_by is not None and not self._behind:
             self._scope.cancel()
         if not self.replaying:
-            for enclosure in tuple(self.enclosures):
-                enclosure.catch_up()
+            for region in tuple(self.regions):
+                region.catch_up()
 
     def recorded_lanes(self) -> dict[int, RecordedLane]:
         """The lanes of earlier runs that no task has taken yet."""
@@ -470,14 +470,14 @@ class Frame(Node):
     async def _record(self, ending: Ending, outcome: tuple[PromiseState, Value]) -> Promise:
         await self.children.end_forgotten()
         if isinstance(ending, TimedOut):
-            return await self.execution.ledger.confirm_timeout(self.record)
+            return await self.execution.journal.confirm_timeout(self.record)
         if isinstance(ending, Stopped):
             return await self._put(*outcome)
         return await self._save(*outcome, finished=self._is_done(ending))
 
     async def _save(self, state: PromiseState, value: Value, *, finished: bool) -> Promise:
         """Record what the function returned or raised. If the server refuses that, the refusal is the outcome."""
-        refused, backoff = False, self.execution.worker.waiting.backoff()
+        refused, backoff = False, self.execution.worker.subscriptions.backoff()
         while True:
             try:
                 return await self._put(state, value, finished=finished)
@@ -492,8 +492,8 @@ class Frame(Node):
 
     async def _put(self, state: PromiseState, value: Value, *, finished: bool = False) -> Promise:
         if self.parent is None:
-            return await self.execution.ledger.fulfill(state, value, finished=finished)
-        return await self.execution.ledger.settle(self.id, state, value, finished=finished)
+            return await self.execution.journal.fulfill(state, value, finished=finished)
+        return await self.execution.journal.settle(self.id, state, value, finished=finished)
 
     def _is_lost(self, ending: Ending) -> bool:
         """Whether a leaf has ended in an execution that has crashed for another reason, and will be taken up again."""
@@ -509,12 +509,12 @@ class Frame(Node):
 
     async def _settle_late(self, state: PromiseState, value: Value) -> None:
         """Record what a leaf has done, so that the next run of the crashed execution does not run the leaf again."""
-        ledger = self.execution.ledger
+        journal = self.execution.journal
         try:
             try:
-                await ledger.settle_late(self.id, state, value)
+                await journal.settle_late(self.id, state, value)
             except (TooLarge, RequestError) as exc:
-                await ledger.settle_late(self.id, *self._failure_recorded(exc))
+                await journal.settle_late(self.id, *self._failure_recorded(exc))
         except Exception:
             logger.exception("call.not_recorded id=%s", self.id)
 

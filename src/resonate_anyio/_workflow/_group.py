@@ -29,7 +29,7 @@ from ._lanes import Lane, current_lane, lane_of
 from ._outcomes import Raised, without_cancellations
 from ._positions import LaneStart
 from ._reasons import GROUP, OUTSIDE, Reason, reason_of
-from ._regions import Enclosure, enclosing
+from ._regions import Region, regions_around
 from ._started import Started
 
 if TYPE_CHECKING:
@@ -91,14 +91,14 @@ class _Slots:
 
 
 @define(eq=False)
-class Group(Enclosure):
+class Group(Region):
     """One durable task group (see the module's docstring); users hold a `DurableTaskGroup`."""
 
     _limit: int | None = None
     _tasks: TaskGroup | None = field(default=None, init=False)
     _members: list[_Member] = field(factory=list, init=False)
     _slots: _Slots | None = field(default=None, init=False)
-    _stack: tuple[Enclosure, ...] = field(default=(), init=False)
+    _stack: tuple[Region, ...] = field(default=(), init=False)
     _block: ExitStack = field(factory=ExitStack, init=False)
     _open: bool = field(default=False, init=False)
     _running: int = field(default=0, init=False)
@@ -130,10 +130,10 @@ class Group(Enclosure):
         started = Started(call.begin(), group=self)
         member = _Member(started)
         self._members.append(member)
-        started.opening.cancel_here()
-        if started.opening.replayed and self._counts(node := started.opening.preview()):
+        started.invocation.cancel_here()
+        if started.invocation.replayed and self._counts(node := started.invocation.preview()):
             self.condemn(node.record.settled_at)
-        turn = None if started.opening.replayed else self._turn()
+        turn = None if started.invocation.replayed else self._turn()
         self._spawn(turn, self._run_call, member, started, name=started.id)
         return DurableFuture(self.frame, started)
 
@@ -233,7 +233,7 @@ class Group(Enclosure):
             started = member.started
             if started is None or started.node is not None or started.forgone is not None:
                 continue
-            if started.opening.unfinished:
+            if started.invocation.unfinished:
                 await started.open_cancelled()
             else:
                 started.forgo(DurableCancelledError(started.id, GROUP))
@@ -274,12 +274,12 @@ class Group(Enclosure):
             case _:
                 return node.failure() is not None and self._expired(node) is None
 
-    def _expired(self, node: Node) -> Enclosure | None:
-        token = enclosing.set(self.stack)
+    def _expired(self, node: Node) -> Region | None:
+        token = regions_around.set(self.stack)
         try:
             return expired_scope(self.frame, node)
         finally:
-            enclosing.reset(token)
+            regions_around.reset(token)
 
     def reason(self) -> Reason:
         return Reason(GROUP, self.depth)
@@ -311,7 +311,7 @@ class Group(Enclosure):
         assert tasks is not None
         context = copy_context()
         # What is around the group is around its tasks, and nothing else is.
-        context.run(enclosing.set, self.stack)
+        context.run(regions_around.set, self.stack)
         if lane is not None:
             context.run(current_lane.set, lane)
         self._running += 1

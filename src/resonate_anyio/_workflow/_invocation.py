@@ -1,4 +1,4 @@
-"""Opening children: the promise of a durable call is found in the history, or created.
+"""Invocation children: the promise of a durable call is found in the history, or created.
 
 An opening is planned at once, which settles its id and whether it is history; only what follows needs a request.
 
@@ -34,8 +34,8 @@ from ._awaits import before_wait, deliver
 from ._frame import Frame
 from ._lanes import insist
 from ._node import External, Node
-from ._operations import Asked, content_of, recorded_as
-from ._positions import Meeting, is_refused
+from ._operations import Operation, content_of, operation_of
+from ._positions import PositionCheck, is_refused
 from ._reasons import Reason, reason_of
 from ._regions import reason_for
 from ._scopes import SCOPES_TAG, Scope, clamping, durable_scopes, encode_instants, fix_instants
@@ -49,7 +49,7 @@ ONE_YEAR_MS: Final = 365 * 24 * 3600 * 1000
 
 
 @define(kw_only=True, eq=False)
-class Opening(Meeting, ABC):
+class Invocation(PositionCheck, ABC):
     """One durable call that is about to be made.
 
     Attributes:
@@ -156,7 +156,7 @@ class Opening(Meeting, ABC):
         record = self.recorded or await self._create(request)
         await self._check(record, request)
         _log.call_opened(self, record)
-        node = self._node(await self.execution.ledger.fresh(record))
+        node = self._node(await self.execution.journal.fresh(record))
         self._adopt(node)
         if self.apart and self.unfinished and node.pending:
             await self._check_not_cancelled(node)
@@ -285,20 +285,20 @@ class Opening(Meeting, ABC):
         self.frame.order.recorded(record)
         if record.param == request.param and record.tags == request.tags:
             return
-        recorded, asked = recorded_as(record, self.execution.codec), self._asked(request.tags)
+        recorded, asked = operation_of(record, self.execution.codec), self._asked(request.tags)
         if recorded != asked:
             await self.execution.halt(NonDeterminismError(record.id, str(recorded), str(asked), self.execution.id))
 
-    def _asked(self, tags: Mapping[str, str]) -> Asked:
+    def _asked(self, tags: Mapping[str, str]) -> Operation:
         request = Promise(id=self.id, timeout_at=0, created_at=0, param=self.param, tags=tags)
-        return recorded_as(request, self.execution.codec)
+        return operation_of(request, self.execution.codec)
 
     def _asks_for(self, record: Promise) -> bool:
         """Whether `record` was made for the same operation, function and version, and with the same arguments."""
         tags = self._kind_tags()
         if record.param == self.param and tags.items() <= record.tags.items():
             return True
-        return recorded_as(record, self.execution.codec) == self._asked(tags)
+        return operation_of(record, self.execution.codec) == self._asked(tags)
 
     def _content(self) -> str:
         """What the call is, its place aside."""
@@ -330,7 +330,7 @@ class Opening(Meeting, ABC):
 
 
 @define(kw_only=True, eq=False)
-class LocalOpening(Opening):
+class LocalInvocation(Invocation):
     """A call that runs in this execution."""
 
     in_branch = True
@@ -347,7 +347,7 @@ class LocalOpening(Opening):
         return {"resonate:branch": self.execution.id, "resonate:scope": "local"}
 
     async def create(self, request: PromiseCreate) -> Promise:
-        return await self.execution.ledger.create_local(request, again=self.recorded is not None)
+        return await self.execution.journal.create_local(request, again=self.recorded is not None)
 
     @property
     def in_doubt(self) -> bool:
@@ -369,7 +369,7 @@ class LocalOpening(Opening):
 
 
 @define(kw_only=True, eq=False)
-class _ExternalOpening(Opening, ABC):
+class _ExternalInvocation(Invocation, ABC):
     """A call whose promise is settled elsewhere."""
 
     def _id_of(self, segment: str) -> str:
@@ -385,7 +385,7 @@ class _ExternalOpening(Opening, ABC):
 
 
 @define(kw_only=True, eq=False)
-class RemoteOpening(_ExternalOpening):
+class RemoteInvocation(_ExternalInvocation):
     """A call that any worker of the target runs, as an execution of its own."""
 
     target: str
@@ -394,15 +394,15 @@ class RemoteOpening(_ExternalOpening):
         return self._global_tags(self.target)
 
     async def create(self, request: PromiseCreate) -> Promise:
-        return await self.execution.ledger.create_remote(request)
+        return await self.execution.journal.create_remote(request)
 
     def _node(self, record: Promise) -> External:
-        node = _ExternalOpening._node(self, record)
+        node = _ExternalInvocation._node(self, record)
         node.has_descendants = True
         return node
 
     async def open(self) -> Node:
-        node = await Opening.open(self)
+        node = await Invocation.open(self)
         cancelled = self.replayed and node.record.state is PromiseState.CANCELED
         if cancelled and self.execution.history.has_pending_below(self.id):
             # The process that cancelled it died before it had ended what was below.
@@ -411,39 +411,39 @@ class RemoteOpening(_ExternalOpening):
 
 
 @define(kw_only=True, eq=False)
-class _TimerOpening(_ExternalOpening, ABC):
+class _TimerInvocation(_ExternalInvocation, ABC):
     """A promise whose deadline fires by itself."""
 
     async def create(self, request: PromiseCreate) -> Promise:
-        return await self.execution.ledger.create_timer(request)
+        return await self.execution.journal.create_timer(request)
 
 
 @define(kw_only=True, eq=False)
-class SleepOpening(_TimerOpening):
+class SleepInvocation(_TimerInvocation):
     """A timer. Its due instant is recorded, so that a restart does not extend it."""
 
     duration_ms: int
 
     def _request(self) -> PromiseCreate:
         due = self.execution.now() + self.duration_ms
-        request = Opening._request(self)
+        request = Invocation._request(self)
         return evolve(request, param=self.execution.codec.encode({"due": due}), timeout_at=min(due, request.timeout_at))
 
     def _kind_tags(self) -> dict[str, str]:
         return {**self._global_tags(self.execution.nowhere), "resonate:timer": "true"}
 
     def _same_call(self, record: Promise) -> bool:
-        return recorded_as(record, self.execution.codec) == Asked("ctx.sleep")
+        return operation_of(record, self.execution.codec) == Operation("ctx.sleep")
 
     def _node(self, record: Promise) -> External:
-        node = _ExternalOpening._node(self, record)
+        node = _ExternalInvocation._node(self, record)
         due = content_of(record, self.execution.codec).get("due")
         node.due = due if isinstance(due, int) else record.timeout_at
         return node
 
 
 @define(kw_only=True, eq=False)
-class PromiseOpening(_TimerOpening):
+class PromiseInvocation(_TimerInvocation):
     """A promise that somebody outside settles. One that was made ahead, by its id, is taken as it is.
 
     Such a one does not carry the instants of the durable scopes around the call, which must not begin anew on a replay;
@@ -453,7 +453,7 @@ class PromiseOpening(_TimerOpening):
     _noted: bool = field(default=False, init=False)
 
     def __attrs_post_init__(self) -> None:
-        Opening.__attrs_post_init__(self)
+        Invocation.__attrs_post_init__(self)
         note = self.execution.recorded(self._note_id) if self._scopes else None
         if note is not None:
             self._noted = True
@@ -467,7 +467,7 @@ class PromiseOpening(_TimerOpening):
     async def _check(self, record: Promise, request: PromiseCreate) -> None:
         # Whatever it was made with: who made it knew the id, and nothing of this code.
         if not is_made_by_hand(record):
-            await Opening._check(self, record, request)
+            await Invocation._check(self, record, request)
         elif record.pending and self._scopes and not self._noted:
             self._noted = True
             await self._note()
@@ -481,14 +481,14 @@ class PromiseOpening(_TimerOpening):
         tags.pop(POSITION_TAG, None)
         param = self.execution.codec.encode({"fact": "ctx.promise"})
         note = PromiseCreate(id=self._note_id, timeout_at=self.frame.record.created_at, param=param, tags=tags)
-        await self.execution.ledger.create_local(note)
+        await self.execution.journal.create_local(note)
 
     def _kind_tags(self) -> dict[str, str]:
         return {**self._global_tags(self.execution.nowhere), "resonate:external": "true"}
 
 
 @define(kw_only=True, eq=False)
-class DetachedOpening(_ExternalOpening):
+class DetachedInvocation(_ExternalInvocation):
     """A call that does not end with this one. It is no child; all that is waited for is that it is on record."""
 
     target: str
@@ -517,14 +517,14 @@ class DetachedOpening(_ExternalOpening):
         return self.execution.now() + (ONE_YEAR_MS if self.timeout_ms is None else self.timeout_ms)
 
     async def create(self, request: PromiseCreate) -> Promise:
-        return await self.execution.ledger.create_remote(request)
+        return await self.execution.journal.create_remote(request)
 
     def _node(self, record: Promise) -> External:
         reason = reason_of(record, self.execution.codec) if record.state is PromiseState.CANCELED else None
         if reason is None or reason.started:
             started = self.execution.codec.encode(record.id)
             record = evolve(record, state=PromiseState.RESOLVED, value=started)
-        return _ExternalOpening._node(self, record)
+        return _ExternalInvocation._node(self, record)
 
     def _adopt(self, node: Node) -> None:
         pass

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from .._concurrency._cancellation import Owed
     from .._execution._execution import Execution
     from ._frame import Frame
-    from ._positions import Meeting
+    from ._positions import PositionCheck
 
 T = TypeVar("T")
 
@@ -67,7 +67,7 @@ class Lane:
     counter: Counter = field(factory=Counter, init=False)
     rewound: list[int] = field(factory=list, init=False)
     tags: dict[str, str] = field(factory=dict, init=False)
-    doubt: Meeting | None = field(default=None, init=False)
+    doubt: PositionCheck | None = field(default=None, init=False)
     _recorded: tuple[int, RecordedLane] | None = field(default=None, init=False)
 
     def open(self, number: int) -> Lane:

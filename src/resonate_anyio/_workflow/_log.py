@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from .._execution._execution import Execution
     from .._protocol import Promise
     from ._frame import Frame
-    from ._invocation import Opening
+    from ._invocation import Invocation
     from ._node import Node
 
 logger: Final = logging.getLogger("resonate_anyio.executions")
@@ -146,11 +146,11 @@ def _end(
 # Calls
 
 
-def call_opened(opening: Opening, record: Promise) -> None:
+def call_opened(invocation: Invocation, record: Promise) -> None:
     """A call was put on record, or it is there from an earlier run."""
     if logger.isEnabledFor(logging.DEBUG):
-        event = "call.recorded" if opening.recorded is None else "call.replayed"
-        id, execution = _plain(record.id), _plain(opening.execution.id)
+        event = "call.recorded" if invocation.recorded is None else "call.replayed"
+        id, execution = _plain(record.id), _plain(invocation.execution.id)
         logger.debug("%s id=%s execution=%s state=%s", event, id, execution, record.state.value)
 
 

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from .._execution._execution import Execution
     from ._frame import Frame
     from ._reasons import Reason
-    from ._regions import Enclosure
+    from ._regions import Region
 
 
 @define(eq=False, kw_only=True, repr=False)
@@ -52,7 +52,7 @@ class Node:
     known: bool = field(default=False, init=False)
     number: int = field(default=0, init=False)
     live: TracebackType | None = None
-    group: Enclosure | None = field(default=None, init=False)
+    group: Region | None = field(default=None, init=False)
     _settled: Event = field(factory=Event, init=False)
     _error: Exception | None = field(default=None, init=False)
 
@@ -176,8 +176,8 @@ class External(Node):
 
     async def cancel(self, reason: Reason) -> None:
         value = reason.encode(self.execution.codec)
-        self.settle(await insist(partial(self.execution.ledger.settle, self.id, PromiseState.CANCELED, value)))
-        self.execution.worker.sweeps.settled(self.record)
+        self.settle(await insist(partial(self.execution.journal.settle, self.id, PromiseState.CANCELED, value)))
+        self.execution.worker.cascade.settled(self.record)
         if self.has_descendants and self.record.state is PromiseState.CANCELED:
             await self.execution.end_elsewhere(self.id)
 
@@ -186,4 +186,4 @@ class External(Node):
         await self.cancel(evolve(reason, started=False))
 
     async def time_out(self) -> None:
-        self.settle(await insist(partial(self.execution.ledger.confirm_timeout, self.record)))
+        self.settle(await insist(partial(self.execution.journal.confirm_timeout, self.record)))

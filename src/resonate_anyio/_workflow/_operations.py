@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 @frozen
-class Asked:
+class Operation:
     """What a promise was made for, as recorded and as asked for by a replay.
 
     `arguments` are compared for remote calls only: those of a local one are passed as they are, and the digest that
@@ -50,18 +50,18 @@ def cut(text: str) -> str:
     return text if len(text) <= 200 else f"{text[:200]}..."
 
 
-def recorded_as(record: Promise, codec: Codec) -> Asked:
+def operation_of(record: Promise, codec: Codec) -> Operation:
     """What `record` was made for."""
     if record.timer:
-        return Asked(str(content_of(record, codec).get("fact", "ctx.sleep")))
+        return Operation(str(content_of(record, codec).get("fact", "ctx.sleep")))
     if record.tags.get("resonate:external") == "true":
-        return Asked("ctx.promise")
+        return Operation("ctx.promise")
     content = content_of(record, codec)
     func, version = content.get("func"), content.get("version")
     if record.tags.get("resonate:scope") == "local":
-        return Asked("ctx.run", func, version)
+        return Operation("ctx.run", func, version)
     operation = "ctx.detached" if DETACHED_TAG in record.tags else "ctx.rpc"
-    return Asked(operation, func, version, (content.get("args"), content.get("kwargs") or {}))
+    return Operation(operation, func, version, (content.get("args"), content.get("kwargs") or {}))
 
 
 def content_of(record: Promise, codec: Codec) -> dict[str, Any]:

@@ -38,7 +38,7 @@ class TimedOut:
     """The deadline of its promise stopped it.
 
     Attributes:
-        cancellation: the backend's exception, if an enclosing scope is cancelled and waits for it.
+        cancellation: the backend's exception, if an regions_around scope is cancelled and waits for it.
     """
 
     cancellation: BaseException | None = None

@@ -26,7 +26,7 @@ from .._history import is_choice, lane_id
 from .._protocol import PromiseState
 from ._lanes import lane_place
 from ._reasons import DEADLINE, GROUP, reason_of
-from ._regions import Enclosure, enclosing, is_inside
+from ._regions import Region, is_inside, regions_around
 from ._scopes import Scope
 
 if TYPE_CHECKING:
@@ -46,13 +46,13 @@ _MARGIN: Final = 1.0
 
 def blocks_here(frame: Frame) -> str:
     """The durable blocks of `frame` around the running code, as a position has them."""
-    stack = enclosing.get()
+    stack = regions_around.get()
     if _is_unwinding(frame, stack) and current_effective_deadline() > -math.inf:
         return _marked(frame, stack)
     return next((one.path for one in reversed(stack) if one.frame is frame), "") if stack else ""
 
 
-def _is_unwinding(frame: Frame, stack: tuple[Enclosure, ...]) -> bool:
+def _is_unwinding(frame: Frame, stack: tuple[Region, ...]) -> bool:
     return _above_is_cancelled(frame) or any(one.scope.cancel_called for one in stack)
 
 
@@ -65,7 +65,7 @@ def _above_is_cancelled(frame: Frame) -> bool:
     return False
 
 
-def _marked(frame: Frame, stack: tuple[Enclosure, ...]) -> str:
+def _marked(frame: Frame, stack: tuple[Region, ...]) -> str:
     """The same, with a mark at what had been cancelled: a shield keeps the code from that."""
     own = [one for one in stack if one.frame is frame]
     above = _above_is_cancelled(frame) or any(one.scope.cancel_called for one in stack if one.frame is not frame)
@@ -74,14 +74,14 @@ def _marked(frame: Frame, stack: tuple[Enclosure, ...]) -> str:
     return ("!" if above else "") + ".".join(marked)
 
 
-def _ended_before(frame: Frame, position: Position, recorded: Position) -> list[Enclosure]:
+def _ended_before(frame: Frame, position: Position, recorded: Position) -> list[Region]:
     """Which blocks around the running code may have been cancelled before what is recorded there was made.
 
     Those that it was made outside of, and those that had been cancelled by then.
     """
-    stack = enclosing.get()
+    stack = regions_around.get()
     own = [one for one in stack if one.frame is frame]
-    found: list[Enclosure] = []
+    found: list[Region] = []
     left = False
     for one, here, there in zip_longest(own, position.path, recorded.path):
         if one is None:
@@ -94,7 +94,7 @@ def _ended_before(frame: Frame, position: Position, recorded: Position) -> list[
     return found
 
 
-def _first_condemned(blocks: list[Enclosure]) -> Enclosure | None:
+def _first_condemned(blocks: list[Region]) -> Region | None:
     """Which of these blocks was the first to be cancelled, by what is on record; of several, the outermost."""
     condemned = [one for one in blocks if one.condemned]
     return min(condemned, key=lambda one: (one.condemned_at or 0, one.depth), default=None)
@@ -121,7 +121,7 @@ def is_refused(record: Promise, execution: Execution) -> bool:
 
 
 @define(kw_only=True, eq=False)
-class Meeting(ABC):
+class PositionCheck(ABC):
     """Something that code is about to do, compared with what is on record at its position.
 
     If something else is on record there, it is *doubtful*. Either the code is cancelled then, and it is *void*: it is
@@ -201,7 +201,7 @@ class Meeting(ABC):
 
     def is_condemned(self) -> bool:
         """Whether a block around the code is to be cancelled by what is on record, while this is not on record."""
-        return self.new and self._compared and any(block.condemned for block in enclosing.get())
+        return self.new and self._compared and any(block.condemned for block in regions_around.get())
 
     def withdraw(self) -> None:
         """It is not done, and never was: give back its number and its name."""
@@ -313,12 +313,12 @@ class Meeting(ABC):
         later = any(number > numbered for number in numbers)
         return later and not any(self.place.number <= number <= numbered for number in numbers)
 
-    def _ended_before(self, doubt: Placed) -> list[Enclosure]:
+    def _ended_before(self, doubt: Placed) -> list[Region]:
         """Which blocks around the code may have been cancelled before it came here."""
         blocks = _ended_before(self.frame, self.position, doubt.position)
         record = self.execution.history.look(doubt.id)
         if record is not None and is_refused(record, self.execution):
-            reason, stack = reason_of(record, self.execution.codec), enclosing.get()
+            reason, stack = reason_of(record, self.execution.codec), regions_around.get()
             if reason is not None and reason.by in {GROUP, DEADLINE} and reason.depth is not None:
                 blocks += stack[reason.depth : reason.depth + 1]
         return blocks
@@ -351,7 +351,7 @@ class Meeting(ABC):
 
 
 @define(kw_only=True, eq=False)
-class LaneStart(Meeting):
+class LaneStart(PositionCheck):
     """The start of plain code in a lane of its own (`start_soon`), which has a number and no record.
 
     Attributes:

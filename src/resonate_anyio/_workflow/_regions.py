@@ -36,12 +36,12 @@ PATIENCE: Final = 30.0
 _SHORTEST_PAUSE: Final = 0.01
 _LONGEST_PAUSE: Final = 1.0
 
-enclosing: ContextVar[tuple[Enclosure, ...]] = ContextVar("resonate_anyio.enclosing", default=())
-"""The enclosures of the running code, the outermost first, also those of its callers in the same task."""
+regions_around: ContextVar[tuple[Region, ...]] = ContextVar("resonate_anyio.regions", default=())
+"""The regions of the running code, the outermost first, also those of its callers in the same task."""
 
 
 @define(eq=False)
-class Enclosure:
+class Region:
     """A durable construct around some code.
 
     Attributes:
@@ -58,7 +58,7 @@ class Enclosure:
     frame: Frame
     scope: CancelScope = field(init=False)
     depth: int = field(default=0, init=False)
-    stack: tuple[Enclosure, ...] = field(default=(), init=False)
+    stack: tuple[Region, ...] = field(default=(), init=False)
     passes_on: bool = field(default=False, init=False)
     path: str = field(default="", init=False)
     condemned_at: int | None = field(default=None, init=False)
@@ -72,19 +72,19 @@ class Enclosure:
     @contextmanager
     def entered(self) -> Iterator[None]:
         """Surround what the current task does in the block."""
-        around = enclosing.get()
+        around = regions_around.get()
         self.depth, self.stack, self._host = len(around), (*around, self), current_task()
         self._lane = lane_of(self.frame)
         name = str(self._lane.counter.numbered)
         path = next((outer.path for outer in reversed(around) if outer.frame is self.frame), "")
         self.path = f"{path}.{name}" if path else name
-        self.frame.enclosures.add(self)
-        token = enclosing.set(self.stack)
+        self.frame.regions.add(self)
+        token = regions_around.set(self.stack)
         try:
             yield
         finally:
-            enclosing.reset(token)
-            self.frame.enclosures.discard(self)
+            regions_around.reset(token)
+            self.frame.regions.discard(self)
 
     @property
     def condemned(self) -> bool:
@@ -204,7 +204,7 @@ def own_deadline() -> float:
 
     If the effective deadline is earlier, a scope of the user's is the reason.
     """
-    deadlines = [enclosure.scope.deadline for enclosure in enclosing.get()]
+    deadlines = [region.scope.deadline for region in regions_around.get()]
     frame = current_frame()
     while frame is not None:
         deadlines.append(frame.ends_at)
@@ -219,7 +219,7 @@ def reason_for(frame: Frame) -> Reason:
         if above.cancel_called:
             return Reason(PARENT)
         above = above.parent
-    for enclosure in enclosing.get():
-        if enclosure.scope.cancel_called and not enclosure.passes_on:
-            return enclosure.reason()
+    for region in regions_around.get():
+        if region.scope.cancel_called and not region.passes_on:
+            return region.reason()
     return Reason(SCOPE)

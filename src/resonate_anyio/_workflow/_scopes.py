@@ -17,7 +17,7 @@ from .._errors import UsageError
 from .._protocol import Promise
 from .._time import from_ms
 from ._reasons import DEADLINE, SCOPE, Reason
-from ._regions import PATIENCE, Enclosure, enclosing
+from ._regions import PATIENCE, Region, regions_around
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -33,7 +33,7 @@ shield keeps out."""
 
 
 @define(eq=False)
-class Scope(Enclosure):
+class Scope(Region):
     """One durable scope (see the module's docstring); users hold a `DurableScope`."""
 
     _duration_ms: int
@@ -191,7 +191,7 @@ class MoveOnScope(DurableScope):
 
 def durable_scopes(frame: Frame) -> tuple[Scope, ...]:
     """The durable scopes of `frame` around the running code, the outermost first."""
-    stack = enclosing.get()
+    stack = regions_around.get()
     return tuple(one for one in stack if isinstance(one, Scope) and one.frame is frame) if stack else ()
 
 

@@ -13,10 +13,10 @@ from ._awaits import deliver, outcome
 from ._reasons import SCOPE
 
 if TYPE_CHECKING:
-    from ._invocation import Opening
+    from ._invocation import Invocation
     from ._node import Node
     from ._reasons import Reason
-    from ._regions import Enclosure
+    from ._regions import Region
 
 
 @define(eq=False)
@@ -29,16 +29,16 @@ class Started:
         forgone: what an await of it gives if it never was: its task group had ended before its turn came.
     """
 
-    opening: Opening
+    invocation: Invocation
     node: Node | None = None
-    group: Enclosure | None = None
+    group: Region | None = None
     forgone: Exception | None = field(default=None, init=False)
     _begun: bool = field(default=False, init=False)
     _changed: Event = field(factory=Event, init=False)
 
     @property
     def id(self) -> str:
-        return self.opening.id
+        return self.invocation.id
 
     async def open(self) -> Node | None:
         """Put it on record, unless somebody else does that. None if that was in vain."""
@@ -47,12 +47,12 @@ class Started:
             return self.node
         self._begun = True
         try:
-            with self.opening.frame.children.opening():
-                await self.opening.meet()
-                if self.opening.void:
+            with self.invocation.frame.children.invoking():
+                await self.invocation.meet()
+                if self.invocation.void:
                     self.forgo(DurableCancelledError(self.id, SCOPE))
                     return None
-                self.opened(await self.opening.open())
+                self.opened(await self.invocation.open())
         except Exception as exc:
             self.forgo(exc)
             raise
@@ -67,18 +67,18 @@ class Started:
         Args:
             reason: why; None: because the running code is being cancelled.
         """
-        if self.opening.doubtful and not self.opening.execution.interrupted():
+        if self.invocation.doubtful and not self.invocation.execution.interrupted():
             # It was not made the first time: the code that awaits it was cancelled before that.
-            self.opening.withdraw()
+            self.invocation.withdraw()
             self.forgo(DurableCancelledError(self.id, SCOPE))
-        if self._begun or self.opening.void or self.opening.execution.interrupted():
+        if self._begun or self.invocation.void or self.invocation.execution.interrupted():
             return
         self._begun = True
-        self.opened(await self.opening.open_cancelled(reason))
+        self.opened(await self.invocation.open_cancelled(reason))
 
     async def cancel(self, reason: Reason) -> Node | None:
         """End it durably, begun or not, and give it once it has ended; None if it was never begun."""
-        if self.node is None and self.forgone is None and not self.opening.replayed:
+        if self.node is None and self.forgone is None and not self.invocation.replayed:
             # One whose turn has not come never begins.
             await self.open_cancelled(reason)
         await self._begun_somehow()
@@ -94,13 +94,13 @@ class Started:
 
     def forgo(self, error: Exception) -> None:
         """It never will be."""
-        self.opening.follow()
+        self.invocation.follow()
         self.forgone = error
         self._changed.set()
 
     async def result(self) -> object:
         """Wait for its outcome, and hand it to the code that is running."""
-        frame = self.opening.frame
+        frame = self.invocation.frame
         node = self.node or await self._on_record()
         await outcome(frame, node)
         return await deliver(frame, node)
@@ -114,15 +114,15 @@ class Started:
     async def _begun_somehow(self) -> None:
         """Wait until it is on record, or never will be."""
         if self.node is None and self.forgone is None:
-            await (self.open() if self.opening.replayed else self._until_opened())
+            await (self.open() if self.invocation.replayed else self._until_opened())
 
     async def _until_opened(self) -> None:
         while self.node is None and self.forgone is None:
-            await self.opening.execution.wait(self._changed)
+            await self.invocation.execution.wait(self._changed)
 
     async def _on_record(self) -> Node:
         # One that has an outcome is not waited for, not even until a task has looked it up (semantics 3.1).
-        if self.opening.replayed and self.forgone is None:
+        if self.invocation.replayed and self.forgone is None:
             await self.open()
         try:
             await self._until_opened()
@@ -131,7 +131,7 @@ class Started:
             await self.open_cancelled()
             raise
         if self.node is None:
-            if self.opening.void:
+            if self.invocation.void:
                 await checkpoint_if_cancelled()
             assert self.forgone is not None
             raise self.forgone

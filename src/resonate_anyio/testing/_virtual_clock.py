@@ -56,7 +56,7 @@ class VirtualClock:
     def advance(self, ms: int) -> None:
         """Move the clock by `ms` without any loop noticing: downtime between two runs, or a clock set by hand.
 
-        Timers that a running loop has set are not moved with it. A negative `ms` sets the clock back.
+        TimerPromises that a running loop has set are not moved with it. A negative `ms` sets the clock back.
         """
         self._base += ms
 
