@@ -12,7 +12,7 @@ from base64 import urlsafe_b64encode
 from hashlib import blake2b
 from typing import Final
 
-from attrs import define, field
+from attrs import define, field, frozen
 
 from ._errors import DuplicateId, InvalidArgument, InvalidId
 
@@ -156,6 +156,33 @@ def shortened_below(base: str, separator: str = SEPARATOR) -> str:
 def detached_id(origin: str, parent: str, part: str, separator: str = SEPARATOR) -> str:
     """The id of a detached call: directly below the origin, since it does not end with its caller."""
     return f"{below(origin, separator)}d{hashed(parent, part)}"
+
+
+@frozen
+class Naming:
+    """Gives ids to the calls of one execution.
+
+    Attributes:
+        id: the id of the execution's root.
+        origin: the root of the lineage that it belongs to.
+        separator: what joins the id of a root and what is below it, on this server.
+    """
+
+    id: str
+    origin: str
+    separator: str = SEPARATOR
+
+    def local(self, parent: str, part: str) -> str:
+        """Return the id of a call that runs in this execution."""
+        return child_id(parent, part, base=self.id, separator=self.separator)
+
+    def remote(self, parent: str, part: str) -> str:
+        """Return the id of a call that is settled elsewhere."""
+        return child_id(parent, part, base=self.origin, separator=self.separator)
+
+    def detached(self, parent: str, part: str) -> str:
+        """Return the id of a call that does not end with its caller."""
+        return detached_id(self.origin, parent, part, separator=self.separator)
 
 
 @define

@@ -276,7 +276,7 @@ async def test_a_failure_of_the_engine_is_told(caplog: pytest.LogCaptureFixture)
             if told_to == "serve":
                 tasks.start_soon(serve)
             await anyio.sleep(1)
-            resonate._worker().helper(_fail, name="a helper that fails")
+            resonate._worker().background(_fail, name="a helper that fails")
             await anyio.sleep(1)
         with pytest.raises(NotRunning, match="not running" if told_to == "serve" else "ZeroDivisionError"):
             await resonate.promises.get("a")

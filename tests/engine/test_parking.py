@@ -862,7 +862,7 @@ async def test_lost_messages_are_asked_for(network: LocalNetwork, monkeypatch: p
         assert resonate._running is not None
         worker = resonate._running.worker
         worker.connection.recheck = 20
-        worker.helper(worker.residency.recheck, name="recheck")
+        worker.background(worker.residency.recheck, name="recheck")
         forget_messages(resonate, monkeypatch, Unblock, Execute)
         handle = await resonate.run("w", "waiting").spawn()
         await anyio.sleep(10)

@@ -9,7 +9,6 @@ import pytest
 from attrs import evolve
 from hypothesis import Phase, given, settings, strategies as st
 
-from resonate_anyio._execution._execution import Execution
 from resonate_anyio._history import History
 from resonate_anyio._protocol import Promise, PromiseState, Unblock
 from resonate_anyio._worker._cascade import CancelCascade
@@ -47,13 +46,13 @@ def sweeps_stop_at_the_top(patch: pytest.MonkeyPatch) -> None:
 
 def history_is_ignored(patch: pytest.MonkeyPatch) -> None:
     """What is recorded as finished is done again."""
-    recorded = Execution.recorded
+    take = History.take
 
-    def as_pending(self: Execution, id: str) -> Promise | None:
-        record = recorded(self, id)
+    def as_pending(self: History, id: str) -> Promise | None:
+        record = take(self, id)
         return record and evolve(record, state=PromiseState.PENDING)
 
-    patch.setattr(Execution, "recorded", as_pending)
+    patch.setattr(History, "take", as_pending)
     # A leaf that looks pending would be asked for once more before it starts.
     patch.setattr(LocalInvocation, "in_doubt", False)
 

@@ -335,7 +335,7 @@ class _TargetedCall(TimedCall[T_co]):
         return call.encode(self._frame.execution.codec)
 
     def _address(self) -> str:
-        return self._target or self._frame.execution.own_group
+        return self._target or self._frame.execution.facilities.own_group
 
 
 class RpcCall(_TargetedCall[T_co]):

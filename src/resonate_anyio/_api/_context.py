@@ -363,7 +363,7 @@ class Context:
         if isinstance(func, str):
             return func
         # What it is registered as here names it better than the callable alone: register(func, name=..., version=...).
-        function = self._frame.execution.worker.registry.find(func) or Function.of(func)
+        function = self._frame.execution.facilities.find_function(func) or Function.of(func)
         check_call(function, args, kwargs)
         return function
 

@@ -11,6 +11,7 @@ from attrs import define
 from .._errors import UsageError
 from .._functions._info import Info
 from .._workflow._group import Group
+from ._builder import Builder
 from ._calls import Call, DurableFuture
 
 if TYPE_CHECKING:
@@ -57,7 +58,14 @@ class DurableTaskGroup:
         Raises:
             UsageError: the group has not been entered, or has ended; or this is no such call.
         """
-        return self._group.start(call)
+        self._group.check_open("start()")
+        if not isinstance(call, Call):
+            msg = (
+                f"tg.start() takes a call such as ctx.run(...) or ctx.rpc(...), not {call!r}; other code is started "
+                f"with tg.start_soon(func, *args)"
+            )
+            raise UsageError(msg)
+        return DurableFuture(self._group.frame, self._group.start(call.begin))
 
     @overload
     def run(
@@ -118,6 +126,13 @@ class DurableTaskGroup:
         Raises:
             UsageError: the group has not been entered, or has ended; or this is no function.
         """
+        self._group.check_open("start_soon()")
+        if not callable(func) or isinstance(func, Builder):
+            msg = (
+                f"tg.start_soon() takes a coroutine function and its arguments, not {func!r}; a durable call is "
+                f"started with tg.start(call)"
+            )
+            raise UsageError(msg)
         self._group.start_soon(func, args, name)
 
     async def __aenter__(self) -> Self:

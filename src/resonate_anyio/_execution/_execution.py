@@ -10,8 +10,6 @@ acquires the task next replays it.
 from __future__ import annotations
 
 import logging
-from contextlib import contextmanager
-from functools import partial
 from typing import TYPE_CHECKING
 
 from anyio import CancelScope, Event, create_task_group, current_effective_deadline, current_time, move_on_after
@@ -20,32 +18,32 @@ from attrs import define, field
 from .._concurrency._cancellation import is_requested, raise_cancelled
 from .._concurrency._interrupts import interrupt_among, interrupt_here, interrupt_in
 from .._concurrency._tasks import Task, after_this_round, current_task, is_timed, joins
-from .._errors import NetworkError, NonDeterminismError, ResonateError, StoreLost, TooLarge
+from .._errors import NetworkError, StoreLost, TooLarge
 from .._history import History
-from .._ids import child_id, detached_id, origin_of
+from .._ids import Naming, origin_of
 from .._protocol import Promise, PromiseGet, PromiseState, RegisterListener, Request, Response
-from .._requests._addresses import any_of, nowhere
 from .._requests._queries import refusal
 from .._requests._requester import unavailable
-from .._workflow._host import Deadline, Drop
-from .._workflow._lanes import current_frame, insist
+from .._workflow._host import Drop, crash
+from .._workflow._lanes import current_frame
+from .._workflow._presence import Presence, Wait
 from .._workflow._reasons import OUTSIDE, SCOPE, Reason
 from .._workflow._regions import own_deadline, reason_for
 from ._journal import Journal
 from ._lease import Lease
+from ._services import Event as Report
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator, KeysView, ValuesView
+    from collections.abc import Collection, KeysView, ValuesView
     from typing import NoReturn
 
-    from .._api._context import Context
     from .._codec import Codec
     from .._concurrency._tasks import Census
-    from .._concurrency._threads import Threads
     from .._requests._subscriptions import Backoff, Listener
-    from .._worker._worker import Worker
     from .._workflow._frame import Frame
+    from .._workflow._host import Facilities
     from .._workflow._node import External
+    from ._services import Services
     from ._suspension import Suspension
 
 _ANSWERS = frozenset({200, 300, 404, 409})
@@ -54,41 +52,6 @@ _RECHECKED_AT_ONCE = 12
 _REFUSALS = frozenset({400, 422})  # these speak of the request; all others, of a platform that cannot take it now
 
 logger = logging.getLogger("resonate_anyio")
-
-
-@define(eq=False)
-class Wait:
-    """A task that waits in the engine.
-
-    Attributes:
-        task: the task.
-        event: what it waits for.
-        patient: nothing but this event ends the wait, as far as can be seen.
-        held: it has an outcome already, and waits for other tasks of the execution to come as far.
-    """
-
-    task: Task
-    event: Event
-    patient: bool
-    held: bool = False
-
-
-@define(eq=False)
-class LeafRunning:
-    """The block of `Execution.leaf_running`.
-
-    Not made by contextlib, which sets the traceback of an error that passes through: an error of a frozen dataclass
-    refuses that, and another error would take its place.
-    """
-
-    _execution: Execution
-
-    def __enter__(self) -> None:
-        self._execution._running_leaves += 1
-
-    def __exit__(self, *_: object) -> None:
-        self._execution._running_leaves -= 1
-        self._execution.worker.leaf_ended()
 
 
 @define(eq=False, kw_only=True, repr=False)
@@ -103,57 +66,54 @@ class Execution:
         local_records: how many promises share the branch.
         dropped: why it was put away, or None.
         error: what went wrong, if that is why.
-        raised: what its function has raised, if that is its outcome.
         settlement: what its promise was settled with, if that was not by its own code and is known.
         ended_by: the interrupt that has come to its code, or None.
         ended: set once no code of it runs any more and, if it was halted, that is on record.
         suspension: how its task is suspended, and taken back.
         task: the task that it begins with.
         stirred_at: when, by the loop's clock, it last began to wait.
-        pinned: how many outcomes of unfinished frames a replay could not give back at once, since they came from a
-            scope that is not on record: while there are any, it is not unloaded for economy.
         journal: what is put on record for it goes through this.
         fulfilling: whether the end of the root is being recorded from here.
-        doubts: what calls wait for that are not what is on record at their positions.
         changed_at: when something of it was last made or settled, as far as is known, in the server's milliseconds.
     """
 
-    worker: Worker
+    services: Services
     id: str
     lease: Lease
     version: int
     origin: str
     history: History
+    codec: Codec = field(init=False)
+    facilities: Facilities = field(init=False)
+    naming: Naming = field(init=False)
+    presence: Presence = field(init=False)
     root: Frame = field(init=False)
     journal: Journal = field(init=False)
     dropped: Drop | None = field(default=None, init=False)
     error: BaseException | None = field(default=None, init=False)
-    raised: Exception | None = field(default=None, init=False)
     settlement: Promise | None = field(default=None, init=False)
     ended_by: BaseException | None = field(default=None, init=False)
     ended: Event = field(factory=Event, init=False)
     local_records: int = 0
-    pinned: int = 0
     changed_at: int = 0
     suspension: Suspension = field(init=False)
     task: Task = field(default=None, init=False)
     stirred_at: float = field(factory=current_time, init=False)
-    _deadlines: set[Deadline] = field(factory=set, init=False)
-    _frames: dict[Frame, Listener | None] = field(factory=dict, init=False)
     _left: Event = field(factory=Event, init=False)
     _scope: CancelScope = field(factory=lambda: CancelScope(shield=True), init=False)
-    _running_leaves: int = field(default=0, init=False)
-    _waits: set[Wait] = field(factory=set, init=False)
     _subscriptions: dict[str, External] = field(factory=dict, init=False)
     _looked: bool = field(default=False, init=False)
     fulfilling: bool = field(default=False, init=False)
-    doubts: set[Event] = field(factory=set, init=False)
 
     def __repr__(self) -> str:
         state = self.suspension.phase.value if self.dropped is None else self.dropped.value
         return f"<Execution {self.id} at version {self.version}: {state}>"
 
     def __attrs_post_init__(self) -> None:
+        self.codec = self.services.facilities.codec
+        self.facilities = self.services.facilities
+        self.naming = Naming(self.id, self.origin, self.services.separator)
+        self.presence = Presence(self._frame_began, self._frame_ended, self._leaf_ended)
         self.journal = Journal(self)
 
     async def run(self) -> None:
@@ -163,84 +123,51 @@ class Execution:
             with self._scope:
                 await self.root.run()
             # Code in tasks of the user's own, which no scope of ours is around, has been cancelled one by one.
-            while self._frames:
+            while self.presence.frames:
                 self._left = Event()
                 await self._left.wait()
         finally:
-            self.worker.subscriptions.unsubscribe(self.id, self.root_settled)
+            self.services.subscriptions.unsubscribe(self.id, self.root_settled)
             for node in self._subscriptions.values():
-                self.worker.subscriptions.unsubscribe(node.id, node.settle)
+                self.services.subscriptions.unsubscribe(node.id, node.settle)
 
     # What frames need from around them
 
     @property
-    def codec(self) -> Codec:
-        return self.worker.codec
-
-    @property
-    def threads(self) -> Threads:
-        return self.worker.threads
-
-    @property
     def busy(self) -> bool:
         """Whether a leaf of it is running."""
-        return self._running_leaves > 0
+        return self.presence.leaves > 0
 
     @property
-    def own_group(self) -> str:
-        """The address of any worker of the own group."""
-        return any_of(self.worker.identity.group)
+    def pinned(self) -> bool:
+        """Whether a replay could not give back at once what the code has been given: see `Presence.pins`."""
+        return self.presence.pins > 0
 
     @property
-    def nowhere(self) -> str:
-        """An address that nobody listens at."""
-        return nowhere(self.worker.identity.group)
-
-    # How its calls are named
-
-    def local_id(self, parent: str, part: str) -> str:
-        """The id of a call that runs in this execution."""
-        return child_id(parent, part, base=self.id, separator=self.worker.separator)
-
-    def remote_id(self, parent: str, part: str) -> str:
-        """The id of a call that is settled elsewhere."""
-        return child_id(parent, part, base=self.origin, separator=self.worker.separator)
-
-    def detached_id(self, parent: str, part: str) -> str:
-        """The id of a call that does not end with its caller."""
-        return detached_id(self.origin, parent, part, separator=self.worker.separator)
+    def draining(self) -> bool:
+        """Whether the worker is stopping: no durable call starts."""
+        return self.services.draining
 
     def now(self) -> int:
-        return self.worker.connection.now()
+        return self.services.connection.now()
 
-    def random(self) -> float:
-        return self.worker.random()
+    # Frames
 
-    def context_for(self, frame: Frame) -> Context:
-        return self.worker.make_context(frame)
-
-    def leaf_running(self) -> LeafRunning:
-        """Counts a leaf that runs, or that is put on record: meanwhile shutdown gives grace, and this stays hot."""
-        return LeafRunning(self)
-
-    @contextmanager
-    def running(self, frame: Frame) -> Iterator[None]:
-        """Know of a running frame, and keep its deadline."""
-        self._frames[frame] = None
+    def _frame_began(self, frame: Frame) -> None:
         if frame is not self.root:
-            self.worker.residency.enrol(frame)
-        try:
-            with self.deadline(frame):
-                yield
-        finally:
-            listener = self._frames.pop(frame)
-            if listener is not None:
-                self.worker.subscriptions.unsubscribe(frame.id, listener)
-            self._left.set()
+            self.services.enrol(frame)
+
+    def _frame_ended(self, frame: Frame, listener: Listener | None) -> None:
+        if listener is not None:
+            self.services.subscriptions.unsubscribe(frame.id, listener)
+        self._left.set()
+
+    def _leaf_ended(self) -> None:
+        self.services.report(Report.LEAF_ENDED, self)
 
     def runs(self, frame: Frame) -> bool:
         """Whether code of `frame` runs here, and is wanted."""
-        return self.dropped is None and frame in self._frames
+        return self.dropped is None and frame in self.presence.frames
 
     def listen_to_call(self, frame: Frame) -> None:
         """End the local call if somebody else settles its promise."""
@@ -251,30 +178,15 @@ class Execution:
             else:
                 self.end_call(record.id)
 
-        self._frames[frame] = settled
-        self.worker.subscriptions.subscribe(frame.id, settled)
-
-    @contextmanager
-    def deadline(self, deadline: Deadline) -> Iterator[None]:
-        """Keep a deadline where the server has it, although the loop's clock may part from it."""
-        self._deadlines.add(deadline)
-        deadline.map_deadline()
-        try:
-            yield
-        finally:
-            self._deadlines.remove(deadline)
-
-    def map_deadlines(self) -> None:
-        """Map all deadlines to the loop's clock anew."""
-        for deadline in self._deadlines:
-            deadline.map_deadline()
+        self.presence.frames[frame] = settled
+        self.services.subscriptions.subscribe(frame.id, settled)
 
     def interrupted(self) -> bool:
         """Whether a cancellation that was just caught means nothing: the execution is being put away.
 
         Looks for an interrupt that may be the reason. Nothing that was cancelled is recorded without asking this.
         """
-        if self.worker.torn_down:
+        if self.services.torn_down:
             self.drop(Drop.UNLOADED)
         elif self.dropped is None and (interrupt := interrupt_here() or self._interrupt_of_others()) is not None:
             self.interrupt(interrupt)
@@ -284,7 +196,7 @@ class Execution:
         # A thousand tasks may be cancelled at once. What cancels them was there before the first of them ran.
         if self._looked or not self._may_be_interrupted():
             return None
-        found = interrupt_among(self.worker.census().tasks_of(self, self.task))
+        found = interrupt_among(self.services.census().tasks_of(self, self.task))
         if found is None:
             self._looked = True
             after_this_round(self._look_again)
@@ -307,7 +219,7 @@ class Execution:
 
     def end_call(self, id: str) -> None:
         """Cancel the local call `id` if it is running here: its promise was settled from outside."""
-        for frame in self._frames:
+        for frame in self.presence.frames:
             if frame.id == id and frame is not self.root:
                 frame.request_cancel(Reason(OUTSIDE))
 
@@ -323,19 +235,14 @@ class Execution:
         """What is waited for and settles elsewhere."""
         return self._subscriptions.values()
 
-    @property
-    def next_deadline(self) -> int:
-        """The earliest instant, in the server's milliseconds, at which a deadline of running code passes."""
-        return min(deadline.instant for deadline in self._deadlines)
-
     def blocked(self, census: Census) -> bool:
         """Whether no code of it can go on before something happens outside of it. In doubt it can."""
         if self.busy or not self._subscriptions or self.dropped is not None:
             return False
-        if any(frame.unwinding for frame in self._frames):
+        if any(frame.unwinding for frame in self.presence.frames):
             # A wait that was cancelled may be over, though its task has not run yet.
             return False
-        patient = {wait.task for wait in self._waits if wait.patient and not wait.event.is_set()}
+        patient = {wait.task for wait in self.presence.waits if wait.patient and not wait.event.is_set()}
         tasks = census.tasks_of(self, self.task)
         return all((task in patient or joins(task)) and not is_timed(task) for task in tasks)
 
@@ -345,7 +252,7 @@ class Execution:
 
         async def some() -> None:
             for id in ids:
-                await self.worker.recheck(id)
+                await self.services.recheck(id)
 
         # Of many, each a while after the other, the last might come too late.
         async with create_task_group() as tasks:
@@ -362,7 +269,7 @@ class Execution:
         self.root.settle(record)
         self.settlement = record
         self.drop(Drop.SETTLED)
-        self.worker.cascade.begin(self.id)
+        self.services.cancel_below_later(self.id)
 
     # Putting away
 
@@ -374,15 +281,10 @@ class Execution:
         self.error = error
         self.suspension.dropped()
         self._scope.cancel()
-        for frame in self._frames:
+        for frame in self.presence.frames:
             frame.put_away()
-        for wait in self._waits:
+        for wait in self.presence.waits:
             wait.event.set()
-
-    async def halt(self, error: NonDeterminismError) -> NoReturn:
-        """Stop here and let nobody run it until it is resumed; the promise stays pending."""
-        self.drop(Drop.HALTED, error)
-        await raise_cancelled()
 
     async def check(self) -> None:
         """Raise the backend's cancellation if the execution was dropped.
@@ -398,7 +300,7 @@ class Execution:
     async def gate(self) -> None:
         """Let a durable call start when the execution is hot, unless it is being put away: then it never does."""
         await self.until_hot()
-        if self.worker.draining:
+        if self.services.draining:
             await self._wait(Event(), patient=False)
 
     async def until_hot(self) -> None:
@@ -413,7 +315,7 @@ class Execution:
         """Wait for `event`; a shield of the user's does not hold this when the execution is dropped."""
         await self.check()
         self.stirred_at = current_time()
-        self.worker.residency.stirred()
+        self.services.report(Report.STIRRED, self)
         await self._wait(event, patient=current_effective_deadline() >= own_deadline())
         await self.until_hot()
 
@@ -425,11 +327,11 @@ class Execution:
 
     async def _wait(self, event: Event, *, patient: bool, held: bool = False) -> None:
         wait = Wait(current_task(), event, patient, held)
-        self._waits.add(wait)
+        self.presence.waits.add(wait)
         try:
             await event.wait()
         finally:
-            self._waits.discard(wait)
+            self.presence.waits.discard(wait)
         await self.check()
 
     # Requests
@@ -460,7 +362,7 @@ class Execution:
             RequestError: the request was refused as it is, and would be on a replay.
             TooLarge: it is larger than the server takes, and would be on a replay.
         """
-        backoff = self.worker.subscriptions.backoff(_FIRST_RETRY)
+        backoff = self.services.subscriptions.backoff(_FIRST_RETRY)
         while (
             response := await self._try(request, backoff, settling=settling, leased=leased, finished=finished)
         ) is None:
@@ -470,7 +372,7 @@ class Execution:
             error = refusal(request, response)
             if response.status in _REFUSALS and (finished or not settling):
                 raise error
-            await self.crash(error)
+            await crash(self, error)
         return response
 
     async def _try(
@@ -482,7 +384,7 @@ class Execution:
         if not isinstance(request, (PromiseGet, RegisterListener)):
             self.changed_at = self.now()
         try:
-            response = await self.worker.connection.request(request)
+            response = await self.services.connection.request(request)
         except TooLarge:
             await self.check()
             raise
@@ -490,7 +392,7 @@ class Execution:
             failure: Exception = exc
         except Exception as exc:  # noqa: BLE001 - whatever a network raises, it is no outcome of a call
             if not finished or isinstance(exc, StoreLost):
-                await self.crash(exc)
+                await crash(self, exc)
             failure = exc
         else:
             await self.check()
@@ -513,63 +415,28 @@ class Execution:
             # It is held at that version after all, and yet refused.
             await self.lose()
 
-    @property
-    def running_frames(self) -> KeysView[Frame]:
-        """The frames whose code runs."""
-        return self._frames.keys()
-
-    def waits(self, task: Task) -> bool:
-        """Whether `task` waits in the engine, or for other tasks to end."""
-        return any(wait.task is task and not wait.held for wait in self._waits) or joins(task)
-
-    def stir_doubts(self) -> None:
-        """Something may have changed for the calls that are not what is on record at their positions."""
-        for doubt in self.doubts:
-            doubt.set()
-
-    def recorded(self, id: str) -> Promise | None:
-        """The record of `id` from before this run, if there is one."""
-        return self.history.take(id)
-
-    async def look_up(self, id: str) -> Promise | None:
-        """The record of `id`, if there is one now."""
-        return (await self.request(PromiseGet(id=id))).promise
-
     async def listen(self, node: External) -> None:
         """Hear of the settling of a promise that is not run here."""
-        self.worker.subscriptions.subscribe(node.id, node.settle)
+        self.services.subscriptions.subscribe(node.id, node.settle)
         self._subscriptions[node.id] = node
         try:
-            record = await self.worker.register_listener(node.id, self)
+            record = await self.services.register_listener(node.id, self)
         except BaseException:
             self.unlisten(node)
             raise
         if not record.pending:
             node.settle(record)
             return
-        self.worker.ask_at_deadline(record)
+        self.services.ask_at_deadline(record)
         if node.due is not None:
-            self.worker.residency.falls_asleep(self, record.timeout_at)
+            self.services.falls_asleep(self, record.timeout_at)
 
     def unlisten(self, node: External) -> None:
         """Hear of it no more."""
         if self._subscriptions.pop(node.id, None) is not None:
-            self.worker.subscriptions.unsubscribe(node.id, node.settle)
+            self.services.subscriptions.unsubscribe(node.id, node.settle)
         if not node.pending:
             self.changed_at = self.now()
-
-    async def end_elsewhere(self, id: str) -> None:
-        """End what still runs or waits below a remote call that was cancelled."""
-        try:
-            await insist(partial(self.worker.cascade.end, id))
-        except ResonateError as exc:
-            self.drop(Drop.CRASHED, exc)
-        await self.check()
-
-    async def crash(self, error: Exception) -> NoReturn:
-        """The platform has failed in a way that is no outcome of anything: put the execution away."""
-        self.drop(Drop.CRASHED, error)
-        await raise_cancelled()
 
     async def lose(self) -> NoReturn:
         """Another worker holds the task: put the execution away."""

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from anyio import CancelScope, Event, move_on_after
 from attrs import define
 
+from .._errors import ResonateError
 from .._protocol import (
     EMPTY,
     Promise,
@@ -27,6 +28,7 @@ from .._protocol import (
     Value,
 )
 from .._requests._queries import promise_of, refusal
+from .._workflow._host import Drop, crash
 from .._workflow._lanes import insist
 
 if TYPE_CHECKING:
@@ -79,7 +81,7 @@ class Journal:
     async def create_timer(self, request: PromiseCreate) -> Promise:
         """Record a promise whose deadline must fire although no one may be there to look."""
         ask = partial(self._execution.request, taken=_OF_TIMERS)
-        response = await self._execution.worker.timer_promises.create(ask, request)
+        response = await self._execution.services.timer_promises.create(ask, request)
         assert response is not None
         if response.promise is None:
             raise refusal(request, response)
@@ -132,7 +134,7 @@ class Journal:
         """
         request = PromiseSettle(id=id, state=state, value=value)
         with CancelScope(shield=True):
-            promise_of(request, await self._execution.worker.ask(request), id)
+            promise_of(request, await self._execution.services.requester.ask(request), id)
 
     async def fulfill(self, state: PromiseState, value: Value, *, finished: bool = False) -> Promise:
         """Record the end of the root, and give back what is on record then. For `finished` see `settle`."""
@@ -154,8 +156,25 @@ class Journal:
                 return promise
             await execution.regain(version)
 
+    async def look_up(self, id: str) -> Promise | None:
+        """The record of `id`, if there is one now."""
+        return (await self._execution.request(PromiseGet(id=id))).promise
+
+    async def cancel_below(self, id: str) -> None:
+        """Cancel what still runs or waits below a remote call that was cancelled."""
+        execution = self._execution
+        try:
+            await insist(partial(execution.services.cancel_below, id))
+        except ResonateError as exc:
+            execution.drop(Drop.CRASHED, exc)
+        await execution.check()
+
+    def settled_here(self, record: Promise) -> None:
+        """Note that this execution has settled a promise whose function may run in this process."""
+        self._execution.services.settled_here(record)
+
     async def _promise(self, request: Request, response: Response) -> Promise:
         """The promise of an answer. A server that has lost it (it was restored from a backup, say) is no outcome."""
         if response.promise is None:
-            await self._execution.crash(refusal(request, response))
+            await crash(self._execution, refusal(request, response))
         return response.promise

@@ -39,8 +39,9 @@ from .._protocol import (
     TaskState,
     TaskSuspend,
 )
-from .._workflow import _log
 from .._workflow._host import Drop
+from . import _log
+from ._services import Event as Report
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable
@@ -169,7 +170,7 @@ class Suspension:
         self._operation = CancelScope()
         self._move(phase)
         name = f"resonate {phase.value} {self._execution.id}"
-        self._execution.worker.helper(self._operate, func, self._turn, *args, name=name)
+        self._execution.services.background(self._operate, func, self._turn, *args, name=name)
 
     async def _operate(self, func: Callable[..., Awaitable[None]], turn: int, *args: object) -> None:
         try:
@@ -190,7 +191,7 @@ class Suspension:
             # If it was taken back after all, then at this version.
             self._execution.version += 1
         self._move(Phase.HOT)
-        self._execution.worker.residency.not_parked(self._execution)
+        self._execution.services.report(Report.NOT_PARKED, self._execution)
 
     # What others say
 
@@ -198,8 +199,8 @@ class Suspension:
         """Code is at the gate: take the task back."""
         self._wanted = True
         self._called.set()
-        if self.phase is Phase.PARKED and not self._execution.worker.draining and self._execution.dropped is None:
-            self._execution.worker.residency.resuming(self._execution)
+        if self.phase is Phase.PARKED and not self._execution.services.draining and self._execution.dropped is None:
+            self._execution.services.report(Report.RESUMING, self._execution)
             self._begin(Phase.RESUMING, self._resume)
 
     def told(self, version: int) -> bool:
@@ -214,7 +215,7 @@ class Suspension:
             self.want()
         elif version >= execution.version and not self._asking:
             self._asking = True
-            execution.worker.helper(self._heard_otherwise, name=f"resonate doubt {execution.id}")
+            execution.services.background(self._heard_otherwise, name=f"resonate doubt {execution.id}")
         return True
 
     async def _heard_otherwise(self) -> None:
@@ -226,14 +227,14 @@ class Suspension:
 
     async def _ask_whose_it_is(self) -> None:
         execution = self._execution
-        response = await execution.worker.requester.insist(TaskGet(id=execution.id))
+        response = await execution.services.requester.insist(TaskGet(id=execution.id))
         await self.at_rest()
         task = None if response is None else response.task
-        if task is None or execution.worker.leases.is_mine(task, execution.version):
+        if task is None or execution.services.is_mine(task, execution.version):
             return
         if task.state is TaskState.PENDING and task.version > execution.version:
             execution.drop(Drop.LOST)
-            execution.worker.acquisition.sent_for(execution.id, task.version)
+            execution.services.acquire(execution.id, task.version)
         else:
             self.doubt()
 
@@ -247,7 +248,7 @@ class Suspension:
     async def _regain(self, turn: int) -> None:
         """Find out who holds the task. If that is nobody, take it back."""
         execution = self._execution
-        backoff = execution.worker.subscriptions.backoff(_FIRST_LOOK)
+        backoff = execution.services.subscriptions.backoff(_FIRST_LOOK)
         found = await self._look_who_holds()
         while found is None and not self._is_over(turn):
             # Also while the worker stops: what still runs may have something to record.
@@ -257,7 +258,7 @@ class Suspension:
         asked, task = found or (0.0, None)
         if self._is_over(turn):
             return
-        if execution.worker.leases.is_mine(task, execution.version):
+        if execution.services.is_mine(task, execution.version):
             execution.lease.grant(execution.version, asked)
             self._move(Phase.HOT)
         elif task is not None and task.state is TaskState.PENDING and task.version == execution.version:
@@ -271,8 +272,8 @@ class Suspension:
     async def _look_who_holds(self) -> tuple[float, TaskRecord | None] | None:
         """Since when the answer holds, and the task. None if there is no answer."""
         execution = self._execution
-        asked, ref = execution.worker.connection.elapsed(), TaskRef(execution.id, execution.version)
-        beat = await self._ask(TaskHeartbeat(pid=execution.worker.identity.holder, tasks=(ref,)))
+        asked, ref = execution.services.connection.elapsed(), TaskRef(execution.id, execution.version)
+        beat = await self._ask(TaskHeartbeat(pid=execution.services.identity.holder, tasks=(ref,)))
         if beat is None or beat.status != 200:
             return None
         response = await self._ask(TaskGet(id=execution.id))
@@ -328,7 +329,7 @@ class Suspension:
             self._park()
         elif response.status == 300:
             self._stay_hot()
-            execution.worker.helper(self._look_what_settled, name=f"resonate look {execution.id}")
+            execution.services.background(self._look_what_settled, name=f"resonate look {execution.id}")
         elif response.status in {404, 409}:
             execution.drop(Drop.LOST)
 
@@ -337,13 +338,18 @@ class Suspension:
         self._made += 1
         # A second one for the same version has a name of its own: its deadline may be another.
         part = f"~wake-{execution.version}" + (f"-{self._made}" if self._made > 1 else "")
-        id = f"{below(execution.id, execution.worker.separator)}{part}"
+        id = f"{below(execution.id, execution.services.separator)}{part}"
         lineage = {"resonate:origin": execution.origin, "resonate:branch": id, "resonate:parent": execution.id}
-        tags = {"resonate:timer": "true", "resonate:target": execution.nowhere, "resonate:scope": "global", **lineage}
+        tags = {
+            "resonate:timer": "true",
+            "resonate:target": execution.facilities.nowhere,
+            "resonate:scope": "global",
+            **lineage,
+        }
         create = PromiseCreate(id=id, timeout_at=wake_at, tags=tags)
         # Before the request: if its answer is lost, there is one to be settled all the same.
         self.wakes.append(id)
-        response = await execution.worker.timer_promises.create(self._ask, create)
+        response = await execution.services.timer_promises.create(self._ask, create)
         promise = None if response is None else response.promise
         return id if promise is not None and promise.pending else None
 
@@ -352,7 +358,7 @@ class Suspension:
         execution.lease.end()
         self._move(Phase.PARKED)
         _log.parked(execution)
-        execution.worker.residency.parked(execution)
+        execution.services.report(Report.PARKED, execution)
         if self._wanted:
             self.want()
 
@@ -367,7 +373,7 @@ class Suspension:
     async def _find_out(self, turn: int) -> None:
         """The answer to the suspend was lost: the task itself tells what came of it."""
         execution = self._execution
-        response = await execution.worker.requester.insist(TaskGet(id=execution.id))
+        response = await execution.services.requester.insist(TaskGet(id=execution.id))
         if self._is_over(turn) or response is None:
             return
         task = response.task
@@ -376,7 +382,7 @@ class Suspension:
         elif task.state in {TaskState.SUSPENDED, TaskState.PENDING}:
             self._wanted = self._wanted or task.state is TaskState.PENDING
             self._park()
-        elif task.state is not TaskState.ACQUIRED or task.pid != execution.worker.identity.holder:
+        elif task.state is not TaskState.ACQUIRED or task.pid != execution.services.identity.holder:
             execution.drop(Drop.LOST)
 
     # Resuming
@@ -384,7 +390,7 @@ class Suspension:
     async def _resume(self, turn: int) -> None:
         execution = self._execution
         for id in list(self.wakes):
-            response = await execution.worker.requester.insist(
+            response = await execution.services.requester.insist(
                 PromiseSettle(id=id, state=PromiseState.RESOLVED, value=EMPTY)
             )
             if response is None:
@@ -394,7 +400,7 @@ class Suspension:
         if turn != self._turn:
             return
         if acquired is None:
-            if not execution.worker.draining:
+            if not execution.services.draining:
                 execution.drop(Drop.LOST)
             return
         version, local, sent = acquired
@@ -411,11 +417,11 @@ class Suspension:
     async def _let_go(self, version: int) -> None:
         """The execution was dropped while its task was taken back for it."""
         await self._execution.ended.wait()
-        await self._execution.worker.leases.release(self._execution.id, version)
+        await self._execution.services.release(self._execution.id, version)
 
     async def _acquire(self) -> tuple[int, tuple[Promise, ...], float] | None:
         """Take the task at the version that it was suspended at. None if that is refused."""
-        worker, id, version = self._execution.worker, self._execution.id, self._execution.version
+        worker, id, version = self._execution.services, self._execution.id, self._execution.version
         request = TaskAcquire(id=id, version=version, pid=worker.identity.holder, ttl=worker.ttl_ms)
         sent = worker.connection.elapsed()
         response = await worker.requester.insist(request)
@@ -424,7 +430,7 @@ class Suspension:
         # An earlier attempt may have taken it, and only its answer may be lost. It was not sent before `sent`.
         response = None if response is None else await worker.requester.insist(TaskGet(id=id))
         task = None if response is None else response.task
-        return (version + 1, (), sent) if worker.leases.is_mine(task, version + 1) else None
+        return (version + 1, (), sent) if worker.is_mine(task, version + 1) else None
 
     def _hold(self, version: int, sent: float) -> None:
         self._taken = True
@@ -439,12 +445,12 @@ class Suspension:
         for record in local:
             if not record.pending:
                 execution.end_call(record.id)
-        execution.worker.residency.resumed(execution)
+        execution.services.report(Report.RESUMED, execution)
 
     async def _ask(self, request: Request) -> Response | None:
         """Send one request. None if it was not answered."""
         try:
-            return await self._execution.worker.connection.request(request)
+            return await self._execution.services.connection.request(request)
         except ResonateError as exc:
             logger.warning("execution.not_parked id=%s kind=%s reason=%r", self._execution.id, request.kind, exc)
             return None

@@ -129,7 +129,7 @@ class Acquisition:
             # It may have begun since, because a caller has started it.
             if not self._told(id, version):
                 self._claim(id)
-                self._worker.helper(self._take, id, version, name=f"resonate take {id}")
+                self._worker.background(self._take, id, version, name=f"resonate take {id}")
         if self._line:
             self._worker.residency.make_room()
 
@@ -141,7 +141,7 @@ class Acquisition:
                 await self._acquire(id, max(version, self._later.pop(id, version)))
         except Exception:
             logger.exception("task.take_failed id=%s", id)
-            self._worker.helper(self._look_for, id, name=f"resonate look for {id}")
+            self._worker.background(self._look_for, id, name=f"resonate look for {id}")
         finally:
             self._unclaim(id)
 
@@ -240,7 +240,7 @@ class Acquisition:
             return promise, worker.executions.get(create.id)
         except BaseException:
             # A cancellation of asyncio's own as well, which no shield holds up.
-            worker.helper(self._look_for, create.id, name=f"resonate look for {create.id}")
+            worker.background(self._look_for, create.id, name=f"resonate look for {create.id}")
             raise
 
     async def _take_back(self, id: str, *, lost: bool) -> None:
@@ -279,7 +279,7 @@ class Acquisition:
         except (NotRegistered, DecodeError, InvalidArgument) as exc:
             worker.leases.idle[task.id] = task.version
             # Not at once: it would be sent here again immediately.
-            worker.helper(self._decline, task, exc, name=f"resonate decline {task.id}")
+            worker.background(self._decline, task, exc, name=f"resonate decline {task.id}")
             return None
         lease = Lease(worker.leases, task.id)
         # Kept from now on: to read the history may take long.
@@ -382,7 +382,7 @@ class Acquisition:
         history: History,
     ) -> Execution:
         execution = Execution(
-            worker=self._worker,
+            services=self._worker,
             id=lease.id,
             lease=lease,
             version=lease.version,

@@ -38,7 +38,7 @@ class CancelCascade:
 
     def begin(self, id: str) -> None:
         """Sweep below `id` in the background."""
-        self._worker.helper(self._insist, id, name=f"resonate sweep {id}")
+        self._worker.background(self._insist, id, name=f"resonate sweep {id}")
 
     def settled(self, record: Promise) -> None:
         """Note what a promise was settled with from here, if it runs here: the log tells it."""
@@ -59,7 +59,7 @@ class CancelCascade:
         await self._sweep(id)
         if id not in self._under_way:
             self._under_way.add(id)
-            self._worker.helper(self._once_more, id, name=f"resonate sweep {id}")
+            self._worker.background(self._once_more, id, name=f"resonate sweep {id}")
 
     async def _sweep(self, id: str) -> None:
         ask = self._worker.ask

@@ -23,6 +23,7 @@ from attrs import define, field, frozen
 
 from .._concurrency._tasks import Census, sees_every_deadline
 from .._errors import NotRunning
+from .._execution._execution import Execution
 from .._workflow._frame import Frame
 from .._workflow._host import Drop
 from .._workflow._lanes import execution_in
@@ -30,7 +31,6 @@ from .._workflow._lanes import execution_in
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from .._execution._execution import Execution
     from ._worker import Worker
 
 _GROWN_UP: Final = 0.5
@@ -129,10 +129,10 @@ class Residency:
         while self._young and self._young[0][0] <= now:
             young = self._young.popleft()[1]()
             if isinstance(young, Frame):
-                if young.execution.runs(young):
-                    self._worker.helper(self._watch_call, young, name=f"resonate watch {young.id}")
+                if _execution_of(young).runs(young):
+                    self._worker.background(self._watch_call, young, name=f"resonate watch {young.id}")
             elif young is not None and _alive(young):
-                self._worker.helper(self._watch, young, name=f"resonate watch {young.id}")
+                self._worker.background(self._watch, young, name=f"resonate watch {young.id}")
         while self._queue and self._queue[0][0] <= now:
             due, _, watch = heappop(self._queue)
             if watch.due == due and watch.execution is not None and _alive(watch.execution):
@@ -210,8 +210,9 @@ class Residency:
     async def _watch_call(self, frame: Frame) -> None:
         """Hear of it if somebody elsewhere settles a local call that runs here."""
         # It may have ended since it was looked at.
-        if frame.execution.runs(frame):
-            frame.execution.listen_to_call(frame)
+        execution = _execution_of(frame)
+        if execution.runs(frame):
+            execution.listen_to_call(frame)
             await self._worker.recheck(frame.id)
 
     @property
@@ -242,7 +243,7 @@ class Residency:
     def _parkable_from(self, execution: Execution, now: float) -> float:
         """From when on it is cheaper to park an execution that goes on waiting than to keep it hot."""
         instants = [node.record.timeout_at for node in execution.externals]
-        seconds_left = (min(execution.next_deadline, *instants) - execution.now()) / 1000
+        seconds_left = (min(execution.presence.next_deadline, *instants) - execution.now()) / 1000
         if seconds_left <= self._limits.hot_for:
             return now + self._patience
         if all(node.due is not None for node in execution.externals):
@@ -252,7 +253,7 @@ class Residency:
     def _park(self, execution: Execution) -> None:
         fires = self._worker.timer_promises.fires
         silent = [node.record.timeout_at for node in execution.externals if not fires(node.record)]
-        wake_at = min([execution.next_deadline, *silent])
+        wake_at = min([execution.presence.next_deadline, *silent])
         if not sees_every_deadline():
             # Each time twice as long, replayed or not: a deadline that was missed is late by its own length at most.
             waited_ms = execution.now() - execution.changed_at
@@ -358,7 +359,7 @@ class Residency:
             if self._expected.get(id) == due:
                 del self._expected[id]
                 if id in self._worker.subscriptions.ids:
-                    self._worker.helper(self._ask_for, id, name=f"resonate deadline {id}")
+                    self._worker.background(self._ask_for, id, name=f"resonate deadline {id}")
 
     async def _ask_for(self, id: str) -> None:
         await self._worker.recheck(id)
@@ -374,7 +375,7 @@ class Residency:
             if abs(self._clock_offset() - offset) > _CLOCKS_PARTED:
                 offset = self._clock_offset()
                 for execution in self._worker.executions.values():
-                    execution.map_deadlines()
+                    execution.presence.map_deadlines()
 
     def _clock_offset(self) -> float:
         return self._worker.connection.now() / 1000 - current_time()
@@ -387,3 +388,8 @@ def _lazy_census() -> Callable[[], Census]:
 
 def _alive(execution: Execution) -> bool:
     return execution.dropped is None and not execution.ended.is_set()
+
+
+def _execution_of(frame: Frame) -> Execution:
+    assert isinstance(frame.execution, Execution)
+    return frame.execution

@@ -28,7 +28,9 @@ from .._concurrency._supervisor import Supervisor, all_begun
 from .._concurrency._tasks import Census, after_this_round, call_in_loop
 from .._concurrency._threads import Threads
 from .._errors import NetworkError, NonDeterminismError, NotFound, NotRunning, ResonateError, UsageError
+from .._execution import _log
 from .._execution._execution import Execution
+from .._execution._services import Event as Report
 from .._functions._dependencies import Dependencies
 from .._functions._function import Registry
 from .._ids import SEPARATORS
@@ -45,16 +47,17 @@ from .._protocol import (
     Response,
     TaskContinue,
     TaskHalt,
+    TaskRecord,
     Unblock,
     Value,
 )
+from .._requests._addresses import any_of, nowhere
 from .._requests._queries import get_promise, promise_of, refusal
 from .._requests._requester import Requester
 from .._requests._subscriptions import Subscriptions
 from .._requests._timer_promises import TimerPromises
-from .._workflow import _log
 from .._workflow._frame import Frame
-from .._workflow._host import Drop
+from .._workflow._host import Drop, Facilities
 from .._workflow._lanes import execution_in
 from ..abc import Connection, Gap, Identity, Network
 from ._acquisition import Acquisition
@@ -121,6 +124,7 @@ class Worker:
     leases: Leases = field(init=False)
     residency: Residency = field(init=False)
     cascade: CancelCascade = field(init=False)
+    facilities: Facilities = field(init=False)
     results: Results = field(init=False)
     acquisition: Acquisition = field(init=False)
     _shutdown: Shutdown = field(init=False)
@@ -149,6 +153,17 @@ class Worker:
             self.requester,
             self.ttl_ms / 1000,
             self.request_timeout,
+        )
+        self.facilities = Facilities(
+            codec=self.codec,
+            threads=self.threads,
+            dependencies=self.dependencies,
+            random=self.random,
+            backoff=self.subscriptions.backoff,
+            make_context=self.make_context,
+            find_function=self.registry.find,
+            own_group=any_of(self.group),
+            nowhere=nowhere(self.group),
         )
         self.residency = Residency(self, self.limits)
         self.cascade = CancelCascade(self)
@@ -179,13 +194,13 @@ class Worker:
 
     def _begin(self) -> None:
         name = f"resonate {self.identity.pid}"
-        self.helper(self._stand_by, name=f"{name} sentinel")
-        self.helper(self._receive, self.connection, name=f"{name} messages")
-        self.helper(self._hear_of_functions, name=f"{name} functions")
-        self.helper(self.residency.run, name=f"{name} residency")
-        self.helper(self.residency.watch_clocks, name=f"{name} clocks")
+        self.background(self._stand_by, name=f"{name} sentinel")
+        self.background(self._receive, self.connection, name=f"{name} messages")
+        self.background(self._hear_of_functions, name=f"{name} functions")
+        self.background(self.residency.run, name=f"{name} residency")
+        self.background(self.residency.watch_clocks, name=f"{name} clocks")
         if self.connection.recheck < math.inf:
-            self.helper(self.residency.recheck, name=f"{name} recheck")
+            self.background(self.residency.recheck, name=f"{name} recheck")
         if not self.connection.keeps_leases:
             self._begin_heartbeats(f"{name} heartbeats")
 
@@ -196,7 +211,7 @@ class Worker:
         send = self.connection.blocking_request
         if send is None:
             heart = LoopHeart(schedule, self.connection, self.subscriptions)
-            self.helper(heart.run, name=name)
+            self.background(heart.run, name=name)
             self.leases.enrolled = heart.nudge
         else:
             thread = ThreadHeart(schedule, send, ttl, name)
@@ -211,7 +226,7 @@ class Worker:
     def __repr__(self) -> str:
         return f"<Worker {self.identity.group}/{self.identity.pid} with {len(self.executions)} executions>"
 
-    def helper(self, func: Callable[..., Awaitable[None]], *args: object, name: str) -> None:
+    def background(self, func: Callable[..., Awaitable[None]], *args: object, name: str) -> None:
         """Do a work of the engine's own in a task of its own."""
         self._supervisor.start_background(func, *args, name=name)
 
@@ -281,8 +296,46 @@ class Worker:
             finally:
                 self.stopped.set()
 
-    def leaf_ended(self) -> None:
-        self._shutdown.stir()
+    # What executions need (see `Services`)
+
+    def report(self, event: Report, execution: Execution) -> None:
+        match event:
+            case Report.STIRRED:
+                self.residency.stirred()
+            case Report.PARKED:
+                self.residency.parked(execution)
+            case Report.NOT_PARKED:
+                self.residency.not_parked(execution)
+            case Report.RESUMING:
+                self.residency.resuming(execution)
+            case Report.RESUMED:
+                self.residency.resumed(execution)
+            case Report.LEAF_ENDED:
+                self._shutdown.stir()
+
+    def enrol(self, young: Execution | Frame) -> None:
+        self.residency.enrol(young)
+
+    def falls_asleep(self, execution: Execution, due_ms: int) -> None:
+        self.residency.falls_asleep(execution, due_ms)
+
+    def acquire(self, id: str, version: int) -> None:
+        self.acquisition.sent_for(id, version)
+
+    async def release(self, id: str, version: int) -> None:
+        await self.leases.release(id, version)
+
+    def is_mine(self, task: TaskRecord | None, version: int) -> bool:
+        return self.leases.is_mine(task, version)
+
+    def cancel_below_later(self, id: str) -> None:
+        self.cascade.begin(id)
+
+    async def cancel_below(self, id: str) -> None:
+        await self.cascade.end(id)
+
+    def settled_here(self, record: Promise) -> None:
+        self.cascade.settled(record)
 
     async def _stand_by(self) -> None:
         self._teardown = Teardown()
@@ -322,7 +375,7 @@ class Worker:
     def _handle(self, message: Message | Gap) -> None:
         match message:
             case Gap():
-                self.helper(self.residency.recheck_all, name=f"resonate {self.identity.pid} gap")
+                self.background(self.residency.recheck_all, name=f"resonate {self.identity.pid} gap")
             case Execute(task_id, version):
                 self.acquisition.sent_for(task_id, version)
             case Unblock(promise):
@@ -365,7 +418,7 @@ class Worker:
     def _begin_work(self) -> None:
         if self.identity.group != self.group and not self._joining:
             self._joining = True
-            self.helper(self._join_group, name=f"resonate {self.identity.pid} group")
+            self.background(self._join_group, name=f"resonate {self.identity.pid} group")
 
     async def _join_group(self) -> None:
         """Take part in the group as well, with a connection of its own: what was told to the client still comes."""

@@ -20,6 +20,7 @@ from .._concurrency._tasks import is_being_started
 from .._errors import NonDeterminismError
 from .._protocol import PromiseState
 from ._frame import Frame
+from ._host import halt
 from ._lanes import insist, lane_of
 from ._reasons import DEADLINE, GROUP, PARENT, SCOPE, Reason, reason_of
 from ._regions import PATIENCE, Region, own_deadline, reason_for, regions_around
@@ -211,4 +212,4 @@ async def _wait_for_scope(frame: Frame, child: Node, lived_ms: int) -> None:
         child.recancelled.set()
         raise
     recorded, requested = "an await that a scope around it had cancelled", "one that none cancels"
-    await execution.halt(NonDeterminismError(child.id, recorded, requested, execution.id))
+    await halt(execution, NonDeterminismError(child.id, recorded, requested, execution.id))

@@ -80,7 +80,7 @@ class Children:
         for record in execution.history.forgotten(self._frame.id):
             await execution.journal.settle(record.id, PromiseState.CANCELED, value)
             if record.tags.get("resonate:scope") == "global":
-                await execution.end_elsewhere(record.id)
+                await execution.journal.cancel_below(record.id)
 
     async def _all_opened(self) -> None:
         while self._invocations:

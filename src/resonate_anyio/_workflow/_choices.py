@@ -17,6 +17,7 @@ from .._concurrency._cancellation import Owed
 from .._errors import NonDeterminismError
 from .._protocol import Promise, PromiseCreate
 from ._awaits import interrupt_again
+from ._host import halt
 from ._invocation import Invocation
 from ._lanes import insist, lane_of
 from ._node import External, Node
@@ -73,7 +74,7 @@ class RecordedChoice(Invocation):
             recorded, requested = f"{fact}() with the choice {cut(repr(value))}", f"{fact}()"
             if among is not None:
                 requested += f" with a choice of {cut(repr(list(among)))}"
-            await self.execution.halt(NonDeterminismError(self.id, recorded, requested, self.execution.id))
+            await halt(self.execution, NonDeterminismError(self.id, recorded, requested, self.execution.id))
         return chosen
 
     async def _make(self, choice: Callable[[], Awaitable[int]]) -> None:
@@ -124,7 +125,7 @@ class RecordedChoice(Invocation):
         return {}
 
     def _id_of(self, segment: str) -> str:
-        return self.execution.local_id(self.frame.id, segment)
+        return self.execution.naming.local(self.frame.id, segment)
 
     def _same_call(self, record: Promise) -> bool:
         codec = self.execution.codec

@@ -33,7 +33,7 @@ from .._ids import Names
 from .._protocol import EMPTY, Promise, PromiseState, Value
 from . import _log
 from ._children import Children
-from ._host import Drop
+from ._host import Drop, crash
 from ._lanes import Lane, current_frame, current_lane, insist, lane_of
 from ._leaf import run_leaf
 from ._node import Node
@@ -49,7 +49,6 @@ if TYPE_CHECKING:
 
     from anyio.abc import TaskGroup
 
-    from .._api._context import Context
     from .._functions._function import Function
     from .._functions._info import Info
     from .._functions._retry import RetryPolicy
@@ -67,6 +66,7 @@ class Frame(Node):
 
     Attributes:
         expired: the instants of its durable scopes that have ended their blocks: what ended with them is no failure.
+        failed_with: what its function has raised in this run.
     """
 
     parent: Frame | None
@@ -91,7 +91,7 @@ class Frame(Node):
     _last_lane: int | None = field(default=None, init=False)
     _unmatched_lanes: int = field(default=0, init=False)
     _pins: int = field(default=0, init=False)
-    _failed_with: Exception | None = field(default=None, init=False)
+    failed_with: Exception | None = field(default=None, init=False)
 
     def __attrs_post_init__(self) -> None:
         self.names = Names(self.id)
@@ -127,9 +127,9 @@ class Frame(Node):
                 self.execution.interrupted()
             done = self._is_done(ending)
             # A worker that stops gives grace to what a leaf has done as it gives it to leaves.
-            with self.execution.leaf_running() if done else nullcontext():
+            with self.execution.presence.leaf_running() if done else nullcontext():
                 await self._settle(ending)
-            if done and self.parent is not None and self.execution.worker.draining:
+            if done and self.parent is not None and self.execution.draining:
                 # Nothing begins any more, and so the code that has called it does not go on.
                 with CancelScope(shield=True):
                     await self.execution.gate()
@@ -162,7 +162,7 @@ class Frame(Node):
         try:
             if not self.replaying:
                 await checkpoint_if_cancelled()
-            with self.execution.running(self), self._scope:
+            with self.execution.presence.running(self), self._scope:
                 return await self._call()
         except get_cancelled_exc_class() as exc:
             self.execution.interrupted()
@@ -261,7 +261,7 @@ class Frame(Node):
             raise
 
     async def _call_workflow(self) -> Ending:
-        context = self.execution.context_for(self)
+        context = self.execution.facilities.make_context(self)
         ending: Ending | None = None
         interrupted: BaseException | None = None
         async with create_task_group() as self._tasks:
@@ -278,7 +278,7 @@ class Frame(Node):
         assert ending is not None
         return self.children.with_unseen_failures(ending)
 
-    async def _call_and_join(self, context: Context) -> Ending:
+    async def _call_and_join(self, context: object) -> Ending:
         ending = await self.outcome_of(exposed(partial(self.function.func, context, *self.args, **self.kwargs)))
         if isinstance(ending, Returned):
             await self.children.join()
@@ -359,7 +359,7 @@ class Frame(Node):
 
     def asked(self) -> None:
         """A call of this run was found in the history."""
-        self.execution.stir_doubts()
+        self.execution.presence.stir()
         if self._stopped_by is not None and not self._behind:
             self._scope.cancel()
         if not self.replaying:
@@ -386,10 +386,10 @@ class Frame(Node):
     def pin(self) -> None:
         """A plain scope has ended a call. A replay has to wait until the scope does it again."""
         self._pins += 1
-        self.execution.pinned += 1
+        self.execution.presence.pin()
 
     def _unpin(self) -> None:
-        self.execution.pinned -= self._pins
+        self.execution.presence.pin(-self._pins)
         self._pins = 0
 
     # Settling
@@ -402,7 +402,7 @@ class Frame(Node):
             try:
                 record = await insist(partial(self._record, ending, outcome))
             except Exception as exc:  # noqa: BLE001 - an error of the engine's own is no outcome of anything
-                await execution.crash(exc)
+                await crash(execution, exc)
             except get_cancelled_exc_class():
                 if self._is_lost(ending):
                     await self._settle_late(*outcome)
@@ -421,10 +421,8 @@ class Frame(Node):
 
     def _keep_failure(self) -> None:
         """Show the traceback of this run where the recorded failure is raised, and in the log."""
-        if self._failed_with is not None and self.record.state is PromiseState.REJECTED:
-            self.live: TracebackType | None = self._failed_with.__traceback__
-            if self.parent is None:
-                self.execution.raised = self._failed_with
+        if self.failed_with is not None and self.record.state is PromiseState.REJECTED:
+            self.live: TracebackType | None = self.failed_with.__traceback__
 
     def _pass_on(self, ending: Ending, cancellation: BaseException) -> None:
         """Let the cancellation that has ended the call go on, unless another outcome stands, which is handed over."""
@@ -464,7 +462,7 @@ class Frame(Node):
                 return PromiseState.TIMEDOUT, EMPTY
 
     def _failure_recorded(self, error: Exception) -> tuple[PromiseState, Value]:
-        self._failed_with = error
+        self.failed_with = error
         return PromiseState.REJECTED, self.execution.codec.encode_error(error)
 
     async def _record(self, ending: Ending, outcome: tuple[PromiseState, Value]) -> Promise:
@@ -477,7 +475,7 @@ class Frame(Node):
 
     async def _save(self, state: PromiseState, value: Value, *, finished: bool) -> Promise:
         """Record what the function returned or raised. If the server refuses that, the refusal is the outcome."""
-        refused, backoff = False, self.execution.worker.subscriptions.backoff()
+        refused, backoff = False, self.execution.facilities.backoff()
         while True:
             try:
                 return await self._put(state, value, finished=finished)

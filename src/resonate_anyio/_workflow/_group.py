@@ -18,8 +18,6 @@ from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, TypeVarTuple
 from anyio import Event, create_task_group, current_effective_deadline, get_cancelled_exc_class
 from attrs import define, field
 
-from .._api._builder import Builder
-from .._api._calls import Call, DurableFuture
 from .._concurrency._protection import exposed
 from .._errors import DurableCancelledError, InvalidArgument, UsageError
 from .._protocol import PromiseState
@@ -37,7 +35,8 @@ if TYPE_CHECKING:
 
     from anyio.abc import TaskGroup
 
-    from .._execution._execution import Execution
+    from ._host import Host
+    from ._invocation import Invocation
     from ._node import Node
 
 T = TypeVar("T")
@@ -57,7 +56,7 @@ class _Member:
 class _Slots:
     """How many members may run at once, and those who wait for their turn, in the order in which they were started."""
 
-    _execution: Execution
+    _execution: Host
     _free: int
     _queue: deque[Event] = field(factory=deque, init=False)
 
@@ -114,20 +113,13 @@ class Group(Region):
         """How much was started in it."""
         return len(self._members)
 
-    def start(self, call: Call[T]) -> DurableFuture[T]:
-        """Start a durable call and return at once.
+    def start(self, begin: Callable[[], Invocation]) -> Started:
+        """Start a durable call and return at once. Of an open group only (see `check_open`).
 
-        Raises:
-            UsageError: the group has not been entered, or has ended; or this is no such call.
+        Args:
+            begin: plans the call.
         """
-        self._check_open("start()")
-        if not isinstance(call, Call):
-            msg = (
-                f"tg.start() takes a call such as ctx.run(...) or ctx.rpc(...), not {call!r}; other code is started "
-                f"with tg.start_soon(func, *args)"
-            )
-            raise UsageError(msg)
-        started = Started(call.begin(), group=self)
+        started = Started(begin(), group=self)
         member = _Member(started)
         self._members.append(member)
         started.invocation.cancel_here()
@@ -135,21 +127,13 @@ class Group(Region):
             self.condemn(node.record.settled_at)
         turn = None if started.invocation.replayed else self._turn()
         self._spawn(turn, self._run_call, member, started, name=started.id)
-        return DurableFuture(self.frame, started)
+        return started
 
     def start_soon(self, func: Callable[..., Awaitable[object]], args: tuple[Any, ...], name: object) -> None:
         """Run a coroutine function of the frame's in a task of its own, in a lane that is numbered now.
 
-        Raises:
-            UsageError: the group has not been entered, or has ended; or this is no function.
+        Of an open group only (see `check_open`).
         """
-        self._check_open("start_soon()")
-        if not callable(func) or isinstance(func, Builder):
-            msg = (
-                f"tg.start_soon() takes a coroutine function and its arguments, not {func!r}; a durable call is "
-                f"started with tg.start(call)"
-            )
-            raise UsageError(msg)
         start = LaneStart.plan(self.frame)
         start.cancel_here()
         member = _Member()
@@ -284,7 +268,12 @@ class Group(Region):
     def reason(self) -> Reason:
         return Reason(GROUP, self.depth)
 
-    def _check_open(self, what: str) -> None:
+    def check_open(self, what: str) -> None:
+        """Refuse to start something outside of the block.
+
+        Raises:
+            UsageError: the group has not been entered, or has ended.
+        """
         if not self._open:
             state = (
                 "has ended" if self._tasks is not None else "has not been entered: async with ctx.task_group() as tg"

@@ -32,6 +32,7 @@ from .._time import from_ms
 from . import _log
 from ._awaits import before_wait, deliver
 from ._frame import Frame
+from ._host import halt
 from ._lanes import insist
 from ._node import External, Node
 from ._operations import Operation, content_of, operation_of
@@ -41,9 +42,9 @@ from ._regions import reason_for
 from ._scopes import SCOPES_TAG, Scope, clamping, durable_scopes, encode_instants, fix_instants
 
 if TYPE_CHECKING:
-    from .._execution._execution import Execution
     from .._functions._function import Function
     from .._functions._retry import RetryPolicy
+    from ._host import Host
 
 ONE_YEAR_MS: Final = 365 * 24 * 3600 * 1000
 
@@ -116,7 +117,7 @@ class Invocation(PositionCheck, ABC):
         return self.recorded is None
 
     def _take(self) -> None:
-        self.recorded = self.execution.recorded(self.id)
+        self.recorded = self.execution.history.take(self.id)
         if self.recorded is not None:
             self.frame.order.asked(self.recorded)
             fix_instants(self._scopes, self.recorded)
@@ -197,7 +198,7 @@ class Invocation(PositionCheck, ABC):
         """See whether it is history after all, if not all of that is known."""
         history = self.execution.history
         if self.recorded is None and history.partial and not self.in_branch:
-            record = await self.execution.look_up(self.id)
+            record = await self.execution.journal.look_up(self.id)
             if record is not None:
                 history.add(record)
                 self.compare()
@@ -262,7 +263,7 @@ class Invocation(PositionCheck, ABC):
 
     def _tags(self, own: Mapping[str, str]) -> dict[str, str]:
         execution, parent = self.execution, self.frame.id
-        tags = {**own, **self._lane_tags, **self._numbered(), "resonate:origin": execution.origin}
+        tags = {**own, **self._lane_tags, **self._numbered(), "resonate:origin": execution.naming.origin}
         if execution.history.is_placed(parent):
             tags[POSITION_TAG] = self.position.encode()
         if self._scopes:
@@ -270,7 +271,7 @@ class Invocation(PositionCheck, ABC):
         if is_below(self.id, parent):
             return {**tags, "resonate:parent": parent}
         branch = tags["resonate:branch"]
-        base = branch if is_below(self.id, branch) else execution.origin
+        base = branch if is_below(self.id, branch) else execution.naming.origin
         return {**tags, "resonate:parent": base, PARENT_TAG: parent}
 
     def _numbered(self) -> Mapping[str, str]:
@@ -287,7 +288,7 @@ class Invocation(PositionCheck, ABC):
             return
         recorded, asked = operation_of(record, self.execution.codec), self._asked(request.tags)
         if recorded != asked:
-            await self.execution.halt(NonDeterminismError(record.id, str(recorded), str(asked), self.execution.id))
+            await halt(self.execution, NonDeterminismError(record.id, str(recorded), str(asked), self.execution.id))
 
     def _asked(self, tags: Mapping[str, str]) -> Operation:
         request = Promise(id=self.id, timeout_at=0, created_at=0, param=self.param, tags=tags)
@@ -341,7 +342,7 @@ class LocalInvocation(Invocation):
     retry: RetryPolicy | None
 
     def _id_of(self, segment: str) -> str:
-        return self.execution.local_id(self.frame.id, segment)
+        return self.execution.naming.local(self.frame.id, segment)
 
     def _kind_tags(self) -> dict[str, str]:
         return {"resonate:branch": self.execution.id, "resonate:scope": "local"}
@@ -373,7 +374,7 @@ class _ExternalInvocation(Invocation, ABC):
     """A call whose promise is settled elsewhere."""
 
     def _id_of(self, segment: str) -> str:
-        return self.execution.remote_id(self.frame.id, segment)
+        return self.execution.naming.remote(self.frame.id, segment)
 
     def _node(self, record: Promise) -> External:
         return External(
@@ -406,7 +407,7 @@ class RemoteInvocation(_ExternalInvocation):
         cancelled = self.replayed and node.record.state is PromiseState.CANCELED
         if cancelled and self.execution.history.has_pending_below(self.id):
             # The process that cancelled it died before it had ended what was below.
-            await self.execution.end_elsewhere(self.id)
+            await self.execution.journal.cancel_below(self.id)
         return node
 
 
@@ -430,7 +431,7 @@ class SleepInvocation(_TimerInvocation):
         return evolve(request, param=self.execution.codec.encode({"due": due}), timeout_at=min(due, request.timeout_at))
 
     def _kind_tags(self) -> dict[str, str]:
-        return {**self._global_tags(self.execution.nowhere), "resonate:timer": "true"}
+        return {**self._global_tags(self.execution.facilities.nowhere), "resonate:timer": "true"}
 
     def _same_call(self, record: Promise) -> bool:
         return operation_of(record, self.execution.codec) == Operation("ctx.sleep")
@@ -454,7 +455,7 @@ class PromiseInvocation(_TimerInvocation):
 
     def __attrs_post_init__(self) -> None:
         Invocation.__attrs_post_init__(self)
-        note = self.execution.recorded(self._note_id) if self._scopes else None
+        note = self.execution.history.take(self._note_id) if self._scopes else None
         if note is not None:
             self._noted = True
             fix_instants(self._scopes, note)
@@ -462,7 +463,7 @@ class PromiseInvocation(_TimerInvocation):
 
     @property
     def _note_id(self) -> str:
-        return self.execution.local_id(self.frame.id, f"~scopes-{hashed(self.id)}")
+        return self.execution.naming.local(self.frame.id, f"~scopes-{hashed(self.id)}")
 
     async def _check(self, record: Promise, request: PromiseCreate) -> None:
         # Whatever it was made with: who made it knew the id, and nothing of this code.
@@ -484,7 +485,7 @@ class PromiseInvocation(_TimerInvocation):
         await self.execution.journal.create_local(note)
 
     def _kind_tags(self) -> dict[str, str]:
-        return {**self._global_tags(self.execution.nowhere), "resonate:external": "true"}
+        return {**self._global_tags(self.execution.facilities.nowhere), "resonate:external": "true"}
 
 
 @define(kw_only=True, eq=False)
@@ -508,7 +509,7 @@ class DetachedInvocation(_ExternalInvocation):
         return await super().open_cancelled(why)
 
     def _id_of(self, segment: str) -> str:
-        return self.execution.detached_id(self.frame.id, segment)
+        return self.execution.naming.detached(self.frame.id, segment)
 
     def _kind_tags(self) -> dict[str, str]:
         return {**self._global_tags(self.target), DETACHED_TAG: "true"}
@@ -530,15 +531,15 @@ class DetachedInvocation(_ExternalInvocation):
         pass
 
 
-def make_info(execution: Execution, record: Promise, *, parent: str | None, function: Function) -> Info:
+def make_info(execution: Host, record: Promise, *, parent: str | None, function: Function) -> Info:
     """What a function that runs here may know about itself."""
     return Info(
         id=record.id,
         parent_id=parent,
-        origin_id=execution.origin,
+        origin_id=execution.naming.origin,
         branch_id=execution.id,
         func_name=function.name,
         timeout_at=from_ms(record.timeout_at),
         tags=dict(record.tags),
-        dependencies=execution.worker.dependencies,
+        dependencies=execution.facilities.dependencies,
     )

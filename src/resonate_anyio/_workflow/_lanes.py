@@ -29,8 +29,8 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
     from .._concurrency._cancellation import Owed
-    from .._execution._execution import Execution
     from ._frame import Frame
+    from ._host import Host
     from ._positions import PositionCheck
 
 T = TypeVar("T")
@@ -113,7 +113,7 @@ def current_frame() -> Frame | None:
     return None if lane is None else lane.frame
 
 
-def execution_in(context: Context) -> Execution | None:
+def execution_in(context: Context) -> Host | None:
     """Whom a task with this context works for."""
     lane = context.get(current_lane)
     # What has outlived the function that started it can make no durable call any more.

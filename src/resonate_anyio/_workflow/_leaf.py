@@ -26,7 +26,7 @@ async def run_leaf(frame: Frame) -> object:
         try:
             return await _attempt(frame, number)
         except Exception as exc:
-            delay = None if frame.retry is None else frame.retry.delay(number, exc, frame.execution.random())
+            delay = None if frame.retry is None else frame.retry.delay(number, exc, frame.execution.facilities.random())
             if delay is None:
                 raise
             _log.call_retried(frame, number, delay, exc)
@@ -42,18 +42,18 @@ async def _attempt(frame: Frame, number: int) -> object:
     if not function.is_async:
         return await _attempt_in_thread(frame, call)
     await execution.gate()
-    with execution.leaf_running():
+    with execution.presence.leaf_running():
         return await exposed(call)
 
 
 async def _attempt_in_thread(frame: Frame, call: Callable[[], Any]) -> object:
     execution = frame.execution
-    permit = await execution.threads.permit(frame)
+    permit = await execution.facilities.threads.permit(frame)
     try:
         # After the permit: a worker that stops meanwhile lets nothing start.
         await execution.gate()
     except BaseException:
         permit.release()
         raise
-    with execution.leaf_running():
-        return await execution.threads.run(call, permit)
+    with execution.presence.leaf_running():
+        return await execution.facilities.threads.run(call, permit)

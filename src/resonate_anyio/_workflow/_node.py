@@ -22,8 +22,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from types import TracebackType
 
-    from .._execution._execution import Execution
     from ._frame import Frame
+    from ._host import Host
     from ._reasons import Reason
     from ._regions import Region
 
@@ -43,7 +43,7 @@ class Node:
         group: the durable task group that it was started in, if any.
     """
 
-    execution: Execution
+    execution: Host
     record: Promise
     type: Any = Any
     replayed: bool = False
@@ -177,9 +177,9 @@ class External(Node):
     async def cancel(self, reason: Reason) -> None:
         value = reason.encode(self.execution.codec)
         self.settle(await insist(partial(self.execution.journal.settle, self.id, PromiseState.CANCELED, value)))
-        self.execution.worker.cascade.settled(self.record)
+        self.execution.journal.settled_here(self.record)
         if self.has_descendants and self.record.state is PromiseState.CANCELED:
-            await self.execution.end_elsewhere(self.id)
+            await self.execution.journal.cancel_below(self.id)
 
     async def forgo(self, reason: Reason) -> None:
         # Who was told of it may have begun already.

@@ -33,8 +33,8 @@ from .._history import ORDER_TAG, Numbered
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from .._execution._execution import Execution
     from .._protocol import Promise
+    from ._host import Host
     from ._lanes import Lane
 
 _MAIN: Final = "0"
@@ -77,7 +77,7 @@ class _Past:
 class Order:
     """The order of the tasks of one frame (see the module's docstring)."""
 
-    _execution: Execution
+    _execution: Host
     _id: str
     _main: Lane | None = field(default=None, init=False)
     _last: int = field(default=0, init=False)

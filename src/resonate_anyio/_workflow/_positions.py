@@ -30,10 +30,10 @@ from ._regions import Region, is_inside, regions_around
 from ._scopes import Scope
 
 if TYPE_CHECKING:
-    from .._execution._execution import Execution
     from .._history import Placed, Position
     from .._protocol import Promise
     from ._frame import Frame
+    from ._host import Host
     from ._lanes import Lane, Place
 
 logger = logging.getLogger("resonate_anyio")
@@ -114,7 +114,7 @@ def _patience(frame: Frame, placed: Placed) -> float:
     return min(_lay_before(frame, placed) + _MARGIN, _LONGEST_WAIT)
 
 
-def is_refused(record: Promise, execution: Execution) -> bool:
+def is_refused(record: Promise, execution: Host) -> bool:
     """Whether a call ended before it had begun, since the code that makes it was cancelled."""
     reason = reason_of(record, execution.codec) if record.state is PromiseState.CANCELED else None
     return reason is not None and not reason.started
@@ -157,7 +157,7 @@ class PositionCheck(ABC):
         self._take()
 
     @property
-    def execution(self) -> Execution:
+    def execution(self) -> Host:
         return self.frame.execution
 
     @property
@@ -275,15 +275,13 @@ class PositionCheck(ABC):
     async def _stirred(self, ends_at: float) -> bool:
         """Wait for a change of what calls of the execution wait for. False if the time is up."""
         execution, stirred = self.execution, Event()
-        execution.doubts.add(stirred)
         # What is to cancel the code is in memory only.
-        execution.pinned += 1
+        execution.presence.pin()
         try:
-            with move_on_after(max(ends_at - current_time(), 0)):
+            with execution.presence.watching(stirred), move_on_after(max(ends_at - current_time(), 0)):
                 await execution.wait(stirred)
         finally:
-            execution.pinned -= 1
-            execution.doubts.discard(stirred)
+            execution.presence.pin(-1)
         return stirred.is_set() or current_time() < ends_at
 
     def _go_on(self) -> None:
@@ -297,14 +295,14 @@ class PositionCheck(ABC):
         )
         self.execution.history.unplace(self.frame.id)
         self.compare()
-        self.execution.stir_doubts()
+        self.execution.presence.stir()
 
     def _resolve(self) -> None:
         if self.place.lane.doubt is self:
             self.place.lane.doubt = None
         if self._resolved is not None:
             self._resolved.set()
-            self.execution.stir_doubts()
+            self.execution.presence.stir()
 
     def _was_built(self) -> bool:
         """Whether the first run made the builder, too, although not the call: then the number stays taken."""

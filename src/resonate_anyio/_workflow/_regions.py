@@ -109,7 +109,7 @@ class Region:
         if self.condemned_at is None:
             self.condemned_at = at
             self.scope.deadline = min(self.scope.deadline, current_time() + PATIENCE)
-            self.frame.execution.stir_doubts()
+            self.frame.execution.presence.stir()
         else:
             self.condemned_at = min(self.condemned_at, at)
 
@@ -129,23 +129,17 @@ class Region:
         That is told by what is on record, and by where the task is that has entered this. Code that waits for something
         else than that is given half a minute. Code under a shield goes on afterwards, as it did the first time.
         """
-        execution, stirred, pause = self.frame.execution, Event(), _SHORTEST_PAUSE
-        execution.doubts.add(stirred)
-        try:
-            while not self.scope.cancel_called and current_time() < self.scope.deadline:
-                if self.caught_up and (self.hosted_here or execution.waits(self._host)):
+        execution, pause = self.frame.execution, _SHORTEST_PAUSE
+        while not self.scope.cancel_called and current_time() < self.scope.deadline:
+            stirred = Event()
+            with execution.presence.watching(stirred):
+                if self.caught_up and (self.hosted_here or execution.presence.waits_here(self._host)):
                     self.end()
                     break
                 with move_on_after(min(pause, self.scope.deadline - current_time())):
                     await execution.wait(stirred)
-                if stirred.is_set():
-                    execution.doubts.discard(stirred)
-                    stirred = Event()
-                    execution.doubts.add(stirred)
-                else:
-                    pause = min(2 * pause, _LONGEST_PAUSE)
-        finally:
-            execution.doubts.discard(stirred)
+            if not stirred.is_set():
+                pause = min(2 * pause, _LONGEST_PAUSE)
         await checkpoint_if_cancelled()
 
     @property
@@ -159,7 +153,7 @@ class Region:
         for record, position in history.unasked(frame.id):
             if position.label != label and is_before(record, position, names):
                 return False
-        return all(self._is_caught_up(below) for below in frame.execution.running_frames)
+        return all(self._is_caught_up(below) for below in frame.execution.presence.frames)
 
     def _is_caught_up(self, below: Frame) -> bool:
         child: Frame | None = below
@@ -182,7 +176,7 @@ class Region:
     def end(self) -> None:
         """Cancel what is inside, and let go on what a shield keeps from being cancelled."""
         self.scope.cancel()
-        self.frame.execution.stir_doubts()
+        self.frame.execution.presence.stir()
 
 
 def is_before(record: Promise, position: Position, names: list[str]) -> bool:

@@ -96,7 +96,7 @@ class Scope(Region):
         self._instant = min(execution.now() + self._duration_ms, *outer)
         self._block.enter_context(self.scope)
         self._block.enter_context(self.entered())
-        self._block.enter_context(execution.deadline(self))
+        self._block.enter_context(execution.presence.deadline(self))
 
     def leave(self, exc: BaseException | None) -> bool:
         """End the block, whose body has ended with `exc`. Returns whether that was the cancellation of this scope."""

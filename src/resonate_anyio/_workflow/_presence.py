@@ -1,0 +1,149 @@
+"""`Presence`: what of an execution is in memory: running frames, deadlines, waits, leaves."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Protocol
+
+from anyio import Event
+from attrs import define, field
+
+from .._concurrency._tasks import Task, joins
+
+if TYPE_CHECKING:
+    from .._protocol import Promise
+    from ._frame import Frame
+
+
+class Deadline(Protocol):
+    """An instant at which something in an execution ends."""
+
+    @property
+    def instant(self) -> int:
+        """The instant, in the server's milliseconds."""
+        ...
+
+    def map_deadline(self) -> None:
+        """Map it to the loop's clock, which may have parted from the server's."""
+        ...
+
+
+@define(eq=False)
+class Wait:
+    """A task that waits in this package's code.
+
+    Attributes:
+        task: the task.
+        event: what it waits for.
+        patient: whether nothing but this event ends the wait, as far as can be seen.
+        held: whether it has an outcome already, and waits for other tasks of the execution to come as far.
+    """
+
+    task: Task
+    event: Event
+    patient: bool
+    held: bool = False
+
+
+@define(eq=False)
+class LeafRunning:
+    """The block of `Presence.leaf_running`.
+
+    Not made by contextlib, which sets the traceback of an error that passes through: an error of a frozen dataclass
+    refuses that, and another error would take its place.
+    """
+
+    _presence: Presence
+
+    def __enter__(self) -> None:
+        self._presence.leaves += 1
+
+    def __exit__(self, *_: object) -> None:
+        self._presence.leaves -= 1
+        self._presence.leaf_ended()
+
+
+@define(eq=False)
+class Presence:
+    """What of one execution is in memory.
+
+    Attributes:
+        frame_began: called with each frame whose code begins to run.
+        frame_ended: called with it when its code has ended, and what `listen` was given for it.
+        leaf_ended: called when a leaf has ended, or its result is on record.
+        frames: the frames whose code runs; each with what listens to its promise, if anything does.
+        waits: the tasks that wait in this package's code.
+        leaves: how many leaves run, or are being recorded.
+        pins: how many outcomes of unfinished frames a replay could not give back at once, because they came from a scope
+            that is not on record. While there are any, the execution is not evicted for economy.
+    """
+
+    frame_began: Callable[[Frame], None]
+    frame_ended: Callable[[Frame, Callable[[Promise], None] | None], None]
+    leaf_ended: Callable[[], None]
+    frames: dict[Frame, Callable[[Promise], None] | None] = field(factory=dict, init=False)
+    waits: set[Wait] = field(factory=set, init=False)
+    leaves: int = field(default=0, init=False)
+    pins: int = field(default=0, init=False)
+    _deadlines: set[Deadline] = field(factory=set, init=False)
+    _stirred: set[Event] = field(factory=set, init=False)
+
+    @contextmanager
+    def running(self, frame: Frame) -> Iterator[None]:
+        """Know of a running frame, and keep its deadline, while the block lasts."""
+        self.frames[frame] = None
+        self.frame_began(frame)
+        try:
+            with self.deadline(frame):
+                yield
+        finally:
+            self.frame_ended(frame, self.frames.pop(frame))
+
+    def leaf_running(self) -> LeafRunning:
+        """Count a leaf that runs, or that is put on record: meanwhile shutdown gives grace, and the execution stays hot."""
+        return LeafRunning(self)
+
+    @contextmanager
+    def deadline(self, deadline: Deadline) -> Iterator[None]:
+        """Keep a deadline where the server has it, although the loop's clock may part from it."""
+        self._deadlines.add(deadline)
+        deadline.map_deadline()
+        try:
+            yield
+        finally:
+            self._deadlines.remove(deadline)
+
+    def map_deadlines(self) -> None:
+        """Map all deadlines to the loop's clock anew."""
+        for deadline in self._deadlines:
+            deadline.map_deadline()
+
+    @property
+    def next_deadline(self) -> int:
+        """The earliest instant, in the server's milliseconds, at which a deadline of running code passes."""
+        return min(deadline.instant for deadline in self._deadlines)
+
+    def waits_here(self, task: Task) -> bool:
+        """Return whether `task` waits in this package's code, or for other tasks to end."""
+        return any(wait.task is task and not wait.held for wait in self.waits) or joins(task)
+
+    def pin(self, count: int = 1) -> None:
+        """Change the number of pins by `count`."""
+        self.pins += count
+
+    # Calls that are not what is on record at their positions
+
+    @contextmanager
+    def watching(self, changed: Event) -> Iterator[None]:
+        """Set `changed` when something may have changed for calls in doubt, while the block lasts."""
+        self._stirred.add(changed)
+        try:
+            yield
+        finally:
+            self._stirred.discard(changed)
+
+    def stir(self) -> None:
+        """Let calls that are in doubt look again."""
+        for event in self._stirred:
+            event.set()
