@@ -307,7 +307,7 @@ class RequestError(ResonateError):
 
     Attributes:
         kind: the operation, e.g. `promise.create`.
-        status: the status of the answer (protocol 3.2).
+        status: the status of the answer (docs/protocol.md 3.2).
     """
 
     def __init__(self, kind: str, status: int, message: str) -> None:

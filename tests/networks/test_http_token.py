@@ -26,7 +26,7 @@ def test_a_token_is_not_shown() -> None:
 
 
 def test_a_token_goes_into_a_header_and_the_envelope() -> None:
-    """The poll reads the one, requests the other (protocol 4). White space around it is not part of it."""
+    """The poll reads the one, requests the other (docs/protocol.md 4). White space around it is not part of it."""
     token = Token(" s3cret\t".replace("\t", " "))
 
     assert {"Authorization": "Bearer s3cret"} == token.headers

@@ -1,4 +1,4 @@
-"""Which connection of this process receives which message (protocol 11.2).
+"""Which connection of this process receives which message (docs/protocol.md 11.2).
 
 An `execute` that nobody here can receive now waits for a connection that can. An `unblock` in that case is dropped: it
 is a hint, and whoever waits for a promise asks for it once more when it connects.

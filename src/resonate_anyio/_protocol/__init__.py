@@ -1,6 +1,7 @@
-"""The Resonate protocol as pure functions: records, messages and the state machine.
+"""The Resonate protocol as pure functions: records, messages and the server's state machine.
 
-No clock, no randomness, no I/O, no logging: the instant is an argument, effects are returned as data.
+The page `docs/protocol.md` describes it. The functions here read no clock, draw no random numbers, do no I/O and log
+nothing: the current instant is an argument, and effects are returned as data.
 """
 
 from ._addresses import PollAddress as PollAddress, parse_poll as parse_poll, valid_address as valid_address

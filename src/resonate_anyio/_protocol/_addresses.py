@@ -1,7 +1,7 @@
-"""The addresses that messages can be sent to (protocol 11.2).
+"""Addresses of messages (docs/protocol.md 11.2).
 
-An address is a URL. The checks follow what a URL parser of the web accepts, since the servers use one: white space
-around it is cut off, schemes have no case, and `http:host` is as good as `http://host`.
+An address is a URL. The servers check it with a WHATWG URL parser, so the checks here accept what such a parser
+accepts: white space around the URL is cut off, the scheme is case-insensitive, and `http:host` means `http://host`.
 """
 
 from __future__ import annotations
@@ -24,12 +24,13 @@ _WEB: Final = re.compile(rf"[/\\]*{_AUTHORITY}{_HOST}{_TAIL}", re.DOTALL)
 
 @frozen
 class PollAddress:
-    """An address of workers that hold a message stream.
+    """The address of workers that receive messages over an event stream.
 
     Attributes:
-        cast: `uni` for the connection `id` and no other, `any` for `id` if it is there and else any of the group.
+        cast: `uni` addresses only the connection `id`; `any` prefers the connection `id`, and otherwise addresses any
+            connection of the group.
         group: the worker group.
-        id: one connection of the group, or None.
+        id: the name of one connection of the group, or None.
     """
 
     cast: Literal["any", "uni"]
@@ -38,7 +39,7 @@ class PollAddress:
 
 
 def parse_poll(address: str) -> PollAddress | None:
-    """Read a poll address; None if it is another kind of address or none at all."""
+    """Parse a poll address. Return None for any other text."""
     scheme, rest = _split(address)
     match = _OPAQUE.fullmatch(rest) if scheme == "poll" else None
     if match is None or match["user"] not in {"any", "uni"}:
@@ -49,7 +50,7 @@ def parse_poll(address: str) -> PollAddress | None:
 
 
 def valid_address(address: str) -> bool:
-    """Whether messages may be addressed like this. Whether anybody ever receives them is another question."""
+    """Return whether the text is a valid address. A valid address may still have no receiver."""
     scheme, rest = _split(address)
     match scheme:
         case "poll":

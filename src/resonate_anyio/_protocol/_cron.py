@@ -1,8 +1,8 @@
-"""The servers' cron dialect (protocol 10.4), always in UTC. The only module that knows the cron library.
+"""The servers' cron dialect (docs/protocol.md 10.4), always in UTC. Only this module imports the cron library.
 
-It differs from Unix cron where it hurts: days of the week count from 1 = Sunday to 7 = Saturday, and when both the day
-of the month and the day of the week are restricted, both must match. An expression is therefore read here, field by
-field, and the library only searches the calendar for plain lists of numbers.
+The dialect differs from Unix cron: days of the week count from 1 = Sunday to 7 = Saturday, and if both the day of the
+month and the day of the week are restricted, both must match. Therefore this module parses each field itself, and the
+library only searches the calendar for plain lists of numbers.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from attrs import field, frozen
 from croniter import CroniterBadDateError, croniter
 
 NEVER_INTERVAL: Final = 60_000
-"""How often, in milliseconds, an expression without a future occurrence fires."""
+"""Interval, in milliseconds, at which an expression without a future occurrence fires."""
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _SECOND: Final = timedelta(seconds=1)
@@ -52,7 +52,7 @@ _STEP: Final = re.compile(r"(?P<base>[^/]+)/(?P<step>[0-9]+)", re.ASCII)
 
 @frozen
 class _Field:
-    """One field: its name, its range, the names it knows, and whether `?` may stand for `*`."""
+    """One field: its name, its range, the names of its values, and whether `?` is accepted in place of `*`."""
 
     name: str
     low: int
@@ -61,10 +61,10 @@ class _Field:
     question: bool = False
 
     def read(self, text: str) -> frozenset[int] | None:
-        """Give the numbers that `text` admits; None admits all.
+        """Return the numbers that `text` matches, or None if it matches all.
 
         Raises:
-            ValueError: it is not of the dialect.
+            ValueError: `text` is not valid in this dialect.
         """
         if text == "*" or (self.question and text == "?"):
             return None
@@ -89,7 +89,7 @@ class _Field:
             raise self._error(f"a step of {step}")
 
         if base != "*" and "-" not in base:
-            # `n/s` counts from n to the end of the field. Names have no such form.
+            # `n/s` counts from n to the end of the field. A name is not allowed in place of n.
             if not base.isdigit():
                 raise self._error(repr(base))
             return range(self._number(base), self.high + 1, step)
@@ -118,7 +118,7 @@ class _Field:
 
 
 def _named(words: Sequence[str], *extra: tuple[str, int]) -> dict[str, int]:
-    """Give full and three-letter names their numbers, from 1."""
+    """Map each full name and its first three letters to a number, counting from 1."""
     return {name: n for n, word in enumerate(words, 1) for name in (word, word[:3])} | dict(extra)
 
 
@@ -138,9 +138,9 @@ class Cron:
     """A parsed expression.
 
     Attributes:
-        text: the expression as it was given.
-        calendar: the fields from second to day of week as the library spells them.
-        years: the years that are listed, or None for all.
+        text: the original expression.
+        calendar: the fields from second to day of week, in the library's notation.
+        years: the listed years, or None for every year.
     """
 
     text: str
@@ -150,10 +150,10 @@ class Cron:
 
 @lru_cache(maxsize=256)
 def parse_cron(text: str) -> Cron:
-    """Read an expression of five fields, six (a leading second) or seven (a trailing year), or a macro.
+    """Parse a macro, or an expression of five fields, six (seconds first) or seven (years last).
 
     Raises:
-        ValueError: it is not of the dialect; the text says where.
+        ValueError: the expression is not valid in this dialect; the text names the field.
     """
     *calendar, weekdays, years = (one.read(word) for one, word in zip(_FIELDS, _split(text), strict=True))
     if weekdays is not None:
@@ -181,7 +181,10 @@ def _spell(numbers: frozenset[int] | None) -> str:
 
 
 def counts_weekdays(text: str) -> bool:
-    """Whether the day-of-week field of a valid expression names days by number, which other crons count otherwise."""
+    """Return whether a valid expression names days of the week by number.
+
+    Unix cron counts them differently, so users may get other days than they expect.
+    """
     if text.strip().startswith("@"):
         return False
 
@@ -189,10 +192,10 @@ def counts_weekdays(text: str) -> bool:
 
 
 def occurrences(cron: Cron, first: int) -> Iterator[int]:
-    """Give `first`, which is an occurrence, and all that come after it, each as `next_after` would."""
+    """Yield `first`, which must be an occurrence, and then every later one that `next_after` would return."""
     yield first
     if cron.years is None:
-        # One search that goes on is a third of the work of one that begins anew each time.
+        # Continuing one search takes a third of the time of starting a new search for each occurrence.
         with suppress(OverflowError, ValueError):  # CroniterBadDateError is one
             search = _search_from(cron, _EPOCH + timedelta(seconds=first // 1000))
             while True:
@@ -206,9 +209,9 @@ def occurrences(cron: Cron, first: int) -> Iterator[int]:
 
 
 def last_before(cron: Cron, instant: int, since: int) -> int:
-    """Give the last occurrence before `instant` and not before `since`, which are occurrences themselves."""
+    """Return the last occurrence before `instant` and not before `since`; both must be occurrences."""
     found, low, high = since, since, instant - 1000
-    # Halved again and again: the library's search backwards does not know all of the dialect.
+    # A bisection, because the library's backward search does not support the whole dialect.
     while high - low > 1000:
         middle = (low + high) // 2
         coming = next_after(cron, middle)
@@ -224,9 +227,9 @@ def last_before(cron: Cron, instant: int, since: int) -> int:
 
 
 def next_after(cron: Cron, instant: int) -> int:
-    """Give the first occurrence after `instant`, a whole second, in milliseconds since the epoch.
+    """Return the first occurrence after `instant`, in milliseconds since the epoch; it is a whole second.
 
-    Without one, an expression fires every minute from `instant` on: that is what the servers do.
+    If there is none, return the instant one minute later, as the servers do.
     """
     reference = instant // 1000
     try:
@@ -253,10 +256,10 @@ def _search(cron: Cron, reference: datetime) -> datetime | None:
 
 
 def _year_starts(years: frozenset[int], reference: datetime) -> Iterator[tuple[int, datetime]]:
-    """Give each listed year that is not over, and the instant after which it is searched.
+    """Yield each listed year that has not ended, with the instant after which to search it.
 
-    The servers have a quirk: the first year of the search is entered at the month, day and time of the reference,
-    even if it is a later one.
+    This reproduces a quirk of the servers: they search the first of these years from the month, day and time of the
+    reference on, even if it is a later year than that of the reference.
     """
     coming = [year for year in sorted(years) if year >= reference.year]
     if coming:

@@ -1,4 +1,4 @@
-"""The debug operations that look into a server's state and move its clock (protocol 13)."""
+"""The debug operations that read a server's state, delete it, or advance its clock (docs/protocol.md 13)."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ _TIMER_TYPES: Final = {TaskState.PENDING: 0, TaskState.ACQUIRED: 1}
 
 
 def tick_time(envelope: Envelope, rules: Rules) -> int:
-    """Give the instant that a `debug.tick` names.
+    """Return the instant that a `debug.tick` request names.
 
     Raises:
-        BadRequest: it names none, or two different ones.
+        BadRequest: the request names no instant, or two different ones.
     """
     try:
         time = required(envelope.data, "time", integer)
@@ -38,7 +38,7 @@ def tick_time(envelope: Envelope, rules: Rules) -> int:
 
 
 def reset(view: View) -> Outcome:
-    """Delete everything, the step of `debug.reset`."""
+    """Delete everything. This is the step of `debug.reset`."""
     return Outcome(response=Response(status=200), changes=tuple(_drops(view)))
 
 
@@ -51,7 +51,7 @@ def _drops(view: View) -> Iterator[Change]:
 
 
 def snapshot(view: View, outbox: Outbox, rules: Rules) -> dict[str, Any]:
-    """Give everything that is stored as JSON, the answer to `debug.snap`. Schedules are not part of it."""
+    """Return the whole state as JSON, without schedules. This is the answer to `debug.snap`."""
     draft = Draft(view, 0, rules)
     promises, tasks = list(all_promises(view)), list(all_tasks(view))
     return {

@@ -1,7 +1,7 @@
-"""A draft of the next state: what one step has decided so far, laid over the state that it started from.
+"""The draft of the next state: the changes that one step has made so far, on top of the state it started from.
 
-Handlers read and write the draft and so see their own writes; the view below it is never touched. What lies in the
-draft at the end is what the store is asked to write: each record once, in its last form.
+Handlers read and write the draft, and so see their own writes. The view below the draft is never changed. At the end of
+the step the store writes the content of the draft: each changed record once, in its final form.
 """
 
 from __future__ import annotations
@@ -42,7 +42,8 @@ class Draft:
     _promises: dict[str, Promise] = field(init=False, factory=dict)
     _tasks: dict[str, Task] = field(init=False, factory=dict)
     _schedules: dict[str, Schedule | None] = field(init=False, factory=dict)
-    # A callback is filed under both of its ends, so that a sweep over many promises stays linear.
+    # Each callback is stored under its awaiter and under its awaited promise, so that a sweep over many promises takes
+    # linear time.
     _awaiters: dict[str, dict[str, Callback | None]] = field(init=False, factory=dict)
     _awaited: dict[str, dict[str, Callback | None]] = field(init=False, factory=dict)
     _listeners: dict[str, dict[str, str | None]] = field(init=False, factory=dict)
@@ -51,14 +52,14 @@ class Draft:
         return self._promises.get(id) or self.view.promise(id)
 
     def owner(self, task_id: str) -> Promise:
-        """Give the promise of a task that exists."""
+        """Return the promise of an existing task."""
         return cast("Promise", self.promise(task_id))
 
     def task(self, id: str) -> Task | None:
         return self._tasks.get(id) or self.view.task(id)
 
     def task_of(self, promise_id: str) -> Task:
-        """Give the task of a promise that has a target: the two are born together."""
+        """Return the task of an existing promise that has a target. The two are always created together."""
         return cast("Task", self.task(promise_id))
 
     def schedule(self, id: str) -> Schedule | None:
@@ -109,15 +110,15 @@ class Draft:
         self._messages.append(Outgoing(address, message, given_back=given_back))
 
     def send_execute(self, promise: Promise, version: int, *, given_back: bool = False) -> None:
-        """Queue an `execute` for the task of this targeted promise."""
+        """Queue an `execute` message for the task of this targeted promise."""
         self.send(promise.tags["resonate:target"], Execute(promise.id, version), given_back=given_back)
 
     def after(self, duration: int) -> int:
-        """Give the instant `duration` milliseconds from now."""
+        """Return the instant `duration` milliseconds from now, or the last possible one."""
         return min(self.now + duration, LAST_INSTANT)
 
     def outcome(self, response: Response) -> Outcome:
-        """End the step with this answer."""
+        """Return the outcome of the step, with this response."""
         return Outcome(response=response, changes=tuple(self._changes()), messages=tuple(self._messages))
 
     def _changes(self) -> Iterator[Change]:
@@ -137,7 +138,7 @@ class Draft:
 
 
 def _merge(stored: dict[str, T], written: Mapping[str, T | None]) -> list[T]:
-    """Lay `written` (None: dropped) over `stored`, in the order of the keys."""
+    """Return `stored` updated with `written`, in the order of the keys. None in `written` means deleted."""
     if not written:
         return list(stored.values())
 

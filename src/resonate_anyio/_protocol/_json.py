@@ -1,6 +1,7 @@
-"""JSON members read with the servers' strictness: no coercions, 64-bit integers, strings that are real Unicode.
+"""Readers of JSON members, as strict as the servers: no conversions, 64-bit integers, strings of valid Unicode.
 
-Every reader raises `ValueError` with a text that names the member.
+Every reader raises `ValueError` for a value of another type. `required`, `optional` and `defaulted` add the name of the
+member to the text.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ _INT64: Final = range(-(2**63), 2**63)
 
 
 class Members(dict[str, Any]):
-    """A JSON object that remembers whether a name occurred twice in it; the last one counts."""
+    """A JSON object that records whether a name occurred twice in its text. The last value of a name counts."""
 
     __slots__ = ("duplicated",)
 
@@ -30,14 +31,14 @@ class Members(dict[str, Any]):
 
 
 def loads(text: str | bytes, *, note_duplicates: bool = True) -> Any:
-    """Parse JSON text, which is UTF-8 without a byte-order mark, and without the constants that JSON does not have.
+    """Parse JSON text in UTF-8, without a byte-order mark. NaN and Infinity are refused.
 
     Args:
         text: the document.
-        note_duplicates: make objects `Members`. It takes four times as long.
+        note_duplicates: return objects as `Members`. Parsing then takes four times as long.
 
     Raises:
-        ValueError: it is not JSON.
+        ValueError: `text` is not JSON.
     """
     if isinstance(text, bytes):
         text = text.decode()
@@ -54,7 +55,7 @@ def _no_constant(name: str) -> Never:
 
 
 def required(data: Json, name: str, read: Callable[[object], T]) -> T:
-    """Read a member that must be there."""
+    """Read a member that must be present."""
     value = data.get(name, _ABSENT)
     if value is _ABSENT:
         raise ValueError(f"missing field `{name}`")
@@ -82,14 +83,14 @@ def text(value: object) -> str:
     try:
         value.encode()
     except UnicodeEncodeError:
-        # JSON can escape half a character, but nothing could store it or send it on.
+        # A JSON escape can denote half of a surrogate pair, which can be neither stored nor sent as UTF-8.
         raise ValueError("a string with an unpaired surrogate") from None
 
     return value
 
 
 def integer(value: object) -> int:
-    # A bool is an int for Python, not for JSON.
+    # In Python bool is a subclass of int; in JSON true is not an integer.
     if type(value) is not int or value not in _INT64:
         raise _not("a 64-bit integer", value)
 
@@ -111,12 +112,12 @@ def array(value: object) -> list[Any]:
 
 
 def texts(value: object) -> Mapping[str, str]:
-    """Read an object whose members are all strings."""
+    """Read an object whose values are all strings."""
     return {text(name): text(one) for name, one in members(value).items()}
 
 
 def one_of(states: type[E]) -> Callable[[object], E]:
-    """Give a reader of the members of an enumeration."""
+    """Return a reader of the values of an enumeration."""
     return lambda value: states(text(value))
 
 

@@ -1,4 +1,4 @@
-"""The state machine: one request in, the answer and what is to be written out. Pure."""
+"""The state machine: a pure function from a state and a request to a response and changes (docs/protocol.md 7)."""
 
 from __future__ import annotations
 
@@ -64,8 +64,8 @@ _HANDLERS: Final[dict[type[Request], Callable[[Draft, Any], Response]]] = {
 def apply(view: View, now: int, request: Request, rules: Rules) -> Outcome:
     """Decide one request at the instant `now`.
 
-    An invalid request (400) changes nothing. Any other first settles the promises that it names and whose deadline has
-    passed; that is kept even if the request is then refused with 404, 409 or 422.
+    An invalid request (400) changes nothing. Any other request first settles those promises it names whose deadlines
+    have passed. That change is kept even if the request is then refused with 404, 409 or 422.
     """
     if wrong := validate(request, rules):
         return Outcome(response=Response(status=400, error=wrong))

@@ -1,7 +1,7 @@
-"""What can be said: requests, responses, and the messages that go out to workers.
+"""Requests, responses, and the messages that are sent to workers.
 
-Requests are typed and frozen; `kind` is the wire name of the operation (protocol 8). `_wire` turns JSON into these and
-back; the in-process network never makes JSON of an envelope.
+Requests are frozen values; `kind` is the name of the operation on the wire (docs/protocol.md 8). `_wire` converts them
+from and to JSON. The network inside this process passes them on as they are.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ class PromiseCreate:
 
 @frozen(kw_only=True)
 class PromiseSettle:
-    """`state` is one of resolved, rejected, rejected_canceled."""
+    """A request to settle a promise. `state` is `resolved`, `rejected` or `rejected_canceled`."""
 
     kind: ClassVar[str] = "promise.settle"
     id: str
@@ -102,7 +102,14 @@ class TaskFulfill:
 
 @frozen(kw_only=True)
 class TaskSuspend:
-    """`awaited` are the promises of its actions; `awaiters` the awaiter named in each (normally all `id`)."""
+    """A request to suspend a task until one of several promises settles.
+
+    Attributes:
+        id: the task.
+        version: the version at which the task is held.
+        awaited: the awaited promise of each action.
+        awaiters: the awaiter of each action. A valid request names `id` in every action.
+    """
 
     kind: ClassVar[str] = "task.suspend"
     id: str
@@ -113,7 +120,15 @@ class TaskSuspend:
 
 @frozen(kw_only=True)
 class TaskFence:
-    """`action` None stands for an inner operation that does not decode; `action_error` says why (protocol 8.13)."""
+    """A request for an operation on a promise, on condition that the task is held (docs/protocol.md 8.13).
+
+    Attributes:
+        id: the task.
+        version: the version at which the task is held.
+        action: the inner operation, or None if it could not be decoded.
+        action_id: the id that the inner operation names; empty if it names none.
+        action_error: why the inner operation could not be decoded.
+    """
 
     kind: ClassVar[str] = "task.fence"
     id: str
@@ -125,7 +140,7 @@ class TaskFence:
 
 @frozen
 class TaskRef:
-    """One entry of a heartbeat."""
+    """One entry of a heartbeat: a task, and the version at which it is held."""
 
     id: str
     version: int
@@ -219,9 +234,9 @@ Status: TypeAlias = Literal[200, 300, 400, 401, 403, 404, 409, 422, 500, 501]
 
 @frozen(kw_only=True)
 class Response:
-    """The answer to one request; which members are set depends on the operation (protocol 8).
+    """The response to one request. Which attributes are set depends on the operation (docs/protocol.md 8).
 
-    `error` is the text of an answer that is neither 200 nor 300. `action` is the inner answer of a fence.
+    `error` is the text of a response whose status is neither 200 nor 300. `action` is the inner response of a fence.
     """
 
     status: int
@@ -239,7 +254,7 @@ class Response:
 
 @frozen
 class Execute:
-    """A task is ready: acquire it at `version` and run it."""
+    """The message that a task is ready: its receiver acquires it at `version` and runs it."""
 
     task_id: str
     version: int
@@ -247,7 +262,7 @@ class Execute:
 
 @frozen
 class Unblock:
-    """A promise that this address listens to has settled."""
+    """The message that a promise has settled on which its receiver has a listener."""
 
     promise: Promise
 
@@ -257,13 +272,13 @@ Message: TypeAlias = Execute | Unblock
 
 @frozen
 class Outgoing:
-    """A message and the address that it is for.
+    """A message and its address.
 
     Attributes:
-        address: where it goes.
-        message: what goes there.
-        given_back: its task was held by a worker that has released it or let its lease run out. It says nothing to the
-            receiver, and is no part of what is compared.
+        address: the address.
+        message: the message.
+        given_back: whether the message is sent because a worker released the task or its lease ended. It is not sent,
+            and it is ignored when messages are compared.
     """
 
     address: str

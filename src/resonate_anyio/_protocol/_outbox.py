@@ -1,4 +1,4 @@
-"""The queue of messages between the commit that caused them and their delivery (protocol 7.1, 13)."""
+"""The queue of messages between the commit that caused them and their delivery (docs/protocol.md 7.1)."""
 
 from __future__ import annotations
 
@@ -11,9 +11,10 @@ from ._messages import Execute, Outgoing
 
 @define
 class Outbox:
-    """Messages that wait to be delivered.
+    """Messages that have not been delivered yet.
 
-    A task has at most one `execute`, the newest. A promise has at most one `unblock` for each address, the first.
+    There is at most one `execute` for each task, the newest, and at most one `unblock` for each promise and address,
+    the first.
     """
 
     _executes: dict[str, Outgoing] = field(init=False, factory=dict)
@@ -28,12 +29,12 @@ class Outbox:
                 self._unblocks.setdefault((message.promise.id, outgoing.address), outgoing)
 
     def messages(self) -> list[Outgoing]:
-        """Give what waits: every `execute` by task, then every `unblock` by promise and address."""
+        """Return all messages: every `execute`, by task, then every `unblock`, by promise and address."""
         executes = [self._executes[id] for id in sorted(self._executes)]
         return executes + [self._unblocks[key] for key in sorted(self._unblocks)]
 
     def take(self) -> list[Outgoing]:
-        """Remove and give what waits, in the order of `messages`."""
+        """Remove and return all messages, in the order of `messages`."""
         taken = self.messages()
         self.clear()
         return taken

@@ -1,4 +1,4 @@
-"""Everything of one sort, page by page: for the few who need it all."""
+"""Iteration over all records of one kind, one page at a time."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _PAGE: Final = 1000
 
 
 def all_promises(view: View) -> Iterator[Promise]:
-    """Give every promise, by id."""
+    """Yield every promise, by id."""
     after: str | None = None
     while page := view.search_promises(state=None, tags=NO_TAGS, after=after, limit=_PAGE):
         yield from page
@@ -20,7 +20,7 @@ def all_promises(view: View) -> Iterator[Promise]:
 
 
 def all_tasks(view: View, state: TaskState | None = None) -> Iterator[Task]:
-    """Give every task, or those in one state, by id."""
+    """Yield every task, or every task in one state, by id."""
     after: str | None = None
     while page := view.search_tasks(state=state, after=after, limit=_PAGE):
         yield from page
@@ -28,7 +28,7 @@ def all_tasks(view: View, state: TaskState | None = None) -> Iterator[Task]:
 
 
 def all_schedules(view: View) -> Iterator[Schedule]:
-    """Give every schedule, by id."""
+    """Yield every schedule, by id."""
     after: str | None = None
     while page := view.search_schedules(tags=NO_TAGS, after=after, limit=_PAGE):
         yield from page

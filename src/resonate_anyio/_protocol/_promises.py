@@ -1,4 +1,4 @@
-"""The operations on promises (protocol 8.1 to 8.6)."""
+"""The operations on promises (docs/protocol.md 8.1 to 8.5)."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ NOT_EXTERNAL: Final = Response(status=422, error="Awaited promise is internal")
 
 
 def may_await(draft: Draft, promise: Promise) -> bool:
-    """Whether others than the function that made the promise may wait for it."""
+    """Return whether the rules allow a callback or a listener on this promise."""
     return promise.awaitable or not draft.rules.awaits_external
 
 
@@ -76,7 +76,7 @@ def register_callback(draft: Draft, request: RegisterCallback) -> Response:
     return Response(status=200, promise=awaited)
 
 
-#: Tasks in these states take note of an awaited promise that is already settled.
+#: A task in one of these states records that an awaited promise is already settled.
 _LISTENING: Final = {TaskState.PENDING, TaskState.ACQUIRED, TaskState.SUSPENDED}
 
 

@@ -1,4 +1,4 @@
-"""The records that the state machine keeps: promises, tasks, schedules, callbacks.
+"""The records of the state machine: promises, tasks, schedules and callbacks (docs/protocol.md 5).
 
 All are frozen values. Instants and durations are integers in milliseconds; instants count from the Unix epoch.
 """
@@ -19,7 +19,7 @@ NO_TAGS: Final[Mapping[str, str]] = MappingProxyType({})
 
 
 class PromiseState(StrEnum):
-    """The life of a promise: pending, then one of the four others for ever."""
+    """The states of a promise: `pending`, and four final ones."""
 
     PENDING = "pending"
     RESOLVED = "resolved"
@@ -29,7 +29,7 @@ class PromiseState(StrEnum):
 
 
 class TaskState(StrEnum):
-    """The life of a task (protocol 9.1)."""
+    """The states of a task (docs/protocol.md 9.1)."""
 
     PENDING = "pending"
     ACQUIRED = "acquired"
@@ -39,29 +39,30 @@ class TaskState(StrEnum):
 
 
 class Missed(StrEnum):
-    """What a schedule does about occurrences that it could not fire in time (an addition to the protocol)."""
+    """What a schedule does with occurrences that did not fire in time. It is an addition to docs/protocol.md 5.4."""
 
     ALL = "all"
-    """Each is fired, late: what a schedule does that says nothing."""
+    """Every one of them fires late. This is the default."""
     LATEST = "latest"
-    """If the schedule is late, one is fired: the latest that is due."""
+    """Only the latest one that is due fires."""
     NONE = "none"
-    """None is fired."""
+    """None of them fires."""
 
 
 class Armed(IntEnum):
-    """Which promises end by themselves at their deadlines. Each of these includes those before it."""
+    """Sets of promises whose deadlines fire without a request. Each set includes the one before it."""
 
     TARGETED = 1
-    """Those with a target."""
+    """Promises with a target."""
     EXTERNAL = 2
-    """Also timers and those tagged `resonate:external`."""
+    """Also timers, and promises tagged `resonate:external=true`."""
     ALL = 3
+    """All promises."""
 
 
 @frozen
 class Value:
-    """An opaque payload. `data` is base64 of a JSON document by convention; None means absent."""
+    """A payload that the server does not interpret. By convention `data` is base64 of JSON. None means absent."""
 
     data: str | None = None
     headers: Mapping[str, str] | None = None
@@ -71,7 +72,7 @@ EMPTY: Final = Value()
 
 
 def parse_delay(text: str | None) -> int | None:
-    """Read a `resonate:delay` tag: decimal milliseconds since the epoch, a leading `+` allowed."""
+    """Parse a `resonate:delay` tag: decimal milliseconds since the epoch. Return None if it is absent or invalid."""
     if text is None or not _DELAY.fullmatch(text):
         return None
 
@@ -80,7 +81,7 @@ def parse_delay(text: str | None) -> int | None:
 
 @frozen(kw_only=True)
 class Promise:
-    """A durable promise as stored (protocol 5.2)."""
+    """A durable promise as stored (docs/protocol.md 5.2)."""
 
     id: str
     state: PromiseState = PromiseState.PENDING
@@ -93,31 +94,31 @@ class Promise:
 
     @property
     def pending(self) -> bool:
-        """Whether it is stored as pending; it may be past its deadline all the same (see `expired`)."""
+        """Whether the stored state is pending. The deadline may have passed nevertheless: see `expired`."""
         return self.state is PromiseState.PENDING
 
     def expired(self, now: int) -> bool:
-        """Whether it is stored as pending although its deadline has passed at `now`."""
+        """Return whether the stored state is pending although the deadline has passed at `now`."""
         return self.pending and self.timeout_at <= now
 
     @property
     def target(self) -> str | None:
-        """The address that its task is sent to, or None if it has no task."""
+        """The address for the `execute` messages of its task, or None if it has no task."""
         return self.tags.get("resonate:target")
 
     @property
     def branch(self) -> str | None:
-        """The branch that it is preloaded with (protocol 8.0)."""
+        """The branch; promises of one branch are preloaded together (docs/protocol.md 8.0)."""
         return self.tags.get("resonate:branch")
 
     @property
     def timer(self) -> bool:
-        """Whether its deadline resolves it instead of rejecting it."""
+        """Whether the promise is resolved at its deadline, instead of rejected."""
         return self.tags.get("resonate:timer") == "true"
 
     @property
     def armed(self) -> Armed:
-        """The smallest of these that it is among."""
+        """The smallest of these sets that contains the promise."""
         if self.target is not None:
             return Armed.TARGETED
 
@@ -125,12 +126,12 @@ class Promise:
 
     @property
     def awaitable(self) -> bool:
-        """Whether it is meant to be waited for by others than the function that made it."""
+        """Whether the promise may be awaited and listened to on servers with the rule `awaits_external`."""
         return self.armed is not Armed.ALL or self.tags.get("resonate:scope") == "global"
 
     @property
     def delay(self) -> int | None:
-        """The instant before which its task should not be sent for, if its tag `resonate:delay` is one."""
+        """The instant before which no `execute` should be sent for its task, or None."""
         return parse_delay(self.tags.get("resonate:delay"))
 
 
@@ -138,7 +139,8 @@ class Promise:
 class Task:
     """A task as stored. Its promise has the same id.
 
-    `due_at` is the instant of its next retry while pending, the end of its lease while acquired, else None.
+    `due_at` is the instant of the next retry while the task is pending, the end of the lease while it is acquired, and
+    otherwise None.
     """
 
     id: str
@@ -151,7 +153,7 @@ class Task:
 
 @frozen(kw_only=True)
 class TaskRecord:
-    """A task as answered on the wire (protocol 5.3): `resumes` counts its ready callbacks."""
+    """A task in a response (docs/protocol.md 5.3). `resumes` is the number of its ready callbacks."""
 
     id: str
     state: TaskState
@@ -163,7 +165,7 @@ class TaskRecord:
 
 @frozen(kw_only=True)
 class Schedule:
-    """A schedule as stored and as answered (protocol 5.4)."""
+    """A schedule, as stored and in a response (docs/protocol.md 5.4)."""
 
     id: str
     cron: str
@@ -179,7 +181,7 @@ class Schedule:
 
 @frozen
 class Callback:
-    """`awaiter`'s task waits for the promise `awaited`; `ready` once that one has settled."""
+    """The task `awaiter` waits for the promise `awaited`. `ready` means that the promise has settled."""
 
     awaited: str
     awaiter: str

@@ -1,7 +1,7 @@
-"""Which server's rules the machine follows.
+"""The rules of several servers.
 
-Servers that answer to one protocol version differ in a handful of behaviours (protocol 1, 17). Each is one flag here,
-named by what it does; a whole server is a value.
+Servers that speak the same protocol version differ in a handful of behaviours (docs/protocol.md 1). Each behaviour is
+one flag of `Rules`, and each server is one value. The table in docs/protocol.md 1 is made from this module.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from attrs import evolve, frozen
 from ._records import Armed
 
 LAST_INSTANT: Final = 2**63 - 1
-"""The largest instant that the wire and the stores can hold; sums of instants and durations stop there."""
+"""The largest instant that the wire and the stores can represent. Sums of instants and durations stop here."""
 
 
 @frozen(kw_only=True)
@@ -21,23 +21,25 @@ class Rules:
     """The behaviours that differ between servers.
 
     Attributes:
-        retry_timeout: milliseconds after which a pending task that nobody acquired is sent for again.
-        separator: what ends the origin of an id; the whole id is the origin if it is not there.
-        armed: which pending promises the sweep settles at their deadlines.
-        checks_lineage: a promise id must equal its tags `resonate:origin`, `branch` and `parent`, or continue them with
-            a separator or a dot; `resonate:origin` and `prefix` must not contain the separator.
-        checks_delay: `resonate:delay` must be an instant before the deadline of a targeted promise, and is refused
-            in `task.create`.
-        honours_delay: a task is not sent for before its `resonate:delay`; otherwise the tag does nothing.
-        awaits_within_origin: awaiter and awaited must have one origin.
-        awaits_external: only what has a target, is a timer, or is tagged `resonate:external` or `resonate:scope=global`
-            may be awaited or listened to.
+        retry_timeout: milliseconds after which a further `execute` is sent for a task that is still pending.
+        separator: the text that ends the origin of an id. An id without it is its own origin.
+        armed: the pending promises whose deadlines fire without a request.
+        checks_lineage: a promise id must equal each of its tags `resonate:origin`, `resonate:branch` and
+            `resonate:parent`, or continue it after the separator or a dot; `resonate:origin` and `resonate:prefix` must
+            not contain the separator.
+        checks_delay: `resonate:delay` must be an instant before the deadline of a targeted promise, and is refused in
+            `task.create`.
+        honours_delay: no `execute` is sent for a task before its `resonate:delay`; otherwise the tag has no effect.
+        awaits_within_origin: awaiter and awaited promise must have the same origin.
+        awaits_external: a promise may be awaited or listened to only if it has a target, is a timer, or is tagged
+            `resonate:external=true` or `resonate:scope=global`.
         refuses_targeted_timers: a timer must not have a target.
-        heartbeats_within_origin: a heartbeat names at least one task, and all of one origin.
-        checks_schedules: a schedule's id must not contain the separator and its promises must have a target.
-        firings_per_sweep: how many missed occurrences one sweep fires for one schedule; None fires all of them.
-        fired_retry_from_occurrence: the retry clock of a fired task starts at its occurrence, not at the sweep.
-        tick_matches_head: `debug.tick` is refused when the debug time of its head is another instant.
+        heartbeats_within_origin: a heartbeat must name at least one task, and only tasks of one origin.
+        checks_schedules: the id of a schedule must not contain the separator, and its promises must have a target.
+        firings_per_sweep: the number of due occurrences that one sweep fires for one schedule; None fires all of them.
+        fired_retry_from_occurrence: the first retry of a task that a schedule creates counts from the occurrence, not
+            from the sweep.
+        tick_matches_head: `debug.tick` is refused if its head has a debug time that differs from its `time`.
     """
 
     retry_timeout: int = 30_000
@@ -82,17 +84,19 @@ SNAPSHOT: Final = Rules(
     fired_retry_from_occurrence=False,
     tick_matches_head=True,
 )
-"""The newer snapshot of the Resonate Server (protocol 1, right column)."""
+"""The newer development snapshot of the Resonate Server."""
 
 ANNOUNCED: Final = evolve(SNAPSHOT, separator=":", armed=Armed.EXTERNAL, awaits_external=True)
-"""What is announced for the server after that: ids like `root:child`, and the specification's word on what is awaited.
+"""The announced rules of a later server: ids like `root:child`, and the specification's rule on what may be awaited.
 
-The SDKs that name children so (TypeScript 0.11.5, Python 0.8) give the timer of a sleep a target. It is accepted.
+The SDKs that name children like this (TypeScript 0.11.5, Python 0.8) give the timer of a sleep a target. These rules
+accept that.
 """
 
 SPECIFIED: Final = evolve(ANNOUNCED, refuses_targeted_timers=True)
-"""The same with the specification's word on timers, too: one with a target is refused, and those SDKs cannot sleep."""
+"""`ANNOUNCED` with the specification's rule on timers: one with a target is refused, so those SDKs cannot sleep."""
 
-# A retry clock that starts at an occurrence long missed would be overdue at birth and send everything twice.
+# If the retry of a task counted from an occurrence that was missed long ago, it would be due as soon as the task is
+# created, and every message would be sent twice.
 EMBEDDED: Final = evolve(RELEASE, honours_delay=True, firings_per_sweep=None, fired_retry_from_occurrence=False)
-"""The embedded engine: lenient about ids as the release is, and nothing sleeps for ever."""
+"""The embedded engine: it accepts every id that the release accepts, and every deadline fires."""

@@ -1,4 +1,4 @@
-"""The operations on schedules (protocol 8.18 to 8.21) and their firing (10.5)."""
+"""The operations on schedules (docs/protocol.md 8.18 to 8.20), and their firing (docs/protocol.md 10.5)."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from ._rules import LAST_INSTANT
 from ._settlement import timed_out
 
 LATE_AFTER: Final = 10_000
-"""Milliseconds after which an occurrence that was not fired counts as missed."""
+"""Milliseconds after which an occurrence that has not fired counts as missed."""
 
 _NOT_FOUND = Response(status=404, error="Schedule not found")
 
@@ -52,7 +52,7 @@ def delete(draft: Draft, request: ScheduleDelete) -> Response:
 
 
 def fire(draft: Draft, schedule: Schedule, most: int | None = None) -> None:
-    """Fire the occurrences that are due, oldest first, but not more than `most`, nor than the rules allow a sweep."""
+    """Fire the occurrences that are due, oldest first: at most `most`, and at most as many as the rules allow."""
     cron = parse_cron(schedule.cron)
     schedule = _without_missed(schedule, cron, draft.now)
     limits = [limit for limit in (most, draft.rules.firings_per_sweep) if limit is not None]
@@ -71,7 +71,7 @@ def fire(draft: Draft, schedule: Schedule, most: int | None = None) -> None:
 
 
 def _without_missed(schedule: Schedule, cron: Cron, now: int) -> Schedule:
-    """Pass over the occurrences that are too late to be fired, by the schedule's own choice."""
+    """Return the schedule without the missed occurrences that its `missed` says not to fire."""
     late = now - LATE_AFTER
     if schedule.missed is Missed.ALL or schedule.next_run_at > late:
         return schedule
@@ -109,7 +109,7 @@ def _occurrence(schedule: Schedule, at: int) -> Promise:
 
 
 def _start(draft: Draft, promise: Promise) -> None:
-    """Give a fired promise its task. A delay in a schedule's tags means nothing, so this is not a `dispatch`."""
+    """Create the task of a promise that a schedule created. Unlike `dispatch`, this ignores a `resonate:delay`."""
     if not promise.pending:
         draft.put_task(Task(id=promise.id, state=TaskState.FULFILLED))
         return

@@ -1,4 +1,4 @@
-"""Searches (protocol 8.6, 8.17, 8.21), in one look at the state or in several. Pure."""
+"""Searches (docs/protocol.md 8.0), from one look at the state or from several."""
 
 from __future__ import annotations
 
@@ -33,10 +33,13 @@ def search(draft: Draft, request: Search) -> Response:
 
 @define
 class Searching:
-    """A search that is under way. Its page is that of one look if nothing changes meanwhile."""
+    """A search that takes several looks at the state, each of which reads a part of the records.
+
+    If the state does not change in between, the result equals that of a single look.
+    """
 
     _request: Search
-    #: How many records one look is at most about, whether or not they are among those that are searched for.
+    #: The maximum number of records that one look reads, including those that do not match.
     _at_once: int | None = None
     _after: str | None = field(init=False)
     _found: list[Promise | TaskRecord | Schedule] = field(init=False, factory=list)
@@ -45,7 +48,7 @@ class Searching:
         self._after = self._request.cursor
 
     def look(self, view: View) -> bool:
-        """Look at the next records. Returns whether that was the last time."""
+        """Read the next records. Return whether this was the last look."""
         until = None
         if self._at_once is not None:
             until = view.id_ahead(_KINDS[type(self._request)], self._after, self._at_once)
@@ -55,7 +58,7 @@ class Searching:
         return until is None or len(self._found) > self._request.limit
 
     def _among(self, view: View, until: str | None) -> _Found:
-        # One more than fit on the page tells that there is a next one.
+        # One record more than the page holds shows that there is a next page.
         limit, after = self._request.limit + 1 - len(self._found), self._after
         match self._request:
             case PromiseSearch(state=state, tags=tags):
@@ -67,7 +70,7 @@ class Searching:
                 return view.search_schedules(tags=tags, after=after, until=until, limit=limit)
 
     def response(self) -> Response:
-        """Give the answer."""
+        """Return the response."""
         page = tuple(self._found[: self._request.limit])
         return Response(
             status=200,

@@ -1,6 +1,6 @@
-"""What happens when promises begin and end, and what makes a task ready to run (protocol 7.2, 7.3, 8.0).
+"""Creation and settlement of promises, and their effects on tasks (docs/protocol.md 7.2 and 7.3).
 
-Every operation and every timer ends up here, so that the chain of effects of a settlement is written once.
+All operations and timers settle promises through this module, so the effects of a settlement are written once.
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ from ._view import View
 
 
 def dispatch(draft: Draft, promise: Promise, version: int = 0, *, given_back: bool = False) -> None:
-    """Make the task of a targeted promise pending and send for a worker, at once or when its delay is over.
+    """Make the task of a targeted promise pending, and queue its `execute`, unless the promise is delayed.
 
     Args:
-        draft: what is written.
+        draft: the draft to write to.
         promise: the promise of the task.
-        version: the version of the task, which is kept.
-        given_back: a worker has released the task, or has let its lease run out.
+        version: the version of the task, which does not change.
+        given_back: whether a worker released the task or its lease ended.
     """
     if draft.rules.honours_delay and (delay := promise.delay) is not None and delay > draft.now:
         draft.put_task(Task(id=promise.id, state=TaskState.PENDING, version=version, due_at=delay))
@@ -34,7 +34,7 @@ def dispatch(draft: Draft, promise: Promise, version: int = 0, *, given_back: bo
 
 
 def born(draft: Draft, action: PromiseCreate) -> Promise:
-    """Give the new promise that was asked for; past its deadline it is born settled."""
+    """Return the promise that `action` creates. If its deadline has passed, it is created settled."""
     promise = Promise(
         id=action.id,
         param=action.param,
@@ -46,13 +46,13 @@ def born(draft: Draft, action: PromiseCreate) -> Promise:
 
 
 def timed_out(promise: Promise) -> Promise:
-    """Give the promise as its deadline leaves it. It ends *at* the deadline, whenever that is noticed."""
+    """Return the promise as settled by its deadline. `settled_at` is the deadline, not the current instant."""
     state = PromiseState.RESOLVED if promise.timer else PromiseState.TIMEDOUT
     return evolve(promise, state=state, settled_at=promise.timeout_at)
 
 
 def touch(draft: Draft, *ids: str) -> list[Promise | None]:
-    """Settle those of the promises whose deadline has passed, and give all of them, in the order of `ids`."""
+    """Settle those of the promises whose deadlines have passed. Return all of them, in the order of `ids`."""
     promises = [draft.promise(id) for id in ids]
     expired = {promise.id: promise for promise in promises if promise is not None and promise.expired(draft.now)}
     if not expired:
@@ -63,17 +63,17 @@ def touch(draft: Draft, *ids: str) -> list[Promise | None]:
 
 
 def settle_by(draft: Draft, promise: Promise, action: PromiseSettle) -> Promise:
-    """Settle a pending promise as a client asks."""
+    """Settle a pending promise as a client requested, and return it."""
     settled = evolve(promise, state=action.state, value=action.value, settled_at=draft.now)
     settle(draft, [settled])
     return settled
 
 
 def settle(draft: Draft, promises: Iterable[Promise]) -> None:
-    """Write promises that have just settled, with all that follows.
+    """Write settled promises, with all effects of the settlement (docs/protocol.md 7.2).
 
-    The tasks of the whole batch are finished before anybody is woken: an awaiter that ends in the same instant must
-    not be sent for.
+    The tasks of the whole batch are fulfilled before any awaiter is resumed, so that an awaiter in the same batch gets
+    no `execute`.
     """
     batch = list(promises)
     for promise in batch:
@@ -102,7 +102,7 @@ def _wake_awaiters(draft: Draft, awaited: str) -> None:
 
 
 def resume(draft: Draft, task: Task) -> None:
-    """Send for a worker if the task is suspended; in any other state the ready callback waits to be noticed."""
+    """Dispatch the task if it is suspended. In any other state its ready callback remains until the next acquire."""
     if task.state is TaskState.SUSPENDED:
         dispatch(draft, draft.owner(task.id), task.version)
 
@@ -114,14 +114,14 @@ def _tell_listeners(draft: Draft, promise: Promise) -> None:
 
 
 def clear_ready(draft: Draft, awaiter: str) -> None:
-    """Forget the wake-ups that a task has now seen."""
+    """Remove the ready callbacks of a task."""
     for callback in draft.awaited(awaiter):
         if callback.ready:
             draft.drop_callback(callback)
 
 
 def preload(draft: Draft, promise: Promise) -> tuple[Promise, ...]:
-    """Give the other promises of its branch, as they are stored."""
+    """Return the other promises of the promise's branch, as they are stored (docs/protocol.md 8.0)."""
     if promise.branch is None:
         return ()
 
@@ -129,6 +129,6 @@ def preload(draft: Draft, promise: Promise) -> tuple[Promise, ...]:
 
 
 def task_record(state: Draft | View, task: Task) -> TaskRecord:
-    """Give the task as it is answered."""
+    """Return the task as it appears in a response."""
     resumes = sum(callback.ready for callback in state.awaited(task.id))
     return TaskRecord(id=task.id, state=task.state, version=task.version, resumes=resumes, ttl=task.ttl, pid=task.pid)

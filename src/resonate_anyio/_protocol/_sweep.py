@@ -1,4 +1,4 @@
-"""What happens by itself: deadlines, retries, leases and schedules that are due (protocol 10.1). Pure."""
+"""The sweep: deadlines, retries, leases and schedules that are due (docs/protocol.md 10.1)."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from ._tasks import renewed
 from ._view import Outcome, View
 
 TIMER_PID: Final = "timer"
-"""Who holds the tasks of timers and external promises: nobody. Such leases outlive every process on purpose."""
+"""The pid in the leases of timers and external promises. No process has it: such a lease ends after the deadline."""
 
 _EXPIRED: Final = "expired"
 _NEXT_STAGE: Final = {_EXPIRED: "pending", "pending": "acquired", "acquired": None}
@@ -29,10 +29,10 @@ def tick(
     Args:
         view: the state.
         now: the instant of the sweep.
-        rules: the rules in force.
-        renew: the holders that are known to live: their due leases are extended instead of lapsing.
-        limit: how many promises, tasks and firings of schedules to see to at most, in all. `next_due` tells whether
-            something is left.
+        rules: the server's rules.
+        renew: pids of holders that are known to be alive. Their leases that are due are extended instead of ended.
+        limit: the maximum number of promises, tasks and firings of schedules, in total. `next_due` shows whether more
+            is due.
     """
     draft = Draft(view, now, rules)
     left = _less(limit, len(_settle_expired(draft, limit)))
@@ -43,28 +43,28 @@ def tick(
     left = _less(left, len(tasks))
     schedules = view.due_schedules(now, limit=left)
     for schedule in schedules:
-        # Each its share: one that has missed much does not hold up the others.
+        # Each schedule gets an equal share, so that one with many missed occurrences does not delay the others.
         fire(draft, schedule, None if left is None else left // len(schedules))
 
     return draft.outcome(Response(status=200))
 
 
 def recover(view: View, now: int, rules: Rules, *, cursor: str | None = None, limit: int = LAST_INSTANT) -> Outcome:
-    """Send for everything that can run, because every holder of a lease is known to be dead: one part of that.
+    """Dispatch a part of all pending and acquired tasks, because every holder of a lease is known to be dead.
 
-    For an embedded engine that has just opened a file that nobody else uses. Versions are kept.
+    The embedded engine does this when it has opened a store that no other process uses. Versions do not change.
 
     Args:
         view: the state.
         now: the instant.
-        rules: the rules in force.
-        cursor: what the part before was answered with; None for the first part.
-        limit: how many records to see to. The answer has a cursor if there is a next part.
+        rules: the server's rules.
+        cursor: the cursor from the response to the previous part; None for the first part.
+        limit: the maximum number of records. The response has a cursor if there is a next part.
     """
     draft = Draft(view, now, rules)
     stage, _, after = (cursor or _EXPIRED).partition(" ")
     while limit > 0:
-        # First what has expired, because that may finish some of the tasks.
+        # Expired promises come first, because settling them fulfills their tasks.
         seen = _settle_expired(draft, limit) if stage == _EXPIRED else _free(draft, TaskState(stage), after, limit)
         if len(seen) < limit:
             following = _NEXT_STAGE[stage]
@@ -81,7 +81,7 @@ def recover(view: View, now: int, rules: Rules, *, cursor: str | None = None, li
 
 
 def next_due(view: View, rules: Rules) -> int | None:
-    """Give the instant at which `tick` next has something to do, or None."""
+    """Return the instant at which something is due next, or None."""
     return view.next_due(armed=rules.armed)
 
 

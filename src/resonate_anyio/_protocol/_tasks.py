@@ -1,4 +1,7 @@
-"""The operations on tasks (protocol 8.7 to 8.17). Only an acquire raises the version, so the version is the fence."""
+"""The operations on tasks (docs/protocol.md 8.7 to 8.16).
+
+Only an acquire raises the version of a task, so the version serves as a fencing token.
+"""
 
 from __future__ import annotations
 
@@ -155,9 +158,10 @@ def suspend(draft: Draft, request: TaskSuspend) -> Response:
 
 
 def fence(draft: Draft, request: TaskFence) -> Response:
-    """Run the inner operation if the task is held at the version.
+    """Run the inner operation if the task is held at this version.
 
-    The inner operation is judged before the task is looked up, but after the touch, as the servers do.
+    As in the servers, the inner operation is validated after expired promises are settled and before the task is looked
+    up.
     """
     touch(draft, request.id, request.action_id)
     if request.action is None:
@@ -182,7 +186,7 @@ def _fenced(draft: Draft, action: PromiseCreate | PromiseSettle) -> Response:
 
 
 def heartbeat(draft: Draft, request: TaskHeartbeat) -> Response:
-    """Extend the leases that are held; say nothing about the others."""
+    """Extend the leases that are held, and ignore all other entries."""
     for ref in request.tasks:
         task = draft.task(ref.id)
         if task is not None and _holds(task, ref.version) and task.pid == request.pid:
@@ -192,7 +196,7 @@ def heartbeat(draft: Draft, request: TaskHeartbeat) -> Response:
 
 
 def renewed(draft: Draft, task: Task) -> Task:
-    """Give an acquired task with a lease of full length from now."""
+    """Return an acquired task with a lease of full length from now."""
     return evolve(task, due_at=draft.after(task.ttl or 0))
 
 

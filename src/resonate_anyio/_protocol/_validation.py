@@ -1,7 +1,8 @@
-"""What a request must satisfy before the state is looked at (protocol 8).
+"""Validation of requests, independent of the state (docs/protocol.md 3.3).
 
-Two rounds: every check on a single field, all violations reported together; then, only if those hold, the checks that
-relate fields to each other, the first violation reported. A request that fails either changes nothing.
+There are two rounds. The first checks single fields, and all violations are reported together. The second relates
+fields to each other; it takes place only if the first finds no violation, and reports the first violation. A request
+that fails either round changes nothing.
 """
 
 from __future__ import annotations
@@ -41,7 +42,7 @@ from ._records import PromiseState, parse_delay
 from ._rules import Rules
 
 Verdict: TypeAlias = str | None
-"""What is wrong, or None."""
+"""The text of the violation, or None."""
 
 _SETTLING: Final = {PromiseState.RESOLVED, PromiseState.REJECTED, PromiseState.CANCELED}
 _MAX_LIMIT: Final = 1000
@@ -49,7 +50,7 @@ _MAX_LIMIT: Final = 1000
 
 @frozen
 class _Check:
-    """One field and what must hold for it; `text` is the servers' wording."""
+    """A condition on one field. `text` is the error message of the servers."""
 
     field: str
     holds: Callable[[Any], bool]
@@ -116,7 +117,7 @@ _FIELDS: Final[Mapping[type[Request], tuple[_Check, ...]]] = {
 
 
 def validate(request: Request, rules: Rules) -> Verdict:
-    """Say what is wrong with the request, whatever the state."""
+    """Return the violations of the request, or None if it is valid."""
     if wrong := _violations(request):
         return "; ".join(wrong)
 
@@ -147,7 +148,7 @@ def _lineage(request: PromiseCreate, separator: str) -> Verdict:
         return f"resonate:origin must not contain '{separator}'"
 
     for name in ("resonate:origin", "resonate:branch", "resonate:parent"):
-        # Only the first part below a root is joined by the separator, all deeper ones by dots.
+        # The separator joins only a root and its children; deeper segments are joined by dots.
         tag = tags.get(name, request.id)
         if request.id != tag and not request.id.startswith((tag + separator, f"{tag}.")):
             return f"Promise ID must be prefixed by {name}"
@@ -231,7 +232,7 @@ def _task_suspend(request: TaskSuspend, rules: Rules) -> Verdict:
 
 
 def _task_fence(request: TaskFence, rules: Rules) -> Verdict:  # noqa: ARG001 - one signature for all
-    # The inner operation is judged later, after the touch: see the handler.
+    # The handler validates the inner operation, after it has settled expired promises.
     return "Action ID must not equal the task ID" if request.action_id == request.id else None
 
 

@@ -1,6 +1,6 @@
-"""What the machine reads and what it asks to be written.
+"""The interface between the state machine and a store: reads and changes.
 
-The machine never writes. It reads a `View` and answers with `Change`s, which a store applies all or none.
+The machine does not write. It reads a `View` and returns `Change` values, and the store applies all of them or none.
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ from ._messages import Outgoing, Response
 from ._records import Armed, Callback, Promise, PromiseState, Schedule, Task, TaskState
 
 Kind: TypeAlias = Literal["promises", "tasks", "schedules"]
-"""A sort of records."""
+"""A kind of record."""
 
 
 class View(Protocol):
-    """Read access to one consistent state. Every list is in ascending byte order of its (first) id."""
+    """Read access to one consistent state. Each list is in ascending byte order of the first id of its elements."""
 
     def promise(self, id: str) -> Promise | None: ...
 
@@ -27,19 +27,19 @@ class View(Protocol):
     def schedule(self, id: str) -> Schedule | None: ...
 
     def branch(self, branch: str) -> Sequence[Promise]:
-        """Every promise whose tag `resonate:branch` is `branch`."""
+        """Return every promise whose tag `resonate:branch` is `branch`."""
         ...
 
     def awaiters(self, awaited: str) -> Sequence[Callback]:
-        """The callbacks, ready or not, that wait for this promise, by awaiter."""
+        """Return the callbacks on this promise, ready or not, by awaiter."""
         ...
 
     def awaited(self, awaiter: str) -> Sequence[Callback]:
-        """The callbacks, ready or not, that this task holds, by awaited."""
+        """Return the callbacks of this task, ready or not, by awaited promise."""
         ...
 
     def listeners(self, promise: str) -> Sequence[str]:
-        """The addresses that listen to this promise."""
+        """Return the addresses of the listeners on this promise."""
         ...
 
     def search_promises(
@@ -51,7 +51,7 @@ class View(Protocol):
         limit: int,
         until: str | None = None,
     ) -> Sequence[Promise]:
-        """At most `limit` promises whose id is greater than `after` and not greater than `until`, filtered."""
+        """Return at most `limit` promises that match, with `after` < id <= `until`."""
         ...
 
     def search_tasks(
@@ -61,35 +61,35 @@ class View(Protocol):
     def search_schedules(
         self, *, tags: Mapping[str, str], after: str | None, limit: int, until: str | None = None
     ) -> Sequence[Schedule]:
-        """`tags` are compared with the schedule's `promise_tags`."""
+        """Return at most `limit` schedules whose `promise_tags` contain `tags`, with `after` < id <= `until`."""
         ...
 
     def id_ahead(self, kind: Kind, after: str | None, count: int) -> str | None:
-        """The id of the record that is `count` records after `after`, or None if there are not as many."""
+        """Return the id of the record `count` places after `after`, or None if there are fewer records."""
         ...
 
     def due_promises(self, now: int, *, armed: Armed, limit: int | None = None) -> Sequence[Promise]:
-        """Pending promises with `timeout_at <= now` that are among these; at most `limit`, those that are due first."""
+        """Return pending promises of the set `armed` with `timeout_at <= now`: at most `limit`, the earliest ones."""
         ...
 
     def due_tasks(self, now: int, *, limit: int | None = None) -> Sequence[Task]:
-        """Pending or acquired tasks with `due_at <= now`; at most `limit`, those that are due first."""
+        """Return pending and acquired tasks with `due_at <= now`: at most `limit`, the earliest ones."""
         ...
 
     def due_schedules(self, now: int, *, limit: int | None = None) -> Sequence[Schedule]:
-        """Schedules with `next_run_at <= now`; at most `limit`, those that are due first."""
+        """Return schedules with `next_run_at <= now`: at most `limit`, the earliest ones."""
         ...
 
     def next_due(self, *, armed: Armed) -> int | None:
-        """The earliest instant at which one of the three lists above gains a member, or None."""
+        """Return the earliest instant at which one of the three lists above is not empty, or None."""
         ...
 
     def all_callbacks(self) -> Sequence[Callback]:
-        """Every callback, by awaiter and then awaited. For debug snapshots only."""
+        """Return every callback, by awaiter and then awaited promise. Only debug operations use this."""
         ...
 
     def all_listeners(self) -> Sequence[tuple[str, str]]:
-        """Every (promise, address). For debug snapshots only."""
+        """Return every pair of promise and address. Only debug operations use this."""
         ...
 
 
@@ -162,7 +162,7 @@ Change: TypeAlias = (
 
 @frozen(kw_only=True)
 class Outcome:
-    """What one step decided: the answer, what to write (in order), what to send once it is written."""
+    """The result of one step: the response, the changes in order, and the messages to send after the commit."""
 
     response: Response
     changes: tuple[Change, ...] = ()
@@ -170,4 +170,4 @@ class Outcome:
 
 
 Step: TypeAlias = Callable[[View], Outcome]
-"""A pure function of the state; the store gives it a view and writes what it answers."""
+"""A pure function of the state. The store calls it with a view, and writes the changes that it returns."""

@@ -1,6 +1,6 @@
-"""Envelopes, responses and messages as JSON, in both directions (protocol 3, 11.1).
+"""Envelopes, responses (docs/protocol.md 3) and messages (docs/protocol.md 11.1) as JSON, in both directions.
 
-A client encodes requests and decodes responses and messages; a server does the opposite.
+A client encodes requests, and decodes responses and messages. A server does the opposite.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ from ._wire_requests import DECODERS, encode_data
 T = TypeVar("T")
 
 VERSION: Final = "2026-04-01"
-"""The protocol version, which every envelope carries."""
+"""The protocol version, which is in every envelope."""
 
 KINDS: Final = frozenset(DECODERS)
 """The operations on promises, tasks and schedules."""
 
 MAX_BODY: Final = 2 * 1024 * 1024
-"""How many bytes of a request servers take over HTTP (protocol 2)."""
+"""Maximum size in bytes of a request over HTTP (docs/protocol.md 2)."""
 
 DEBUG_KINDS: Final = frozenset({"debug.start", "debug.stop", "debug.reset", "debug.snap", "debug.tick"})
 
@@ -36,10 +36,10 @@ class BadRequest(Exception):
     """A request is refused before it reaches the state machine.
 
     Attributes:
-        status: the status to answer with.
-        text: what is wrong.
-        kind: the kind to answer with, as far as it could be made out.
-        corr_id: likewise.
+        status: the status of the response.
+        text: the error message of the response.
+        kind: the kind of the request, or `unknown`.
+        corr_id: the correlation id of the request, or `0`.
     """
 
     def __init__(self, status: int, text: str, kind: str, corr_id: str) -> None:
@@ -54,12 +54,12 @@ class BadRequest(Exception):
 
 
 class NotProtocol(ValueError):
-    """What a server sent is no response or message of the protocol: a proxy's page, or another version."""
+    """A server sent something other than a response or message of the protocol, such as the page of a proxy."""
 
 
 @frozen(kw_only=True)
 class Envelope:
-    """A request whose envelope is sound; its `data` has not been looked at."""
+    """A request with a valid envelope. Its `data` is not decoded yet."""
 
     kind: str
     corr_id: str
@@ -68,7 +68,7 @@ class Envelope:
     data: Json
 
     def refuse(self, status: int, text: str) -> BadRequest:
-        """Give the error that refuses this request."""
+        """Return the exception that refuses this request."""
         return BadRequest(status, text, self.kind, self.corr_id)
 
 
@@ -79,7 +79,7 @@ def read_envelope(body: bytes | str) -> Envelope:
     """Read the envelope of a request from JSON text.
 
     Raises:
-        BadRequest: it is not one.
+        BadRequest: the text is not a valid envelope.
     """
     try:
         document = loads(body)
@@ -93,7 +93,7 @@ def open_envelope(document: object) -> Envelope:
     """Read the envelope of a request from parsed JSON.
 
     Raises:
-        BadRequest: it is not one.
+        BadRequest: the document is not a valid envelope.
     """
     try:
         envelope, version = _envelope(document)
@@ -129,7 +129,7 @@ def _envelope(document: object) -> tuple[Envelope, str]:
 
 
 def _recovered(document: object) -> tuple[str, str]:
-    """Give the kind and the correlation id of a broken envelope, as far as they are there."""
+    """Return the kind and the correlation id of an invalid envelope, or their defaults."""
     outer = document if isinstance(document, dict) else {}
     head = outer.get("head")
     kind, corr_id = outer.get("kind"), head.get("corrId") if isinstance(head, dict) else None
@@ -137,10 +137,10 @@ def _recovered(document: object) -> tuple[str, str]:
 
 
 def decode_request(envelope: Envelope) -> Request:
-    """Read the request in an envelope. The debug operations are not requests: see `_debug`.
+    """Decode the request in an envelope. Debug operations are not requests: see `_debug`.
 
     Raises:
-        BadRequest: there is no such operation, or its data is not of the right shape.
+        BadRequest: the operation does not exist, or its data has another shape.
     """
     if envelope.kind in DEBUG_KINDS:
         raise envelope.refuse(403, "Debug operations are disabled")
@@ -158,7 +158,7 @@ def decode_request(envelope: Envelope) -> Request:
 def encode_request(
     request: Request, corr_id: str, *, auth: str | None = None, debug_time: int | None = None
 ) -> dict[str, Any]:
-    """Give the envelope of a request."""
+    """Return the envelope of a request."""
     inner = {"corrId": corr_id, "version": VERSION}
     head = inner | {
         name: value for name, value in (("auth", auth), ("resonate:debug_time", debug_time)) if value is not None
@@ -186,7 +186,7 @@ _SHAPES: Final[Mapping[str, tuple[str, ...]]] = {
     "schedule.create": ("schedule",),
     "schedule.search": ("schedules", "cursor"),
 }
-"""The members of a success, for the kinds that have any."""
+"""The members of a successful response, for each kind that has any."""
 
 
 def _all(one: Callable[[Any], T]) -> Callable[[Any], list[T]]:
@@ -228,17 +228,17 @@ _DECODERS: Final[dict[str, Callable[[object], Any]]] = {
 
 
 def reply(kind: str, corr_id: str, status: int, data: object) -> dict[str, Any]:
-    """Give the envelope of an answer. `data` is JSON: an object, or a text for an error."""
+    """Return the envelope of a response. `data` is JSON: an object, or a string for an error."""
     return {"kind": kind, "head": {"corrId": corr_id, "status": status, "version": VERSION}, "data": data}
 
 
 def encode_response(request: Request, response: Response, corr_id: str) -> dict[str, Any]:
-    """Give the envelope that answers `request`."""
+    """Return the envelope of the response to `request`."""
     return reply(request.kind, corr_id, response.status, _answer(request, response, corr_id))
 
 
 def encode_refusal(refused: BadRequest) -> dict[str, Any]:
-    """Give the envelope that answers a request which was refused."""
+    """Return the envelope of the response to a refused request."""
     return reply(refused.kind, refused.corr_id, refused.status, refused.text)
 
 
@@ -247,7 +247,7 @@ def _answer(request: Request, response: Response, corr_id: str) -> object:
         return response.error or ""
 
     if isinstance(request, TaskFence):
-        # A fence that succeeded had an inner operation and has its answer.
+        # A successful fence has an inner operation and an inner response.
         inner = encode_response(cast("Request", request.action), cast("Response", response.action), corr_id)
         return {"action": inner, "preload": _ENCODERS["preload"](response.preload)}
 
@@ -259,15 +259,15 @@ def _answer(request: Request, response: Response, corr_id: str) -> object:
 
 
 def decode_response(kind: str, document: object) -> Response:
-    """Read the answer to a request of this kind.
+    """Decode the response to a request of this kind.
 
     Raises:
-        NotProtocol: it is none.
+        NotProtocol: the document is not such a response.
     """
     try:
         return _decode(kind, members(document))
     except ValueError as error:
-        raise NotProtocol(f"the answer to {kind} is not one of the protocol: {error}") from None
+        raise NotProtocol(f"the answer to {kind} does not conform to the protocol: {error}") from None
 
 
 def _decode(kind: str, envelope: Json) -> Response:
@@ -290,7 +290,7 @@ def _decode(kind: str, envelope: Json) -> Response:
 
 
 def encode_message(message: Message, server_url: str | None = None) -> dict[str, Any]:
-    """Give a message as it goes to a worker."""
+    """Return the JSON of a message to a worker."""
     if isinstance(message, Unblock):
         return {"kind": "unblock", "head": {}, "data": {"promise": encode_promise(message.promise)}}
 
@@ -299,19 +299,19 @@ def encode_message(message: Message, server_url: str | None = None) -> dict[str,
 
 
 def decode_message(document: object) -> Message:
-    """Read a message that came from a server.
+    """Decode a message from a server.
 
     Raises:
-        NotProtocol: it is none.
+        NotProtocol: the document is not a message.
     """
     try:
         message = members(document)
         kind, data = required(message, "kind", text), required(message, "data", members)
         return _MESSAGES[kind](data)
     except KeyError as unknown:
-        raise NotProtocol(f"there is no message of the kind {unknown}") from None
+        raise NotProtocol(f"{unknown} is not a kind of message") from None
     except ValueError as error:
-        raise NotProtocol(f"not a message of the protocol: {error}") from None
+        raise NotProtocol(f"the message does not conform to the protocol: {error}") from None
 
 
 def _execute(data: Json) -> Execute:

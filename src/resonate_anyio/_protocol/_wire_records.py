@@ -1,4 +1,4 @@
-"""Promises, tasks and schedules as JSON (protocol 5). What is absent is left out, never null."""
+"""Promises, tasks and schedules as JSON (docs/protocol.md 5). An absent value is left out, and never null."""
 
 from __future__ import annotations
 
@@ -93,7 +93,7 @@ def encode_schedule(schedule: Schedule) -> dict[str, Any]:
 
 
 def encode_missed(missed: Missed) -> str | None:
-    """Give what is sent. The default is left out, so that other servers and SDKs see the protocol as they know it."""
+    """Return the value to send. The default is left out, so that other servers and SDKs do not see this addition."""
     return None if missed is Missed.ALL else missed.value
 
 

@@ -1,4 +1,4 @@
-"""The `data` of every request as JSON, in both directions (protocol 8)."""
+"""The `data` of every request as JSON, in both directions (docs/protocol.md 8)."""
 
 from __future__ import annotations
 
@@ -97,7 +97,7 @@ def _limit(data: Json, default: int) -> int:
 
 
 def _nested(document: object) -> object:
-    """Give the data of a nested action. Its kind and head must be there and mean nothing (protocol 8.0)."""
+    """Return the data of a nested action. Its kind and head must be present, and are ignored (docs/protocol.md 8.0)."""
     action = members(document)
     required(action, "kind", text)
     required(action, "head", anything)
@@ -220,7 +220,7 @@ DECODERS: Final[dict[str, Callable[[Json], Request]]] = {
     ScheduleDelete.kind: lambda data: ScheduleDelete(id=_id(data)),
     ScheduleSearch.kind: _schedule_search,
 }
-"""How the data of each kind of request is read; each raises `ValueError` when it is not of the right shape."""
+"""The decoder for each kind of request. A decoder raises `ValueError` if the data has another shape."""
 
 
 # --- encoding -------------------------------------------------------------------------------------------------------
@@ -228,7 +228,7 @@ DECODERS: Final[dict[str, Callable[[Json], Request]]] = {
 
 @singledispatch
 def encode_data(request: Any, head: Json) -> dict[str, Any]:  # noqa: ARG001 - the fallback of a dispatch
-    """Give the data of a request. Nested actions carry `head`."""
+    """Return the data of a request. Each nested action gets a copy of `head`."""
     raise TypeError(f"{type(request).__name__} is not a request")
 
 

@@ -1,4 +1,4 @@
-"""The event stream that messages come in (protocol 11.3), taken apart without any input or output.
+"""The event stream that messages come in (docs/protocol.md 11.3), taken apart without any input or output.
 
 httpx-sse is not used for it: like the decoder of httpx that it was made from, it holds back a line that ends with a
 lone CR until the next chunk tells whether an LF follows. A stream may be silent for hours, and the message with it.

@@ -62,7 +62,7 @@ class Token:
 
     @property
     def prefix(self) -> str:
-        """What the ids have to start with that this token is good for, as far as it says so itself (protocol 4).
+        """The prefix of the ids that this token allows, as far as it says so itself (docs/protocol.md 4).
 
         It is read from the claims of a JWT, which nobody has verified here. The role of an administrator has no limit.
         """

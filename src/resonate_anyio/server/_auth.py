@@ -1,4 +1,4 @@
-"""Who may do what: bearer tokens, judged as the Resonate Server judges them (protocol 4).
+"""Who may do what: bearer tokens, judged as the Resonate Server judges them (docs/protocol.md 4).
 
 A token says who it is for (`role`, `prefix`) and until when (`exp`). Nothing here shows a token to anybody.
 """

@@ -1,4 +1,4 @@
-"""The debug operations: a server whose time is told by its clients (protocol 13)."""
+"""The debug operations: a server whose time is told by its clients (docs/protocol.md 13)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the server counts, in the names of the Resonate Server (protocol 12.3)."""
+"""What the server counts, in the names of the Resonate Server (docs/protocol.md 12.3)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The stream of messages to one worker (protocol 11.3)."""
+"""The stream of messages to one worker (docs/protocol.md 11.3)."""
 
 from __future__ import annotations
 

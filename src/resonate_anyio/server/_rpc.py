@@ -1,4 +1,4 @@
-"""Requests: an envelope in, an envelope out (protocol 2, 3)."""
+"""Requests: an envelope in, an envelope out (docs/protocol.md 2 and 3)."""
 
 from __future__ import annotations
 

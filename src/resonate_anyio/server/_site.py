@@ -1,4 +1,4 @@
-"""Which request is answered by what (protocol 2)."""
+"""Which request is answered by what (docs/protocol.md 2)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A record of what was asked and answered, for those who check it against the specification (protocol 15)."""
+"""A record of what was asked and answered, for those who check it against the specification (docs/protocol.md 15)."""
 
 from __future__ import annotations
 
