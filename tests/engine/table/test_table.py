@@ -1,4 +1,4 @@
-"""The table "What happens to what has been started" in README.md: each of its cells is a test, named in its source."""
+"""The table "What happens to unfinished calls" in docs/guide.md: each of its cells is a test, named in its source."""
 
 from __future__ import annotations
 
@@ -14,22 +14,22 @@ from attrs import frozen
 ROWS: Final = ("success", "failure", "timeout", "cancel", "crash", "shutdown")
 COLUMNS: Final = ("local", "remote", "sleep", "promise", "detached")
 
-_README: Final = Path(__file__).parents[3] / "README.md"
-_SECTION: Final = re.compile(r"^### What happens to what has been started\n(.*?)^#", re.MULTILINE | re.DOTALL)
+_PAGE: Final = Path(__file__).parents[3] / "docs" / "guide.md"
+_SECTION: Final = re.compile(r"^## What happens to unfinished calls\n(.*?)^#", re.MULTILINE | re.DOTALL)
 _COMMENT: Final = re.compile(r"<!-- (.*?) -->")
 
 
 @frozen
 class Cell:
-    """What the table says, and the names of the tests that show it."""
+    """One cell of the table: its text, and the names of the tests that show it."""
 
     phrase: str
     tests: Sequence[str]
 
 
 def table() -> dict[tuple[str, str], Cell]:
-    """The cells by row and column, from the source of the README."""
-    section = _SECTION.search(_README.read_text(encoding="utf-8"))
+    """The cells by row and column, from the source of the page."""
+    section = _SECTION.search(_PAGE.read_text(encoding="utf-8"))
     assert section is not None
     _head, _rule, *lines = [line for line in section[1].splitlines() if line.startswith("|")]
     texts = [text for line in lines for text in line.strip("|").split("|")[1:]]
