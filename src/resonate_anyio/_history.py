@@ -20,7 +20,8 @@ DETACHED_TAG: Final = "resonate-anyio:detached"
 """Marks the root of a subtree that does not end with its caller."""
 LANE_TAG: Final = "resonate-anyio:lane"
 """`{number}/{identity}` on every record of the lane of a plain task: the number of the lane, and what the first call of
-the lane was. Records of the first version have the number alone, on the first call of the lane only (semantics 2)."""
+the lane was. Records of the first version have the number alone, on the first call of the lane only (see
+docs/semantics.md 2.3)."""
 ORDER_TAG: Final = "resonate-anyio:order"
 """Where a call of a function with several tasks stands in the order in which they run: see `Numbered`."""
 POSITION_TAG: Final = "resonate-anyio:position"

@@ -2,7 +2,7 @@
 
 Ids say what they run: `crawl-1.fetch-3` is the third call of `fetch` in the execution `crawl-1`. The segment after each
 dot is `{name}-{n}`, n counting the calls of that name within the frame that makes them, so that ids follow program
-order and a replay mints the same ones (semantics 2).
+order and a replay mints the same ones (docs/semantics.md 2.1).
 """
 
 from __future__ import annotations

@@ -104,7 +104,7 @@ class Identity:
 
 @frozen(kw_only=True)
 class Dialect:
-    """How a server reads ids: servers that speak one protocol version differ in that (distribution 6).
+    """How a server reads ids: servers that speak one protocol version differ in that (docs/distribution.md 6).
 
     Attributes:
         separator: what joins the id of a root and the first part below it. Deeper parts are joined by a dot.

@@ -1,4 +1,4 @@
-"""`RESONATE_PREFIX`: several programs share a server without meeting (distribution 5)."""
+"""`RESONATE_PREFIX`: several programs share a server without meeting (docs/distribution.md 5.3)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""`ctx.gather`, `map`, `first`, `as_completed`, `now`, `random`, `uuid`: live and after a crash (semantics 4)."""
+"""`ctx.gather`, `map`, `first`, `as_completed`, `now`, `random`, `uuid`: live and after a crash.
+
+The rules are docs/semantics.md 4.11 to 4.13.
+"""
 
 from __future__ import annotations
 

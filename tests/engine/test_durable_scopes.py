@@ -1,4 +1,4 @@
-"""`ctx.fail_after()` and `ctx.move_on_after()`: deadlines for blocks, live and after a crash (semantics 5)."""
+"""`ctx.fail_after()` and `ctx.move_on_after()`: deadlines for blocks, live and after a crash (docs/semantics.md 5)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`ctx.task_group()`: a nursery of durable calls, live and after a crash at any point (semantics 4)."""
+"""`ctx.task_group()`: a nursery of durable calls, live and after a crash at any point (docs/semantics.md 4)."""
 
 from __future__ import annotations
 

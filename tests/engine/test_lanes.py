@@ -1,4 +1,4 @@
-"""Lanes: calls of several tasks find their records again, and cancellations come again (semantics 2 and 3)."""
+"""Lanes: calls of several tasks find their records again, and cancellations come again (docs/semantics.md 2 and 3)."""
 
 from __future__ import annotations
 
@@ -353,7 +353,7 @@ async def test_lane_that_is_new_on_a_replay(world: World) -> None:
     assert ["w", "w.end", "w.nap-1tp1", "w.other-1tp2"] == found
 
 
-# A cancellation that meets an outcome (semantics 3.3)
+# A cancellation that meets an outcome (docs/semantics.md 3.3)
 
 
 def late(id: str, seconds: float) -> Callable[[Request, Response], Awaitable[None]]:
@@ -439,7 +439,7 @@ async def test_cancellation_that_was_taken_back(resonate: Resonate, wire: Wire) 
         assert ["won", "went on"] == await resonate.run("w", workflow)
 
 
-# A new call in a cancelled scope (semantics 3.4)
+# A new call in a cancelled scope (docs/semantics.md 3.4)
 
 
 @pytest.mark.parametrize("kind", ["run", "rpc", "sleep", "promise", "spawn"])

@@ -1,4 +1,4 @@
-"""The tasks of one function share memory, so a replay runs them in the order in which they ran (semantics 2)."""
+"""The tasks of one function share memory: a replay runs them in the order in which they ran (docs/semantics.md 2.9)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Plain scopes around awaits, live and on a replay (semantics 3.2 and 3.5)."""
+"""Plain scopes around awaits, live and on a replay (docs/semantics.md 3.2 and 3.5)."""
 
 from __future__ import annotations
 

@@ -100,5 +100,5 @@ async def test_idle_programs_say_nearly_nothing(clock: Clock) -> None:
         await anyio.sleep(600)
         began = anyio.current_time()
         await anyio.sleep(600)
-        # on asyncio it is looked now and then whether a deadline in it was missed (distribution 4)
+        # on asyncio it is looked now and then whether a deadline in it was missed (docs/distribution.md 4.3)
         assert 10 >= site.meter.busiest(60, since=began)[0]

@@ -1,4 +1,4 @@
-"""What other SDKs put on the wire, as they were seen to do, against our workers and our clients, in virtual time."""
+"""Payloads of other SDKs (docs/interop.md), as they were recorded, against our workers and clients, in virtual time."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
 """A store that is watched: after every commit the call graph in it has to be sound.
 
 What must hold at every instant that anybody can observe: when a function's promise has settled, nothing below it is
-pending. Two exceptions, because their rule is to settle from the top down (semantics 8): what somebody outside has
-cancelled, and the executions below a remote call that was cancelled. There, what is below has to follow soon.
+pending. Two exceptions, because their rule is to settle from the top down (docs/semantics.md 8): what somebody outside
+has cancelled, and the executions below a remote call that was cancelled. There, what is below has to follow soon.
 """
 
 from __future__ import annotations

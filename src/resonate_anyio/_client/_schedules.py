@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from .._worker._worker import Worker
     from ._resonate import Resonate
 
-# With a dot in it, the children of what is fired would be refused by newer servers (distribution 5).
+# With a dot in it, the children of what is fired would be refused by newer servers (docs/distribution.md 5.1).
 _TEMPLATE: Final = "{{.id}}-{{.timestamp}}"
 
 Missed: TypeAlias = Literal["all", "latest", "none"]

@@ -1,7 +1,7 @@
 """`Journal`: what one execution puts on record, and what it is told of that.
 
 Local calls are recorded plainly: fencing them would move the whole branch with each answer. What runs elsewhere is
-created only while this worker holds the task. The root is settled with its task (distribution 1 to 3).
+created only while this worker holds the task. The root is settled with its task (docs/distribution.md 1.2 and 1.4).
 """
 
 from __future__ import annotations

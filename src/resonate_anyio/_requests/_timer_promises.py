@@ -1,4 +1,4 @@
-"""`TimerPromises`: making promises whose deadline fires although no one may be there to look (distribution 3)."""
+"""`TimerPromises`: making promises whose deadline fires although no process may be there (docs/distribution.md 3)."""
 
 from __future__ import annotations
 

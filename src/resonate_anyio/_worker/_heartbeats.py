@@ -3,7 +3,7 @@
 They are sent by a thread of their own if the network can be used from one, so that code which blocks the event loop
 does not cost the leases. A lease is renewed when a third of it is over, together with all others of its root, or of
 many roots where the server allows that. Once a minute each is looked at, since a heartbeat is answered with 200 whoever
-holds the task. An execution that is over before that costs nothing (distribution 1).
+holds the task. An execution that is over before that costs nothing (docs/distribution.md 1.6).
 """
 
 from __future__ import annotations

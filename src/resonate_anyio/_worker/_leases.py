@@ -2,7 +2,7 @@
 
 Whoever holds a lease may act on it until it lapses, by the clock and not by what a server says later: what counts is
 the instant before the request was sent that granted or renewed it. While it is not certain nothing is begun that only
-the holder may begin (distribution 1).
+the holder may begin (docs/distribution.md 1.1 and 1.2).
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""`Shutdown`: putting away everything that a worker runs, in one order (semantics 9).
+"""`Shutdown`: putting away everything that a worker runs, in one order (docs/semantics.md 9.4).
 
 1. The message stream is closed, so that the server sends elsewhere.
 2. What only waits is suspended and unloaded: it goes on when what it waits for has settled, wherever that is.

@@ -1,8 +1,8 @@
 """What it means to await a child: to wait for its outcome, to be cancelled meanwhile, to be given the outcome.
 
-Awaiting a call is awaiting the child: whoever cancels the await cancels the child, durably (semantics 3). A replay
-hands the same to the code, a cancellation too: a child that was cancelled because of something around its await does
-not fail on a replay, it is what it was the first time, the place where the code is cancelled.
+Awaiting a call is awaiting the child: whoever cancels the await cancels the child, durably (docs/semantics.md 3.2). A
+replay hands the same to the code, a cancellation too: a child that was cancelled because of something around its await
+does not fail on a replay, it is what it was the first time, the place where the code is cancelled.
 """
 
 from __future__ import annotations

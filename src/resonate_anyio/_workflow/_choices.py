@@ -1,4 +1,4 @@
-"""Facts: choices that are made once and for all, and recorded before the code sees them (semantics 4).
+"""Facts: choices that are made once and for all, and recorded before the code sees them (docs/semantics.md 4.11).
 
 Which of several calls came first is known to nobody afterwards, and neither is what time it was. Each such choice is a
 promise of its own: born resolved, made with one request, its param the choice. A wait for it that is cancelled is

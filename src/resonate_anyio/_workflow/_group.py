@@ -1,4 +1,4 @@
-"""Durable task groups: anyio's task group over durable calls, which gives the same on a replay (semantics 4).
+"""Durable task groups: anyio's task group over durable calls, which gives the same on a replay (docs/semantics.md 4).
 
 The first failure cancels the rest; the block ends when all have ended and are on record; then the failures are raised
 together. A failure that a replay finds in the history cancels the body where it did the first time at the earliest: at

@@ -3,8 +3,9 @@
 An opening is planned at once, which settles its id and whether it is history; only what follows needs a request.
 
 What is found has to be what is asked for: same operation, same function, same version and, for a call that runs
-elsewhere, same arguments. Otherwise the code has changed under its history, and the execution is halted (semantics 2).
-A new call that is reached in a cancelled scope is recorded as cancelled, so that a replay does not run it (3.4).
+elsewhere, same arguments. Otherwise the code has changed under its history, and the execution is halted
+(docs/semantics.md 2.7). A new call that is reached in a cancelled scope is recorded as cancelled, so that a replay does
+not run it (docs/semantics.md 3.4).
 
 A call that is not what is on record at its position is *doubtful*: the first run was cancelled before it came to that
 call, unless the code has changed. If the code is cancelled here as well, the call is *void*: nothing is recorded of it

@@ -1,4 +1,4 @@
-"""Lanes: how the calls of one function are numbered when several of its tasks make them (semantics 2).
+"""Lanes: how the calls of one function are numbered when several of its tasks make them (docs/semantics.md 2.2).
 
 Numbers have to be the same on a replay. Within one task they are, since its code runs in order; between tasks there is
 no order. So every task of a frame counts by itself, in a lane of its own, and the lane is part of the ids:
@@ -47,7 +47,7 @@ class Lane:
         frame: whose code runs in it.
         task: the task, as the backend knows it; None until it runs.
         label: how ids show it; None as long as no call has been made in it that tells which one it is.
-        owed: a cancellation that was held back because the call that it met had an outcome (semantics 3.3).
+        owed: a cancellation that was held back because the call that it met had an outcome (docs/semantics.md 3.3).
         returns: how many calls have returned to it (see `_order`).
         tags: what every record of the lane is tagged with.
         opener: the lane whose task has started that of this one, as far as is known.

@@ -1,7 +1,7 @@
 """What a promise was made for: as it is recorded, and as the code asks for it.
 
 A replay has to ask for the same under the same id: same operation, same function, same version and, for a call that
-runs elsewhere, same arguments (semantics 2).
+runs elsewhere, same arguments (docs/semantics.md 2.7).
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The order in which the tasks of one function run: it is recorded, and a replay keeps to it (semantics 2).
+"""The order in which the tasks of one function run: it is recorded, and a replay keeps to it (docs/semantics.md 2.9).
 
 Tasks of one function share memory: a queue, a lock, a counter. Which task takes an item from a queue depends on the
 order in which they run, and that depends on how long their calls take. A replay answers every call at once, so it would
@@ -165,7 +165,7 @@ class Order:
         except get_cancelled_exc_class() as exc:
             if self._execution.interrupted():
                 raise
-            # What returns is history, which cannot be cancelled (semantics 3.1).
+            # What returns is history, which cannot be cancelled (docs/semantics.md 3.1).
             self._has_returned(label, count)
             lane.owed = Owed.of(exc)
 

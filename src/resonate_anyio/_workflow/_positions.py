@@ -1,4 +1,4 @@
-"""Positions: whether a replay is still where the first run was (semantics 4).
+"""Positions: whether a replay is still where the first run was (docs/semantics.md 4.9).
 
 Code is cancelled in plain awaits, too, which leave no record. A replay may go past such an await, and comes to a call
 that the first run never made. What tells is the position of that call: what is on record there is another call, or was

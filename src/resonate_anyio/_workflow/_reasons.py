@@ -1,7 +1,7 @@
 """Why a call was cancelled: what is recorded with it, so that a replay does to the code what was done the first time.
 
 A cancellation has a place in the code: an await inside of some scope was interrupted. What a replay has to do at that
-await depends on whose scope it was (semantics 3, 4 and 5).
+await depends on whose scope it was (docs/semantics.md 3.10).
 """
 
 from __future__ import annotations

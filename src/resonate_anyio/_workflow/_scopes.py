@@ -1,7 +1,8 @@
-"""Durable scopes: `ctx.fail_after` and `ctx.move_on_after`, deadlines that a restart does not extend (semantics 5).
+"""Durable scopes: `ctx.fail_after` and `ctx.move_on_after`, deadlines that a restart does not extend.
 
-A scope makes no request of its own. Each call that is made inside carries the instants of the scopes around it, and
-lives no longer than the earliest. On a replay the first recorded call gives the scope its instant back.
+A scope makes no request of its own (docs/semantics.md 5.3). Each call that is made inside carries the instants of the
+scopes around it, and lives no longer than the earliest. On a replay the first recorded call gives the scope its instant
+back.
 """
 
 from __future__ import annotations

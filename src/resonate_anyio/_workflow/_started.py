@@ -121,7 +121,7 @@ class Started:
             await self.invocation.execution.wait(self._changed)
 
     async def _on_record(self) -> Node:
-        # One that has an outcome is not waited for, not even until a task has looked it up (semantics 3.1).
+        # One that has an outcome is not waited for, not even until a task has looked it up (docs/semantics.md 3.1).
         if self.invocation.replayed and self.forgone is None:
             await self.open()
         try:

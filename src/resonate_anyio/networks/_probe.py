@@ -1,4 +1,4 @@
-"""Finding out how a server reads ids, without a trace (distribution 6).
+"""Finding out how a server reads ids, without a trace (docs/distribution.md 6).
 
 Servers that speak one protocol version differ in what joins a root and its children, and all but the oldest refuse a
 heartbeat for tasks of several roots. So each of two heartbeats names two tasks that do not exist: of one root if a dot
