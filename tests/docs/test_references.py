@@ -84,7 +84,8 @@ def test_references_in_docs(page: Path) -> None:
     wrong = list(_wrong(page, _IN_DOCS))
     text = page.read_text(encoding="utf-8")
     known = numbers(RULES.read_text(encoding="utf-8") if page.name == "records.md" else text)
-    for line in prose(text):
+    # A page without numbered headings has no rules of its own: a number in it is a number.
+    for line in prose(text) if known else ():
         for found in _OWN.finditer(line):
             wrong += [f"{page.name}: ({each})" for each in re.findall(_NUMBER, found[1]) if each not in known]
     assert [] == wrong

@@ -115,5 +115,7 @@ def _start(draft: Draft, promise: Promise) -> None:
         return
 
     start = promise.created_at if draft.rules.fired_retry_from_occurrence else draft.now
-    draft.put_task(Task(id=promise.id, state=TaskState.PENDING, due_at=start + draft.rules.retry_timeout))
+    draft.put_task(
+        Task(id=promise.id, state=TaskState.PENDING, due_at=min(start + draft.rules.retry_timeout, LAST_INSTANT))
+    )
     draft.send_execute(promise, 0)
