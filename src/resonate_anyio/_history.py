@@ -214,11 +214,12 @@ class History:
 
     Attributes:
         local: how many of them came with the lease, because they share the branch.
+        records: those that no call of this run has asked for yet, by id.
         partial: whether there may be others after all, of what does not run in the execution itself.
     """
 
     local: int
-    _records: dict[str, Promise] = Factory(dict)
+    records: dict[str, Promise] = Factory(dict)
     partial: bool = False
     _unasked: dict[str, int] = field(factory=dict, init=False)
     _lanes: dict[str, dict[int, RecordedLane]] = field(factory=dict, init=False)
@@ -227,7 +228,7 @@ class History:
     _unplaced: set[str] = field(factory=set, init=False)
 
     def __attrs_post_init__(self) -> None:
-        for record in self._records.values():
+        for record in self.records.values():
             if is_made_by_hand(record):
                 continue
             parent = parent_of(record)
@@ -265,24 +266,24 @@ class History:
         return cls(len(local), {record.id: record for record in (*(remote or ()), *local)}, partial=remote is None)
 
     def __len__(self) -> int:
-        return len(self._records)
+        return len(self.records)
 
     @property
     def last_change(self) -> int:
         """The latest instant at which something of it was made or settled, in milliseconds; 0 if there is nothing."""
-        return max((record.settled_at or record.created_at for record in self._records.values()), default=0)
+        return max((record.settled_at or record.created_at for record in self.records.values()), default=0)
 
     def has_pending_below(self, id: str) -> bool:
         """Whether something below `id` was unfinished when this was read."""
-        return any(record.pending for record in descendants_of(id, self._records.values()))
+        return any(record.pending for record in descendants_of(id, self.records.values()))
 
     def look(self, id: str) -> Promise | None:
         """The record of `id`, or None, without asking for it."""
-        return self._records.get(id)
+        return self.records.get(id)
 
     def add(self, record: Promise) -> None:
         """One was looked up, since not all are known."""
-        self._records[record.id] = record
+        self.records[record.id] = record
         if is_made_by_hand(record):
             return
         parent = parent_of(record)
@@ -291,7 +292,7 @@ class History:
 
     def take(self, id: str) -> Promise | None:
         """The record of `id`, or None. It is forgotten: each call of a replay asks once."""
-        record = self._records.pop(id, None)
+        record = self.records.pop(id, None)
         if record is not None and not is_made_by_hand(record):
             self._unasked[parent_of(record)] -= 1
         return record
@@ -302,7 +303,7 @@ class History:
 
     def forgotten(self, parent: str) -> list[Promise]:
         """What is unfinished below `parent` and was not asked for, the deepest first; detached subtrees left out."""
-        below = descendants_of(parent, self._records.values())
+        below = descendants_of(parent, self.records.values())
         return [record for record in reversed(below) if record.pending and not is_made_by_hand(record)]
 
     # Positions
@@ -328,7 +329,7 @@ class History:
     def unasked(self, parent: str) -> Iterator[tuple[Promise, Position]]:
         """What is on record of `parent` at some position, and was not asked for yet."""
         for placed in self.placed(parent).values():
-            record = self._records.get(placed.id)
+            record = self.records.get(placed.id)
             if record is not None:
                 yield record, placed.position
 
@@ -341,7 +342,7 @@ class History:
         ahead = (
             placed
             for placed in self.placed(parent).values()
-            if placed.position.label == lane and placed.position.main > after and placed.id in self._records
+            if placed.position.label == lane and placed.position.main > after and placed.id in self.records
         )
         return min(ahead, key=lambda placed: placed.position.main, default=None)
 

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import re
 from base64 import urlsafe_b64encode
+from functools import lru_cache
 from hashlib import blake2b
-from typing import Final
+from typing import Final, NamedTuple
 
 from attrs import define, field, frozen
 
@@ -38,6 +39,7 @@ def hashed(*parts: str) -> str:
     return urlsafe_b64encode(digest)[:_HASH_LENGTH].decode()
 
 
+@lru_cache(1024)
 def segment(name: str) -> str:
     """`name` as it may stand in an id: other characters than [A-Za-z0-9_-] become `_`, long names end in a hash."""
     safe = _UNSAFE.sub("_", name)
@@ -174,7 +176,9 @@ class Naming:
 
     def local(self, parent: str, part: str) -> str:
         """Return the id of a call that runs in this execution."""
-        return child_id(parent, part, base=self.id, separator=self.separator)
+        id = f"{parent}{SEPARATOR if self.separator in parent else self.separator}{part}"
+        # A character has four bytes at most.
+        return id if 4 * len(id) <= _MAX_ID else child_id(parent, part, base=self.id, separator=self.separator)
 
     def remote(self, parent: str, part: str) -> str:
         """Return the id of a call that is settled elsewhere."""
@@ -197,29 +201,51 @@ class Counter:
     numbered: int = field(default=0, init=False)
     opened: int = field(default=0, init=False)
     _counts: dict[str, int] = field(factory=dict, init=False)
+    _log: list[str] | None = field(default=None, init=False)
 
     def number(self, name: str) -> str:
-        """The segment of the next call of `name`. A server's database may ignore case, so counting does too."""
-        return self._next(segment(name))
-
-    def number_own(self, name: str) -> str:
-        """The segment of the next thing of the engine's own: no user's segment begins with `~`."""
-        return self._next(f"~{name}")
-
-    def copy(self) -> Counter:
-        """The same counts, which do not change any more."""
-        copy = Counter()
-        copy.numbered, copy.opened, copy._counts = self.numbered, self.opened, self._counts.copy()
-        return copy
-
-    def rewind(self, to: Counter) -> None:
-        """Give back all numbers that were taken since `to` was copied from this."""
-        self.numbered, self.opened, self._counts = to.numbered, to.opened, to._counts.copy()
-
-    def _next(self, part: str) -> str:
+        """Return the segment of the next call of `name`. A server's database may ignore case, so counting does too."""
+        part = segment(name)
         key = part.casefold()
         self._counts[key] = n = self._counts.get(key, 0) + 1
+        if self._log is not None:
+            self._log.append(key)
         return f"{part}-{n}"
+
+    def number_own(self, name: str) -> str:
+        """Return the segment of the next record that is not a call: no user's segment begins with `~`."""
+        part = f"~{name}"
+        key = part.casefold()
+        self._counts[key] = n = self._counts.get(key, 0) + 1
+        if self._log is not None:
+            self._log.append(key)
+        return f"{part}-{n}"
+
+    def mark(self) -> Mark:
+        """Return a mark to come back to."""
+        if self._log is None:
+            self._log = []
+        return Mark(self.numbered, self.opened, len(self._log))
+
+    def rewind(self, to: Mark) -> None:
+        """Give back all numbers that were taken since `to` was marked."""
+        self.numbered, self.opened = to.numbered, to.opened
+        while self._log is not None and len(self._log) > to.counted:
+            self._counts[self._log.pop()] -= 1
+
+
+class Mark(NamedTuple):
+    """The counts of a lane at some point of its code.
+
+    Attributes:
+        numbered: how many calls, choices and lanes had a number.
+        opened: how many lanes had been opened.
+        counted: how many names had been counted.
+    """
+
+    numbered: int
+    opened: int
+    counted: int
 
 
 @define

@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Generic, NoReturn, TypeVar, cast
 
-from anyio import get_cancelled_exc_class
 from attrs import define, evolve
 
 from .._errors import InvalidArgument, UsageError
@@ -16,7 +15,6 @@ from .._ids import check_name
 from .._protocol import EMPTY, PromiseState, Value
 from .._requests._addresses import address
 from .._time import to_ms
-from .._workflow._awaits import complete, deliver
 from .._workflow._frame import Frame
 from .._workflow._invocation import (
     DetachedInvocation,
@@ -25,6 +23,7 @@ from .._workflow._invocation import (
     PromiseInvocation,
     RemoteInvocation,
     SleepInvocation,
+    invoke,
 )
 from .._workflow._lanes import call_place, lane_of
 from .._workflow._reasons import FUTURE, Reason, reason_of
@@ -167,7 +166,9 @@ class Call(Builder[T_co]):
         self._use()
         invocation = self._plan()
         invocation.apart = True
-        node = await self._open(invocation)
+        with self._frame.children.invoking():
+            node = await invocation.open()
+        await invocation.refuse_again(node)
         if isinstance(node, Frame) and node.pending:
             self._frame.start(node)
         await self._frame.order.turn(lane_of(self._frame))
@@ -176,21 +177,7 @@ class Call(Builder[T_co]):
     async def _run(self) -> T_co:
         invocation = self._plan()
         self._check_depth()
-        try:
-            node = await self._open(invocation)
-            await complete(self._frame, node)
-            return cast("T_co", await deliver(self._frame, node))
-        except get_cancelled_exc_class():
-            # One that is void was never made: the first run was cancelled before it.
-            if not invocation.void:
-                await self._frame.order.turn_of_cancelled(lane_of(self._frame))
-            raise
-
-    async def _open(self, invocation: Invocation) -> Node:
-        with self._frame.children.invoking():
-            node = await invocation.open()
-        await invocation.refuse_again(node)
-        return node
+        return cast("T_co", await invoke(invocation))
 
     def begin(self) -> Invocation:
         """Settle where the call stands, for someone who makes it in a while."""

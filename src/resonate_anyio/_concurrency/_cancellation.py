@@ -10,14 +10,13 @@ nearest regions_around scope that is cancelled, which is the execution's.
 from __future__ import annotations
 
 import math
-from collections.abc import Awaitable, Callable
 from typing import NoReturn, TypeVar
 
 from anyio import CancelScope, current_effective_deadline, get_cancelled_exc_class
 from anyio.lowlevel import checkpoint
 from attrs import frozen
 
-from ._tasks import current_task, on_asyncio
+from ._tasks import cancelling, current_task, on_asyncio
 
 T = TypeVar("T")
 
@@ -30,7 +29,7 @@ def is_requested() -> bool:
     if current_effective_deadline() == -math.inf:
         return True
     # anyio has no word for this: `asyncio.timeout` and `Task.cancel` leave a count, which trio's scopes do not need.
-    return _cancelling() > 0
+    return cancelling() > 0
 
 
 @frozen
@@ -47,18 +46,13 @@ class Owed:
     @classmethod
     def of(cls, cancellation: BaseException) -> Owed | None:
         """Remember a cancellation that has just been caught, if anyone is waiting for it and does not ask again."""
-        count = 0 if current_effective_deadline() == -math.inf else _cancelling()
+        count = 0 if current_effective_deadline() == -math.inf else cancelling()
         return cls(cancellation, count) if count else None
 
     def collect(self) -> None:
         """Raise it, unless whoever had asked for it has given up."""
-        if _cancelling() >= self._count:
+        if cancelling() >= self._count:
             raise self._cancellation
-
-
-def _cancelling() -> int:
-    task = current_task() if on_asyncio() else None
-    return 0 if task is None else task.cancelling()
 
 
 class Teardown:
@@ -75,28 +69,6 @@ class Teardown:
     def begun(self) -> bool:
         """Whether the task was cancelled from outside of the engine."""
         return self._task is not None and self._task.cancelling() > 0
-
-
-async def unbroken(step: Callable[[], Awaitable[T]], *, unless: Callable[[], bool]) -> tuple[T, Owed | None]:
-    """Do a step to its end, whoever cancels the task meanwhile, and give what that leaves to be raised later.
-
-    A shield holds up the scopes of anyio and of trio. What asyncio itself cancels (`asyncio.timeout`, `wait_for`, a
-    `TaskGroup`, `Task.cancel`) comes through, each once, and the step is done again: it has to be one that may be.
-
-    Args:
-        step: what is to be done.
-        unless: whether there is no point in that any more.
-    """
-    owed: Owed | None = None
-    while True:
-        count = _cancelling()
-        try:
-            with CancelScope(shield=True):
-                return await step(), owed
-        except get_cancelled_exc_class() as exc:
-            if _cancelling() <= count or unless():
-                raise
-            owed = Owed.of(exc)
 
 
 async def raise_cancelled() -> NoReturn:

@@ -47,6 +47,14 @@ def current_task() -> Task:
     return asyncio.current_task()
 
 
+def cancelling() -> int:
+    """Return how many requests for a cancellation the running task has: a count that only asyncio keeps."""
+    if get_cancelled_exc_class() is not asyncio.CancelledError:
+        return 0
+    task = asyncio.current_task()
+    return 0 if task is None else task.cancelling()
+
+
 def spawn_alone(func: Callable[[], Coroutine[Any, Any, None]], *, name: str) -> Task:
     """Run `func` in a task of the event loop that has no parent, and give the task; the caller has to keep it.
 
@@ -160,6 +168,10 @@ class _Hooks:
 
 _scheduled: Final[WeakSet[asyncio.Task[Any]]] = WeakSet()
 """Tasks that are known to be run by the event loop."""
+
+
+EAGER_TASKS: Final = sys.version_info >= (3, 12)
+"""Whether asyncio may run a task inside of the call that makes it (`asyncio.eager_task_factory`)."""
 
 
 def is_being_started() -> bool:

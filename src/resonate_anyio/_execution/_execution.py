@@ -10,6 +10,8 @@ acquires the task next replays it.
 from __future__ import annotations
 
 import logging
+import math
+import sys
 from typing import TYPE_CHECKING
 
 from anyio import CancelScope, Event, create_task_group, current_effective_deadline, current_time, move_on_after
@@ -21,7 +23,7 @@ from .._concurrency._tasks import Task, after_this_round, current_task, is_timed
 from .._errors import NetworkError, StoreLost, TooLarge
 from .._history import History
 from .._ids import Naming, origin_of
-from .._protocol import Promise, PromiseGet, PromiseState, RegisterListener, Request, Response
+from .._protocol import Promise, PromiseState, Request, Response
 from .._requests._queries import refusal
 from .._requests._requester import unavailable
 from .._workflow._host import Drop, crash
@@ -32,9 +34,10 @@ from .._workflow._regions import own_deadline, reason_for
 from ._journal import Journal
 from ._lease import Lease
 from ._services import Event as Report
+from ._suspension import Phase
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, KeysView, ValuesView
+    from collections.abc import Callable, Collection, KeysView, ValuesView
     from typing import NoReturn
 
     from .._codec import Codec
@@ -83,6 +86,7 @@ class Execution:
     version: int
     origin: str
     history: History
+    now: Callable[[], int] = field(init=False)
     codec: Codec = field(init=False)
     facilities: Facilities = field(init=False)
     naming: Naming = field(init=False)
@@ -99,7 +103,6 @@ class Execution:
     suspension: Suspension = field(init=False)
     task: Task = field(default=None, init=False)
     stirred_at: float = field(factory=current_time, init=False)
-    _left: Event = field(factory=Event, init=False)
     _scope: CancelScope = field(factory=lambda: CancelScope(shield=True), init=False)
     _subscriptions: dict[str, External] = field(factory=dict, init=False)
     _looked: bool = field(default=False, init=False)
@@ -110,10 +113,11 @@ class Execution:
         return f"<Execution {self.id} at version {self.version}: {state}>"
 
     def __attrs_post_init__(self) -> None:
+        self.now = self.services.connection.now
         self.codec = self.services.facilities.codec
         self.facilities = self.services.facilities
         self.naming = Naming(self.id, self.origin, self.services.separator)
-        self.presence = Presence(self._frame_began, self._frame_ended, self._leaf_ended)
+        self.presence = Presence(self.now, self.services.enrol, self._unlisten_to_call)
         self.journal = Journal(self)
 
     async def run(self) -> None:
@@ -123,9 +127,7 @@ class Execution:
             with self._scope:
                 await self.root.run()
             # Code in tasks of the user's own, which no scope of ours is around, has been cancelled one by one.
-            while self.presence.frames:
-                self._left = Event()
-                await self._left.wait()
+            await self.presence.empty()
         finally:
             self.services.subscriptions.unsubscribe(self.id, self.root_settled)
             for node in self._subscriptions.values():
@@ -146,24 +148,12 @@ class Execution:
     @property
     def draining(self) -> bool:
         """Whether the worker is stopping: no durable call starts."""
-        return self.services.draining
-
-    def now(self) -> int:
-        return self.services.connection.now()
+        return self.services.subscriptions.stopping
 
     # Frames
 
-    def _frame_began(self, frame: Frame) -> None:
-        if frame is not self.root:
-            self.services.enrol(frame)
-
-    def _frame_ended(self, frame: Frame, listener: Listener | None) -> None:
-        if listener is not None:
-            self.services.subscriptions.unsubscribe(frame.id, listener)
-        self._left.set()
-
-    def _leaf_ended(self) -> None:
-        self.services.report(Report.LEAF_ENDED, self)
+    def _unlisten_to_call(self, frame: Frame, listener: Listener) -> None:
+        self.services.subscriptions.unsubscribe(frame.id, listener)
 
     def runs(self, frame: Frame) -> bool:
         """Whether code of `frame` runs here, and is wanted."""
@@ -178,7 +168,7 @@ class Execution:
             else:
                 self.end_call(record.id)
 
-        self.presence.frames[frame] = settled
+        self.presence.listen(frame, settled)
         self.services.subscriptions.subscribe(frame.id, settled)
 
     def interrupted(self) -> bool:
@@ -298,9 +288,19 @@ class Execution:
             await raise_cancelled()
 
     async def gate(self) -> None:
-        """Let a durable call start when the execution is hot, unless it is being put away: then it never does."""
+        """Let a durable call start when the execution is hot, unless it is being dropped: then it never does."""
+        lease = self.lease
+        if (
+            self.dropped is None
+            and self.suspension.phase is Phase.HOT
+            and not self.services.subscriptions.stopping
+            and (lease.certain_until == math.inf or lease.certain)
+            and sys.exception() is None
+        ):
+            # As at nearly every call.
+            return
         await self.until_hot()
-        if self.services.draining:
+        if self.services.subscriptions.stopping:
             await self._wait(Event(), patient=False)
 
     async def until_hot(self) -> None:
@@ -362,46 +362,36 @@ class Execution:
             RequestError: the request was refused as it is, and would be on a replay.
             TooLarge: it is larger than the server takes, and would be on a replay.
         """
-        backoff = self.services.subscriptions.backoff(_FIRST_RETRY)
-        while (
-            response := await self._try(request, backoff, settling=settling, leased=leased, finished=finished)
-        ) is None:
+        backoff: Backoff | None = None
+        while True:
+            if leased or self.suspension.in_memory_only:
+                await (self.until_hot() if settling else self.gate())
+            try:
+                response = await self.services.connection.request(request)
+            except TooLarge:
+                await self.check()
+                raise
+            except NetworkError as exc:
+                failure: Exception = exc
+            except Exception as exc:  # noqa: BLE001 - whatever a network raises, it is not an outcome of a call
+                if not finished or isinstance(exc, StoreLost):
+                    await crash(self, exc)
+                failure = exc
+            else:
+                if self.dropped is not None or sys.exception() is not None:
+                    await self.check()
+                if response.status in _ANSWERS or response.status in taken:
+                    return response
+                failure = refusal(request, response)
+                if response.status in _REFUSALS or not (finished or unavailable(response)):
+                    if response.status in _REFUSALS and (finished or not settling):
+                        raise failure
+                    await crash(self, failure)
+            await self.check()
+            backoff = backoff or self.services.subscriptions.backoff(_FIRST_RETRY)
+            logger.warning("execution.unanswered id=%s retry_in=%.2f reason=%s", self.id, backoff.delay, failure)
             with move_on_after(backoff.next()):
                 await self._wait(Event(), patient=False)
-        if response.status not in _ANSWERS and response.status not in taken:
-            error = refusal(request, response)
-            if response.status in _REFUSALS and (finished or not settling):
-                raise error
-            await crash(self, error)
-        return response
-
-    async def _try(
-        self, request: Request, backoff: Backoff, *, settling: bool, leased: bool, finished: bool
-    ) -> Response | None:
-        """Send it once. None if the server cannot be reached now."""
-        if leased or self.suspension.in_memory_only:
-            await (self.until_hot() if settling else self.gate())
-        if not isinstance(request, (PromiseGet, RegisterListener)):
-            self.changed_at = self.now()
-        try:
-            response = await self.services.connection.request(request)
-        except TooLarge:
-            await self.check()
-            raise
-        except NetworkError as exc:
-            failure: Exception = exc
-        except Exception as exc:  # noqa: BLE001 - whatever a network raises, it is no outcome of a call
-            if not finished or isinstance(exc, StoreLost):
-                await crash(self, exc)
-            failure = exc
-        else:
-            await self.check()
-            if response.status in _ANSWERS | _REFUSALS or not (finished or unavailable(response)):
-                return response
-            failure = refusal(request, response)
-        await self.check()
-        logger.warning("execution.unanswered id=%s retry_in=%.2f reason=%s", self.id, backoff.delay, failure)
-        return None
 
     async def regain(self, version: int) -> None:
         """The server says that the task is not held at `version`: go on when it is held again, if ever.

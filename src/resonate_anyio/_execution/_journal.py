@@ -51,15 +51,24 @@ class Journal:
 
     async def create_local(self, request: PromiseCreate, *, again: bool = False) -> Promise:
         """Record a call that runs in this execution; `again`: ask for one that is on record already."""
-        self._execution.local_records += not again
-        if not again and self._execution.local_records == _LARGE_BRANCH:
-            logger.warning(
-                "execution.large id=%s local_records=%d: each recovery reads them all; give parts of the work to "
-                "workflows of their own with ctx.rpc",
-                self._execution.id,
-                self._execution.local_records,
-            )
-        return await self._promise(request, await self._execution.request(request))
+        execution = self._execution
+        if not again:
+            execution.local_records += 1
+            if execution.local_records == _LARGE_BRANCH:
+                self._warn_of_size()
+        response = await execution.request(request)
+        if response.promise is None:
+            await crash(execution, refusal(request, response))
+        execution.changed_at = max(execution.changed_at, response.promise.created_at)
+        return response.promise
+
+    def _warn_of_size(self) -> None:
+        logger.warning(
+            "execution.large id=%s local_records=%d: each recovery reads them all; give parts of the work to "
+            "workflows of their own with ctx.rpc",
+            self._execution.id,
+            self._execution.local_records,
+        )
 
     async def create_remote(self, request: PromiseCreate) -> Promise:
         """Record a call that runs elsewhere, but only while this worker holds the task."""
@@ -122,9 +131,12 @@ class Journal:
             RequestError: `finished`, and the server refuses this outcome.
             TooLarge: the value is larger than the server takes.
         """
-        request = PromiseSettle(id=id, state=state, value=value)
-        response = await self._execution.request(request, settling=True, leased=not finished, finished=finished)
-        return await self._promise(request, response)
+        execution, request = self._execution, PromiseSettle(id=id, state=state, value=value)
+        response = await execution.request(request, settling=True, leased=not finished, finished=finished)
+        if response.promise is None:
+            await crash(execution, refusal(request, response))
+        execution.changed_at = max(execution.changed_at, response.promise.settled_at or 0)
+        return response.promise
 
     async def settle_late(self, id: str, state: PromiseState, value: Value) -> None:
         """Record what a leaf has done although its execution has been dropped, which else would run the leaf again.

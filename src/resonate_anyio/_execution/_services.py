@@ -32,8 +32,6 @@ class Event(Enum):
     """Its task is being taken back."""
     RESUMED = "resumed"
     """Its task is leased again."""
-    LEAF_ENDED = "leaf ended"
-    """A leaf of it has ended, or its result is on record."""
 
 
 class Services(Protocol):

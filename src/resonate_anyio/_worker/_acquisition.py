@@ -23,7 +23,7 @@ from .._execution._execution import Execution, lineage
 from .._execution._lease import Lease
 from .._execution._suspension import Suspension, without_wakes
 from .._functions._function import Function, bind
-from .._history import PARENT_TAG, History
+from .._history import History
 from .._ids import below
 from .._protocol import (
     Promise,
@@ -41,7 +41,6 @@ from .._requests._queries import MAY_NOT_SEARCH, get_promise, promise_of, refusa
 from .._requests._requester import unavailable
 from .._workflow._frame import Frame
 from .._workflow._host import Drop
-from .._workflow._invocation import make_info
 
 if TYPE_CHECKING:
     from ._worker import Worker
@@ -392,7 +391,6 @@ class Acquisition:
             changed_at=max(promise.created_at, history.last_change),
         )
         execution.suspension = Suspension(execution)
-        parent = promise.tags.get(PARENT_TAG) or promise.tags.get("resonate:parent")
         execution.root = Frame(
             execution=execution,
             record=promise,
@@ -402,6 +400,5 @@ class Acquisition:
             args=args,
             kwargs=kwargs,
             retry=function.retry,
-            info=make_info(execution, promise, parent=None if parent == promise.id else parent, function=function),
         )
         return execution

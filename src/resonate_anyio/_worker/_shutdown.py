@@ -79,6 +79,8 @@ class Shutdown:
 
     async def _grace(self) -> None:
         executions = self._worker.executions
+        for execution in executions.values():
+            execution.presence.tell_leaf_ended(self.stir)
         await self._wait_while(
             lambda: not self._hurried and any(each.busy for each in executions.values()), self._worker.grace
         )

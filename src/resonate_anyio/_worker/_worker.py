@@ -310,8 +310,6 @@ class Worker:
                 self.residency.resuming(execution)
             case Report.RESUMED:
                 self.residency.resumed(execution)
-            case Report.LEAF_ENDED:
-                self._shutdown.stir()
 
     def enrol(self, young: Execution | Frame) -> None:
         self.residency.enrol(young)
@@ -470,9 +468,25 @@ class Worker:
         self._supervisor.spawn(self._run, execution, name=f"resonate {execution.id}")
 
     async def _run(self, execution: Execution) -> None:
+        """Run an execution to its end, and do what that asks for."""
         cut_short = True
         try:
-            await self._run_to_its_end(execution)
+            try:
+                try:
+                    await execution.run()
+                except Exception as exc:  # noqa: BLE001 - it is a crash of this execution, not of all
+                    execution.drop(Drop.CRASHED, exc)
+                except BaseException as exc:
+                    execution.interrupt(exc)
+                    raise
+                if execution.dropped is Drop.HALTED:
+                    await self._halt(execution)
+            finally:
+                awaited = self.results.ended(execution.id)
+                self._forget(execution)
+                self._shutdown.stir()
+                self.acquisition.stir()
+            await self._ended(execution, awaited=awaited)
             cut_short = execution.dropped is Drop.INTERRUPTED or self.torn_down
         except BaseException as exc:
             # A loop that is about to end has been left by an interrupt; another would keep it from ending in order.
@@ -482,16 +496,7 @@ class Worker:
             if cut_short:
                 self.interrupted.append(execution)
 
-    async def _run_to_its_end(self, execution: Execution) -> None:
-        try:
-            await self._run_code(execution)
-            if execution.dropped is Drop.HALTED:
-                await self._halt(execution)
-        finally:
-            awaited = self.results.ended(execution.id)
-            self._forget(execution)
-            self._shutdown.stir()
-            self.acquisition.stir()
+    async def _ended(self, execution: Execution, *, awaited: bool) -> None:
         self._tell_end(execution, awaited=awaited)
         if execution.ended_by is not None:
             # The program ends by it, whatever the code that it went through has made of it.
@@ -514,16 +519,6 @@ class Worker:
             if execution.task is None:
                 execution.drop(Drop.UNLOADED)
                 self._forget(execution)
-
-    @staticmethod
-    async def _run_code(execution: Execution) -> None:
-        try:
-            await execution.run()
-        except Exception as exc:  # noqa: BLE001 - an error of the engine's own is a crash of this execution, not of all
-            execution.drop(Drop.CRASHED, exc)
-        except BaseException as exc:
-            execution.interrupt(exc)
-            raise
 
     @staticmethod
     def _tell_end(execution: Execution, *, awaited: bool) -> None:

@@ -31,9 +31,6 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("resonate_anyio")
 
-_STACK_SLICE: Final = 20
-"""How many calls run in one task below each other: each takes a dozen frames of the interpreter's thousand."""
-
 _warned_places: Final[set[tuple[str, int]]] = set()
 
 
@@ -51,7 +48,7 @@ async def before_wait(frame: Frame, place: tuple[str, int] | None = None) -> Non
     for region in regions_around.get():
         await region.before_wait()
     # One that has passed already is not what the code waits under: it is being cancelled, for whatever reason.
-    if -math.inf < current_effective_deadline() < own_deadline():
+    if -math.inf < (deadline := current_effective_deadline()) < frame.scope.deadline and deadline < own_deadline():
         _warn_of_plain_deadline(place or caller())
 
 
@@ -63,29 +60,6 @@ def _warn_of_plain_deadline(place: tuple[str, int]) -> None:
             "ctx.fail_after() and ctx.move_on_after() keep theirs",
             *place,
         )
-
-
-async def complete(frame: Frame, node: Node) -> None:
-    """Wait for a child that has been put on record just now; one that runs here is run, here and now."""
-    if isinstance(node, Frame):
-        await run_in_place(frame, node)
-    else:
-        await outcome(frame, node)
-
-
-async def run_in_place(frame: Frame, child: Frame) -> None:
-    """Run `child` in the current task, below the scopes of whoever calls.
-
-    Once in a while it gets a task all the same: the interpreter's stack must not end in the engine's own code.
-    """
-    if not child.pending:
-        return
-    child.depth = frame.depth + 1
-    if child.depth % _STACK_SLICE:
-        await child.run()
-    else:
-        frame.start(child)
-        await outcome(frame, child)
 
 
 async def outcome(frame: Frame, child: Node) -> None:

@@ -47,8 +47,9 @@ class Children:
             self._invocations -= 1
             self._opened.set()
 
-    def adopt(self, child: Node) -> None:
-        """Make `child` end before the frame does."""
+    def adopt(self, child: Node, number: int) -> None:
+        """Make `child`, which the call of that number has become, end before the frame does."""
+        child.number = number
         self._nodes[child.id] = child
 
     def mark_seen(self, child: Node) -> None:

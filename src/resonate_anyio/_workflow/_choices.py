@@ -15,13 +15,13 @@ from attrs import define, field
 
 from .._concurrency._cancellation import Owed
 from .._errors import NonDeterminismError
-from .._protocol import Promise, PromiseCreate
+from .._protocol import Promise
 from ._awaits import interrupt_again
 from ._host import halt
 from ._invocation import Invocation
 from ._lanes import insist, lane_of
 from ._node import External, Node
-from ._operations import content_of, cut, operation_of
+from ._operations import CHOICE, content_of, cut, identity_of
 from ._reasons import SCOPE, Reason, count_of
 from ._regions import reason_for
 
@@ -39,7 +39,7 @@ class RecordedChoice(Invocation):
     The param is the choice. Whoever creates the promise first has chosen; everybody else gets that.
     """
 
-    in_branch = True
+    operation = CHOICE
 
     _planned_at: int = field(init=False)
 
@@ -98,21 +98,18 @@ class RecordedChoice(Invocation):
             self.frame.pin()
         self._state(cancelled=reason.fields(), waited=self.execution.now() - self._planned_at)
         with CancelScope(shield=True):
-            record = await insist(partial(self.create, self._request()))
+            record = await insist(partial(self.create, self._request(0)))
         return self._node(record)
 
-    async def _create(self, request: PromiseCreate) -> Promise:
-        try:
-            return await self.create(request)
-        except get_cancelled_exc_class() as exc:
-            if self.execution.interrupted() or self.frame.settled_early:
-                raise
-            node = await self.open_cancelled()
-            if self._cancellation(node.record) is not None:
-                raise
-            # It was on record already: the choice stands, and the cancellation has to come again.
-            lane_of(self.frame).owed = Owed.of(exc)
-            return node.record
+    async def _create_interrupted(self, cancellation: BaseException) -> Promise | None:
+        if self.execution.interrupted() or self.frame.settled_early:
+            return None
+        node = await self.open_cancelled()
+        if self._cancellation(node.record) is not None:
+            return None
+        # It was on record already: the choice stands, and the cancellation has to come again.
+        lane_of(self.frame).owed = Owed.of(cancellation)
+        return node.record
 
     def _cancellation(self, record: Promise) -> tuple[Reason, int] | None:
         """What was recorded instead of a choice, if the code was cancelled: why, and after how many milliseconds."""
@@ -124,22 +121,13 @@ class RecordedChoice(Invocation):
         # It is no call; what it chooses returns to its task, and that is in the order.
         return {}
 
-    def _id_of(self, segment: str) -> str:
-        return self.execution.naming.local(self.frame.id, segment)
-
     def _same_call(self, record: Promise) -> bool:
         codec = self.execution.codec
-        return operation_of(record, codec).operation == str(codec.decode(self.param)["fact"])
+        return identity_of(record, codec).operation == str(codec.decode(self.param)["fact"])
 
-    def _timeout_at(self) -> int:
+    def _timeout_at(self, now: int) -> int:
         # In the past for certain, by the server's clock: it is born resolved.
         return self.frame.record.created_at
-
-    def _kind_tags(self) -> dict[str, str]:
-        return {"resonate:branch": self.execution.id, "resonate:scope": "local", "resonate:timer": "true"}
-
-    async def create(self, request: PromiseCreate) -> Promise:
-        return await self.execution.journal.create_local(request)
 
     def _node(self, record: Promise) -> External:
         return External(execution=self.execution, caller=self.frame, record=record, replayed=True)

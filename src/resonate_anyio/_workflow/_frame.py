@@ -15,7 +15,6 @@ a child does raises into the task group: outcomes travel by record, cancellation
 from __future__ import annotations
 
 import logging
-from contextlib import nullcontext
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
@@ -29,8 +28,11 @@ from .._concurrency._protection import exposed
 from .._concurrency._tasks import current_task
 from .._errors import ApplicationError, RequestError, TooLarge, UsageError, WrongWorld
 from .._functions._function import Kind
+from .._functions._info import Info
+from .._history import PARENT_TAG
 from .._ids import Names
 from .._protocol import EMPTY, Promise, PromiseState, Value
+from .._time import from_ms
 from . import _log
 from ._children import Children
 from ._host import Drop, crash
@@ -50,7 +52,6 @@ if TYPE_CHECKING:
     from anyio.abc import TaskGroup
 
     from .._functions._function import Function
-    from .._functions._info import Info
     from .._functions._retry import RetryPolicy
     from .._history import RecordedLane
 
@@ -65,6 +66,8 @@ class Frame(Node):
     """One run of a durable function (see the module's docstring).
 
     Attributes:
+        scope: what cancels its code.
+        replaying: whether calls are on record that this run has not come to yet.
         expired: the instants of its durable scopes that have ended their blocks: what ended with them is no failure.
         failed_with: what its function has raised in this run.
     """
@@ -73,9 +76,9 @@ class Frame(Node):
     function: Function
     args: tuple[Any, ...]
     kwargs: Mapping[str, Any]
-    info: Info
     retry: RetryPolicy | None = None
 
+    replaying: bool = field(init=False)
     depth: int = field(default=0, init=False)
     children: Children = field(init=False)
     ended: bool = field(default=False, init=False)
@@ -83,7 +86,7 @@ class Frame(Node):
     order: Order = field(init=False)
     regions: set[Region] = field(factory=set, init=False)
     expired: set[int] = field(factory=set, init=False)
-    _scope: CancelScope = field(factory=CancelScope, init=False)
+    scope: CancelScope = field(factory=CancelScope, init=False)
     _spawned: bool = field(default=False, init=False)
     _stopped_by: Reason | None = field(default=None, init=False)
     _tasks: TaskGroup | None = field(default=None, init=False)
@@ -91,9 +94,13 @@ class Frame(Node):
     _last_lane: int | None = field(default=None, init=False)
     _unmatched_lanes: int = field(default=0, init=False)
     _pins: int = field(default=0, init=False)
+    _info: Info | None = field(default=None, init=False)
     failed_with: Exception | None = field(default=None, init=False)
 
     def __attrs_post_init__(self) -> None:
+        self.id = self.record.id
+        self.pending = self.record.state is PromiseState.PENDING
+        self.replaying = self.execution.history.has_unasked(self.id)
         self.names = Names(self.id)
         self.children = Children(self)
         self.order = Order(self.execution, self.id)
@@ -113,39 +120,46 @@ class Frame(Node):
             )
             raise UsageError(msg)
 
-    async def run(self) -> None:
+    async def run(self, depth: int = 0) -> None:
         """Run the function in the current task and record what came of it, unless there is an outcome already.
 
         Returns once the record is settled. Raises the backend's cancellation, and nothing of the user's.
+
+        Args:
+            depth: how many calls it is nested below, in tasks of callers.
         """
+        self.depth = depth
         if self.pending and self._stopped_by is None and self.record.timeout_at <= self.execution.now():
             await self._settle(TimedOut())
-        if self.pending:
-            ending = await self._end()
-            if is_requested():
-                # What has ended in a cancelled scope may have ended because of an interrupt: that is not recorded.
-                self.execution.interrupted()
-            done = self._is_done(ending)
-            # A worker that stops gives grace to what a leaf has done as it gives it to leaves.
-            with self.execution.presence.leaf_running() if done else nullcontext():
-                await self._settle(ending)
-            if done and self.parent is not None and self.execution.draining:
-                # Nothing begins any more, and so the code that has called it does not go on.
-                with CancelScope(shield=True):
-                    await self.execution.gate()
+        if not self.pending:
+            return
+        ending = await self._run_code()
+        if is_requested():
+            # What has ended in a cancelled scope may have ended because of an interrupt: that is not recorded.
+            self.execution.interrupted()
+        if self.function.kind is Kind.WORKFLOW or not isinstance(ending, (Returned, Raised)):
+            await self._settle(ending)
+            return
+        # A worker that stops gives grace to what a leaf has done as it gives it to leaves.
+        with self.execution.presence.leaf_running():
+            await self._settle(ending)
+        if self.parent is not None and self.execution.draining:
+            # Nothing begins any more, and so the code that has called it does not go on.
+            with CancelScope(shield=True):
+                await self.execution.gate()
 
-    def start(self, child: Frame) -> None:
-        """Run `child` in a task of its own."""
+    def start(self, child: Frame, depth: int = 0) -> None:
+        """Run `child` in a task of its own. For `depth` see `run`."""
         assert self._tasks is not None
-        self._tasks.start_soon(child._run_spawned, name=child.id)
+        self._tasks.start_soon(child._run_spawned, depth, name=child.id)
 
-    async def _run_spawned(self) -> None:
+    async def _run_spawned(self, depth: int) -> None:
         self._spawned = True
         # It was started inside of what is around the call, and does not end with that.
         regions_around.set(())
         # Its outcome is on record: a cancellation that ended it has nothing to say to the task group.
         try:
-            await self.run()
+            await self.run(depth)
         except get_cancelled_exc_class():
             if self.pending and self.execution.dropped is None:  # pragma: no cover - would be a bug of the engine's
                 raise
@@ -154,22 +168,37 @@ class Frame(Node):
             self.execution.interrupt(exc)
             raise
 
-    async def _end(self) -> Ending:
-        """Call the function under its scope and tell how it ended."""
+    async def _run_code(self) -> Ending:
+        """Call the function under its scope, in a lane of its own, and return how it ended."""
         if self._stopped_by is not None and not self.replaying:
             return Stopped(self._stopped_by)
+        presence = self.execution.presence
         # What had begun before a crash is replayed even if it is to end: its `finally` blocks have not run yet.
         try:
             if not self.replaying:
                 await checkpoint_if_cancelled()
-            with self.execution.presence.running(self), self._scope:
-                return await self._call()
+            presence.enter(self)
+            try:
+                with self.scope:
+                    lane = Lane(self, current_task(), label="")
+                    token = current_lane.set(lane)
+                    _log.call_started(self)
+                    try:
+                        if self.function.kind is not Kind.WORKFLOW:
+                            return await self.outcome_of(run_leaf(self))
+                        self.order.begin(lane)
+                        return await self._run_workflow()
+                    finally:
+                        current_lane.reset(token)
+            finally:
+                presence.leave(self)
         except get_cancelled_exc_class() as exc:
             self.execution.interrupted()
             return self._ended_from_above(exc)
         finally:
             self.ended = True
-            self._unpin()
+            if self._pins:
+                self._unpin()
         return TimedOut() if self._stopped_by is None else Stopped(self._stopped_by)
 
     def _ended_from_above(self, cancellation: BaseException) -> Ending:
@@ -184,18 +213,22 @@ class Frame(Node):
     @property
     def settled_early(self) -> bool:
         """Whether its promise is settled although its code still runs: by its deadline, or from outside."""
+        return self.settles_before(self.execution.now())
+
+    def settles_before(self, now: int) -> bool:
+        """Return whether its promise is settled at `now` although its code still runs: see `settled_early`."""
         outside = self._stopped_by is not None and self._stopped_by.by == OUTSIDE
-        return outside or self.instant <= self.execution.now()
+        return outside or self.record.timeout_at <= now
 
     @property
     def cancel_called(self) -> bool:
         """Whether its function was cancelled, by its deadline or by its caller."""
-        return self._scope.cancel_called
+        return self.scope.cancel_called
 
     @property
     def ends_at(self) -> float:
         """The deadline of its function, by the loop's clock."""
-        return self._scope.deadline
+        return self.scope.deadline
 
     @property
     def unwinding(self) -> bool:
@@ -204,35 +237,38 @@ class Frame(Node):
 
     def expire(self) -> None:
         """Its deadline has passed at the server, whatever the loop's clock says."""
-        self._scope.cancel()
+        self.scope.cancel()
 
     def put_away(self) -> None:
         """Nothing that its code does is recorded any more: end it, in whatever task it runs."""
-        self._scope.cancel()
+        self.scope.cancel()
+
+    @property
+    def info(self) -> Info:
+        """What its function may know about itself."""
+        if self._info is None:
+            tags, execution = self.record.tags, self.execution
+            above = tags.get(PARENT_TAG) or tags.get("resonate:parent") if self.parent is None else self.parent.id
+            self._info = Info(
+                id=self.id,
+                parent_id=None if above == self.id else above,
+                origin_id=execution.naming.origin,
+                branch_id=execution.id,
+                func_name=self.function.name,
+                timeout_at=from_ms(self.record.timeout_at),
+                tags=dict(tags),
+                dependencies=execution.facilities.dependencies,
+            )
+        return self._info
 
     @property
     def instant(self) -> int:
         """The deadline of the promise, an instant of the server's in milliseconds."""
         return self.record.timeout_at
 
-    def map_deadline(self) -> None:
-        """Map the deadline of the promise to the loop's clock."""
-        self._scope.deadline = current_time() + (self.instant - self.execution.now()) / 1000
-
-    async def _call(self) -> Ending:
-        lane = Lane(self, current_task(), label="")
-        token = current_lane.set(lane)
-        _log.call_started(self)
-        try:
-            if self.function.kind is Kind.WORKFLOW:
-                self.order.begin(lane)
-                return await self._call_workflow()
-            return await self._call_leaf()
-        finally:
-            current_lane.reset(token)
-
-    async def _call_leaf(self) -> Ending:
-        return await self.outcome_of(run_leaf(self))
+    def map_deadline(self, now: int) -> None:
+        """Map the deadline of the promise to the loop's clock. `now` is the server's time."""
+        self.scope.deadline = current_time() + (self.record.timeout_at - now) / 1000
 
     async def outcome_of(self, call: Awaitable[object]) -> Returned | Raised:
         """Await code of the user's. Whatever it returns or raises is its outcome, but for two things."""
@@ -260,16 +296,21 @@ class Frame(Node):
             self.execution.drop(Drop.CRASHED, exc)
             raise
 
-    async def _call_workflow(self) -> Ending:
+    async def _run_workflow(self) -> Ending:
+        """Call a workflow in the task group of its calls, and wait for these."""
         context = self.execution.facilities.make_context(self)
         ending: Ending | None = None
         interrupted: BaseException | None = None
         async with create_task_group() as self._tasks:
             try:
-                ending = await self._call_and_join(context)
+                ending = await self.outcome_of(exposed(partial(self.function.func, context, *self.args, **self.kwargs)))
+                if isinstance(ending, Returned):
+                    await self.children.join()
+                # From here on a call would come too late to be waited for.
+                self.ended = True
             except get_cancelled_exc_class() as exc:
                 interrupted = exc
-            if not isinstance(ending, Returned):
+            if not isinstance(ending, Returned) or interrupted is not None:
                 self.ended = True
                 await self.children.cancel()
         # Raised outside of the task group, which would wrap it.
@@ -278,19 +319,11 @@ class Frame(Node):
         assert ending is not None
         return self.children.with_unseen_failures(ending)
 
-    async def _call_and_join(self, context: object) -> Ending:
-        ending = await self.outcome_of(exposed(partial(self.function.func, context, *self.args, **self.kwargs)))
-        if isinstance(ending, Returned):
-            await self.children.join()
-        # From here on such a call would come too late to be waited for.
-        self.ended = True
-        return ending
-
     async def end_expired(self, instant: int) -> NoReturn:
         """A deadline of this frame or of some above has passed at the server: end them, through any shield."""
         frame: Frame | None = self
         while frame is not None and frame.instant <= instant:
-            frame._scope.cancel()
+            frame.scope.cancel()
             frame = frame.parent
         await raise_cancelled()
 
@@ -334,9 +367,9 @@ class Frame(Node):
             self._stopped_by = reason
             if self._behind:
                 # The first time, it was cancelled after what is on record.
-                self._scope.deadline = min(self._scope.deadline, current_time() + PATIENCE)
+                self.scope.deadline = min(self.scope.deadline, current_time() + PATIENCE)
             else:
-                self._scope.cancel()
+                self.scope.cancel()
 
     @property
     def _behind(self) -> bool:
@@ -345,23 +378,28 @@ class Frame(Node):
         unasked = history.unasked(self.id) if self.replaying and history.is_placed(self.id) else ()
         return any(is_before(record, position, []) for record, position in unasked)
 
-    def number_call(self) -> int:
-        """The number of a call that begins now."""
+    def claim(self, segment: str) -> int:
+        """Take a segment for a call that begins now, and return the number of the call.
+
+        Raises:
+            DuplicateId: another call of this frame has the segment.
+        """
         self._calls += 1
+        self.names.claim(segment)
         return self._calls
 
     # Replaying
 
-    @property
-    def replaying(self) -> bool:
-        """Whether calls are on record that this run has not come to yet."""
-        return self.execution.history.has_unasked(self.id)
+    def recount(self) -> None:
+        """See whether calls are on record that this run has not come to yet."""
+        self.replaying = self.execution.history.has_unasked(self.id)
 
     def asked(self) -> None:
         """A call of this run was found in the history."""
+        self.replaying = self.execution.history.has_unasked(self.id)
         self.execution.presence.stir()
         if self._stopped_by is not None and not self._behind:
-            self._scope.cancel()
+            self.scope.cancel()
         if not self.replaying:
             for region in tuple(self.regions):
                 region.catch_up()
@@ -398,14 +436,14 @@ class Frame(Node):
         """Record how the function ended. From then on the record is the outcome."""
         execution = self.execution
         if execution.dropped is None:
-            outcome = self._outcome(ending)
+            state, value = self._outcome(ending)
             try:
-                record = await insist(partial(self._record, ending, outcome))
-            except Exception as exc:  # noqa: BLE001 - an error of the engine's own is no outcome of anything
+                record = await insist(partial(self._record, ending, state, value))
+            except Exception as exc:  # noqa: BLE001 - a failure of the platform is not an outcome of anything
                 await crash(execution, exc)
             except get_cancelled_exc_class():
                 if self._is_lost(ending):
-                    await self._settle_late(*outcome)
+                    await self._settle_late(state, value)
                 self._tell_unrecorded(ending)
                 raise
             self.settle(record)
@@ -414,10 +452,10 @@ class Frame(Node):
                 await self._settle_late(*self._outcome(ending))
             self._tell_unrecorded(ending)
             await raise_cancelled()
-        self._keep_failure()
-        cancellation = ending.cancellation if isinstance(ending, (Stopped, TimedOut)) else None
-        if cancellation is not None:
-            self._pass_on(ending, cancellation)
+        if self.failed_with is not None:
+            self._keep_failure()
+        if isinstance(ending, (Stopped, TimedOut)) and ending.cancellation is not None:
+            self._pass_on(ending, ending.cancellation)
 
     def _keep_failure(self) -> None:
         """Show the traceback of this run where the recorded failure is raised, and in the log."""
@@ -465,33 +503,38 @@ class Frame(Node):
         self.failed_with = error
         return PromiseState.REJECTED, self.execution.codec.encode_error(error)
 
-    async def _record(self, ending: Ending, outcome: tuple[PromiseState, Value]) -> Promise:
-        await self.children.end_forgotten()
+    async def _record(self, ending: Ending, state: PromiseState, value: Value) -> Promise:
+        """Put the outcome on record."""
+        journal = self.execution.journal
+        if self.replaying:
+            await self.children.end_forgotten()
         if isinstance(ending, TimedOut):
-            return await self.execution.journal.confirm_timeout(self.record)
-        if isinstance(ending, Stopped):
-            return await self._put(*outcome)
-        return await self._save(*outcome, finished=self._is_done(ending))
+            return await journal.confirm_timeout(self.record)
+        finished = self._is_done(ending)
+        try:
+            if self.parent is None:
+                return await journal.fulfill(state, value, finished=finished)
+            return await journal.settle(self.id, state, value, finished=finished)
+        except Exception as exc:
+            if isinstance(ending, Stopped):
+                raise
+            return await self._record_refusal(exc, finished=finished)
 
-    async def _save(self, state: PromiseState, value: Value, *, finished: bool) -> Promise:
-        """Record what the function returned or raised. If the server refuses that, the refusal is the outcome."""
-        refused, backoff = False, self.execution.facilities.backoff()
+    async def _record_refusal(self, error: Exception, *, finished: bool) -> Promise:
+        """The server refuses to record what the function returned or raised: that is the outcome."""
+        journal, backoff = self.execution.journal, self.execution.facilities.backoff()
         while True:
+            state, value = self._failure_recorded(error)
             try:
-                return await self._put(state, value, finished=finished)
+                if self.parent is None:
+                    return await journal.fulfill(state, value, finished=finished)
+                return await journal.settle(self.id, state, value, finished=finished)
             except Exception as exc:
-                if refused:
-                    # Not even that is taken. The function has ended, and does not run again for this.
-                    logger.exception("call.not_recorded id=%s retry_in=%.1f", self.id, backoff.delay)
-                    with move_on_after(backoff.next()):
-                        await self.execution.wait(Event())
-                refused = True
-                state, value = self._failure_recorded(exc)
-
-    async def _put(self, state: PromiseState, value: Value, *, finished: bool = False) -> Promise:
-        if self.parent is None:
-            return await self.execution.journal.fulfill(state, value, finished=finished)
-        return await self.execution.journal.settle(self.id, state, value, finished=finished)
+                # Not even that is taken. The function has ended, and does not run again for this.
+                logger.exception("call.not_recorded id=%s retry_in=%.1f", self.id, backoff.delay)
+                error = exc
+                with move_on_after(backoff.next()):
+                    await self.execution.wait(Event())
 
     def _is_lost(self, ending: Ending) -> bool:
         """Whether a leaf has ended in an execution that has crashed for another reason, and will be taken up again."""

@@ -340,8 +340,7 @@ class Group(Region):
         if not isinstance(node, Frame):
             await outcome(self.frame, node)
         elif node.pending:
-            node.depth = self.frame.depth + 1
-            await node.run()
+            await node.run(self.frame.depth + 1)
         if self._counts(node):
             self._failed(history=node.replayed, at=node.record.settled_at)
 

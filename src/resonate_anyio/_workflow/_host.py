@@ -131,6 +131,7 @@ class Host(Protocol):
         presence: which frames run, what they wait for, and their deadlines.
         dropped: why the execution was evicted, or None.
         error: what went wrong, if that is why.
+        now: returns the server's time in milliseconds.
         draining: whether the worker is stopping, so that no durable call starts.
     """
 
@@ -154,10 +155,8 @@ class Host(Protocol):
     def dropped(self) -> Drop | None: ...
     @property
     def error(self) -> BaseException | None: ...
-
-    def now(self) -> int:
-        """Return the server's time in milliseconds."""
-        ...
+    @property
+    def now(self) -> Callable[[], int]: ...
 
     async def gate(self) -> None:
         """Wait until a durable call may start. When the execution is dropped, raise the backend's cancellation."""

@@ -1,11 +1,12 @@
-"""Invocation children: the promise of a durable call is found in the history, or created.
+"""`Invocation`: one durable call, from its plan to its outcome. Read `invoke` from top to bottom.
 
-An opening is planned at once, which settles its id and whether it is history; only what follows needs a request.
-
-What is found has to be what is asked for: same operation, same function, same version and, for a call that runs
-elsewhere, same arguments. Otherwise the code has changed under its history, and the execution is halted
-(docs/semantics.md 2.7). A new call that is reached in a cancelled scope is recorded as cancelled, so that a replay does
-not run it (docs/semantics.md 3.4).
+1. *Plan.* The id of the call, its place in the code, and whether it is on record already. Nothing is awaited.
+2. *Find or create.* What is on record has to be what the code asks for; else the execution is halted
+   (docs/semantics.md 2.7). A new call is recorded before it begins. One that is reached in a cancelled scope is recorded
+   as cancelled (docs/semantics.md 3.4).
+3. *Run or wait.* A function of this process runs in the task of its caller. Everything else is waited for.
+4. *Settle.* The frame records its own outcome (see `_frame`).
+5. *Deliver.* The recorded outcome is handed to the code.
 
 A call that is not what is on record at its position is *doubtful*: the first run was cancelled before it came to that
 call, unless the code has changed. If the code is cancelled here as well, the call is *void*: nothing is recorded of it
@@ -14,7 +15,6 @@ call, unless the code has changed. If the code is cancelled here as well, the ca
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar, Final
@@ -23,39 +23,93 @@ from anyio import CancelScope, get_cancelled_exc_class
 from anyio.lowlevel import checkpoint_if_cancelled
 from attrs import define, evolve, field
 
+from .._concurrency._tasks import EAGER_TASKS
 from .._errors import NonDeterminismError, TooLate
 from .._functions._function import Kind
-from .._functions._info import Info
-from .._history import DETACHED_TAG, LANE_TAG, ORDER_TAG, PARENT_TAG, POSITION_TAG, Placed, Position, is_made_by_hand
+from .._history import (
+    LANE_TAG,
+    ORDER_TAG,
+    PARENT_TAG,
+    POSITION_TAG,
+    Placed,
+    Position,
+    is_made_by_hand,
+)
 from .._ids import hashed, is_below
 from .._protocol import Promise, PromiseCreate, PromiseState, Value
-from .._time import from_ms
 from . import _log
-from ._awaits import before_wait, deliver
+from ._awaits import before_wait, deliver, outcome
 from ._frame import Frame
 from ._host import halt
-from ._lanes import insist
+from ._lanes import insist, lane_of
 from ._node import External, Node
-from ._operations import Operation, content_of, operation_of
+from ._operations import (
+    DETACHED,
+    PROMISE,
+    RPC,
+    RUN,
+    SLEEP,
+    CallIdentity,
+    Operation,
+    content_of,
+    identity_of,
+)
 from ._positions import PositionCheck, is_refused
 from ._reasons import Reason, reason_of
-from ._regions import reason_for
+from ._regions import reason_for, regions_around
 from ._scopes import SCOPES_TAG, Scope, clamping, durable_scopes, encode_instants, fix_instants
 
 if TYPE_CHECKING:
     from .._functions._function import Function
     from .._functions._retry import RetryPolicy
-    from ._host import Host
 
 ONE_YEAR_MS: Final = 365 * 24 * 3600 * 1000
 
+_STACK_SLICE: Final = 20
+"""How many calls run in one task below each other: each takes a dozen frames of the interpreter's thousand."""
+
+
+async def invoke(invocation: Invocation) -> object:
+    """Make a planned call, wait for its outcome, and hand that to the code: return its value or raise its failure."""
+    frame, lane = invocation.frame, lane_of(invocation.frame)
+    try:
+        if lane.label != "":
+            # A function may not end while a call of another task of its own is being put on record.
+            with frame.children.invoking():
+                node = await invocation.open()
+        else:
+            node = await invocation.open()
+        if invocation.recorded is not None:
+            await invocation.refuse_again(node)
+        if isinstance(node, Frame):
+            if node.pending:
+                if (depth := frame.depth + 1) % _STACK_SLICE:
+                    await node.run(depth)
+                else:
+                    # The interpreter's stack must not end in the code of this package.
+                    frame.start(node, depth)
+                    await outcome(frame, node)
+            if node.record.state is PromiseState.RESOLVED and not EAGER_TASKS:
+                # The usual case of what follows.
+                frame.children.mark_seen(node)
+                await frame.order.turn(lane_of(frame))
+                return node.value()
+        else:
+            await outcome(frame, node)
+        return await deliver(frame, node)
+    except get_cancelled_exc_class():
+        # One that is void was never made: the first run was cancelled before it.
+        if not invocation.void:
+            await frame.order.turn_of_cancelled(lane_of(frame))
+        raise
+
 
 @define(kw_only=True, eq=False)
-class Invocation(PositionCheck, ABC):
+class Invocation(PositionCheck):
     """One durable call that is about to be made.
 
     Attributes:
-        in_branch: whether its record comes with the lease of the execution.
+        operation: which kind of call it is.
         param: what is recorded with it.
         type: what its value is decoded as.
         timeout_ms: how long it may take from its start, or None.
@@ -64,31 +118,35 @@ class Invocation(PositionCheck, ABC):
         apart: whether the code goes on when the call is on record, and does not wait for it in the same breath.
     """
 
-    in_branch: ClassVar[bool] = False
+    operation: ClassVar[Operation]
 
     param: Value
     type: Any = Any
     timeout_ms: int | None = None
     id: str = field(init=False)
     recorded: Promise | None = field(default=None, init=False)
+    apart: bool = field(default=False, init=False)
     _segment: str = field(init=False)
     _number: int = field(init=False)
-    apart: bool = field(default=False, init=False)
     _lane_tags: Mapping[str, str] = field(init=False)
     _returns: int = field(init=False)
     _order_tags: Mapping[str, str] | None = field(default=None, init=False)
-    _scopes: tuple[Scope, ...] = field(init=False)
-    _clamping: tuple[Scope, ...] = field(init=False)
+    _matches: bool = field(default=False, init=False)
+    _scopes: tuple[Scope, ...] = field(default=(), init=False)
+    _clamping: tuple[Scope, ...] = field(default=(), init=False)
 
     def __attrs_post_init__(self) -> None:
-        self._number = self.frame.number_call()
+        frame, lane = self.frame, self.place.lane
+        self.execution = frame.execution
         self._segment, self._lane_tags = self.place.resolve(self._id_of, self._same_call, self._content)
-        self.frame.names.claim(self._segment)
+        self._number = frame.claim(self._segment)
         self.id = self._id_of(self._segment)
-        self._scopes = durable_scopes(self.frame)
-        self._clamping = clamping(self._scopes)
-        self.frame.order.rest(self.place.lane)
-        self._returns = self.place.lane.returns
+        if regions_around.get():
+            self._scopes = durable_scopes(frame)
+            self._clamping = clamping(self._scopes)
+        if frame.order.floor is lane:
+            frame.order.rest(lane)
+        self._returns = lane.returns
         self.compare()
 
     @property
@@ -107,7 +165,7 @@ class Invocation(PositionCheck, ABC):
         return self.recorded is not None and not self.recorded.pending
 
     def preview(self) -> Node:
-        """What the recorded call is, for someone who only looks at it."""
+        """Return what the recorded call is, to look at it only."""
         assert self.recorded is not None
         return self._node(self.recorded)
 
@@ -118,10 +176,13 @@ class Invocation(PositionCheck, ABC):
         return self.recorded is None
 
     def _take(self) -> None:
+        if not self.execution.history.records:
+            return
         self.recorded = self.execution.history.take(self.id)
         if self.recorded is not None:
             self.frame.order.asked(self.recorded)
-            fix_instants(self._scopes, self.recorded)
+            if self._scopes:
+                fix_instants(self._scopes, self.recorded)
             self.frame.asked()
 
     def _release(self) -> None:
@@ -135,34 +196,96 @@ class Invocation(PositionCheck, ABC):
             return None if recorded is None else history.place_of(recorded)
         if recorded is None or placed.id != self.id:
             return placed
-        return None if self._stands_at(placed.position, recorded) and self._asks_for(recorded) else placed
+        if not self._stands_at(placed.position, recorded):
+            return placed
+        self._matches = self._asks_for(recorded)
+        return None if self._matches else placed
 
     def _stands_at(self, position: Position, record: Promise) -> bool:
-        """Whether `record`, which is on record at this position, was made in the blocks around the code."""
+        """Return whether `record`, which is on record at this position, was made in the blocks around the code."""
         here, there = self.position.blocks, position.blocks
         if here == there:
             return True
         # One that was refused ended with its block at that very place, whatever else had been cancelled.
         return here.replace("!", "") == there.replace("!", "") and is_refused(record, self.execution)
 
+    @property
+    def _may_not_be_met(self) -> bool:
+        """Whether the first run may not have come to this call, for what is known without waiting."""
+        lane = self.place.lane
+        unsure = self.doubtful or self.void or lane.doubt is not None or bool(lane.rewound)
+        return unsure or (self.frame.replaying and self.recorded is None)
+
     # Making it
 
     async def open(self) -> Node:
         """Find or make the record of the call, and make the call a child of its frame."""
-        await self.begin()
-        request = self._request()
-        if self.in_doubt:
-            # The former holder may have settled it since the history was read: that needs no lease. Then it is history,
-            # which a cancelled scope does not hide.
-            self.recorded = await insist(partial(self.create, request))
-        record = self.recorded or await self._create(request)
-        await self._check(record, request)
+        frame, execution = self.frame, self.execution
+        if self._may_not_be_met:
+            await self.meet()
+        condemned, now = False, 0
+        try:
+            await execution.gate()
+            if self.recorded is None and execution.history.partial and self.operation.scope == "global":
+                await self._look_up()
+            if not self.replayed:
+                now = execution.now()
+                if frame.settles_before(now):
+                    await self._refuse_late()
+                if self.recorded is None or not self.apart:
+                    condemned = frame.replaying and self.is_condemned()
+                    await before_wait(frame, self.made_at)
+        except get_cancelled_exc_class():
+            if not self.execution.interrupted() and not self.void:
+                if condemned:
+                    self.withdraw()
+                else:
+                    await self.open_cancelled()
+            raise
+        record = self.recorded
+        if record is None or record.pending or not self._matches:
+            record = await self._put_on_record(self._request(now), now)
+        else:
+            frame.order.recorded(record)
         _log.call_opened(self, record)
-        node = self._node(await self.execution.journal.fresh(record))
+        node = self._node(record)
         self._adopt(node)
         if self.apart and self.unfinished and node.pending:
             await self._check_not_cancelled(node)
         return node
+
+    async def _put_on_record(self, request: PromiseCreate, now: int) -> Promise:
+        """Create the promise of the call, or see that what is on record is this call."""
+        record = self.recorded
+        if record is None:
+            try:
+                record = await self.create(request)
+            except get_cancelled_exc_class() as exc:
+                record = await self._create_interrupted(exc)
+                if record is None:
+                    raise
+        elif self.in_doubt:
+            # The former holder may have settled it since the history was read: that needs no lease. Then it is history,
+            # which a cancelled scope does not hide.
+            record = self.recorded = await insist(partial(self.create, request))
+        await self._check(record, request)
+        if record.pending and record.timeout_at <= now:
+            record = await self.execution.journal.fresh(record)
+        return record
+
+    async def _create_interrupted(self, cancellation: BaseException) -> Promise | None:
+        """Put on record that the call was cancelled, if that is what has ended the request for it.
+
+        Args:
+            cancellation: what has ended it.
+
+        Returns:
+            The record to go on with, if it shows that the call was made before; None: the cancellation goes on.
+        """
+        del cancellation
+        if not self.execution.interrupted() and not self.frame.settled_early:
+            await self.open_cancelled()
+        return None
 
     async def _check_not_cancelled(self, node: Node) -> None:
         """End a call that was on record if the code that starts it is cancelled: no request of this run tells it."""
@@ -175,35 +298,15 @@ class Invocation(PositionCheck, ABC):
                 self.frame.children.mark_seen(node)
             raise
 
-    async def begin(self) -> None:
-        """Wait until the call may begin: one that has no outcome yet has to, and ends if it is cancelled meanwhile."""
-        await self.meet()
-        condemned = False
-        try:
-            await self.execution.gate()
-            await self._look_up()
-            if not self.replayed:
-                await self._check_in_time()
-            if self.recorded is None or (self.unfinished and not self.apart):
-                condemned = self.is_condemned()
-                await before_wait(self.frame, self.made_at)
-        except get_cancelled_exc_class():
-            if not self.execution.interrupted() and not self.void:
-                if condemned:
-                    self.withdraw()
-                else:
-                    await self.open_cancelled()
-            raise
-
     async def _look_up(self) -> None:
         """See whether it is history after all, if not all of that is known."""
         history = self.execution.history
-        if self.recorded is None and history.partial and not self.in_branch:
-            record = await self.execution.journal.look_up(self.id)
-            if record is not None:
-                history.add(record)
-                self.compare()
-                await self.meet()
+        record = await self.execution.journal.look_up(self.id)
+        if record is not None:
+            history.add(record)
+            self.frame.recount()
+            self.compare()
+            await self.meet()
 
     async def open_cancelled(self, why: Reason | None = None) -> Node:
         """Put on record that the call was cancelled before it began, and make it a child of its frame.
@@ -213,7 +316,7 @@ class Invocation(PositionCheck, ABC):
         """
         reason = evolve(why or reason_for(self.frame), started=False)
         with CancelScope(shield=True):
-            request = self._request()
+            request = self._request(self.execution.now())
             record = await insist(partial(self.create, request))
             await self._check(record, request)
             _log.call_opened(self, record)
@@ -224,25 +327,19 @@ class Invocation(PositionCheck, ABC):
             self.frame.children.mark_seen(node)
         return node
 
-    async def _check_in_time(self) -> None:
-        """Refuse a call of a function whose promise is settled: it could be neither recorded nor waited for."""
-        if self.frame.settled_early:
-            # One that is being cancelled, and does not shield the call, ends like at any other.
-            await checkpoint_if_cancelled()
-            msg = (
-                f"a durable call ({self.id!r}) was made after the promise of {self.frame.function.name!r} "
-                f"({self.frame.id!r}) had been settled, by its deadline or from outside; what has to be done in that "
-                f"case belongs into its caller, whose promise is still pending"
-            )
-            raise TooLate(msg)
+    async def _refuse_late(self) -> None:
+        """Refuse a call of a function whose promise is settled: it could be neither recorded nor waited for.
 
-    async def _create(self, request: PromiseCreate) -> Promise:
-        try:
-            return await self.create(request)
-        except get_cancelled_exc_class():
-            if not self.execution.interrupted() and not self.frame.settled_early:
-                await self.open_cancelled()
-            raise
+        Raises:
+            TooLate: always, unless the code is being cancelled, and does not shield the call.
+        """
+        await checkpoint_if_cancelled()
+        msg = (
+            f"a durable call ({self.id!r}) was made after the promise of {self.frame.function.name!r} "
+            f"({self.frame.id!r}) had been settled, by its deadline or from outside; what has to be done in that "
+            f"case belongs in its caller, whose promise is still pending"
+        )
+        raise TooLate(msg)
 
     async def refuse_again(self, node: Node) -> None:
         """If the call was not even begun the first time, then the code that makes it was cancelled here."""
@@ -252,31 +349,39 @@ class Invocation(PositionCheck, ABC):
         if reason is not None and not reason.started:
             await deliver(self.frame, node)
 
-    def _request(self) -> PromiseCreate:
-        return PromiseCreate(
-            id=self.id, timeout_at=self._timeout_at(), param=self.param, tags=self._tags(self._kind_tags())
-        )
+    def _request(self, now: int) -> PromiseCreate:
+        tags = self._tags(self._kind_tags())
+        return PromiseCreate(id=self.id, timeout_at=self._timeout_at(now), param=self.param, tags=tags)
 
-    def _timeout_at(self) -> int:
-        """Its own deadline if it has one, but never after that of anything around it."""
-        limit = min([self.frame.instant, *(scope.instant for scope in self._clamping)])
-        return limit if self.timeout_ms is None else min(self.execution.now() + self.timeout_ms, limit)
+    def _timeout_at(self, now: int) -> int:
+        """Return its own deadline if it has one, but never after that of anything around it."""
+        limit = self.frame.record.timeout_at
+        for scope in self._clamping:
+            limit = min(limit, scope.instant)
+        if self.timeout_ms is None:
+            return limit
+        return min((now or self.execution.now()) + self.timeout_ms, limit)
 
-    def _tags(self, own: Mapping[str, str]) -> dict[str, str]:
-        execution, parent = self.execution, self.frame.id
-        tags = {**own, **self._lane_tags, **self._numbered(), "resonate:origin": execution.naming.origin}
+    def _tags(self, own: dict[str, str]) -> dict[str, str]:
+        execution, parent, tags = self.execution, self.frame.id, own
+        tags.update(self._lane_tags)
+        if self.frame.order.shared or self.recorded is not None:
+            tags.update(self._numbered())
+        tags["resonate:origin"] = execution.naming.origin
         if execution.history.is_placed(parent):
             tags[POSITION_TAG] = self.position.encode()
         if self._scopes:
             tags[SCOPES_TAG] = encode_instants(self._scopes, self._clamping)
         if is_below(self.id, parent):
-            return {**tags, "resonate:parent": parent}
+            tags["resonate:parent"] = parent
+            return tags
         branch = tags["resonate:branch"]
-        base = branch if is_below(self.id, branch) else execution.naming.origin
-        return {**tags, "resonate:parent": base, PARENT_TAG: parent}
+        tags["resonate:parent"] = branch if is_below(self.id, branch) else execution.naming.origin
+        tags[PARENT_TAG] = parent
+        return tags
 
     def _numbered(self) -> Mapping[str, str]:
-        """Where it stands in the order of the frame's tasks. It gets its number when it is about to be recorded."""
+        """Return where it stands in the order of the frame's tasks. It gets its number when it is about to be recorded."""
         if self.recorded is not None:
             return {tag: self.recorded.tags[tag] for tag in (ORDER_TAG,) if tag in self.recorded.tags}
         if self._order_tags is None:
@@ -284,72 +389,95 @@ class Invocation(PositionCheck, ABC):
         return self._order_tags
 
     async def _check(self, record: Promise, request: PromiseCreate) -> None:
-        self.frame.order.recorded(record)
+        if self.frame.order.shared:
+            self.frame.order.recorded(record)
         if record.param == request.param and record.tags == request.tags:
             return
-        recorded, asked = operation_of(record, self.execution.codec), self._asked(request.tags)
+        recorded, asked = identity_of(record, self.execution.codec), self._asked(request.tags)
         if recorded != asked:
             await halt(self.execution, NonDeterminismError(record.id, str(recorded), str(asked), self.execution.id))
 
-    def _asked(self, tags: Mapping[str, str]) -> Operation:
+    def _asked(self, tags: Mapping[str, str]) -> CallIdentity:
         request = Promise(id=self.id, timeout_at=0, created_at=0, param=self.param, tags=tags)
-        return operation_of(request, self.execution.codec)
+        return identity_of(request, self.execution.codec)
 
     def _asks_for(self, record: Promise) -> bool:
-        """Whether `record` was made for the same operation, function and version, and with the same arguments."""
+        """Return whether `record` was made for the same operation, function and version, and with the same arguments."""
         tags = self._kind_tags()
         if record.param == self.param and tags.items() <= record.tags.items():
             return True
-        return operation_of(record, self.execution.codec) == self._asked(tags)
+        return identity_of(record, self.execution.codec) == self._asked(tags)
 
     def _content(self) -> str:
-        """What the call is, its place aside."""
+        """Return what the call is, its place aside."""
         return self.param.data or ""
 
     def _adopt(self, node: Node) -> None:
-        node.number = self._number
-        self.frame.children.adopt(node)
+        self.frame.children.adopt(node, self._number)
 
     def _same_call(self, record: Promise) -> bool:
-        """Whether `record` is one of such a call, for all that is known before its place is."""
+        """Return whether `record` is one of such a call, for all that is known before its place is."""
         return record.param == self.param
 
-    @abstractmethod
     def _id_of(self, segment: str) -> str:
-        """The id that it has with this segment."""
+        """Return the id that it has with this segment."""
+        naming, frame = self.execution.naming, self.frame
+        match self.operation.naming:
+            case "local":
+                return naming.local(frame.id, segment)
+            case "remote":
+                return naming.remote(frame.id, segment)
+            case "detached":
+                return naming.detached(frame.id, segment)
 
-    @abstractmethod
     def _kind_tags(self) -> dict[str, str]:
-        """What its promise is tagged with, lineage aside."""
+        """Return what its promise is tagged with, lineage aside."""
+        if self.operation.scope == "local":
+            return {"resonate:branch": self.execution.id, "resonate:scope": "local", **self.operation.tags}
+        return {
+            "resonate:branch": self.id,
+            "resonate:scope": "global",
+            "resonate:target": self._target(),
+            **self.operation.tags,
+        }
 
-    @abstractmethod
+    def _target(self) -> str:
+        """Return where the task of its promise is sent."""
+        return self.execution.facilities.nowhere
+
     async def create(self, request: PromiseCreate) -> Promise:
         """Create its promise."""
+        journal = self.execution.journal
+        match self.operation.create:
+            case "local":
+                return await journal.create_local(request, again=self.recorded is not None)
+            case "remote":
+                return await journal.create_remote(request)
+            case "timer":
+                return await journal.create_timer(request)
 
-    @abstractmethod
     def _node(self, record: Promise) -> Node:
-        """The child that it becomes."""
+        """Return the child that it becomes."""
+        return External(
+            execution=self.execution,
+            caller=self.frame,
+            record=record,
+            replayed=self.replayed,
+            type=self.type,
+            has_descendants=self.operation.has_descendants,
+        )
 
 
 @define(kw_only=True, eq=False)
 class LocalInvocation(Invocation):
     """A call that runs in this execution."""
 
-    in_branch = True
+    operation = RUN
 
     function: Function
     args: tuple[Any, ...]
     kwargs: Mapping[str, Any]
     retry: RetryPolicy | None
-
-    def _id_of(self, segment: str) -> str:
-        return self.execution.naming.local(self.frame.id, segment)
-
-    def _kind_tags(self) -> dict[str, str]:
-        return {"resonate:branch": self.execution.id, "resonate:scope": "local"}
-
-    async def create(self, request: PromiseCreate) -> Promise:
-        return await self.execution.journal.create_local(request, again=self.recorded is not None)
 
     @property
     def in_doubt(self) -> bool:
@@ -359,49 +487,26 @@ class LocalInvocation(Invocation):
         return Frame(
             execution=self.execution,
             record=record,
-            replayed=self.replayed,
+            replayed=self.recorded is not None and not self.recorded.pending,
             type=self.type,
             parent=self.frame,
             function=self.function,
             args=self.args,
             kwargs=self.kwargs,
             retry=self.retry,
-            info=make_info(self.execution, record, parent=self.frame.id, function=self.function),
         )
 
 
 @define(kw_only=True, eq=False)
-class _ExternalInvocation(Invocation, ABC):
-    """A call whose promise is settled elsewhere."""
-
-    def _id_of(self, segment: str) -> str:
-        return self.execution.naming.remote(self.frame.id, segment)
-
-    def _node(self, record: Promise) -> External:
-        return External(
-            execution=self.execution, caller=self.frame, record=record, replayed=self.replayed, type=self.type
-        )
-
-    def _global_tags(self, target: str) -> dict[str, str]:
-        return {"resonate:branch": self.id, "resonate:scope": "global", "resonate:target": target}
-
-
-@define(kw_only=True, eq=False)
-class RemoteInvocation(_ExternalInvocation):
+class RemoteInvocation(Invocation):
     """A call that any worker of the target runs, as an execution of its own."""
+
+    operation = RPC
 
     target: str
 
-    def _kind_tags(self) -> dict[str, str]:
-        return self._global_tags(self.target)
-
-    async def create(self, request: PromiseCreate) -> Promise:
-        return await self.execution.journal.create_remote(request)
-
-    def _node(self, record: Promise) -> External:
-        node = _ExternalInvocation._node(self, record)
-        node.has_descendants = True
-        return node
+    def _target(self) -> str:
+        return self.target
 
     async def open(self) -> Node:
         node = await Invocation.open(self)
@@ -413,44 +518,38 @@ class RemoteInvocation(_ExternalInvocation):
 
 
 @define(kw_only=True, eq=False)
-class _TimerInvocation(_ExternalInvocation, ABC):
-    """A promise whose deadline fires by itself."""
-
-    async def create(self, request: PromiseCreate) -> Promise:
-        return await self.execution.journal.create_timer(request)
-
-
-@define(kw_only=True, eq=False)
-class SleepInvocation(_TimerInvocation):
+class SleepInvocation(Invocation):
     """A timer. Its due instant is recorded, so that a restart does not extend it."""
+
+    operation = SLEEP
 
     duration_ms: int
 
-    def _request(self) -> PromiseCreate:
-        due = self.execution.now() + self.duration_ms
-        request = Invocation._request(self)
+    def _request(self, now: int) -> PromiseCreate:
+        due = (now or self.execution.now()) + self.duration_ms
+        request = Invocation._request(self, now)
         return evolve(request, param=self.execution.codec.encode({"due": due}), timeout_at=min(due, request.timeout_at))
 
-    def _kind_tags(self) -> dict[str, str]:
-        return {**self._global_tags(self.execution.facilities.nowhere), "resonate:timer": "true"}
-
     def _same_call(self, record: Promise) -> bool:
-        return operation_of(record, self.execution.codec) == Operation("ctx.sleep")
+        return identity_of(record, self.execution.codec) == CallIdentity(SLEEP.name)
 
     def _node(self, record: Promise) -> External:
-        node = _ExternalInvocation._node(self, record)
+        node = Invocation._node(self, record)
+        assert isinstance(node, External)
         due = content_of(record, self.execution.codec).get("due")
         node.due = due if isinstance(due, int) else record.timeout_at
         return node
 
 
 @define(kw_only=True, eq=False)
-class PromiseInvocation(_TimerInvocation):
-    """A promise that somebody outside settles. One that was made ahead, by its id, is taken as it is.
+class PromiseInvocation(Invocation):
+    """A promise that is settled from outside. One that was made ahead, by its id, is taken as it is.
 
-    Such a one does not carry the instants of the durable scopes around the call, which must not begin anew on a replay;
-    they are put on record beside it.
+    Such a promise does not carry the instants of the durable scopes around the call, which must not begin anew on a
+    replay; they are put on record beside it.
     """
+
+    operation = PROMISE
 
     _noted: bool = field(default=False, init=False)
 
@@ -467,7 +566,7 @@ class PromiseInvocation(_TimerInvocation):
         return self.execution.naming.local(self.frame.id, f"~scopes-{hashed(self.id)}")
 
     async def _check(self, record: Promise, request: PromiseCreate) -> None:
-        # Whatever it was made with: who made it knew the id, and nothing of this code.
+        # Its maker knew the id, and nothing of this code: what it was made with is not compared.
         if not is_made_by_hand(record):
             await Invocation._check(self, record, request)
         elif record.pending and self._scopes and not self._noted:
@@ -478,20 +577,19 @@ class PromiseInvocation(_TimerInvocation):
         """Record the instants of the scopes. In the past for certain, by the server's clock: it is born resolved."""
         local = {"resonate:branch": self.execution.id, "resonate:scope": "local", "resonate:timer": "true"}
         tags = self._tags(local)
-        # It is no call: it has no position, and no lane begins with it.
+        # It is not a call: it has no position, and no lane begins with it.
         tags.pop(LANE_TAG, None)
         tags.pop(POSITION_TAG, None)
-        param = self.execution.codec.encode({"fact": "ctx.promise"})
+        param = self.execution.codec.encode({"fact": PROMISE.name})
         note = PromiseCreate(id=self._note_id, timeout_at=self.frame.record.created_at, param=param, tags=tags)
         await self.execution.journal.create_local(note)
 
-    def _kind_tags(self) -> dict[str, str]:
-        return {**self._global_tags(self.execution.facilities.nowhere), "resonate:external": "true"}
-
 
 @define(kw_only=True, eq=False)
-class DetachedInvocation(_ExternalInvocation):
-    """A call that does not end with this one. It is no child; all that is waited for is that it is on record."""
+class DetachedInvocation(Invocation):
+    """A call that does not end with this one. It is not a child; all that is waited for is that it is on record."""
+
+    operation = DETACHED
 
     target: str
 
@@ -509,38 +607,20 @@ class DetachedInvocation(_ExternalInvocation):
             return self._node(self.recorded)
         return await super().open_cancelled(why)
 
-    def _id_of(self, segment: str) -> str:
-        return self.execution.naming.detached(self.frame.id, segment)
+    def _target(self) -> str:
+        return self.target
 
-    def _kind_tags(self) -> dict[str, str]:
-        return {**self._global_tags(self.target), DETACHED_TAG: "true"}
-
-    def _timeout_at(self) -> int:
-        return self.execution.now() + (ONE_YEAR_MS if self.timeout_ms is None else self.timeout_ms)
-
-    async def create(self, request: PromiseCreate) -> Promise:
-        return await self.execution.journal.create_remote(request)
+    def _timeout_at(self, now: int) -> int:
+        return (now or self.execution.now()) + (ONE_YEAR_MS if self.timeout_ms is None else self.timeout_ms)
 
     def _node(self, record: Promise) -> External:
         reason = reason_of(record, self.execution.codec) if record.state is PromiseState.CANCELED else None
         if reason is None or reason.started:
             started = self.execution.codec.encode(record.id)
             record = evolve(record, state=PromiseState.RESOLVED, value=started)
-        return _ExternalInvocation._node(self, record)
+        node = Invocation._node(self, record)
+        assert isinstance(node, External)
+        return node
 
     def _adopt(self, node: Node) -> None:
         pass
-
-
-def make_info(execution: Host, record: Promise, *, parent: str | None, function: Function) -> Info:
-    """What a function that runs here may know about itself."""
-    return Info(
-        id=record.id,
-        parent_id=parent,
-        origin_id=execution.naming.origin,
-        branch_id=execution.id,
-        func_name=function.name,
-        timeout_at=from_ms(record.timeout_at),
-        tags=dict(record.tags),
-        dependencies=execution.facilities.dependencies,
-    )

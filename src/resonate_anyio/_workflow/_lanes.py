@@ -17,18 +17,18 @@ from __future__ import annotations
 from contextvars import Context, ContextVar
 from typing import TYPE_CHECKING, TypeVar
 
+from anyio import CancelScope, get_cancelled_exc_class
 from attrs import define, evolve, field, frozen
 
-from .._concurrency._cancellation import unbroken
-from .._concurrency._tasks import current_task
+from .._concurrency._cancellation import Owed
+from .._concurrency._tasks import cancelling, current_task
 from .._history import LANE_TAG, Position, RecordedLane, lane_tag
-from .._ids import Counter, hashed
+from .._ids import Counter, Mark, hashed
 from .._protocol import Promise
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
-    from .._concurrency._cancellation import Owed
     from ._frame import Frame
     from ._host import Host
     from ._positions import PositionCheck
@@ -79,24 +79,17 @@ class Lane:
         if self.label is None:
             self.label = self.frame.next_unmatched_lane()
         self.counter.opened = opened = self.counter.opened + 1
-        self.frame.order.shared()
+        self.frame.order.share()
         label = f"{self.label}-{opened}" if self.label else str(opened)
         # The start of its task is the first of its returns, and has the number 0.
         return Lane(self.frame, label=label, opener=self, start=number, returns=-1)
-
-    def place(self, name: str, number_as: Callable[[str], str]) -> Place:
-        """The place of something whose builder is being made; it gets the next number."""
-        counter = self.counter
-        before = counter.copy() if self.frame.replaying else None
-        counter.numbered += 1
-        return Place(self, number_as(name), number=counter.numbered, before=before, age=len(self.rewound))
 
     def begin(self, number: int, identity: str, recorded: RecordedLane | None) -> None:
         """The first call of a plain task tells which lane it is."""
         self.label = f"p{number}"
         self.tags = {LANE_TAG: lane_tag(number, identity)}
         self._recorded = None if recorded is None else (number, recorded)
-        self.frame.order.shared()
+        self.frame.order.share()
 
     def forget(self) -> None:
         """The first call of a plain task is not made after all: the next one tells which lane it is."""
@@ -121,20 +114,29 @@ def execution_in(context: Context) -> Host | None:
 
 
 def call_place(frame: Frame, name: str) -> Place:
-    """The place of a call of `name` whose builder is being made."""
+    """Return the place of a call of `name` whose builder is being made; it gets the next number."""
     lane = lane_of(frame)
-    return lane.place(name, lane.counter.number)
+    counter = lane.counter
+    before = counter.mark() if frame.replaying else None
+    counter.numbered += 1
+    return Place(lane, counter.number(name), number=counter.numbered, before=before, age=len(lane.rewound))
 
 
 def choice_place(frame: Frame, name: str) -> Place:
-    """The place of a choice whose builder is being made."""
+    """Return the place of a choice whose builder is being made."""
     lane = lane_of(frame)
-    return lane.place(name, lane.counter.number_own)
+    before = lane.counter.mark() if frame.replaying else None
+    lane.counter.numbered += 1
+    part = lane.counter.number_own(name)
+    return Place(lane, part, number=lane.counter.numbered, before=before, age=len(lane.rewound))
 
 
 def lane_place(frame: Frame) -> Place:
-    """The place of what opens a lane."""
-    return lane_of(frame).place("", str)
+    """Return the place of the start of a lane."""
+    lane = lane_of(frame)
+    before = lane.counter.mark() if frame.replaying else None
+    lane.counter.numbered += 1
+    return Place(lane, "", number=lane.counter.numbered, before=before, age=len(lane.rewound))
 
 
 def own_place(frame: Frame, name: str) -> Place:
@@ -154,12 +156,25 @@ def lane_of(frame: Frame) -> Lane:
 
 
 async def insist(step: Callable[[], Awaitable[T]]) -> T:
-    """Do a step to its end, again if need be; a cancellation that has come meanwhile stays owed to the code."""
-    lane = current_lane.get()
-    result, owed = await unbroken(step, unless=lambda: lane is None or lane.frame.execution.interrupted())
-    if owed is not None and lane is not None:
-        lane.owed = owed
-    return result
+    """Do a step to its end, again if need be; a cancellation that has come meanwhile stays owed to the code.
+
+    A shield holds up the scopes of anyio and of trio. What asyncio itself cancels (`asyncio.timeout`, `wait_for`, a
+    `TaskGroup`, `Task.cancel`) comes through, each once, and the step is done again: it has to be one that may be.
+    """
+    lane, owed = current_lane.get(), None
+    while True:
+        count = cancelling()
+        try:
+            with CancelScope(shield=True):
+                result = await step()
+        except get_cancelled_exc_class() as exc:
+            if lane is None or cancelling() <= count or lane.frame.execution.interrupted():
+                raise
+            owed = Owed.of(exc)
+        else:
+            if owed is not None and lane is not None:
+                lane.owed = owed
+            return result
 
 
 @frozen
@@ -181,7 +196,7 @@ class Place:
     named: bool = False
     number: int = 0
     item: int | None = None
-    before: Counter | None = None
+    before: Mark | None = None
     age: int = 0
 
     def resolve(

@@ -21,34 +21,30 @@ async def run_leaf(frame: Frame) -> object:
 
     Attempts are counted for this run: after a crash the count begins anew.
     """
+    function, execution = frame.function, frame.execution
     number = 1
     while True:
+        first = (frame.attempt(number),) if function.kind is Kind.INFO_LEAF else ()
+        call = partial(function.func, *first, *frame.args, **frame.kwargs)
         try:
-            return await _attempt(frame, number)
+            if not function.is_async:
+                return await _run_in_thread(frame, call)
+            await execution.gate()
+            with execution.presence.leaf_running():
+                return await exposed(call)
         except Exception as exc:
-            delay = None if frame.retry is None else frame.retry.delay(number, exc, frame.execution.facilities.random())
+            delay = None if frame.retry is None else frame.retry.delay(number, exc, execution.facilities.random())
             if delay is None:
                 raise
             _log.call_retried(frame, number, delay, exc)
         with move_on_after(delay):
-            await frame.execution.wait(Event())
+            await execution.wait(Event())
         number += 1
 
 
-async def _attempt(frame: Frame, number: int) -> object:
-    function, execution = frame.function, frame.execution
-    first = (frame.attempt(number),) if function.kind is Kind.INFO_LEAF else ()
-    call = partial(function.func, *first, *frame.args, **frame.kwargs)
-    if not function.is_async:
-        return await _attempt_in_thread(frame, call)
-    await execution.gate()
-    with execution.presence.leaf_running():
-        return await exposed(call)
-
-
-async def _attempt_in_thread(frame: Frame, call: Callable[[], Any]) -> object:
-    execution = frame.execution
-    permit = await execution.facilities.threads.permit(frame)
+async def _run_in_thread(frame: Frame, call: Callable[[], Any]) -> object:
+    execution, threads = frame.execution, frame.execution.facilities.threads
+    permit = await threads.permit(frame)
     try:
         # After the permit: a worker that stops meanwhile lets nothing start.
         await execution.gate()
@@ -56,4 +52,4 @@ async def _attempt_in_thread(frame: Frame, call: Callable[[], Any]) -> object:
         permit.release()
         raise
     with execution.presence.leaf_running():
-        return await execution.facilities.threads.run(call, permit)
+        return await threads.run(call, permit)

@@ -34,6 +34,8 @@ class Node:
 
     Attributes:
         record: what is known of the promise. The record decides what the outcome is, never a value in memory.
+        id: the id of the promise.
+        pending: whether it has no outcome yet, as far as is known.
         type: what its value is decoded as.
         replayed: whether it had an outcome on record before this run of its frame.
         recancelled: set once an await of it was cancelled that had been before (see `_awaits`).
@@ -45,6 +47,8 @@ class Node:
 
     execution: Host
     record: Promise
+    id: str = field(init=False)
+    pending: bool = field(init=False)
     type: Any = Any
     replayed: bool = False
     recancelled: Event = field(factory=Event, init=False)
@@ -56,20 +60,16 @@ class Node:
     _settled: Event = field(factory=Event, init=False)
     _error: Exception | None = field(default=None, init=False)
 
-    @property
-    def id(self) -> str:
-        return self.record.id
-
-    @property
-    def pending(self) -> bool:
-        return self.record.pending
+    def __attrs_post_init__(self) -> None:
+        self.id = self.record.id
+        self.pending = self.record.state is PromiseState.PENDING
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.id} {self.record.state.value}>"
 
     def settle(self, record: Promise) -> None:
         """Take over a settled record and wake all who wait."""
-        first = self.record.pending
+        first, self.pending = self.pending, record.state is PromiseState.PENDING
         self.record = record
         if first:
             _log.call_settled(self)

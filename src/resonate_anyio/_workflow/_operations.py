@@ -1,4 +1,4 @@
-"""What a promise was made for: as it is recorded, and as the code asks for it.
+"""Operations: the kinds of durable call, and what of each is compared on a replay.
 
 A replay has to ask for the same under the same id: same operation, same function, same version and, for a call that
 runs elsewhere, same arguments (docs/semantics.md 2.7).
@@ -6,9 +6,10 @@ runs elsewhere, same arguments (docs/semantics.md 2.7).
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, Literal
 
-from attrs import field, frozen
+from attrs import Factory, field, frozen
 
 from .._errors import DecodeError
 from .._history import DETACHED_TAG
@@ -18,8 +19,42 @@ if TYPE_CHECKING:
     from .._codec import Codec
 
 
-@frozen
+@frozen(kw_only=True)
 class Operation:
+    """One kind of durable call.
+
+    Attributes:
+        name: as users write it, and as errors name it.
+        naming: which rule gives its promise an id (see `Naming`).
+        scope: `local` if its promise is in the branch of the execution, and comes with its lease; else `global`.
+        create: which request makes its promise (see `Journal`).
+        tags: tags of its promise beside those of the scope.
+        has_descendants: whether another execution runs below it, which has to end with it.
+    """
+
+    name: str
+    naming: Literal["local", "remote", "detached"]
+    scope: Literal["local", "global"]
+    create: Literal["local", "remote", "timer"]
+    tags: Mapping[str, str] = Factory(dict)
+    has_descendants: bool = False
+
+
+RUN = Operation(name="ctx.run", naming="local", scope="local", create="local")
+RPC = Operation(name="ctx.rpc", naming="remote", scope="global", create="remote", has_descendants=True)
+DETACHED = Operation(
+    name="ctx.detached", naming="detached", scope="global", create="remote", tags={DETACHED_TAG: "true"}
+)
+SLEEP = Operation(name="ctx.sleep", naming="remote", scope="global", create="timer", tags={"resonate:timer": "true"})
+PROMISE = Operation(
+    name="ctx.promise", naming="remote", scope="global", create="timer", tags={"resonate:external": "true"}
+)
+CHOICE = Operation(name="choice", naming="local", scope="local", create="local", tags={"resonate:timer": "true"})
+"""A choice of the code, such as which call came first. Its name is in what is recorded with it."""
+
+
+@frozen
+class CallIdentity:
     """What a promise was made for, as recorded and as asked for by a replay.
 
     `arguments` are compared for remote calls only: those of a local one are passed as they are, and the digest that
@@ -50,18 +85,18 @@ def cut(text: str) -> str:
     return text if len(text) <= 200 else f"{text[:200]}..."
 
 
-def operation_of(record: Promise, codec: Codec) -> Operation:
+def identity_of(record: Promise, codec: Codec) -> CallIdentity:
     """What `record` was made for."""
     if record.timer:
-        return Operation(str(content_of(record, codec).get("fact", "ctx.sleep")))
+        return CallIdentity(str(content_of(record, codec).get("fact", "ctx.sleep")))
     if record.tags.get("resonate:external") == "true":
-        return Operation("ctx.promise")
+        return CallIdentity("ctx.promise")
     content = content_of(record, codec)
     func, version = content.get("func"), content.get("version")
     if record.tags.get("resonate:scope") == "local":
-        return Operation("ctx.run", func, version)
+        return CallIdentity("ctx.run", func, version)
     operation = "ctx.detached" if DETACHED_TAG in record.tags else "ctx.rpc"
-    return Operation(operation, func, version, (content.get("args"), content.get("kwargs") or {}))
+    return CallIdentity(operation, func, version, (content.get("args"), content.get("kwargs") or {}))
 
 
 def content_of(record: Promise, codec: Codec) -> dict[str, Any]:

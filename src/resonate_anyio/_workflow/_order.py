@@ -75,7 +75,12 @@ class _Past:
 
 @define(eq=False)
 class Order:
-    """The order of the tasks of one frame (see the module's docstring)."""
+    """The order of the tasks of one frame (see the module's docstring).
+
+    Attributes:
+        shared: whether the function has more than one task.
+        floor: the lane that a call has returned to, and that goes on before others do.
+    """
 
     _execution: Host
     _id: str
@@ -83,7 +88,7 @@ class Order:
     _last: int = field(default=0, init=False)
     _returned: list[tuple[str, int]] = field(factory=list, init=False)
     _unsure: dict[int, list[tuple[str, int]]] = field(factory=dict, init=False)
-    _shared: bool = field(default=False, init=False)
+    shared: bool = field(default=False, init=False)
     _past: deque[_Past] = field(factory=deque, init=False)
     _calls: dict[int, _Past] = field(factory=dict, init=False)
     _returns: dict[str, deque[_Past]] = field(factory=dict, init=False)
@@ -92,7 +97,7 @@ class Order:
     _moved_at: float = field(default=-math.inf, init=False)
     _held: dict[str, Event] = field(factory=dict, init=False)
     _released: str | None = field(default=None, init=False)
-    _floor: Lane | None = field(default=None, init=False)
+    floor: Lane | None = field(default=None, init=False)
     _queue: deque[Event] = field(factory=deque, init=False)
 
     def begin(self, main: Lane) -> None:
@@ -117,10 +122,10 @@ class Order:
         self._left.update(event.lane for event in self._past)
         self._moved_at = current_time()
 
-    def shared(self) -> None:
+    def share(self) -> None:
         """The function has more than one task from now on."""
-        if not self._shared:
-            self._shared = True
+        if not self.shared:
+            self.shared = True
             if self._main is not None and self._main.returns:
                 self._returned.append((_MAIN, self._main.returns))
 
@@ -132,7 +137,7 @@ class Order:
 
     def number(self, lane: Lane, returns: int) -> Mapping[str, str]:
         """What a call is tagged with that `lane` has made after so many returns, and that is put on record now."""
-        if not self._shared:
+        if not self.shared:
             return {}
         self._last += 1
         label = _label(lane)
@@ -151,16 +156,16 @@ class Order:
                 del self._unsure[first]
 
     async def turn(self, lane: Lane) -> None:
-        """A call returns to the code of `lane`. A replay waits until that is its turn."""
+        """Return from a call to the code of `lane`. A replay waits until that is its turn."""
         lane.returns += 1
-        if lane.label is None:
+        if lane.label is None or not (self.shared or self._past):
             return
         label, count = _label(lane), lane.returns
         try:
-            if self._past and (self._shared or self._complete):
+            if self._past and (self.shared or self._complete):
                 await self._wait_for_turn(label, count)
             self._has_returned(label, count)
-            if self._shared:
+            if self.shared:
                 await self._wait_for_floor(lane)
         except get_cancelled_exc_class() as exc:
             if self._execution.interrupted():
@@ -179,16 +184,16 @@ class Order:
             return
         label, count = _label(lane), lane.returns
         with CancelScope(shield=True):
-            if self._past and (self._shared or self._complete):
+            if self._past and (self.shared or self._complete):
                 await self._wait_for_turn(label, count)
             self._has_returned(label, count)
-            if self._shared:
+            if self.shared:
                 await self._wait_for_floor(lane)
 
     def rest(self, lane: Lane) -> None:
         """The code of `lane` has made a call, or ends: others may go on."""
-        if self._floor is lane:
-            self._floor = None
+        if self.floor is lane:
+            self.floor = None
             if self._queue:
                 self._queue[0].set()
 
@@ -196,19 +201,19 @@ class Order:
         returns = self._returns.get(label)
         while returns and returns[0].count <= count:
             self._happens(returns.popleft())
-        if self._shared and (label, count) not in self._returned[-1:]:
+        if self.shared and (label, count) not in self._returned[-1:]:
             self._returned.append((label, count))
 
     async def _wait_for_floor(self, lane: Lane) -> None:
         """Let the task before run until it makes a call or waits: what it takes from memory it takes first."""
-        if self._queue or self._floor not in {None, lane}:
+        if self._queue or self.floor not in {None, lane}:
             called = Event()
             self._queue.append(called)
             try:
                 if self._queue[0] is not called:
                     await self._execution.hold(called)
-                before, patience = self._floor, _CHECKPOINTS
-                while self._floor is before is not None and patience:
+                before, patience = self.floor, _CHECKPOINTS
+                while self.floor is before is not None and patience:
                     await checkpoint()
                     patience -= 1
             finally:
@@ -216,7 +221,7 @@ class Order:
                 if self._queue:
                     self._queue[0].set()
             await self._execution.check()
-        self._floor = lane
+        self.floor = lane
 
     async def _wait_for_turn(self, label: str, count: int) -> None:
         while not self._may_go_on(label, count) and current_effective_deadline() > -math.inf:

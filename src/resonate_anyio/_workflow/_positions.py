@@ -16,7 +16,7 @@ import logging
 import math
 from abc import ABC, abstractmethod
 from itertools import zip_longest
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, cast
 
 from anyio import Event, current_effective_deadline, current_time, get_cancelled_exc_class, move_on_after
 from anyio.lowlevel import checkpoint_if_cancelled
@@ -45,30 +45,20 @@ _MARGIN: Final = 1.0
 
 
 def blocks_here(frame: Frame) -> str:
-    """The durable blocks of `frame` around the running code, as a position has them."""
-    stack = regions_around.get()
-    if _is_unwinding(frame, stack) and current_effective_deadline() > -math.inf:
-        return _marked(frame, stack)
+    """Return the durable blocks of `frame` around the running code, as a position has them."""
+    stack, above = regions_around.get(), cast("Frame | None", frame)
+    while above is not None and not above.scope.cancel_called:
+        above = above.parent
+    unwinding = above is not None or (bool(stack) and any(one.scope.cancel_called for one in stack))
+    if unwinding and current_effective_deadline() > -math.inf:
+        return _marked(frame, stack, above=above is not None)
     return next((one.path for one in reversed(stack) if one.frame is frame), "") if stack else ""
 
 
-def _is_unwinding(frame: Frame, stack: tuple[Region, ...]) -> bool:
-    return _above_is_cancelled(frame) or any(one.scope.cancel_called for one in stack)
-
-
-def _above_is_cancelled(frame: Frame) -> bool:
-    above: Frame | None = frame
-    while above is not None:
-        if above.cancel_called:
-            return True
-        above = above.parent
-    return False
-
-
-def _marked(frame: Frame, stack: tuple[Region, ...]) -> str:
+def _marked(frame: Frame, stack: tuple[Region, ...], *, above: bool) -> str:
     """The same, with a mark at what had been cancelled: a shield keeps the code from that."""
     own = [one for one in stack if one.frame is frame]
-    above = _above_is_cancelled(frame) or any(one.scope.cancel_called for one in stack if one.frame is not frame)
+    above = above or any(one.scope.cancel_called for one in stack if one.frame is not frame)
     names = own[-1].path.split(".") if own else []
     marked = (f"{name}!" if one.scope.cancel_called else name for name, one in zip(names, own, strict=True))
     return ("!" if above else "") + ".".join(marked)
@@ -131,6 +121,7 @@ class PositionCheck(ABC):
         frame: whose code does it.
         place: where in that code.
         made_at: file and line of that.
+        execution: the execution that the frame belongs to.
         position: where it is, and in which blocks.
         void: whether it is not done.
     """
@@ -138,6 +129,7 @@ class PositionCheck(ABC):
     frame: Frame
     place: Place
     made_at: tuple[str, int] | None = None
+    execution: Host = field(init=False)
     position: Position = field(init=False)
     void: bool = field(default=False, init=False)
     _doubt: Placed | None = field(default=None, init=False)
@@ -155,10 +147,6 @@ class PositionCheck(ABC):
         if self._resolved is not None:
             self._resolve()
         self._take()
-
-    @property
-    def execution(self) -> Host:
-        return self.frame.execution
 
     @property
     def doubtful(self) -> bool:
@@ -363,6 +351,7 @@ class LaneStart(PositionCheck):
         """A lane for a task that the running code starts now."""
         place = lane_place(frame)
         start = cls(frame=frame, place=place)
+        start.execution = frame.execution
         start.lane = place.lane.open(place.number)
         start.compare()
         return start

@@ -24,8 +24,8 @@ class Deadline(Protocol):
         """The instant, in the server's milliseconds."""
         ...
 
-    def map_deadline(self) -> None:
-        """Map it to the loop's clock, which may have parted from the server's."""
+    def map_deadline(self, now: int) -> None:
+        """Map it to the loop's clock, which may have parted from the server's. `now` is the server's time."""
         ...
 
 
@@ -61,7 +61,8 @@ class LeafRunning:
 
     def __exit__(self, *_: object) -> None:
         self._presence.leaves -= 1
-        self._presence.leaf_ended()
+        if self._presence.leaf_ended is not None:
+            self._presence.leaf_ended()
 
 
 @define(eq=False)
@@ -69,19 +70,23 @@ class Presence:
     """What of one execution is in memory.
 
     Attributes:
-        frame_began: called with each frame whose code begins to run.
-        frame_ended: called with it when its code has ended, and what `listen` was given for it.
-        leaf_ended: called when a leaf has ended, or its result is on record.
+        now: the server's time, in milliseconds.
+        enrol: called with each frame whose code begins to run.
+        unlisten: called with a frame whose code has ended, and with what listens to its promise.
+        leaf_ended: called when a leaf has ended, or its result is on record, if somebody waits for that.
+        emptied: set when the code of the last frame has ended, if somebody waits for that.
         frames: the frames whose code runs; each with what listens to its promise, if anything does.
         waits: the tasks that wait in this package's code.
         leaves: how many leaves run, or are being recorded.
-        pins: how many outcomes of unfinished frames a replay could not give back at once, because they came from a scope
-            that is not on record. While there are any, the execution is not evicted for economy.
+        pins: how many outcomes of unfinished frames a replay could not give back at once, because they came from a
+            scope that is not on record. While there are any, the execution is not evicted for economy.
     """
 
-    frame_began: Callable[[Frame], None]
-    frame_ended: Callable[[Frame, Callable[[Promise], None] | None], None]
-    leaf_ended: Callable[[], None]
+    now: Callable[[], int]
+    enrol: Callable[[Frame], None]
+    unlisten: Callable[[Frame, Callable[[Promise], None]], None]
+    leaf_ended: Callable[[], None] | None = field(default=None, init=False)
+    emptied: Event | None = field(default=None, init=False)
     frames: dict[Frame, Callable[[Promise], None] | None] = field(factory=dict, init=False)
     waits: set[Wait] = field(factory=set, init=False)
     leaves: int = field(default=0, init=False)
@@ -89,26 +94,46 @@ class Presence:
     _deadlines: set[Deadline] = field(factory=set, init=False)
     _stirred: set[Event] = field(factory=set, init=False)
 
-    @contextmanager
-    def running(self, frame: Frame) -> Iterator[None]:
-        """Know of a running frame, and keep its deadline, while the block lasts."""
+    def enter(self, frame: Frame) -> None:
+        """Know of a frame whose code begins to run, and keep its deadline."""
         self.frames[frame] = None
-        self.frame_began(frame)
-        try:
-            with self.deadline(frame):
-                yield
-        finally:
-            self.frame_ended(frame, self.frames.pop(frame))
+        self._deadlines.add(frame)
+        frame.map_deadline(self.now())
+        if frame.parent is not None:
+            self.enrol(frame)
+
+    def leave(self, frame: Frame) -> None:
+        """The code of a frame has ended."""
+        listener = self.frames.pop(frame)
+        self._deadlines.discard(frame)
+        if listener is not None:
+            self.unlisten(frame, listener)
+        if self.emptied is not None and not self.frames:
+            self.emptied.set()
+
+    async def empty(self) -> None:
+        """Wait until no code of any frame runs."""
+        while self.frames:
+            self.emptied = Event()
+            await self.emptied.wait()
+
+    def listen(self, frame: Frame, listener: Callable[[Promise], None]) -> None:
+        """Keep what listens to the promise of a running frame."""
+        self.frames[frame] = listener
+
+    def tell_leaf_ended(self, func: Callable[[], None]) -> None:
+        """Call `func` whenever a leaf has ended from now on."""
+        self.leaf_ended = func
 
     def leaf_running(self) -> LeafRunning:
-        """Count a leaf that runs, or that is put on record: meanwhile shutdown gives grace, and the execution stays hot."""
+        """Count a leaf that runs or is put on record: meanwhile shutdown gives grace, and the execution stays hot."""
         return LeafRunning(self)
 
     @contextmanager
     def deadline(self, deadline: Deadline) -> Iterator[None]:
         """Keep a deadline where the server has it, although the loop's clock may part from it."""
         self._deadlines.add(deadline)
-        deadline.map_deadline()
+        deadline.map_deadline(self.now())
         try:
             yield
         finally:
@@ -116,8 +141,9 @@ class Presence:
 
     def map_deadlines(self) -> None:
         """Map all deadlines to the loop's clock anew."""
+        now = self.now()
         for deadline in self._deadlines:
-            deadline.map_deadline()
+            deadline.map_deadline(now)
 
     @property
     def next_deadline(self) -> int:

@@ -107,9 +107,8 @@ class Scope(Region):
             self.frame.expired.add(self.instant)
         return bool(swallowed)
 
-    def map_deadline(self) -> None:
+    def map_deadline(self, now: int) -> None:
         """Map the instant to the loop's clock; not before a replay has come to where it was the first time."""
-        now = self.frame.execution.now()
         due = current_time() + (self.instant - now) / 1000
         overdue = self.instant <= now
         self.scope.deadline = due if not (overdue and self.frame.replaying) else current_time() + PATIENCE
@@ -120,8 +119,9 @@ class Scope(Region):
             return
         self._fixed = True
         self._instant = instant
-        self.map_deadline()
-        if instant <= self.frame.execution.now():
+        now = self.frame.execution.now()
+        self.map_deadline(now)
+        if instant <= now:
             self.condemn(instant)
 
 
