@@ -8,11 +8,10 @@ import pytest
 from attrs import evolve
 from hypothesis import given, strategies as st
 
-from resonate_anyio import DuplicateId, InvalidArgument, InvalidId
+from resonate_anyio import InvalidArgument, InvalidId
 from resonate_anyio._history import DETACHED_TAG, LANE_TAG, PARENT_TAG, History, descendants_of
 from resonate_anyio._ids import (
     Counter,
-    Names,
     check_name,
     check_prefix,
     check_root_id,
@@ -56,15 +55,6 @@ def test_what_is_counted_is_the_segment() -> None:
     counter = Counter()
 
     assert ["a_b-1", "a_b-2"] == [counter.number("a.b"), counter.number("a b")]
-
-
-def test_a_segment_is_claimed_once() -> None:
-    """A second claim of a segment, in any case, is refused by name."""
-    names = Names("wf")
-    names.claim("approve")
-
-    with pytest.raises(DuplicateId, match=r"'wf' already has a child 'APPROVE'.*\.named\(\)"):
-        names.claim("APPROVE")
 
 
 @given(st.text(min_size=1))

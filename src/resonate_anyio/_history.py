@@ -215,6 +215,7 @@ class History:
     Attributes:
         local: how many of them came with the lease, because they share the branch.
         records: those that no call of this run has asked for yet, by id.
+        unplaced: the calls of which some records have no position.
         partial: whether there may be others after all, of what does not run in the execution itself.
     """
 
@@ -225,7 +226,7 @@ class History:
     _lanes: dict[str, dict[int, RecordedLane]] = field(factory=dict, init=False)
     _numbered: dict[str, list[Numbered]] = field(factory=dict, init=False)
     _placed: dict[str, dict[tuple[str, str], Placed]] = field(factory=dict, init=False)
-    _unplaced: set[str] = field(factory=set, init=False)
+    unplaced: set[str] = field(factory=set, init=False)
 
     def __attrs_post_init__(self) -> None:
         for record in self.records.values():
@@ -248,7 +249,7 @@ class History:
                 lane = Placed(lane_id(position.label), start, record.created_at, None)
                 there[start.label, start.number] = min(lane, there.get((start.label, start.number), lane), key=_made)
         elif is_made_by_code(record):
-            self._unplaced.add(parent)
+            self.unplaced.add(parent)
 
     def _count_lane(self, parent: str, tag: str, record: Promise) -> None:
         number, _, identity = tag.partition("/")
@@ -310,11 +311,11 @@ class History:
 
     def is_placed(self, parent: str) -> bool:
         """Whether every recorded call and choice of `parent` has a position."""
-        return parent not in self._unplaced
+        return parent not in self.unplaced
 
     def unplace(self, parent: str) -> None:
         """A call of `parent` is on record without a position: do not compare those of the others."""
-        self._unplaced.add(parent)
+        self.unplaced.add(parent)
 
     @staticmethod
     def place_of(record: Promise) -> Placed | None:

@@ -15,7 +15,7 @@ from typing import Final, NamedTuple
 
 from attrs import define, field, frozen
 
-from ._errors import DuplicateId, InvalidArgument, InvalidId
+from ._errors import InvalidArgument, InvalidId
 
 SEPARATOR: Final = "."
 
@@ -246,30 +246,6 @@ class Mark(NamedTuple):
     numbered: int
     opened: int
     counted: int
-
-
-@define
-class Names:
-    """The segments that are taken below one frame."""
-
-    _frame: str
-    _used: set[str] = field(factory=set, init=False)
-
-    def claim(self, part: str) -> None:
-        """Take `part` for a call that starts now.
-
-        Raises:
-            DuplicateId: another call of this frame has it.
-        """
-        key = part.casefold()
-        if key in self._used:
-            msg = f"{self._frame!r} already has a child {part!r}; give one of the two calls another name with .named()"
-            raise DuplicateId(msg)
-        self._used.add(key)
-
-    def release(self, part: str) -> None:
-        """Give back `part`: its call was not made."""
-        self._used.discard(part.casefold())
 
 
 def check_name(name: str) -> str:

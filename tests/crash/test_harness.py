@@ -16,10 +16,10 @@ from resonate_anyio._history import History
 from resonate_anyio._ids import Counter
 from resonate_anyio._protocol import EMPTY, Outcome, Promise, PromiseState, Response, Value
 from resonate_anyio._worker._acquisition import Acquisition
-from resonate_anyio._workflow._children import Children
 from resonate_anyio._workflow._frame import Frame
 from resonate_anyio._workflow._invocation import LocalInvocation
 from resonate_anyio._workflow._leaf import run_leaf
+from resonate_anyio._workflow._node import Children
 
 from .corpus import CORPUS
 from .corpus.leaves import step

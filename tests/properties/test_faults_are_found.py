@@ -13,8 +13,8 @@ from resonate_anyio._history import History
 from resonate_anyio._protocol import Promise, PromiseState, Unblock
 from resonate_anyio._worker._cascade import CancelCascade
 from resonate_anyio._worker._worker import Worker
-from resonate_anyio._workflow._children import Children
 from resonate_anyio._workflow._invocation import LocalInvocation
+from resonate_anyio._workflow._node import Children
 from resonate_anyio._workflow._scopes import Scope as EngineScope
 
 from .graphs import Plan

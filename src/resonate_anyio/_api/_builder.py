@@ -41,7 +41,9 @@ class Builder(Coroutine[Any, Any, T_co], ABC, Generic[T_co]):
         self._made_at = caller()
 
     def __await__(self) -> Generator[Any, Any, T_co]:
-        self._use()
+        if self._used:
+            self._use()
+        self._used = True
         return self._run().__await__()
 
     # As a coroutine: what drives one without awaiting it, such as a task, makes the call with the first step.

@@ -165,7 +165,7 @@ class Call(Builder[T_co]):
         """Start the call and return at once: it is on record then, and runs beside its caller."""
         self._use()
         invocation = self._plan()
-        invocation.apart = True
+        invocation.set_apart()
         with self._frame.children.invoking():
             node = await invocation.open()
         await invocation.refuse_again(node)
@@ -175,9 +175,7 @@ class Call(Builder[T_co]):
         return DurableFuture(self._frame, Started(invocation, node=node))
 
     async def _run(self) -> T_co:
-        invocation = self._plan()
-        self._check_depth()
-        return cast("T_co", await invoke(invocation))
+        return cast("T_co", await invoke(self._plan()))
 
     def begin(self) -> Invocation:
         """Settle where the call stands, for someone who makes it in a while."""
@@ -187,15 +185,10 @@ class Call(Builder[T_co]):
     def _plan(self) -> Invocation:
         """Settle where the call stands in the call graph."""
         self._frame.check_current(self._label)
-        invocation = self._invocation()
-        invocation.made_at = self._made_at
-        return invocation
+        return self._invocation()
 
     def _invocation(self) -> Invocation:
         raise NotImplementedError
-
-    def _check_depth(self) -> None:
-        pass
 
 
 class TimedCall(Call[T_co]):
@@ -223,7 +216,7 @@ class RunCall(TimedCall[T_co]):
     __slots__ = ("_args", "_function", "_kwargs", "_retry")
 
     def __init__(self, frame: Frame, function: Function, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
-        super().__init__(frame, f"ctx.run({function.name}, ...)", function.name, function.returns)
+        Call.__init__(self, frame, f"ctx.run({function.name}, ...)", function.name, function.returns)
         self._function = function
         self._args = args
         self._kwargs = kwargs
@@ -252,9 +245,6 @@ class RunCall(TimedCall[T_co]):
             raise InvalidArgument(msg)
         return policy
 
-    def _check_depth(self) -> None:
-        self._frame.check_depth(self._label)
-
     def _invocation(self) -> LocalInvocation:
         codec = self._frame.execution.codec
         # The digest tells lanes apart; arguments that cannot be encoded have none.
@@ -264,6 +254,7 @@ class RunCall(TimedCall[T_co]):
         return LocalInvocation(
             frame=self._frame,
             place=self._place,
+            made_at=self._made_at,
             param=codec.encode(identity),
             type=self._type,
             timeout_ms=self._timeout_ms,
@@ -338,6 +329,7 @@ class RpcCall(_TargetedCall[T_co]):
         return RemoteInvocation(
             frame=self._frame,
             place=self._place,
+            made_at=self._made_at,
             param=self._param(),
             type=self._type,
             timeout_ms=self._timeout_ms,
@@ -360,6 +352,7 @@ class DetachedCall(_TargetedCall[str]):
         return DetachedInvocation(
             frame=self._frame,
             place=self._place,
+            made_at=self._made_at,
             param=self._param(),
             type=str,
             timeout_ms=self._timeout_ms,
@@ -378,7 +371,12 @@ class SleepCall(Call[None]):
 
     def _invocation(self) -> SleepInvocation:
         return SleepInvocation(
-            frame=self._frame, place=self._place, param=EMPTY, type=type(None), duration_ms=self._duration_ms
+            frame=self._frame,
+            place=self._place,
+            made_at=self._made_at,
+            param=EMPTY,
+            type=type(None),
+            duration_ms=self._duration_ms,
         )
 
 
@@ -397,5 +395,10 @@ class PromiseCall(TimedCall[T_co]):
 
     def _invocation(self) -> PromiseInvocation:
         return PromiseInvocation(
-            frame=self._frame, place=self._place, param=self._param, type=self._type, timeout_ms=self._timeout_ms
+            frame=self._frame,
+            place=self._place,
+            made_at=self._made_at,
+            param=self._param,
+            type=self._type,
+            timeout_ms=self._timeout_ms,
         )

@@ -117,7 +117,7 @@ class Execution:
         self.codec = self.services.facilities.codec
         self.facilities = self.services.facilities
         self.naming = Naming(self.id, self.origin, self.services.separator)
-        self.presence = Presence(self.now, self.services.enrol, self._unlisten_to_call)
+        self.presence = Presence(self.now, self.services.young, self._unlisten_to_call)
         self.journal = Journal(self)
 
     async def run(self) -> None:
@@ -138,7 +138,7 @@ class Execution:
     @property
     def busy(self) -> bool:
         """Whether a leaf of it is running."""
-        return self.presence.leaves > 0
+        return self.presence.leaf_running.count > 0
 
     @property
     def pinned(self) -> bool:
@@ -364,7 +364,7 @@ class Execution:
         """
         backoff: Backoff | None = None
         while True:
-            if leased or self.suspension.in_memory_only:
+            if leased or (self.suspension.phase is not Phase.HOT and self.suspension.in_memory_only):
                 await (self.until_hot() if settling else self.gate())
             try:
                 response = await self.services.connection.request(request)

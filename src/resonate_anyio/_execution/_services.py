@@ -13,8 +13,8 @@ if TYPE_CHECKING:
     from .._requests._requester import Requester
     from .._requests._subscriptions import Subscriptions
     from .._requests._timer_promises import TimerPromises
-    from .._workflow._frame import Frame
     from .._workflow._host import Facilities
+    from .._workflow._presence import Young
     from ..abc import Connection, Identity
     from ._execution import Execution
 
@@ -44,6 +44,7 @@ class Services(Protocol):
         subscriptions: what is waited for in this process.
         timer_promises: makes promises whose deadline fires by itself.
         facilities: what runs of functions use.
+        young: executions and calls that have begun not long ago.
         separator: what joins the id of a root and what is below it.
         ttl_ms: how long a lease lasts.
         draining: whether the worker is stopping: no durable call starts.
@@ -63,6 +64,8 @@ class Services(Protocol):
     @property
     def facilities(self) -> Facilities: ...
     @property
+    def young(self) -> Young: ...
+    @property
     def separator(self) -> str: ...
     @property
     def ttl_ms(self) -> int: ...
@@ -73,10 +76,6 @@ class Services(Protocol):
 
     def report(self, event: Event, execution: Execution) -> None:
         """Take note of an event of an execution."""
-        ...
-
-    def enrol(self, young: Execution | Frame) -> None:
-        """Look at an execution, or a local call, once it is old enough to be worth a listener."""
         ...
 
     def falls_asleep(self, execution: Execution, due_ms: int) -> None:

@@ -10,13 +10,11 @@ from __future__ import annotations
 
 import math
 from bisect import bisect_right
-from collections import deque
 from contextlib import suppress
 from functools import cache, partial
 from heapq import heapify, heappop, heappush
 from itertools import count
 from typing import TYPE_CHECKING, Final
-from weakref import ReferenceType, ref
 
 from anyio import Event, current_time, move_on_after
 from attrs import define, field, frozen
@@ -27,6 +25,7 @@ from .._execution._execution import Execution
 from .._workflow._frame import Frame
 from .._workflow._host import Drop
 from .._workflow._lanes import execution_in
+from .._workflow._presence import Young
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -83,11 +82,15 @@ class _Watch:
 
 @define(eq=False)
 class Residency:
-    """See the module's docstring."""
+    """See the module's docstring.
+
+    Attributes:
+        young: executions and calls that are not worth a listener yet.
+    """
 
     _worker: Worker
     _limits: Limits
-    _young: deque[tuple[float, ReferenceType[Execution | Frame]]] = field(factory=deque, init=False)
+    young: Young = field(init=False)
     _watches: dict[str, _Watch] = field(factory=dict, init=False)
     _queue: list[tuple[float, int, _Watch]] = field(factory=list, init=False)
     _numbers: Iterator[int] = field(factory=count, init=False)
@@ -96,8 +99,10 @@ class Residency:
     _expected: dict[str, float] = field(factory=dict, init=False)
     _pressed_at: float = field(default=math.inf, init=False)
     _crowded: bool = field(default=False, init=False)
-    _sleeps_until: float = field(default=-math.inf, init=False)
     _nudged: Event = field(factory=Event, init=False)
+
+    def __attrs_post_init__(self) -> None:
+        self.young = Young(_GROWN_UP, self._wake)
 
     # Time
 
@@ -109,29 +114,34 @@ class Residency:
 
     async def _sleep_until(self, due: float) -> None:
         self._nudged = Event()
-        self._sleeps_until = due
+        self.young.sleep_until(due)
         with move_on_after(due - current_time()), suppress(NotRunning):
             await self._worker.subscriptions.wait(self._nudged)
-        self._sleeps_until = -math.inf
+        self.young.sleep_until(-math.inf)
 
     def _next_due(self) -> float:
-        young = self._young[0][0] if self._young else math.inf
+        entries = self.young.entries
+        young = entries[0][0] if entries else math.inf
         deadline = self._deadlines[0][0] if self._deadlines else math.inf
         return min(young, self._queue[0][0] if self._queue else math.inf, self._pressed_at, deadline)
 
     def _wake_for(self, due: float) -> None:
-        if due < self._sleeps_until:
+        if due < self.young.sleeps_until:
             self._nudged.set()
+
+    def _wake(self) -> None:
+        self._nudged.set()
 
     def _do_what_is_due(self, now: float) -> None:
         # Everything that is parked in one go is decided on at one instant: nothing else runs in between.
         census = _lazy_census()
-        while self._young and self._young[0][0] <= now:
-            young = self._young.popleft()[1]()
+        entries = self.young.entries
+        while entries and entries[0][0] <= now:
+            young = entries.popleft()[1]()
             if isinstance(young, Frame):
                 if _execution_of(young).runs(young):
                     self._worker.background(self._watch_call, young, name=f"resonate watch {young.id}")
-            elif young is not None and _alive(young):
+            elif isinstance(young, Execution) and _alive(young):
                 self._worker.background(self._watch, young, name=f"resonate watch {young.id}")
         while self._queue and self._queue[0][0] <= now:
             due, _, watch = heappop(self._queue)
@@ -142,13 +152,6 @@ class Residency:
         self._ask_for_expired(now)
 
     # What others tell
-
-    def enrol(self, young: Execution | Frame) -> None:
-        """An execution, or a call in one, has begun."""
-        due = current_time() + _GROWN_UP
-        # Most of them have ended by then, and do not stay in memory for this.
-        self._young.append((due, ref(young)))
-        self._wake_for(due)
 
     def forget(self, execution: Execution) -> None:
         """An execution is over."""

@@ -59,6 +59,7 @@ from .._requests._timer_promises import TimerPromises
 from .._workflow._frame import Frame
 from .._workflow._host import Drop, Facilities
 from .._workflow._lanes import execution_in
+from .._workflow._presence import Young
 from ..abc import Connection, Gap, Identity, Network
 from ._acquisition import Acquisition
 from ._cascade import CancelCascade
@@ -123,6 +124,7 @@ class Worker:
     timer_promises: TimerPromises = field(init=False)
     leases: Leases = field(init=False)
     residency: Residency = field(init=False)
+    young: Young = field(init=False)
     cascade: CancelCascade = field(init=False)
     facilities: Facilities = field(init=False)
     results: Results = field(init=False)
@@ -166,6 +168,7 @@ class Worker:
             nowhere=nowhere(self.group),
         )
         self.residency = Residency(self, self.limits)
+        self.young = self.residency.young
         self.cascade = CancelCascade(self)
         self.results = Results(self)
         self.acquisition = Acquisition(self, self.max_executions)
@@ -310,9 +313,6 @@ class Worker:
                 self.residency.resuming(execution)
             case Report.RESUMED:
                 self.residency.resumed(execution)
-
-    def enrol(self, young: Execution | Frame) -> None:
-        self.residency.enrol(young)
 
     def falls_asleep(self, execution: Execution, due_ms: int) -> None:
         self.residency.falls_asleep(execution, due_ms)
@@ -463,7 +463,7 @@ class Worker:
     def start(self, execution: Execution) -> None:
         """Run an execution whose task was acquired."""
         self.executions[execution.id] = execution
-        self.residency.enrol(execution)
+        self.young.add(execution)
         _log.started(execution)
         self._supervisor.spawn(self._run, execution, name=f"resonate {execution.id}")
 

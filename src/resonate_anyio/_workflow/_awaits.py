@@ -8,14 +8,12 @@ does not fail on a replay, it is what it was the first time, the place where the
 from __future__ import annotations
 
 import logging
-import math
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
-from anyio import current_effective_deadline, get_cancelled_exc_class, move_on_after
+from anyio import get_cancelled_exc_class, move_on_after
 from anyio.lowlevel import checkpoint
 
 from .._concurrency._cancellation import Owed
-from .._concurrency._package import caller
 from .._concurrency._tasks import is_being_started
 from .._errors import NonDeterminismError
 from .._protocol import PromiseState
@@ -23,43 +21,13 @@ from ._frame import Frame
 from ._host import halt
 from ._lanes import insist, lane_of
 from ._reasons import DEADLINE, GROUP, PARENT, SCOPE, Reason, reason_of
-from ._regions import PATIENCE, Region, own_deadline, reason_for, regions_around
+from ._regions import PATIENCE, Region, reason_for, regions_around
 from ._scopes import Scope, durable_scopes, instants
 
 if TYPE_CHECKING:
     from ._node import Node
 
 logger = logging.getLogger("resonate_anyio")
-
-_warned_places: Final[set[tuple[str, int]]] = set()
-
-
-async def before_wait(frame: Frame, place: tuple[str, int] | None = None) -> None:
-    """The running code of `frame` is about to wait for something without an outcome: raise what is due to it.
-
-    Args:
-        frame: whose code it is.
-        place: file and line of the call, if it was made elsewhere than it is waited for.
-    """
-    lane = lane_of(frame)
-    if lane.owed is not None:
-        owed, lane.owed = lane.owed, None
-        owed.collect()
-    for region in regions_around.get():
-        await region.before_wait()
-    # One that has passed already is not what the code waits under: it is being cancelled, for whatever reason.
-    if -math.inf < (deadline := current_effective_deadline()) < frame.scope.deadline and deadline < own_deadline():
-        _warn_of_plain_deadline(place or caller())
-
-
-def _warn_of_plain_deadline(place: tuple[str, int]) -> None:
-    if place not in _warned_places:
-        _warned_places.add(place)
-        logger.warning(
-            "scope.plain_deadline at=%s:%d: a plain deadline begins anew whenever the function is replayed; "
-            "ctx.fail_after() and ctx.move_on_after() keep theirs",
-            *place,
-        )
 
 
 async def outcome(frame: Frame, child: Node) -> None:
@@ -69,7 +37,7 @@ async def outcome(frame: Frame, child: Node) -> None:
     """
     if not child.pending:
         return
-    await before_wait(frame)
+    await frame.before_wait(lane_of(frame))
     try:
         await child.wait()
     except get_cancelled_exc_class() as exc:
@@ -175,7 +143,7 @@ async def _wait_for_scope(frame: Frame, child: Node, lived_ms: int) -> None:
     """Live, a plain scope around this await was cancelled. It has begun anew, and is to be cancelled again."""
     execution = frame.execution
     frame.pin()
-    await before_wait(frame)
+    await frame.before_wait(lane_of(frame))
     try:
         with move_on_after(lived_ms / 1000 + PATIENCE):
             await execution.wait(child.recancelled)

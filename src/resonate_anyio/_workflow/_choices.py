@@ -131,6 +131,3 @@ class RecordedChoice(Invocation):
 
     def _node(self, record: Promise) -> External:
         return External(execution=self.execution, caller=self.frame, record=record, replayed=True)
-
-    def _adopt(self, node: Node) -> None:
-        pass

@@ -15,34 +15,52 @@ a child does raises into the task group: outcomes travel by record, cancellation
 from __future__ import annotations
 
 import logging
+import math
 from functools import partial
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, cast
 
-from anyio import CancelScope, Event, create_task_group, current_time, get_cancelled_exc_class, move_on_after
+from anyio import (
+    CancelScope,
+    Event,
+    create_task_group,
+    current_effective_deadline,
+    current_time,
+    get_cancelled_exc_class,
+    move_on_after,
+)
 from anyio.lowlevel import checkpoint_if_cancelled
 from attrs import define, evolve, field
 
 from .._concurrency._cancellation import Owed, is_requested, raise_cancelled
 from .._concurrency._interrupts import interrupt_behind
+from .._concurrency._package import caller
 from .._concurrency._protection import exposed
-from .._concurrency._tasks import current_task
-from .._errors import ApplicationError, RequestError, TooLarge, UsageError, WrongWorld
+from .._concurrency._tasks import cancelling, current_task
+from .._errors import ApplicationError, DuplicateId, RequestError, TooLarge, UsageError, WrongWorld
 from .._functions._function import Kind
 from .._functions._info import Info
 from .._history import PARENT_TAG
-from .._ids import Names
 from .._protocol import EMPTY, Promise, PromiseState, Value
 from .._time import from_ms
 from . import _log
-from ._children import Children
 from ._host import Drop, crash
-from ._lanes import Lane, current_frame, current_lane, insist, lane_of
+from ._lanes import Lane, current_lane, insist, lane_of
 from ._leaf import run_leaf
-from ._node import Node
+from ._node import Children, Node
 from ._order import Order
 from ._outcomes import Ending, Raised, Returned, Stopped, TimedOut, raised, without_cancellations
 from ._reasons import DEADLINE, OUTSIDE, PARENT, SCOPE, Reason
-from ._regions import PATIENCE, Region, is_before, reason_for, regions_around
+from ._regions import (
+    PATIENCE,
+    Region,
+    is_before,
+    is_cancelled_here,
+    marked_path,
+    own_deadline,
+    reason_for,
+    regions_around,
+    warn_of_plain_deadline,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Mapping
@@ -57,7 +75,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("resonate_anyio")
 
-_DEEPEST: Final = 200
+DEEPEST: Final = 200
 """How many calls may be nested at all. More is taken for a recursion without end."""
 
 
@@ -82,7 +100,6 @@ class Frame(Node):
     depth: int = field(default=0, init=False)
     children: Children = field(init=False)
     ended: bool = field(default=False, init=False)
-    names: Names = field(init=False)
     order: Order = field(init=False)
     regions: set[Region] = field(factory=set, init=False)
     expired: set[int] = field(factory=set, init=False)
@@ -91,6 +108,7 @@ class Frame(Node):
     _stopped_by: Reason | None = field(default=None, init=False)
     _tasks: TaskGroup | None = field(default=None, init=False)
     _calls: int = field(default=0, init=False)
+    _segments: set[str] = field(factory=set, init=False)
     _last_lane: int | None = field(default=None, init=False)
     _unmatched_lanes: int = field(default=0, init=False)
     _pins: int = field(default=0, init=False)
@@ -100,25 +118,28 @@ class Frame(Node):
     def __attrs_post_init__(self) -> None:
         self.id = self.record.id
         self.pending = self.record.state is PromiseState.PENDING
-        self.replaying = self.execution.history.has_unasked(self.id)
-        self.names = Names(self.id)
+        history = self.execution.history
+        self.replaying = bool(history.records) and history.has_unasked(self.id)
         self.children = Children(self)
         self.order = Order(self.execution, self.id)
 
     # Running
 
-    def check_depth(self, call: str) -> None:
+    def refuse_depth(self, name: str) -> NoReturn:
         """Refuse a recursion that does not seem to end.
 
+        Args:
+            name: the function that is called.
+
         Raises:
-            UsageError: too many calls are nested already.
+            UsageError: always.
         """
-        if self.depth >= _DEEPEST:
-            msg = (
-                f"{call} is nested {_DEEPEST} calls deep, which looks like a recursion without end; if it is meant, "
-                f"spawn it: await (await {call}.spawn()), or give it an execution of its own: await ctx.rpc(...)"
-            )
-            raise UsageError(msg)
+        call = f"ctx.run({name}, ...)"
+        msg = (
+            f"{call} is nested {DEEPEST} calls deep, which looks like a recursion without end; if it is meant, "
+            f"spawn it: await (await {call}.spawn()), or give it an execution of its own: await ctx.rpc(...)"
+        )
+        raise UsageError(msg)
 
     async def run(self, depth: int = 0) -> None:
         """Run the function in the current task and record what came of it, unless there is an outcome already.
@@ -134,14 +155,14 @@ class Frame(Node):
         if not self.pending:
             return
         ending = await self._run_code()
-        if is_requested():
+        if cancelling() or current_effective_deadline() == -math.inf:
             # What has ended in a cancelled scope may have ended because of an interrupt: that is not recorded.
             self.execution.interrupted()
         if self.function.kind is Kind.WORKFLOW or not isinstance(ending, (Returned, Raised)):
             await self._settle(ending)
             return
         # A worker that stops gives grace to what a leaf has done as it gives it to leaves.
-        with self.execution.presence.leaf_running():
+        with self.execution.presence.leaf_running:
             await self._settle(ending)
         if self.parent is not None and self.execution.draining:
             # Nothing begins any more, and so the code that has called it does not go on.
@@ -329,6 +350,33 @@ class Frame(Node):
 
     # Calls
 
+    def blocks_here(self) -> str:
+        """Return the durable blocks of this frame around the running code, as a position has them."""
+        stack, above = regions_around.get(), cast("Frame | None", self)
+        while above is not None and not above.scope.cancel_called:
+            above = above.parent
+        if above is None and not stack:
+            return ""
+        if (above is not None or any(one.scope.cancel_called for one in stack)) and not is_cancelled_here():
+            return marked_path(self, stack, above=above is not None)
+        return next((one.path for one in reversed(stack) if one.frame is self), "")
+
+    async def before_wait(self, lane: Lane, place: tuple[str, int] | None = None) -> None:
+        """Raise what is due to the running code, which is about to wait for something without an outcome.
+
+        Args:
+            lane: the lane of the running code.
+            place: file and line of the call, if it was made elsewhere than it is waited for.
+        """
+        if lane.owed is not None:
+            owed, lane.owed = lane.owed, None
+            owed.collect()
+        for region in regions_around.get():
+            await region.before_wait()
+        # A deadline that has passed already is not what the code waits under: it is being cancelled.
+        if -math.inf < (deadline := current_effective_deadline()) < self.scope.deadline and deadline < own_deadline():
+            warn_of_plain_deadline(place or caller())
+
     def check_current(self, call: str) -> None:
         """Refuse a durable call that is not made by this frame's own running code: a replay would skip it.
 
@@ -338,8 +386,9 @@ class Frame(Node):
         if self.ended:
             msg = f"{call} was called after {self.function.name!r} ({self.id!r}) had ended; await it inside of it"
             raise WrongWorld(msg)
-        running = current_frame()
-        if running is not self:
+        lane = current_lane.get()
+        if lane is None or lane.frame is not self:
+            running = None if lane is None else lane.frame
             where = "code outside of it" if running is None else f"{running.function.name!r} ({running.id!r})"
             msg = (
                 f"{call}: this ctx belongs to {self.function.name!r} ({self.id!r}) and was used by {where}; a durable "
@@ -384,9 +433,17 @@ class Frame(Node):
         Raises:
             DuplicateId: another call of this frame has the segment.
         """
+        key = segment.casefold()
+        if key in self._segments:
+            msg = f"{self.id!r} already has a child {segment!r}; give one of the two calls another name with .named()"
+            raise DuplicateId(msg)
+        self._segments.add(key)
         self._calls += 1
-        self.names.claim(segment)
         return self._calls
+
+    def release(self, segment: str) -> None:
+        """Give back a segment: its call was not made."""
+        self._segments.discard(segment.casefold())
 
     # Replaying
 
@@ -510,7 +567,7 @@ class Frame(Node):
             await self.children.end_forgotten()
         if isinstance(ending, TimedOut):
             return await journal.confirm_timeout(self.record)
-        finished = self._is_done(ending)
+        finished = self.function.kind is not Kind.WORKFLOW and isinstance(ending, (Returned, Raised))
         try:
             if self.parent is None:
                 return await journal.fulfill(state, value, finished=finished)

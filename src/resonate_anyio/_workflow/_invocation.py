@@ -15,7 +15,7 @@ call, unless the code has changed. If the code is cancelled here as well, the ca
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Coroutine, Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar, Final
 
@@ -35,11 +35,11 @@ from .._history import (
     Position,
     is_made_by_hand,
 )
-from .._ids import hashed, is_below
+from .._ids import SEPARATORS, hashed, is_below
 from .._protocol import Promise, PromiseCreate, PromiseState, Value
 from . import _log
-from ._awaits import before_wait, deliver, outcome
-from ._frame import Frame
+from ._awaits import deliver, outcome
+from ._frame import DEEPEST, Frame
 from ._host import halt
 from ._lanes import insist, lane_of
 from ._node import External, Node
@@ -62,6 +62,7 @@ from ._scopes import SCOPES_TAG, Scope, clamping, durable_scopes, encode_instant
 if TYPE_CHECKING:
     from .._functions._function import Function
     from .._functions._retry import RetryPolicy
+    from ._lanes import Lane
 
 ONE_YEAR_MS: Final = 365 * 24 * 3600 * 1000
 
@@ -72,13 +73,15 @@ _STACK_SLICE: Final = 20
 async def invoke(invocation: Invocation) -> object:
     """Make a planned call, wait for its outcome, and hand that to the code: return its value or raise its failure."""
     frame, lane = invocation.frame, lane_of(invocation.frame)
+    if frame.depth >= DEEPEST and isinstance(invocation, LocalInvocation):
+        frame.refuse_depth(invocation.function.name)
     try:
         if lane.label != "":
             # A function may not end while a call of another task of its own is being put on record.
             with frame.children.invoking():
-                node = await invocation.open()
+                node = await invocation.open(lane)
         else:
-            node = await invocation.open()
+            node = await invocation.open(lane)
         if invocation.recorded is not None:
             await invocation.refuse_again(node)
         if isinstance(node, Frame):
@@ -92,15 +95,18 @@ async def invoke(invocation: Invocation) -> object:
             if node.record.state is PromiseState.RESOLVED and not EAGER_TASKS:
                 # The usual case of what follows.
                 frame.children.mark_seen(node)
-                await frame.order.turn(lane_of(frame))
-                return node.value()
+                if frame.order.shared or frame.order.past:
+                    await frame.order.turn(lane)
+                else:
+                    lane.count_return()
+                return frame.execution.codec.decode(node.record.value, node.type)
         else:
             await outcome(frame, node)
         return await deliver(frame, node)
     except get_cancelled_exc_class():
         # One that is void was never made: the first run was cancelled before it.
         if not invocation.void:
-            await frame.order.turn_of_cancelled(lane_of(frame))
+            await frame.order.turn_of_cancelled(lane)
         raise
 
 
@@ -136,18 +142,22 @@ class Invocation(PositionCheck):
     _clamping: tuple[Scope, ...] = field(default=(), init=False)
 
     def __attrs_post_init__(self) -> None:
-        frame, lane = self.frame, self.place.lane
-        self.execution = frame.execution
+        frame, lane, operation = self.frame, self.place.lane, self.operation
+        self.execution = execution = frame.execution
         self._segment, self._lane_tags = self.place.resolve(self._id_of, self._same_call, self._content)
         self._number = frame.claim(self._segment)
-        self.id = self._id_of(self._segment)
+        local = operation.naming == "local"
+        self.id = execution.naming.local(frame.id, self._segment) if local else self._id_of(self._segment)
         if regions_around.get():
             self._scopes = durable_scopes(frame)
             self._clamping = clamping(self._scopes)
         if frame.order.floor is lane:
             frame.order.rest(lane)
         self._returns = lane.returns
-        self.compare()
+        if frame.replaying or execution.history.records:
+            self.compare()
+        else:
+            self.position = self.place.position(frame.blocks_here())
 
     @property
     def unfinished(self) -> bool:
@@ -169,6 +179,10 @@ class Invocation(PositionCheck):
         assert self.recorded is not None
         return self._node(self.recorded)
 
+    def set_apart(self) -> None:
+        """Let the code go on once the call is on record: see `apart`."""
+        self.apart = True
+
     # Whether the first run came to this call
 
     @property
@@ -176,8 +190,6 @@ class Invocation(PositionCheck):
         return self.recorded is None
 
     def _take(self) -> None:
-        if not self.execution.history.records:
-            return
         self.recorded = self.execution.history.take(self.id)
         if self.recorded is not None:
             self.frame.order.asked(self.recorded)
@@ -186,7 +198,7 @@ class Invocation(PositionCheck):
             self.frame.asked()
 
     def _release(self) -> None:
-        self.frame.names.release(self._segment)
+        self.frame.release(self._segment)
 
     def _difference(self) -> Placed | None:
         frame, history = self.frame, self.execution.history
@@ -209,32 +221,30 @@ class Invocation(PositionCheck):
         # One that was refused ended with its block at that very place, whatever else had been cancelled.
         return here.replace("!", "") == there.replace("!", "") and is_refused(record, self.execution)
 
-    @property
-    def _may_not_be_met(self) -> bool:
-        """Whether the first run may not have come to this call, for what is known without waiting."""
-        lane = self.place.lane
-        unsure = self.doubtful or self.void or lane.doubt is not None or bool(lane.rewound)
-        return unsure or (self.frame.replaying and self.recorded is None)
-
     # Making it
 
-    async def open(self) -> Node:
-        """Find or make the record of the call, and make the call a child of its frame."""
+    async def open(self, lane: Lane | None = None) -> Node:
+        """Find or make the record of the call, and make the call a child of its frame.
+
+        Args:
+            lane: the lane of the running code, if the caller knows it.
+        """
         frame, execution = self.frame, self.execution
-        if self._may_not_be_met:
+        if self.doubt is not None or self.void or self.place.lane.unsure or (frame.replaying and self.recorded is None):
+            # The first run may not have come to this call.
             await self.meet()
         condemned, now = False, 0
         try:
             await execution.gate()
             if self.recorded is None and execution.history.partial and self.operation.scope == "global":
                 await self._look_up()
-            if not self.replayed:
+            if self.recorded is None or not self.replayed:
                 now = execution.now()
                 if frame.settles_before(now):
                     await self._refuse_late()
                 if self.recorded is None or not self.apart:
                     condemned = frame.replaying and self.is_condemned()
-                    await before_wait(frame, self.made_at)
+                    await frame.before_wait(lane or lane_of(frame), self.made_at)
         except get_cancelled_exc_class():
             if not self.execution.interrupted() and not self.void:
                 if condemned:
@@ -243,34 +253,35 @@ class Invocation(PositionCheck):
                     await self.open_cancelled()
             raise
         record = self.recorded
-        if record is None or record.pending or not self._matches:
-            record = await self._put_on_record(self._request(now), now)
-        else:
-            frame.order.recorded(record)
-        _log.call_opened(self, record)
-        node = self._node(record)
-        self._adopt(node)
-        if self.apart and self.unfinished and node.pending:
-            await self._check_not_cancelled(node)
-        return node
-
-    async def _put_on_record(self, request: PromiseCreate, now: int) -> Promise:
-        """Create the promise of the call, or see that what is on record is this call."""
-        record = self.recorded
         if record is None:
+            request = self._request(now)
             try:
                 record = await self.create(request)
             except get_cancelled_exc_class() as exc:
                 record = await self._create_interrupted(exc)
                 if record is None:
                     raise
-        elif self.in_doubt:
+            if record.param != request.param or record.tags != request.tags or frame.order.shared:
+                await self._check(record, request)
+        elif record.pending or not self._matches:
+            record = await self._take_up(record, self._request(now))
+        if record.pending and record.timeout_at <= now:
+            record = await execution.journal.fresh(record)
+        _log.call_opened(self, record)
+        node = self._node(record)
+        if self.operation.awaited:
+            frame.children.adopt(node, self._number)
+        if self.apart and self.unfinished and node.pending:
+            await self._check_not_cancelled(node)
+        return node
+
+    async def _take_up(self, record: Promise, request: PromiseCreate) -> Promise:
+        """See that what is on record is this call, and return it as it is now."""
+        if self.in_doubt:
             # The former holder may have settled it since the history was read: that needs no lease. Then it is history,
             # which a cancelled scope does not hide.
             record = self.recorded = await insist(partial(self.create, request))
         await self._check(record, request)
-        if record.pending and record.timeout_at <= now:
-            record = await self.execution.journal.fresh(record)
         return record
 
     async def _create_interrupted(self, cancellation: BaseException) -> Promise | None:
@@ -321,7 +332,8 @@ class Invocation(PositionCheck):
             await self._check(record, request)
             _log.call_opened(self, record)
             node = self._node(record)
-            self._adopt(node)
+            if self.operation.awaited:
+                self.frame.children.adopt(node, self._number)
             if record.pending:
                 await node.forgo(reason)
             self.frame.children.mark_seen(node)
@@ -368,11 +380,11 @@ class Invocation(PositionCheck):
         if self.frame.order.shared or self.recorded is not None:
             tags.update(self._numbered())
         tags["resonate:origin"] = execution.naming.origin
-        if execution.history.is_placed(parent):
-            tags[POSITION_TAG] = self.position.encode()
+        if parent not in execution.history.unplaced:
+            tags[POSITION_TAG] = "/".join(self.position)
         if self._scopes:
             tags[SCOPES_TAG] = encode_instants(self._scopes, self._clamping)
-        if is_below(self.id, parent):
+        if self.id.startswith(parent) and self.id[len(parent) : len(parent) + 1] in SEPARATORS:
             tags["resonate:parent"] = parent
             return tags
         branch = tags["resonate:branch"]
@@ -412,9 +424,6 @@ class Invocation(PositionCheck):
         """Return what the call is, its place aside."""
         return self.param.data or ""
 
-    def _adopt(self, node: Node) -> None:
-        self.frame.children.adopt(node, self._number)
-
     def _same_call(self, record: Promise) -> bool:
         """Return whether `record` is one of such a call, for all that is known before its place is."""
         return record.param == self.param
@@ -445,16 +454,16 @@ class Invocation(PositionCheck):
         """Return where the task of its promise is sent."""
         return self.execution.facilities.nowhere
 
-    async def create(self, request: PromiseCreate) -> Promise:
+    def create(self, request: PromiseCreate) -> Coroutine[Any, Any, Promise]:
         """Create its promise."""
         journal = self.execution.journal
         match self.operation.create:
             case "local":
-                return await journal.create_local(request, again=self.recorded is not None)
+                return journal.create_local(request, again=self.recorded is not None)
             case "remote":
-                return await journal.create_remote(request)
+                return journal.create_remote(request)
             case "timer":
-                return await journal.create_timer(request)
+                return journal.create_timer(request)
 
     def _node(self, record: Promise) -> Node:
         """Return the child that it becomes."""
@@ -508,8 +517,8 @@ class RemoteInvocation(Invocation):
     def _target(self) -> str:
         return self.target
 
-    async def open(self) -> Node:
-        node = await Invocation.open(self)
+    async def open(self, lane: Lane | None = None) -> Node:
+        node = await Invocation.open(self, lane)
         cancelled = self.replayed and node.record.state is PromiseState.CANCELED
         if cancelled and self.execution.history.has_pending_below(self.id):
             # The process that cancelled it died before it had ended what was below.
@@ -621,6 +630,3 @@ class DetachedInvocation(Invocation):
         node = Invocation._node(self, record)
         assert isinstance(node, External)
         return node
-
-    def _adopt(self, node: Node) -> None:
-        pass

@@ -84,6 +84,15 @@ class Lane:
         # The start of its task is the first of its returns, and has the number 0.
         return Lane(self.frame, label=label, opener=self, start=number, returns=-1)
 
+    @property
+    def unsure(self) -> bool:
+        """Whether a call of this lane may turn out not to be made, because an earlier one was not."""
+        return self.doubt is not None or bool(self.rewound)
+
+    def count_return(self) -> None:
+        """A call has returned to the code of this lane."""
+        self.returns += 1
+
     def begin(self, number: int, identity: str, recorded: RecordedLane | None) -> None:
         """The first call of a plain task tells which lane it is."""
         self.label = f"p{number}"
@@ -215,8 +224,9 @@ class Place:
             number = self._recorded_lane(id_of, same_call, identity)
             recorded = None if number is None else lane.frame.execution.history.take_lane(lane.frame.id, number)
             lane.begin(number or lane.frame.next_lane(), identity, recorded)
-        assert lane.label is not None
-        return self._segment(lane.label), lane.tags
+        label = lane.label
+        assert label is not None
+        return f"{self.part}t{label}" if label and not self.named else self.part, lane.tags
 
     @property
     def taken_back(self) -> bool:
@@ -225,10 +235,11 @@ class Place:
         return bool(rewound) and any(number < self.number for number in rewound[self.age :])
 
     def position(self, blocks: str) -> Position:
-        """The position of a call that is made here, inside of these blocks."""
+        """Return the position of a call that is made here, inside of these blocks."""
+        lane = self.lane
+        label = lane.label or "0"
         number = str(self.number) if self.item is None else f"{self.number}.{self.item}"
-        label = self.lane.label or "0"
-        return Position(f"{label}@{self.lane.start}" if self.lane.start else label, number, blocks)
+        return Position(f"{label}@{lane.start}" if lane.start else label, number, blocks)
 
     def below(self, number: int) -> Place:
         """The place of one of several things that belong to this one."""

@@ -30,7 +30,7 @@ async def run_leaf(frame: Frame) -> object:
             if not function.is_async:
                 return await _run_in_thread(frame, call)
             await execution.gate()
-            with execution.presence.leaf_running():
+            with execution.presence.leaf_running:
                 return await exposed(call)
         except Exception as exc:
             delay = None if frame.retry is None else frame.retry.delay(number, exc, execution.facilities.random())
@@ -51,5 +51,5 @@ async def _run_in_thread(frame: Frame, call: Callable[[], Any]) -> object:
     except BaseException:
         permit.release()
         raise
-    with execution.presence.leaf_running():
+    with execution.presence.leaf_running:
         return await threads.run(call, permit)

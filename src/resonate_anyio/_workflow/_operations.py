@@ -30,6 +30,7 @@ class Operation:
         create: which request makes its promise (see `Journal`).
         tags: tags of its promise beside those of the scope.
         has_descendants: whether another execution runs below it, which has to end with it.
+        awaited: whether the function that makes it does not end before it has ended.
     """
 
     name: str
@@ -38,18 +39,21 @@ class Operation:
     create: Literal["local", "remote", "timer"]
     tags: Mapping[str, str] = Factory(dict)
     has_descendants: bool = False
+    awaited: bool = True
 
 
 RUN = Operation(name="ctx.run", naming="local", scope="local", create="local")
 RPC = Operation(name="ctx.rpc", naming="remote", scope="global", create="remote", has_descendants=True)
 DETACHED = Operation(
-    name="ctx.detached", naming="detached", scope="global", create="remote", tags={DETACHED_TAG: "true"}
+    name="ctx.detached", naming="detached", scope="global", create="remote", tags={DETACHED_TAG: "true"}, awaited=False
 )
 SLEEP = Operation(name="ctx.sleep", naming="remote", scope="global", create="timer", tags={"resonate:timer": "true"})
 PROMISE = Operation(
     name="ctx.promise", naming="remote", scope="global", create="timer", tags={"resonate:external": "true"}
 )
-CHOICE = Operation(name="choice", naming="local", scope="local", create="local", tags={"resonate:timer": "true"})
+CHOICE = Operation(
+    name="choice", naming="local", scope="local", create="local", tags={"resonate:timer": "true"}, awaited=False
+)
 """A choice of the code, such as which call came first. Its name is in what is recorded with it."""
 
 

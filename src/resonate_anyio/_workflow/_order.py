@@ -79,6 +79,7 @@ class Order:
 
     Attributes:
         shared: whether the function has more than one task.
+        past: what is on record of the order, and has not happened again. Without these two there is no order to keep.
         floor: the lane that a call has returned to, and that goes on before others do.
     """
 
@@ -89,7 +90,7 @@ class Order:
     _returned: list[tuple[str, int]] = field(factory=list, init=False)
     _unsure: dict[int, list[tuple[str, int]]] = field(factory=dict, init=False)
     shared: bool = field(default=False, init=False)
-    _past: deque[_Past] = field(factory=deque, init=False)
+    past: deque[_Past] = field(factory=deque, init=False)
     _calls: dict[int, _Past] = field(factory=dict, init=False)
     _returns: dict[str, deque[_Past]] = field(factory=dict, init=False)
     _left: Counter[str] = field(factory=Counter, init=False)
@@ -113,13 +114,13 @@ class Order:
                 if count <= returned.get(lane, -1):
                     continue
                 returned[lane] = count
-                self._past.append(_Past(lane, None, count, patience, gap))
-                self._returns.setdefault(lane, deque()).append(self._past[-1])
+                self.past.append(_Past(lane, None, count, patience, gap))
+                self._returns.setdefault(lane, deque()).append(self.past[-1])
             self._calls[call.number] = _Past(call.lane, call.number, 0, patience, gap)
-            self._past.append(self._calls[call.number])
+            self.past.append(self._calls[call.number])
             self._complete = self._complete and not gap
             self._last, before = call.number, call
-        self._left.update(event.lane for event in self._past)
+        self._left.update(event.lane for event in self.past)
         self._moved_at = current_time()
 
     def share(self) -> None:
@@ -157,12 +158,12 @@ class Order:
 
     async def turn(self, lane: Lane) -> None:
         """Return from a call to the code of `lane`. A replay waits until that is its turn."""
-        lane.returns += 1
-        if lane.label is None or not (self.shared or self._past):
+        lane.count_return()
+        if lane.label is None or not (self.shared or self.past):
             return
         label, count = _label(lane), lane.returns
         try:
-            if self._past and (self.shared or self._complete):
+            if self.past and (self.shared or self._complete):
                 await self._wait_for_turn(label, count)
             self._has_returned(label, count)
             if self.shared:
@@ -179,12 +180,12 @@ class Order:
 
         The tasks of a group are cancelled at once, and run in any order: what they do about it may touch shared memory.
         """
-        lane.returns += 1
+        lane.count_return()
         if lane.label is None or self._execution.interrupted():
             return
         label, count = _label(lane), lane.returns
         with CancelScope(shield=True):
-            if self._past and (self.shared or self._complete):
+            if self.past and (self.shared or self._complete):
                 await self._wait_for_turn(label, count)
             self._has_returned(label, count)
             if self.shared:
@@ -225,21 +226,21 @@ class Order:
 
     async def _wait_for_turn(self, label: str, count: int) -> None:
         while not self._may_go_on(label, count) and current_effective_deadline() > -math.inf:
-            missing, moved = self._past[0], Event()
+            missing, moved = self.past[0], Event()
             self._held[label] = moved
             try:
                 with move_on_after(self._moved_at + missing.patience - current_time()):
                     await self._execution.hold(moved)
             finally:
                 self._held.pop(label, None)
-            if self._past and self._past[0] is missing and current_time() >= self._moved_at + missing.patience:
+            if self.past and self.past[0] is missing and current_time() >= self._moved_at + missing.patience:
                 self._skip(missing, label)
 
     def _may_go_on(self, label: str, count: int) -> bool:
-        if not self._past or self._released == label:
+        if not self.past or self._released == label:
             self._released = None
             return True
-        first = self._past[0]
+        first = self.past[0]
         if first.lane == label:
             return first.number is not None or count >= first.count
         # Its next event may be one of those that are not on record.
@@ -251,15 +252,15 @@ class Order:
         event.happened = True
         self._left[event.lane] -= 1
         moved = False
-        while self._past and self._past[0].happened:
-            self._past.popleft()
+        while self.past and self.past[0].happened:
+            self.past.popleft()
             moved = True
         if moved:
             self._moved_at = current_time()
             self._let_go()
 
     def _let_go(self) -> None:
-        held = [self._past[0].lane] if self._past and self._complete else list(self._held)
+        held = [self.past[0].lane] if self.past and self._complete else list(self._held)
         for label in held:
             if label in self._held:
                 self._held[label].set()
@@ -269,7 +270,7 @@ class Order:
         if missing.after_gap:
             # It may wait for a return that is not on record: the next one that is held is as good a guess as any.
             held = {label, *self._held}
-            self._released = next((event.lane for event in self._past if event.lane in held), label)
+            self._released = next((event.lane for event in self.past if event.lane in held), label)
             self._moved_at = current_time()
             if self._released in self._held:
                 self._held[self._released].set()
@@ -280,7 +281,7 @@ class Order:
             self._id,
             missing.lane,
         )
-        self._past.clear()
+        self.past.clear()
         self._calls.clear()
         self._returns.clear()
         self._left.clear()

@@ -16,13 +16,13 @@ import logging
 import math
 from abc import ABC, abstractmethod
 from itertools import zip_longest
-from typing import TYPE_CHECKING, Final, cast
+from typing import TYPE_CHECKING, Final
 
 from anyio import Event, current_effective_deadline, current_time, get_cancelled_exc_class, move_on_after
 from anyio.lowlevel import checkpoint_if_cancelled
 from attrs import define, field
 
-from .._history import is_choice, lane_id
+from .._history import Position, is_choice, lane_id
 from .._protocol import PromiseState
 from ._lanes import lane_place
 from ._reasons import DEADLINE, GROUP, reason_of
@@ -30,7 +30,7 @@ from ._regions import Region, is_inside, regions_around
 from ._scopes import Scope
 
 if TYPE_CHECKING:
-    from .._history import Placed, Position
+    from .._history import Placed
     from .._protocol import Promise
     from ._frame import Frame
     from ._host import Host
@@ -42,26 +42,6 @@ _LONGEST_WAIT: Final = 30.0
 """Seconds to wait at most for a cancellation that the engine cannot see."""
 
 _MARGIN: Final = 1.0
-
-
-def blocks_here(frame: Frame) -> str:
-    """Return the durable blocks of `frame` around the running code, as a position has them."""
-    stack, above = regions_around.get(), cast("Frame | None", frame)
-    while above is not None and not above.scope.cancel_called:
-        above = above.parent
-    unwinding = above is not None or (bool(stack) and any(one.scope.cancel_called for one in stack))
-    if unwinding and current_effective_deadline() > -math.inf:
-        return _marked(frame, stack, above=above is not None)
-    return next((one.path for one in reversed(stack) if one.frame is frame), "") if stack else ""
-
-
-def _marked(frame: Frame, stack: tuple[Region, ...], *, above: bool) -> str:
-    """The same, with a mark at what had been cancelled: a shield keeps the code from that."""
-    own = [one for one in stack if one.frame is frame]
-    above = above or any(one.scope.cancel_called for one in stack if one.frame is not frame)
-    names = own[-1].path.split(".") if own else []
-    marked = (f"{name}!" if one.scope.cancel_called else name for name, one in zip(names, own, strict=True))
-    return ("!" if above else "") + ".".join(marked)
 
 
 def _ended_before(frame: Frame, position: Position, recorded: Position) -> list[Region]:
@@ -124,6 +104,7 @@ class PositionCheck(ABC):
         execution: the execution that the frame belongs to.
         position: where it is, and in which blocks.
         void: whether it is not done.
+        doubt: what is on record at its position, if that is something else.
     """
 
     frame: Frame
@@ -132,26 +113,28 @@ class PositionCheck(ABC):
     execution: Host = field(init=False)
     position: Position = field(init=False)
     void: bool = field(default=False, init=False)
-    _doubt: Placed | None = field(default=None, init=False)
+    doubt: Placed | None = field(default=None, init=False)
     _resolved: Event | None = field(default=None, init=False)
 
     def compare(self) -> None:
         """Compare it with what is on record."""
-        self.position = self.place.position(blocks_here(self.frame))
-        self._doubt = self._difference() if self._compared else None
-        lane = self.place.lane
-        if self._doubt is not None:
+        frame, place = self.frame, self.place
+        lane = place.lane
+        self.position = place.position(frame.blocks_here())
+        self.doubt = self._difference() if frame.replaying and self._compared else None
+        if self.doubt is not None:
             self._resolved = self._resolved or Event()
             lane.doubt = lane.doubt or self
             return
         if self._resolved is not None:
             self._resolve()
-        self._take()
+        if frame.execution.history.records:
+            self._take()
 
     @property
     def doubtful(self) -> bool:
         """Whether something else is on record at its position."""
-        return self._doubt is not None
+        return self.doubt is not None
 
     @property
     def new(self) -> bool:
@@ -163,8 +146,8 @@ class PositionCheck(ABC):
 
         Nothing is awaited: code that starts calls without waiting for them is cancelled at its next await.
         """
-        while self._doubt is not None and not self.place.taken_back:
-            block = _first_condemned(self._ended_before(self._doubt))
+        while self.doubt is not None and not self.place.taken_back:
+            block = _first_condemned(self._ended_before(self.doubt))
             if block is None or not (block.hosted_here and block.caught_up):
                 return
             block.end()
@@ -176,7 +159,7 @@ class PositionCheck(ABC):
     async def meet(self) -> None:
         """Let the code be cancelled where the first run was: that may be before it does this."""
         try:
-            if self._doubt is not None:
+            if self.doubt is not None:
                 await self._await_cancellation()
             elif self.new and not self.void:
                 await self._let_others_meet()
@@ -196,7 +179,7 @@ class PositionCheck(ABC):
         if self.void or not self.new:
             return
         self.void = True
-        self._doubt = None
+        self.doubt = None
         self._release()
         if not self._was_built():
             self.place.give_back()
@@ -215,15 +198,15 @@ class PositionCheck(ABC):
         return self.frame.replaying and self.execution.history.is_placed(self.frame.id)
 
     async def _await_cancellation(self) -> None:
-        assert self._doubt is not None
-        ends_at = current_time() + _patience(self.frame, self._doubt)
-        while self._doubt is not None and not self.void:
-            block = _first_condemned(self._ended_before(self._doubt))
+        assert self.doubt is not None
+        ends_at = current_time() + _patience(self.frame, self.doubt)
+        while self.doubt is not None and not self.void:
+            block = _first_condemned(self._ended_before(self.doubt))
             if block is not None:
                 await block.end_here()
             await checkpoint_if_cancelled()
             if block is None and not await self._stirred(ends_at):
-                if not self._end_expired_scope(self._doubt):
+                if not self._end_expired_scope(self.doubt):
                     self._go_on()
                     return
             if not self.void:
@@ -274,12 +257,12 @@ class PositionCheck(ABC):
 
     def _go_on(self) -> None:
         """Nothing has cancelled the code: it has changed. It is replayed by ids alone from here on."""
-        assert self._doubt is not None
+        assert self.doubt is not None
         logger.warning(
             "replay.differs id=%s at=%s:%d recorded=%s: another call is on record at this place of the code",
             self.frame.id,
             *(self.made_at or ("?", 0)),
-            self._doubt.id,
+            self.doubt.id,
         )
         self.execution.history.unplace(self.frame.id)
         self.compare()

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import math
+from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Protocol
+from weakref import ReferenceType, ref
 
-from anyio import Event
+from anyio import Event, current_time
 from attrs import define, field
 
 from .._concurrency._tasks import Task, joins
@@ -48,21 +51,54 @@ class Wait:
 
 @define(eq=False)
 class LeafRunning:
-    """The block of `Presence.leaf_running`.
+    """A block in which a leaf runs or is put on record. Several may be entered at once.
 
-    Not made by contextlib, which sets the traceback of an error that passes through: an error of a frozen dataclass
-    refuses that, and another error would take its place.
+    Meanwhile shutdown gives grace, and the execution stays hot. Not made by contextlib, which sets the traceback of an
+    error that passes through: an error of a frozen dataclass refuses that, and another error would take its place.
+
+    Attributes:
+        count: how many blocks are entered.
+        ended: called when one is left, if somebody waits for that.
     """
 
-    _presence: Presence
+    count: int = field(default=0, init=False)
+    ended: Callable[[], None] | None = field(default=None, init=False)
 
     def __enter__(self) -> None:
-        self._presence.leaves += 1
+        self.count += 1
 
     def __exit__(self, *_: object) -> None:
-        self._presence.leaves -= 1
-        if self._presence.leaf_ended is not None:
-            self._presence.leaf_ended()
+        self.count -= 1
+        if self.ended is not None:
+            self.ended()
+
+
+@define(eq=False)
+class Young:
+    """What has begun not long ago, in the order in which it has begun.
+
+    Attributes:
+        entries: when each is old enough to be looked at, by the loop's clock, and a reference to it. Most of them have
+            ended by then, and do not stay in memory for this.
+        wake: called when the first entry is due before `sleeps_until`.
+        sleeps_until: when the entries are looked at next.
+    """
+
+    age: float
+    wake: Callable[[], None]
+    entries: deque[tuple[float, ReferenceType[object]]] = field(factory=deque, init=False)
+    sleeps_until: float = field(default=-math.inf, init=False)
+
+    def add(self, young: object) -> None:
+        """Have something looked at when it is old enough."""
+        due = current_time() + self.age
+        self.entries.append((due, ref(young)))
+        if due < self.sleeps_until:
+            self.wake()
+
+    def sleep_until(self, due: float) -> None:
+        """Note when the entries are looked at next; minus infinity if that is now."""
+        self.sleeps_until = due
 
 
 @define(eq=False)
@@ -71,25 +107,23 @@ class Presence:
 
     Attributes:
         now: the server's time, in milliseconds.
-        enrol: called with each frame whose code begins to run.
+        young: frames whose code has begun to run not long ago.
         unlisten: called with a frame whose code has ended, and with what listens to its promise.
-        leaf_ended: called when a leaf has ended, or its result is on record, if somebody waits for that.
         emptied: set when the code of the last frame has ended, if somebody waits for that.
         frames: the frames whose code runs; each with what listens to its promise, if anything does.
         waits: the tasks that wait in this package's code.
-        leaves: how many leaves run, or are being recorded.
+        leaf_running: the block in which a leaf runs, or is being recorded.
         pins: how many outcomes of unfinished frames a replay could not give back at once, because they came from a
             scope that is not on record. While there are any, the execution is not evicted for economy.
     """
 
     now: Callable[[], int]
-    enrol: Callable[[Frame], None]
+    young: Young
     unlisten: Callable[[Frame, Callable[[Promise], None]], None]
-    leaf_ended: Callable[[], None] | None = field(default=None, init=False)
     emptied: Event | None = field(default=None, init=False)
     frames: dict[Frame, Callable[[Promise], None] | None] = field(factory=dict, init=False)
     waits: set[Wait] = field(factory=set, init=False)
-    leaves: int = field(default=0, init=False)
+    leaf_running: LeafRunning = field(factory=LeafRunning, init=False)
     pins: int = field(default=0, init=False)
     _deadlines: set[Deadline] = field(factory=set, init=False)
     _stirred: set[Event] = field(factory=set, init=False)
@@ -100,7 +134,7 @@ class Presence:
         self._deadlines.add(frame)
         frame.map_deadline(self.now())
         if frame.parent is not None:
-            self.enrol(frame)
+            self.young.add(frame)
 
     def leave(self, frame: Frame) -> None:
         """The code of a frame has ended."""
@@ -123,11 +157,7 @@ class Presence:
 
     def tell_leaf_ended(self, func: Callable[[], None]) -> None:
         """Call `func` whenever a leaf has ended from now on."""
-        self.leaf_ended = func
-
-    def leaf_running(self) -> LeafRunning:
-        """Count a leaf that runs or is put on record: meanwhile shutdown gives grace, and the execution stays hot."""
-        return LeafRunning(self)
+        self.leaf_running.ended = func
 
     @contextmanager
     def deadline(self, deadline: Deadline) -> Iterator[None]:

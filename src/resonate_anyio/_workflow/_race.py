@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from anyio import CancelScope, create_task_group, get_cancelled_exc_class
 from attrs import define, field
 
-from ._awaits import before_wait, deliver, end_again
+from ._awaits import deliver, end_again
 from ._choices import RecordedChoice
 from ._frame import Frame
 from ._lanes import lane_of
@@ -97,7 +97,7 @@ class Race:
         return index
 
     async def _open(self, started: Started, refused: list[Exception]) -> None:
-        started.invocation.apart = True
+        started.invocation.set_apart()
         try:
             node = await started.open()
         except Exception as exc:  # noqa: BLE001 - whatever it is, it belongs to whoever makes the call
@@ -113,7 +113,7 @@ class Race:
         """Which of those that are left has ended first; wait for it if need be."""
         await self._end_here()
         if not self._ended(left):
-            await before_wait(self.frame)
+            await self.frame.before_wait(lane_of(self.frame))
             async with create_task_group() as tasks:
                 for index in left:
                     tasks.start_soon(self._watch, index, tasks.cancel_scope)

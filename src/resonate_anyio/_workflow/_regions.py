@@ -7,12 +7,13 @@ that point either. It is *condemned* then, and cancelled when its task comes to 
 
 from __future__ import annotations
 
+import logging
 import math
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Final
 
-from anyio import CancelScope, Event, current_time, move_on_after
+from anyio import CancelScope, Event, current_effective_deadline, current_time, move_on_after
 from anyio.lowlevel import checkpoint_if_cancelled
 from attrs import define, field
 
@@ -32,6 +33,10 @@ if TYPE_CHECKING:
 
 PATIENCE: Final = 30.0
 """Seconds for which a replay may be late: code that waits for something that is not durable must not wait for ever."""
+
+_warned_places: Final[set[tuple[str, int]]] = set()
+
+logger = logging.getLogger("resonate_anyio")
 
 _SHORTEST_PAUSE: Final = 0.01
 _LONGEST_PAUSE: Final = 1.0
@@ -217,3 +222,35 @@ def reason_for(frame: Frame) -> Reason:
         if region.scope.cancel_called and not region.passes_on:
             return region.reason()
     return Reason(SCOPE)
+
+
+def marked_path(frame: Frame, stack: tuple[Region, ...], *, above: bool) -> str:
+    """Return the durable blocks of `frame` in `stack`, with a mark at each that has been cancelled.
+
+    A shield keeps the running code from the cancellation.
+
+    Args:
+        frame: whose blocks.
+        stack: all blocks around the running code.
+        above: whether the frame, or one that it runs below, has been cancelled.
+    """
+    own = [one for one in stack if one.frame is frame]
+    above = above or any(one.scope.cancel_called for one in stack if one.frame is not frame)
+    names = own[-1].path.split(".") if own else []
+    marked = (f"{name}!" if one.scope.cancel_called else name for name, one in zip(names, own, strict=True))
+    return ("!" if above else "") + ".".join(marked)
+
+
+def is_cancelled_here() -> bool:
+    """Return whether a cancellation has reached the running code, which no shield keeps from it."""
+    return current_effective_deadline() == -math.inf
+
+
+def warn_of_plain_deadline(place: tuple[str, int]) -> None:
+    if place not in _warned_places:
+        _warned_places.add(place)
+        logger.warning(
+            "scope.plain_deadline at=%s:%d: a plain deadline begins anew whenever the function is replayed; "
+            "ctx.fail_after() and ctx.move_on_after() keep theirs",
+            *place,
+        )
