@@ -17,7 +17,8 @@ from anyio import CancelScope
 from attrs import define, field
 
 from resonate_anyio import Context
-from resonate_anyio._history import History
+from resonate_anyio._history import POSITION_TAG
+from resonate_anyio._workflow._invocation import Invocation
 from resonate_anyio.stores import MemoryStore
 from resonate_anyio.testing import VirtualClock
 
@@ -588,8 +589,13 @@ async def test_a_function_that_a_version_without_positions_has_begun(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It is replayed as before: nothing is compared, and nothing waits."""
+    tags = Invocation._tags
+
+    def without_position(self: Invocation, own: dict[str, str]) -> dict[str, str]:
+        return {tag: text for tag, text in tags(self, own).items() if tag != POSITION_TAG}
+
     with monkeypatch.context() as patch:
-        patch.setattr(History, "is_placed", lambda *_: False)
+        patch.setattr(Invocation, "_tags", without_position)
         outcome = await lived(world, inserted(after=2), "step-2", unpatch=patch.undo, sleep=3)
     assert ["first", "second", "inserted", "third"] == outcome.ran
     assert 0 == pytest.approx(outcome.inserted_at, abs=0.2)
