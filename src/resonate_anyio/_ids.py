@@ -205,12 +205,28 @@ class Counter:
 
     def number(self, name: str) -> str:
         """Return the segment of the next call of `name`. A server's database may ignore case, so counting does too."""
+        self.numbered += 1
         part = segment(name)
         key = part.casefold()
         self._counts[key] = n = self._counts.get(key, 0) + 1
         if self._log is not None:
             self._log.append(key)
         return f"{part}-{n}"
+
+    def number_choice(self, name: str) -> str:
+        """Return the segment of the next choice of `name`, which is numbered like a call."""
+        self.numbered += 1
+        return self.number_own(name)
+
+    def number_lane(self) -> int:
+        """Return the number of the start of a lane, which has no segment."""
+        self.numbered += 1
+        return self.numbered
+
+    def open_lane(self) -> int:
+        """Return how many lanes have been opened, with the one that is opened now."""
+        self.opened += 1
+        return self.opened
 
     def number_own(self, name: str) -> str:
         """Return the segment of the next record that is not a call: no user's segment begins with `~`."""

@@ -11,18 +11,17 @@ yet would look to another like an answer that was lost.
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from anyio import CancelScope, Event, move_on_after
 from anyio.lowlevel import checkpoint
 from attrs import define, field
 
 from .._errors import DecodeError, InvalidArgument, NetworkError, NotRegistered, RequestError, ResonateError
-from .._execution._execution import Execution, lineage
+from .._execution._execution import Execution
 from .._execution._lease import Lease
-from .._execution._suspension import Suspension, without_wakes
-from .._functions._function import Function, bind
+from .._execution._suspension import without_wakes
+from .._functions._function import bind
 from .._history import History
 from .._ids import below
 from .._protocol import (
@@ -39,7 +38,6 @@ from .._protocol import (
 )
 from .._requests._queries import MAY_NOT_SEARCH, get_promise, promise_of, refusal, scan
 from .._requests._requester import unavailable
-from .._workflow._frame import Frame
 from .._workflow._host import Drop
 
 if TYPE_CHECKING:
@@ -296,8 +294,7 @@ class Acquisition:
             return None
         wakes, calls = without_wakes(below(task.id, worker.separator), remote or [])
         history = History.of(response.preload, None if remote is None else calls)
-        execution = self._execution(lease, promise, function, tuple(args), kwargs, history)
-        execution.suspension.wakes = wakes
+        execution = Execution.of(worker, lease, promise, (function, tuple(args), kwargs), history, wakes)
         self._beginning.discard(task.id)
         self._declined.pop(task.id, None)
         worker.leases.idle.pop(task.id, None)
@@ -370,35 +367,3 @@ class Acquisition:
             if exc.status not in MAY_NOT_SEARCH:
                 raise
             return None
-
-    def _execution(
-        self,
-        lease: Lease,
-        promise: Promise,
-        function: Function,
-        args: tuple[Any, ...],
-        kwargs: Mapping[str, Any],
-        history: History,
-    ) -> Execution:
-        execution = Execution(
-            services=self._worker,
-            id=lease.id,
-            lease=lease,
-            version=lease.version,
-            origin=lineage(promise, self._worker.separator),
-            history=history,
-            local_records=history.local,
-            changed_at=max(promise.created_at, history.last_change),
-        )
-        execution.suspension = Suspension(execution)
-        execution.root = Frame(
-            execution=execution,
-            record=promise,
-            type=function.returns,
-            parent=None,
-            function=function,
-            args=args,
-            kwargs=kwargs,
-            retry=function.retry,
-        )
-        return execution

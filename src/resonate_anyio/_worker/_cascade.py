@@ -43,7 +43,7 @@ class CancelCascade:
     def settled(self, record: Promise) -> None:
         """Note what a promise was settled with from here, if it runs here: the log tells it."""
         if execution := self._worker.executions.get(record.id):
-            execution.settlement = record
+            execution.settled_by_cascade(record)
 
     async def end(self, id: str) -> None:
         """End the local code of a promise that was settled, and cancel every pending descendant, in id order.

@@ -47,7 +47,7 @@ async def outcome(frame: Frame, child: Node) -> None:
             await _cancel(frame, child)
         if frame.execution.dropped is not None or ended_by_cancellation(child):
             raise
-        lane_of(frame).owed = Owed.of(exc)
+        lane_of(frame).owe(Owed.of(exc))
 
 
 def ended_by_cancellation(child: Node) -> bool:

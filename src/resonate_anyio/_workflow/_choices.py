@@ -108,7 +108,7 @@ class RecordedChoice(Invocation):
         if self._cancellation(node.record) is not None:
             return None
         # It was on record already: the choice stands, and the cancellation has to come again.
-        lane_of(self.frame).owed = Owed.of(cancellation)
+        lane_of(self.frame).owe(Owed.of(cancellation))
         return node.record
 
     def _cancellation(self, record: Promise) -> tuple[Reason, int] | None:

@@ -25,10 +25,10 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from types import TracebackType
 
-    from ._frame import Frame
     from ._host import Host
     from ._outcomes import Ending
     from ._regions import Region
+    from ._run import Run
 
 
 _MOST_NOTES: Final = 10
@@ -144,7 +144,7 @@ class External(Node):
         has_descendants: whether something runs below it that has to end with it.
     """
 
-    caller: Frame
+    caller: Run
     due: int | None = None
     has_descendants: bool = False
     _listening: bool = field(default=False, init=False)
@@ -205,7 +205,7 @@ class Children:
     is it.
     """
 
-    _frame: Frame
+    _frame: Run
     _nodes: dict[str, Node] = field(factory=dict, init=False)
     _invocations: int = field(default=0, init=False)
     _opened: Event = field(factory=Event, init=False)

@@ -16,7 +16,7 @@ from .._concurrency._tasks import Task, joins
 
 if TYPE_CHECKING:
     from .._protocol import Promise
-    from ._frame import Frame
+    from ._reasons import Reason
 
 
 class Deadline(Protocol):
@@ -30,6 +30,22 @@ class Deadline(Protocol):
     def map_deadline(self, now: int) -> None:
         """Map it to the loop's clock, which may have parted from the server's. `now` is the server's time."""
         ...
+
+
+class RunningFrame(Deadline, Protocol):
+    """A frame, as `Presence` knows it."""
+
+    @property
+    def id(self) -> str: ...
+    @property
+    def parent(self) -> object: ...
+    @property
+    def record(self) -> Promise: ...
+    @property
+    def unwinding(self) -> bool: ...
+    def put_away(self) -> None: ...
+    def request_cancel(self, reason: Reason) -> None: ...
+    def expire(self) -> None: ...
 
 
 @define(eq=False)
@@ -119,16 +135,16 @@ class Presence:
 
     now: Callable[[], int]
     young: Young
-    unlisten: Callable[[Frame, Callable[[Promise], None]], None]
+    unlisten: Callable[[RunningFrame, Callable[[Promise], None]], None]
     emptied: Event | None = field(default=None, init=False)
-    frames: dict[Frame, Callable[[Promise], None] | None] = field(factory=dict, init=False)
+    frames: dict[RunningFrame, Callable[[Promise], None] | None] = field(factory=dict, init=False)
     waits: set[Wait] = field(factory=set, init=False)
     leaf_running: LeafRunning = field(factory=LeafRunning, init=False)
     pins: int = field(default=0, init=False)
     _deadlines: set[Deadline] = field(factory=set, init=False)
     _stirred: set[Event] = field(factory=set, init=False)
 
-    def enter(self, frame: Frame) -> None:
+    def enter(self, frame: RunningFrame) -> None:
         """Know of a frame whose code begins to run, and keep its deadline."""
         self.frames[frame] = None
         self._deadlines.add(frame)
@@ -136,7 +152,7 @@ class Presence:
         if frame.parent is not None:
             self.young.add(frame)
 
-    def leave(self, frame: Frame) -> None:
+    def leave(self, frame: RunningFrame) -> None:
         """The code of a frame has ended."""
         listener = self.frames.pop(frame)
         self._deadlines.discard(frame)
@@ -151,7 +167,7 @@ class Presence:
             self.emptied = Event()
             await self.emptied.wait()
 
-    def listen(self, frame: Frame, listener: Callable[[Promise], None]) -> None:
+    def listen(self, frame: RunningFrame, listener: Callable[[Promise], None]) -> None:
         """Keep what listens to the promise of a running frame."""
         self.frames[frame] = listener
 
