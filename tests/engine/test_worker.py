@@ -18,6 +18,7 @@ from resonate_anyio._protocol import Execute, PromiseState, Request, Response, T
 from resonate_anyio.networks import LocalNetwork
 
 from ..chosen import CHOSEN
+from ..inside import worker_of
 from .harness import Look, Unreachable, Wanted, Wire, World, creates, settles
 
 
@@ -137,8 +138,7 @@ async def test_reprs(resonate: Resonate) -> None:
     """What the engine is made of shows itself in a line each, and not the whole worker with it."""
     resonate.register(waiting)
     async with resonate:
-        assert resonate._running is not None
-        worker = resonate._running.worker
+        worker = worker_of(resonate)
         handle = await resonate.run("w", waiting).spawn()
         await anyio.sleep(1)
         execution = worker.executions["w"]
@@ -503,9 +503,8 @@ async def test_crashed_executions_are_let_go(resonate: Resonate, wire: Wire) -> 
         await resonate.run("w", workflow).spawn()
         await anyio.sleep(60)
         assert "resolved" == (await Look(resonate).states())["w.double-1tp1"]
-        assert resonate._running is not None
         # One for the attempt that lives.
-        assert 1 == len(resonate._running.worker.subscriptions._listeners["w.p"])
+        assert 1 == len(worker_of(resonate).subscriptions._listeners["w.p"])
     assert 3 == len(crashes)
 
 

@@ -13,9 +13,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Generator
     from types import TracebackType
 
-    from .._execution._execution import Execution
     from .._protocol import Promise
-    from .._worker._worker import Worker
+    from .._worker._face import Face, LocalExecution
 
 T = TypeVar("T")
 
@@ -32,8 +31,8 @@ class Handle(Generic[T]):
 
     id: str
     _type: Any
-    _worker: Callable[[str, str | None], Worker]
-    _execution: Execution | None = None
+    _worker: Callable[[str, str | None], Face]
+    _local: LocalExecution | None = None
     _settled: Promise | None = field(default=None, init=False)
     _live: TracebackType | None = field(default=None, init=False)
 
@@ -53,10 +52,9 @@ class Handle(Generic[T]):
         """
         worker = self._worker(f"the result of {self!r}", "ctx.rpc()")
         if self._settled is None:
-            self._settled = await worker.results.settled(self.id, self._execution)
-        if self._execution is not None:
-            # It is over, and is not kept for as long as somebody keeps this.
-            self._live, self._execution = self._execution.root.live, None
+            self._settled, self._live = await worker.outcome(self.id, self._local)
+            # The execution is over, and need not live as long as this handle.
+            self._local = None
         return cast("T", value_of(self._settled, self._type, worker.codec, live=self._live))
 
     async def done(self) -> bool:

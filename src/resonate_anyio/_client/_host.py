@@ -21,7 +21,7 @@ from attrs import define, field
 from .._concurrency._supervisor import all_begun
 from .._concurrency._tasks import LoopEnd, Task, on_asyncio, spawn_alone
 from .._errors import NotRunning
-from .._worker._worker import Worker
+from .._worker._face import Face
 
 logger = logging.getLogger("resonate_anyio")
 
@@ -46,15 +46,15 @@ class Host:
     """
 
     name: str
-    open: Callable[[], AbstractAsyncContextManager[Worker]]
-    refuse: Callable[[Worker], Exception | None]
-    when_begun: Callable[[Worker], None] = lambda _: None
+    open: Callable[[], AbstractAsyncContextManager[Face]]
+    refuse: Callable[[Face], Exception | None]
+    when_begun: Callable[[Face], None] = lambda _: None
     when_ended: Callable[[Host], None] = lambda _: None
     alone: bool = False
     started_at: tuple[str, int] = ("", 0)
     token: EventLoopToken = field(factory=current_token, init=False)
     process: int = field(factory=os.getpid, init=False)
-    worker: Worker | None = field(default=None, init=False)
+    worker: Face | None = field(default=None, init=False)
     failure: BaseException | None = field(default=None, init=False)
     ended: Event = field(factory=Event, init=False)
     _begun: Event = field(factory=Event, init=False)
@@ -131,7 +131,7 @@ class Host:
                 self.worker = worker
                 self.when_begun(worker)
                 self._begun.set()
-                await worker.stopped.wait()
+                await worker.wait_stopped()
         # Raised outside of the task groups inside, which would wrap it.
         if refusal is not None:
             raise refusal

@@ -16,7 +16,7 @@ from .._time import from_ms
 from ._checks import check_deadline, check_id, check_settlement, check_state, check_tags
 
 if TYPE_CHECKING:
-    from .._worker._worker import Worker
+    from .._worker._face import Face
 
 State: TypeAlias = Literal["pending", "resolved", "rejected", "rejected_canceled", "rejected_timedout"]
 Settlement: TypeAlias = Literal["resolved", "rejected", "rejected_canceled"]
@@ -88,7 +88,7 @@ class Promises:
     """Durable promises by hand. Ids are taken as they are: `RESONATE_PREFIX` is not applied."""
 
     _codec: Codec
-    _worker: Callable[[str, str | None], Worker]
+    _worker: Callable[[str, str | None], Face]
 
     async def create(
         self,

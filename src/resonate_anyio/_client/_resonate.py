@@ -3,53 +3,31 @@
 from __future__ import annotations
 
 import os
-import signal
 from collections.abc import Awaitable, Callable
-from contextlib import AsyncExitStack
 from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar, Unpack, overload
 
-import anyio
-from anyio import CapacityLimiter, create_task_group, get_cancelled_exc_class
-from anyio.lowlevel import current_token
-from attrs import frozen
-
 from .._api._context import Context
 from .._codec import Codec
-from .._concurrency._package import caller
-from .._concurrency._threads import Threads
-from .._errors import InvalidArgument, InvalidFunction, NotRegistered, NotRunning, UsageError
-from .._functions._dependencies import Dependencies
-from .._functions._function import Function, Registry, check_call
+from .._errors import InvalidArgument, InvalidFunction, NotRegistered
+from .._functions._function import Function, check_call
 from .._functions._info import Info
-from .._ids import check_root_id, prefix_refusal
+from .._ids import check_root_id
 from .._requests._queries import get_promise
-from .._worker._worker import Worker
 from ..abc import Network, Store
 from ..networks import LocalNetwork
 from ..stores import MemoryStore, SQLiteStore
 from ._calls import RpcCall, RunCall
 from ._checks import check_id
 from ._handle import Handle
-from ._host import Host, sole
+from ._lifecycle import Lifecycle
 from ._promises import Promises
 from ._schedules import ScheduleCall, Schedules
-from ._settings import (
-    DEFAULT_GRACE,
-    DEFAULT_HOT_FOR,
-    DEFAULT_HOT_LIMIT,
-    DEFAULT_PARKED_LIMIT,
-    DEFAULT_THREADS,
-    DEFAULT_TTL,
-    LocalSettings,
-    resolve,
-    resolve_network,
-)
+from ._settings import LocalSettings, documented, resolve
 from ._worlds import check_world
 
 if TYPE_CHECKING:
-    from types import TracebackType
     from typing import Self
 
     from cattrs import Converter
@@ -60,7 +38,7 @@ T = TypeVar("T")
 F = TypeVar("F", bound=Callable[..., Any])
 
 
-class Resonate:
+class Resonate(Lifecycle):
     """Registers, starts and awaits durable functions.
 
     It can be made at import time, outside of any event loop. `async with resonate:` starts it; everything that it does
@@ -71,81 +49,40 @@ class Resonate:
     resonate.start()` and `await resonate.stop()` do the same without a block.
     """
 
-    def __init__(  # noqa: PLR0913
+    @documented
+    def __init__(  # noqa: PLR0913 - one for each setting, all by name
         self,
         url: str | None = None,
         *,
-        group: str | None = None,
-        pid: str | None = None,
-        ttl: float | timedelta = DEFAULT_TTL,
-        token: str | None = None,
-        prefix: str | None = None,
         store: Store | None = None,
         network: Network | None = None,
+        token: str | None = None,
+        group: str | None = None,
+        pid: str | None = None,
+        prefix: str | None = None,
         converter: Converter | None = None,
-        grace: float | timedelta = DEFAULT_GRACE,
-        threads: int = DEFAULT_THREADS,
-        hot_for: float | timedelta = DEFAULT_HOT_FOR,
-        hot_limit: int = DEFAULT_HOT_LIMIT,
-        parked_limit: int = DEFAULT_PARKED_LIMIT,
+        ttl: float | timedelta = 60.0,
+        grace: float | timedelta = 10.0,
+        threads: int = 40,
+        hot_for: float | timedelta = 60.0,
         max_executions: int | None = None,
+        hot_limit: int = 1000,
+        parked_limit: int = 10_000,
     ) -> None:
         """Take settings; nothing is opened yet.
 
-        Where promises are kept is taken from the first of these that is given: `url`, `store` or `network`;
-        `RESONATE_URL`; `RESONATE_SCHEME` (`http`), `RESONATE_HOST` and `RESONATE_PORT` (8001); else they are kept in
-        memory.
+        `url`, `store` and `network` each say where promises are kept, so at most one of them is given. Without any, the
+        environment says it; if it does not either, promises are kept in memory. Durations are seconds or `timedelta`.
 
-        Args:
-            url: the address of a Resonate Server.
-            group: the worker group that this process belongs to. Default: `default`.
-            pid: the name of this process within its group. Default: a random one.
-            ttl: how long a lease lasts that is not renewed, in seconds or as a `timedelta`: at least four times as long
-                as a request to a server may take.
-            token: the token for the server at `url`. Default: `RESONATE_TOKEN`.
-            prefix: goes before every root id, verbatim. Default: `RESONATE_PREFIX`.
-            store: keeps the promises of an embedded engine of its own.
-            network: a network that others may share, e.g. one `LocalNetwork` for several `Resonate` objects.
-            converter: a cattrs converter whose hooks say how your own types are recorded.
-            grace: how long running leaves are waited for when this is stopped, in seconds or as a `timedelta`.
-            threads: how many synchronous functions may run at once.
-            hot_for: how long an execution that only waits keeps its lease, in seconds or as a `timedelta`, and a
-                second more for each local call that it has made. Then it is parked: its task is suspended on the
-                server, and its coroutines stay in memory and go on without a replay. One that is about to sleep for
-                longer is parked at once.
-            hot_limit: when more executions than this are in memory with a lease, those that have waited longest are
-                parked at once.
-            parked_limit: when more executions than this are parked, those parked longest are dropped from memory;
-                they are replayed when what they wait for has settled.
-            max_executions: how many executions may be under way for another one to begin, parked ones not counted. What
-                this process is sent for beyond that waits for room, here or in another process of the group. What was
-                parked goes on as soon as it wakes. Executions that wait for each other need room for the longest such
-                chain if they cannot be parked. None: no limit.
+        The fields of `_worker._settings.Settings` document the arguments, and `help(Resonate)` lists them.
 
         Raises:
             UsageError: url, store, network and token contradict each other.
             InvalidArgument: a setting is unusable.
         """
-        self._settings = resolve(
-            network=resolve_network(url, store, network, token, os.environ),
-            group=group,
-            pid=pid,
-            ttl=ttl,
-            grace=grace,
-            threads=threads,
-            hot_for=hot_for,
-            hot_limit=hot_limit,
-            parked_limit=parked_limit,
-            max_executions=max_executions,
-            prefix=prefix,
-            environ=os.environ,
-        )
-        self._registry = Registry()
-        self._dependencies = Dependencies()
-        self._codec = Codec() if converter is None else Codec(converter)
-        self._host: Host | None = None
-        self._block: AsyncExitStack | None = None
-        self._failure: BaseException | None = None
+        arguments = {name: value for name, value in locals().items() if name not in {"self", "__class__"}}
+        settings, network = resolve(arguments, os.environ)
+        super().__init__(settings, network, Codec() if converter is None else Codec(converter))
         self.promises: Promises = Promises(self._codec, self._worker_for)
         """Durable promises by hand."""
         self.schedules: Schedules = Schedules(self._codec, self._worker_for)
@@ -238,166 +175,6 @@ class Resonate:
         """
         self._dependencies.add(value, type(value) if kind is None else kind)
         return self
-
-    # Life
-
-    async def __aenter__(self) -> Self:
-        self._check_idle("async with resonate")
-        host = self._host = self._new_host(alone=False)
-        failure: BaseException | None = None
-        try:
-            async with AsyncExitStack() as stack:
-                tasks = await stack.enter_async_context(create_task_group())
-                tasks.start_soon(host.run, name=host.name)
-                failure = await host.begun()
-                if failure is None:
-                    self._block = stack.pop_all()
-        finally:
-            if self._block is None:
-                self._host = None
-        # Raised outside of the task group, which would wrap it.
-        if failure is not None:
-            raise failure
-        return self
-
-    async def __aexit__(
-        self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        # Everything of ours has ended after `stop`. The body's exception is kept away from the task group inside,
-        # which would wrap it.
-        assert self._host is not None
-        assert self._block is not None
-        try:
-            try:
-                await self._host.stop()
-            finally:
-                await self._block.aclose()
-        except BaseExceptionGroup as group:
-            raise sole(group) from None
-        finally:
-            self._host = self._block = None
-
-    async def start(self) -> Self:
-        """Start it without a block: for notebooks, fixtures of tests, and frameworks with a hook for start and stop.
-
-        It lives in a task of its own, beside all others of this event loop, until `stop()` is called, by any task of
-        the loop. If the loop ends first, it is stopped then, with a `ResourceWarning`. An engine that fails meanwhile
-        tells the log; `serve()` and `stop()` raise what it failed with, and other calls `NotRunning`.
-
-        Returns:
-            The object itself.
-
-        Raises:
-            UsageError: it is running already.
-            StoreError: the database file cannot be used (`StoreInUse`: another engine owns it).
-            RequestError: the server refuses this client, e.g. its token.
-        """
-        self._check_idle("resonate.start()")
-        self._failure = None
-        host = self._host = self._new_host(alone=True)
-        host.spawn()
-        failure = await host.begun()
-        if failure is not None:
-            self._failure = None
-            raise failure
-        return self
-
-    async def stop(self) -> None:
-        """Stop in order, as leaving the block does, and return when that is done and the file is given back.
-
-        It ends what `start()` or `async with` has begun, from any task of the event loop, and may be called again. What
-        waits here for a result gets `NotRunning`. After `start()` it can be started again at once; inside of a block,
-        once the block has been left.
-
-        Raises:
-            NotRunning: it runs in another event loop.
-            BaseException: the engine had failed before, after `start()`: what it failed with, once.
-        """
-        check_world("resonate.stop()", None)
-        host = self._host
-        if host is not None:
-            self._check_loop(host)
-            await host.stop()
-        failure, self._failure = self._failure, None
-        if failure is not None:
-            raise failure
-
-    def _new_host(self, *, alone: bool) -> Host:
-        return Host(
-            name=f"<Resonate {self._settings.group}/{self._settings.pid}>",
-            open=self._open,
-            refuse=lambda worker: prefix_refusal(self._settings.prefix, worker.separator),
-            when_begun=self._when_begun,
-            when_ended=self._when_ended if alone else lambda _: None,
-            alone=alone,
-            started_at=caller(),
-        )
-
-    def _when_begun(self, worker: Worker) -> None:
-        # Functions may have been registered while it was starting.
-        for name in self._registry.bare_names:
-            worker.registered(name)
-
-    def _when_ended(self, host: Host) -> None:
-        self._host = None
-        failure = host.failure
-        # Groups say which tasks it went through, and the log has that.
-        while isinstance(failure, BaseExceptionGroup) and len(failure.exceptions) == 1:
-            failure = failure.exceptions[0]
-        self._failure = None if isinstance(failure, get_cancelled_exc_class()) else failure
-
-    def _check_idle(self, call: str) -> None:
-        check_world(call, None)
-        host = self._host
-        if host is None:
-            return
-        if host.process != os.getpid():
-            msg = f"{call}: this Resonate object was started before a fork; make another one in this process"
-        elif host.token != current_token():
-            msg = f"{call}: this Resonate object is running already, in another event loop; make one for each loop"
-        else:
-            msg = (
-                f"{call}: this Resonate object is running already; it is started once at a time, and ended by "
-                f"await resonate.stop() or by leaving its block. For a second one make another object"
-            )
-        raise UsageError(msg)
-
-    def _open(self) -> Any:
-        settings = self._settings
-        return Worker.open(
-            settings.network,
-            settings.identity(works=bool(self._registry.names)),
-            group=settings.group,
-            registry=self._registry,
-            codec=self._codec,
-            dependencies=self._dependencies,
-            threads=Threads(CapacityLimiter(settings.threads)),
-            ttl_ms=settings.ttl_ms,
-            grace=settings.grace,
-            limits=settings.limits,
-            max_executions=settings.max_executions,
-            make_context=Context,
-        )
-
-    async def serve(self) -> None:
-        """Keep a worker going until it is stopped: by `stop()`, by being cancelled, or by SIGINT or SIGTERM.
-
-        A second signal gives running leaves no more grace, and lets go of what has ended although other code does not
-        end. A third one is the interpreter's own. Nothing else in this package installs signal handlers.
-
-        Raises:
-            BaseException: the engine has failed, after `start()`: what it failed with. In a block that ends the block.
-        """
-        check_world("resonate.serve()", None)
-        worker, host = self._worker(), self._host
-        assert host is not None
-        async with create_task_group() as tasks:
-            tasks.start_soon(_stop_on_signal, worker)
-            await host.ended.wait()
-            tasks.cancel_scope.cancel()
-        failure, self._failure = self._failure, None
-        if failure is not None:
-            raise failure
 
     # Calls
 
@@ -496,7 +273,7 @@ class Resonate:
             NotRegistered: a function was given that is not registered.
         """
         check_world("resonate.schedule()", "ctx.detached()")
-        return ScheduleCall(self, name, cron, self._callee(func, args, kwargs), args, kwargs)
+        return ScheduleCall(self, self.schedules, name, cron, self._callee(func, args, kwargs), args, kwargs)
 
     @overload
     async def get(self, id: str) -> Handle[Any]: ...
@@ -516,7 +293,7 @@ class Resonate:
         worker = self._worker()
         full = self._existing_id(id)
         await get_promise(worker.ask, full)
-        return Handle(full, type_, self._worker_for, worker.executions.get(full))
+        return Handle(full, type_, self._worker_for, worker.running(full))
 
     async def cancel(self, id: str) -> bool:
         """Cancel an execution: its promise is settled, its local code ended, what is pending below it cancelled.
@@ -542,12 +319,6 @@ class Resonate:
         await self._worker().resume(self._existing_id(id))
 
     # Inside
-
-    def _tell_worker(self, name: str) -> None:
-        """If it runs already: what was given back for want of this function is taken, and the first makes a worker."""
-        running = self._running
-        if running is not None and running.host.process == os.getpid():
-            running.worker.registered(name)
 
     def _registered(self, func: Callable[..., Any] | str) -> Function:
         if isinstance(func, str):
@@ -575,65 +346,3 @@ class Resonate:
         # Those of children have separators in them, each SDK its own, and the prefix already.
         check_id(id, "promise")
         return id if "." in id or ":" in id else self._full_id(id)
-
-    def _worker_for(self, call: str, instead: str | None) -> Worker:
-        """The worker for a call that belongs outside of durable functions."""
-        check_world(call, instead)
-        return self._worker()
-
-    def _worker(self) -> Worker:
-        running = self._running
-        if running is None:
-            raise NotRunning(self._why_not_running()) from self._failure
-        self._check_loop(running.host)
-        if running.worker.draining:
-            msg = "this Resonate object has been stopped; leave its block and enter it again"
-            if running.host.alone:
-                msg = "this Resonate object is being stopped; await resonate.start() when that has ended"
-            raise NotRunning(msg)
-        return running.worker
-
-    @property
-    def _running(self) -> _Running | None:
-        host = self._host
-        return None if host is None or host.worker is None else _Running(host.worker, host)
-
-    def _why_not_running(self) -> str:
-        if self._failure is not None:
-            return (
-                f"this Resonate object has failed ({type(self._failure).__name__}: {self._failure}) and runs no more; "
-                f"await resonate.start() begins anew"
-            )
-        return (
-            "this Resonate object is not running; calls are made inside its block (async with resonate: ...), or "
-            "after await resonate.start()"
-        )
-
-    @staticmethod
-    def _check_loop(host: Host) -> None:
-        if host.process != os.getpid():
-            msg = "this Resonate object was started before a fork; make another one in this process"
-            raise NotRunning(msg)
-        if current_token() != host.token:
-            msg = "this Resonate object runs in another event loop; make one for each loop"
-            raise NotRunning(msg)
-
-    def __repr__(self) -> str:
-        state = "running" if self._running is not None else "not running"
-        return f"<Resonate {self._settings.group}/{self._settings.pid} {state}>"
-
-
-@frozen
-class _Running:
-    """What exists between the start and the stop."""
-
-    worker: Worker
-    host: Host
-
-
-async def _stop_on_signal(worker: Worker) -> None:
-    with anyio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
-        await anext(signals)
-        worker.begin_to_stop()
-        await anext(signals)
-        worker.hurry()

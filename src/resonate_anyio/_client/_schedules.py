@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
 
 from attrs import define, evolve, field, frozen
 
+from .._api._options import WithBareArgs
 from .._codec import Codec
 from .._concurrency._package import caller
 from .._errors import InvalidArgument, NotFound, UsageError
@@ -35,8 +36,8 @@ if TYPE_CHECKING:
     from typing import NoReturn, Self
 
     from .._functions._function import Function
-    from .._worker._worker import Worker
-    from ._resonate import Resonate
+    from .._worker._face import Face
+    from ._lifecycle import Lifecycle
 
 # With a dot in it, the children of what is fired would be refused by newer servers (docs/distribution.md 5.1).
 _TEMPLATE: Final = "{{.id}}-{{.timestamp}}"
@@ -88,7 +89,7 @@ class Schedules:
     """Schedules by hand. `resonate.schedule(...)` makes one that calls a function."""
 
     _codec: Codec
-    _worker: Callable[[str, str | None], Worker]
+    _worker: Callable[[str, str | None], Face]
 
     async def create(  # noqa: PLR0913 - the optional ones are given by name
         self,
@@ -226,34 +227,27 @@ class Schedules:
         )
 
 
-class ScheduleCall(RootCall[Schedule]):
+class ScheduleCall(RootCall[Schedule], WithBareArgs):
     """`resonate.schedule(...)`: awaiting it creates the schedule and gives it."""
 
-    __slots__ = ("_cron", "_missed", "_name")
+    __slots__ = ("_cron", "_missed", "_name", "_schedules")
 
-    def __init__(
+    def __init__(  # noqa: PLR0913, PLR0917 - one for each part of the call
         self,
-        resonate: Resonate,
+        resonate: Lifecycle,
+        schedules: Schedules,
         name: str,
         cron: str,
         func: Function | str,
         args: tuple[Any, ...],
         kwargs: Mapping[str, Any],
     ) -> None:
+        self._schedules = schedules
         self._name = check_schedule_id(name)
         self._cron = checked_cron(cron)
         self._missed = RecordedMissed.ALL
         label = func if isinstance(func, str) else func.name
         super().__init__(resonate, f"resonate.schedule({name!r}, {cron!r}, {label}, ...)", func, args, kwargs, None)
-
-    def bare_args(self) -> Self:
-        """Record the arguments as functions of the Rust and Go SDKs expect them.
-
-        No argument is recorded as null, a single one by itself instead of in an array, several in an array as ever. A
-        Rust function without parameters needs this too: it does not accept the empty array that is sent without it.
-        """
-        self._configure()._bare = True
-        return self
 
     def missed(self, missed: Missed) -> Self:
         """Say what is done about occurrences that passed while nothing ran, or when the clock was set forward.
@@ -273,12 +267,12 @@ class ScheduleCall(RootCall[Schedule]):
         self._resonate._worker_for(self._label, "ctx.detached()")
         settings = self._resonate._settings
         target = self._target or settings.own_group
-        return await self._resonate.schedules._create(
+        return await self._schedules._create(
             ScheduleCreate(
                 id=self._name,
                 cron=self._cron,
                 promise_id=settings.prefix + _TEMPLATE,
-                promise_timeout=self._timeout_ms,
+                promise_timeout=self._lifetime_ms,
                 promise_param=self._param(self._func),
                 promise_tags={**self._tags, "resonate:target": target, "resonate:scope": "global"},
                 missed=self._missed,
