@@ -20,7 +20,7 @@ from attrs import define, field
 from .._concurrency._cancellation import is_requested, raise_cancelled
 from .._concurrency._interrupts import interrupt_among, interrupt_here, interrupt_in
 from .._concurrency._tasks import Task, after_this_round, current_task, is_timed, joins
-from .._errors import NetworkError, StoreLost, TooLarge
+from .._errors import NetworkError, ResonateError, StoreLost, TooLarge
 from .._history import History
 from .._ids import Naming, origin_of
 from .._protocol import Promise, PromiseState, Request, Response
@@ -416,14 +416,8 @@ class Execution:
                 await (self.until_hot() if settling else self.gate())
             try:
                 response = await self.services.connection.request(request)
-            except TooLarge:
-                await self.check()
-                raise
-            except NetworkError as exc:
-                failure: Exception = exc
             except Exception as exc:  # noqa: BLE001 - whatever a network raises, it is not an outcome of a call
-                if not finished or isinstance(exc, StoreLost):
-                    await crash(self, exc)
+                await self._check_failure(exc, finished=finished)
                 failure = exc
             else:
                 if self.dropped is not None or sys.exception() is not None:
@@ -432,14 +426,26 @@ class Execution:
                     return response
                 failure = refusal(request, response)
                 if response.status in _REFUSALS or not (finished or unavailable(response)):
-                    if response.status in _REFUSALS and (finished or not settling):
-                        raise failure
-                    await crash(self, failure)
+                    await self._refused(failure, response, final=finished or not settling)
             await self.check()
             backoff = backoff or self.services.subscriptions.backoff(_FIRST_RETRY)
             logger.warning("execution.unanswered id=%s retry_in=%.2f reason=%s", self.id, backoff.delay, failure)
             with move_on_after(backoff.next()):
                 await self._wait(Event(), patient=False)
+
+    async def _check_failure(self, failure: Exception, *, finished: bool) -> None:
+        """Raise what a request has failed with, or drop the execution, unless the request is to be sent again."""
+        if isinstance(failure, TooLarge):
+            await self.check()
+            raise failure
+        if not isinstance(failure, NetworkError) and (not finished or isinstance(failure, StoreLost)):
+            await crash(self, failure)
+
+    async def _refused(self, refused: ResonateError, response: Response, *, final: bool) -> NoReturn:
+        """Raise a refusal of this very request. Of another one, the execution is dropped."""
+        if response.status in _REFUSALS and final:
+            raise refused
+        await crash(self, refused)
 
     async def regain(self, version: int) -> None:
         """The server says that the task is not held at `version`: go on when it is held again, if ever.

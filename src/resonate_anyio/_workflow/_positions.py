@@ -210,10 +210,9 @@ class PositionCheck(ABC):
             if block is not None:
                 await block.end_here()
             await checkpoint_if_cancelled()
-            if block is None and not await self._stirred(ends_at):
-                if not self._end_expired_scope(self.doubt):
-                    self._go_on()
-                    return
+            if block is None and not await self._stirred(ends_at) and not self._end_expired_scope(self.doubt):
+                self._go_on()
+                return
             if not self.void:
                 self.compare()
 
