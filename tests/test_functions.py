@@ -25,18 +25,13 @@ from resonate_anyio._errors import (
     InvalidFunction,
     NotRegistered,
 )
-from resonate_anyio._functions._function import (
-    Function,
-    Kind,
-    Registry,
-    RemoteCall,
-    bind,
-    check_call,
-    durable,
-    encode_arguments,
-)
+from resonate_anyio._functions._arguments import RemoteCall, bind, check_call, encode_arguments
+from resonate_anyio._functions._durable import durable
+from resonate_anyio._functions._function import Function
 from resonate_anyio._functions._info import Info
+from resonate_anyio._functions._registry import Registry
 from resonate_anyio._functions._retry import Retry
+from resonate_anyio._functions._signatures import Kind
 
 if TYPE_CHECKING:
     from nowhere import Context as Ctx, Missing  # type: ignore[import-not-found]
@@ -546,7 +541,7 @@ def test_a_context_passed_by_hand_is_refused() -> None:
     """The engine passes it; a second one would take the place of an argument."""
     by_hand = Context.__new__(Context)
 
-    with pytest.raises(InvalidArgument, match="the engine passes the Context itself"):
+    with pytest.raises(InvalidArgument, match="the worker passes the Context itself"):
         check_call(Function.of(workflow), (by_hand, "x"), {})
 
 

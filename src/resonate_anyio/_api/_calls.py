@@ -9,8 +9,10 @@ from typing import TYPE_CHECKING, Any, Generic, NoReturn, TypeVar, cast
 from attrs import define, evolve
 
 from .._errors import InvalidArgument, UsageError
-from .._functions._function import Kind, RemoteCall, check_version
+from .._functions._arguments import RemoteCall
+from .._functions._durable import check_version
 from .._functions._retry import RetryPolicy
+from .._functions._signatures import Kind
 from .._ids import check_name
 from .._protocol import EMPTY, PromiseState, Value
 from .._requests._addresses import address

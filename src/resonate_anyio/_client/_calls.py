@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from .._api._builder import Builder
 from .._errors import DecodeError, ExecutionMismatch
-from .._functions._function import RemoteCall, check_version
+from .._functions._arguments import RemoteCall
+from .._functions._durable import check_version
 from .._protocol import Promise, PromiseCreate, Value
 from .._requests._addresses import address
 from .._requests._queries import promise_of

@@ -20,9 +20,11 @@ from .._codec import Codec
 from .._concurrency._package import caller
 from .._concurrency._threads import Threads
 from .._errors import InvalidArgument, InvalidFunction, NotRegistered, NotRunning, UsageError
+from .._functions._arguments import check_call
 from .._functions._dependencies import Dependencies
-from .._functions._function import Function, Registry, check_call
+from .._functions._function import Function
 from .._functions._info import Info
+from .._functions._registry import Registry
 from .._ids import check_root_id, prefix_refusal
 from .._requests._queries import get_promise
 from .._worker._worker import Worker

@@ -22,7 +22,8 @@ from .._errors import DecodeError, InvalidArgument, NetworkError, NotRegistered,
 from .._execution._execution import Execution, lineage
 from .._execution._lease import Lease
 from .._execution._suspension import Suspension, without_wakes
-from .._functions._function import Function, bind
+from .._functions._arguments import bind
+from .._functions._function import Function
 from .._history import History
 from .._ids import below
 from .._protocol import (
