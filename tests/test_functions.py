@@ -192,6 +192,78 @@ def test_looking_twice_is_cheap_and_keeps_nothing_alive() -> None:
     assert gone() is None
 
 
+def test_a_function_that_changes_is_described_again() -> None:
+    """Settings, name and code are those of now, however often the function was described before."""
+
+    async def func(n: int) -> int:
+        return n
+
+    assert ("func", 1, None) == (Function.of(func).name, Function.of(func).version, Function.of(func).retry)
+
+    durable(version=2, retry=Retry(attempts=5), timeout=3)(func)
+    assert ("func", 2, Retry(attempts=5)) == (
+        Function.of(func).name,
+        Function.of(func).version,
+        Function.of(func).retry,
+    )
+    assert 3000 == Function.of(func).timeout_ms
+
+    durable(func)
+    assert (1, None, None) == (Function.of(func).version, Function.of(func).retry, Function.of(func).timeout_ms)
+
+    func.__name__ = "renamed"
+    assert Function.of(func).name == "renamed"
+
+    func.__code__ = generator.__code__
+    with pytest.raises(InvalidFunction, match="is a generator function"):
+        Function.of(func)
+
+
+def test_what_register_says_is_not_remembered() -> None:
+    """A name, a version or a form of arguments given for one registration holds for that one."""
+
+    async def func(numbers: list[int]) -> None:
+        pass
+
+    for _ in range(2):
+        other = Function.of(func, name="other", version=3, single_arg=True)
+        assert ("other", 3, True) == (other.name, other.version, other.single_arg)
+        own = Function.of(func)
+        assert ("func", 1, False) == (own.name, own.version, own.single_arg)
+
+
+def test_a_wrapper_is_described_by_itself() -> None:
+    """`functools.wraps` copies the name and the attributes of a function, but its description belongs to it alone."""
+
+    @durable(name="audit", timeout=1)
+    async def func(n: int) -> int:
+        return n
+
+    inner = Function.of(func)
+    outer = Function.of(plain_wrapper(func))
+
+    assert inner.func is func
+    assert outer.func is not func
+    assert ("audit", 1000) == (outer.name, outer.timeout_ms)
+
+
+def test_settings_that_refer_to_their_function_do_not_keep_it_alive() -> None:
+    """The filter of a retry policy may be a method or a closure that leads back to the function."""
+
+    def make() -> weakref.ref[Callable[..., Any]]:
+        @durable(retry=Retry(attempts=2, on=lambda error: bool(func)))
+        async def func(n: int) -> int:
+            return n
+
+        assert Function.of(func).retry is not None
+        return weakref.ref(func)
+
+    gone = make()
+    gc.collect()
+
+    assert gone() is None
+
+
 # --- annotations that need finding
 
 

@@ -18,7 +18,7 @@ from ._signatures import Details, Kind, inspect_callable
 
 F = TypeVar("F", bound=Callable[..., Any])
 
-_ATTRIBUTE: Final = "__durable__"
+ATTRIBUTE: Final = "__durable__"
 """The attribute of a function that holds its settings. `functools.wraps` copies it to a wrapper."""
 
 
@@ -41,7 +41,8 @@ class Settings:
     single_arg: bool = False
 
 
-_NONE: Final = Settings()
+NO_SETTINGS: Final = Settings()
+"""The settings of a function that is not decorated."""
 
 
 @overload
@@ -99,12 +100,6 @@ def durable(
     return _mark(settings, func)
 
 
-def settings_of(func: Callable[..., Any]) -> Settings:
-    """Return the settings that `durable` left on a function, or settings without any value."""
-    settings: Settings = getattr(func, _ATTRIBUTE, _NONE)
-    return settings
-
-
 def check_retry(func: object, details: Details, settings: Settings) -> None:
     """Refuse a retry policy of a workflow: its calls are recorded, and a second attempt would get the same outcomes.
 
@@ -148,7 +143,7 @@ def _mark(settings: Settings, func: F) -> F:
     target = _inside_descriptor(func)
     check_callable(target)
     try:
-        setattr(target, _ATTRIBUTE, settings)
+        setattr(target, ATTRIBUTE, settings)
     except AttributeError:
         msg = f"{label_of(func)} cannot carry settings; wrap it in a function of your own and decorate that"
         raise InvalidFunction(msg) from None

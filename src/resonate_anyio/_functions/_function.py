@@ -9,14 +9,16 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Mapping
 from functools import partial
-from typing import Any, final
+from types import CodeType, FunctionType
+from typing import Any, Final, final
+from weakref import WeakKeyDictionary, ref
 
 from attrs import frozen
 
 from .._errors import InvalidFunction
 from .._time import to_ms
 from ._callables import check_callable, label_of
-from ._durable import check_function_name, check_retry, check_version, settings_of
+from ._durable import ATTRIBUTE, NO_SETTINGS, Settings, check_function_name, check_retry, check_version
 from ._retry import RetryPolicy
 from ._signatures import POSITIONAL, Kind, inspect_callable
 
@@ -75,27 +77,74 @@ class Function:
             InvalidFunction: `func` cannot be a durable function; the message says what to write instead.
             InvalidArgument: name or version is unusable.
         """
-        check_callable(func)
-        details = inspect_callable(func)
-        settings = settings_of(func)
-        check_retry(func, details, settings)
-        single_arg = settings.single_arg if single_arg is None else single_arg
-        if single_arg:
-            _check_single(func, details.signature)
-        return cls(
-            name=(None if name is None else check_function_name(name)) or settings.name or _own_name(func),
-            version=(None if version is None else check_version(version)) or settings.version or 1,
-            func=func,
-            retry=settings.retry,
-            timeout=settings.timeout,
-            timeout_ms=None if settings.timeout is None else to_ms(settings.timeout),
-            single_arg=single_arg,
-            kind=details.kind,
-            is_async=details.is_async,
-            signature=details.signature,
-            hints=details.hints,
-            returns=details.returns,
-        )
+        settings: Settings = getattr(func, ATTRIBUTE, NO_SETTINGS)
+        if not isinstance(func, FunctionType) or name is not None or version is not None or single_arg is not None:
+            description = _describe(func, settings, name, version, single_arg=single_arg)
+            return cls(func=func, retry=settings.retry, **description)
+
+        # Nearly every call of a program is of a function that was described before.
+        found = _found.get(func)
+        if (
+            found is None
+            or found.settings() is not settings
+            or found.name != func.__name__
+            or found.code is not func.__code__
+        ):
+            description = _describe(func, settings)
+            found = _found[func] = _Found(ref(settings), func.__name__, func.__code__, description)
+        return cls(func=func, retry=settings.retry, **found.description)
+
+
+@frozen
+class _Found:
+    """The description of a function, with the attributes that it was made from.
+
+    It holds no reference to the function, nor to the settings, which may refer to the function: a cache by function
+    would never be freed then.
+
+    Attributes:
+        settings: the settings that `durable` had left on the function.
+        name: the `__name__` of the function.
+        code: the `__code__` of the function.
+        description: the fields of the `Function`, without `func` and `retry`.
+    """
+
+    settings: ref[Settings]
+    name: str
+    code: CodeType
+    description: Mapping[str, Any]
+
+
+_found: Final[WeakKeyDictionary[FunctionType, _Found]] = WeakKeyDictionary()
+
+
+def _describe(
+    func: Callable[..., Any],
+    settings: Settings,
+    name: str | None = None,
+    version: int | None = None,
+    *,
+    single_arg: bool | None = None,
+) -> dict[str, Any]:
+    """Return the fields of a `Function`, without `func` and `retry`."""
+    check_callable(func)
+    details = inspect_callable(func)
+    check_retry(func, details, settings)
+    single_arg = settings.single_arg if single_arg is None else single_arg
+    if single_arg:
+        _check_single(func, details.signature)
+    return {
+        "name": settings.name or _own_name(func) if name is None else check_function_name(name),
+        "version": settings.version or 1 if version is None else check_version(version),
+        "timeout": settings.timeout,
+        "timeout_ms": None if settings.timeout is None else to_ms(settings.timeout),
+        "single_arg": single_arg,
+        "kind": details.kind,
+        "is_async": details.is_async,
+        "signature": details.signature,
+        "hints": details.hints,
+        "returns": details.returns,
+    }
 
 
 def _check_single(func: Callable[..., Any], signature: inspect.Signature) -> None:
