@@ -41,8 +41,9 @@ if TYPE_CHECKING:
     from typing import NoReturn
 
     from .._codec import Codec
+    from .._concurrency._backoff import Backoff
     from .._concurrency._tasks import Census
-    from .._requests._subscriptions import Backoff, Listener
+    from .._requests._subscriptions import Listener
     from .._workflow._frame import Frame
     from .._workflow._host import Facilities
     from .._workflow._node import External
