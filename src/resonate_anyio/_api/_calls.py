@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any, Generic, NoReturn, TypeVar, cast
 from attrs import define, evolve
 
 from .._errors import InvalidArgument, UsageError
-from .._functions._function import Kind
 from .._functions._retry import RetryPolicy
+from .._functions._signatures import Kind
 from .._ids import check_name
 from .._protocol import EMPTY, PromiseState, Value
 from .._time import to_ms
@@ -237,19 +237,15 @@ class RunCall(TimedCall[T_co]):
         return policy
 
     def _invocation(self) -> LocalInvocation:
-        codec = self._frame.execution.codec
-        # The digest tells lanes apart; arguments that cannot be encoded have none.
-        identity: dict[str, object] = {"func": self._function.name, "version": self._function.version}
-        if (digest := codec.digest(self._args, self._kwargs)) is not None:
-            identity["digest"] = digest
+        codec, function = self._frame.execution.codec, self._function
         return LocalInvocation(
             frame=self._frame,
             place=self._place,
             made_at=self._made_at,
-            param=codec.encode(identity),
+            param=codec.encode_identity(function.name, function.version, self._args, self._kwargs),
             type=self._type,
             timeout_ms=self._timeout_ms,
-            function=self._function,
+            function=function,
             args=self._args,
             kwargs=self._kwargs,
             retry=self._retry,

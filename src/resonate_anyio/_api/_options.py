@@ -11,7 +11,8 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from .._codec import Codec
-from .._functions._function import RemoteCall, check_version
+from .._functions._arguments import RemoteCall
+from .._functions._durable import check_version
 from .._protocol import Value
 from .._requests._addresses import address
 from .._time import to_ms

@@ -17,7 +17,7 @@ from .._codec import Codec
 from .._concurrency._package import caller
 from .._errors import NotRunning, UsageError
 from .._functions._dependencies import Dependencies
-from .._functions._function import Registry
+from .._functions._registry import Registry
 from .._ids import prefix_refusal
 from .._worker._face import Face
 from .._worker._settings import Settings

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from .._errors import WrongWorld
-from .._functions._function import Kind
+from .._functions._signatures import Kind
 from .._workflow._lanes import current_frame
 
 

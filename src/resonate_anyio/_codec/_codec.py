@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from base64 import urlsafe_b64encode
 from collections.abc import Iterable, Mapping, Sequence
-from hashlib import blake2b
+from contextlib import suppress
 from typing import Any, Final
 
-from attrs import Factory, frozen
+from attrs import Factory, field, frozen
 from cattrs import Converter
 
 from .._errors import ApplicationError, DecodeError, EncodeError
@@ -16,8 +15,9 @@ from ._converter import make_converter
 from ._exceptions import bare_error, error_from_json, error_to_json
 from ._faults import locate
 from ._guard import ends_program
-from ._json import JSON, TOO_DEEP, canonical, dumps, loads, pack, unpack
+from ._json import JSON, TOO_DEEP, digest_of, dumps, loads, pack, packed, unpack
 from ._mismatch import explained, type_name
+from ._plain import PlainData
 
 _NOTHING: Final[Mapping[str, JSON]] = {}
 
@@ -55,6 +55,9 @@ class Codec:
     """
 
     converter: Converter = Factory(make_converter)
+    _plain: PlainData = field(
+        default=Factory(lambda self: PlainData(self.converter), takes_self=True), init=False, eq=False, repr=False
+    )
 
     def encode(self, value: object, type_: Any = Any) -> Value:
         """Return a value as a payload.
@@ -66,7 +69,7 @@ class Codec:
         Raises:
             EncodeError: it has no JSON form; the message names the place, the type found, and what to do.
         """
-        return pack(dumps(self.to_json(value, type_)))
+        return packed(value if type_ is Any and self._plain.includes(value) else self.to_json(value, type_))
 
     def decode(self, value: Value, type_: Any = Any) -> Any:
         """Return a payload as a value of a type; with `Any` as plain JSON. A missing payload is None.
@@ -74,7 +77,10 @@ class Codec:
         Raises:
             DecodeError: it does not fit the type; the message names the place, what was expected and what was found.
         """
-        return self.from_json(unpack(value), type_)
+        raw = unpack(value)
+        if type_ is Any or (type(raw) is type_ and self._plain.includes(raw, type_)):
+            return raw
+        return self.from_json(raw, type_)
 
     def encode_result(self, value: object, type_: Any, *, function: str) -> Value:
         """Return the result of a function as a payload that is known to fit the function's annotation.
@@ -82,6 +88,10 @@ class Codec:
         Raises:
             EncodeError: it has no JSON form, or would not come back as `type_`.
         """
+        if self._plain.includes(value, type_):
+            # A value that fails, such as NaN, is described by the general way.
+            with suppress(EncodeError):
+                return packed(value)
         return pack(self._checked(value, type_, f"the result of function {function!r}"))
 
     def checked_json(self, value: object, type_: Any, *, what: str) -> JSON:
@@ -162,10 +172,23 @@ class Codec:
         if call.kwargs:
             plain["kwargs"] = dict(call.kwargs)
         try:
-            return pack(dumps(plain))
+            return packed(plain)
         except EncodeError as exc:
             msg = f"the call of {call.func!r} cannot be recorded: {exc}"
             raise EncodeError(msg) from exc
+
+    def encode_identity(self, func: str, version: int, args: Sequence[object], kwargs: Mapping[str, object]) -> Value:
+        """Return what is recorded of a call in this process: its function and the digest of its arguments.
+
+        Arguments that cannot be recorded have no digest. Such a call is recorded without one.
+        """
+        plain: list[Any] = [list(args), dict(kwargs)]
+        identity: dict[str, JSON] = {"func": func, "version": version}
+        if type(func) is not str or type(version) is not int or not self._plain.includes(plain):
+            digest = self.digest(args, kwargs)
+            return self.encode(identity if digest is None else {**identity, "digest": digest})
+        digest = digest_of(plain)
+        return packed(identity if digest is None else {**identity, "digest": digest})
 
     def decode_call(self, value: Value) -> Call:
         """Return the call in a payload, whichever SDK recorded it.
@@ -187,9 +210,9 @@ class Codec:
         """
         record = error_to_json(exc, self.to_json)
         try:
-            return pack(dumps(record))
+            return packed(record)
         except EncodeError:
-            return pack(dumps(bare_error(exc)))
+            return packed(bare_error(exc))
 
     def decode_error(self, value: Value, *, elsewhere: bool = False) -> Exception:
         """Return the error in a payload: as its own type if that is known here, else as `ApplicationError`.
@@ -209,11 +232,11 @@ class Codec:
 
     def digest(self, args: Iterable[object], kwargs: Mapping[str, object]) -> str | None:
         """Return 22 characters that equal arguments share, or None if they cannot be recorded."""
+        plain: JSON = [list(args), dict(kwargs)]
         try:
-            text = canonical([self.to_json(list(args)), self.to_json(dict(kwargs))])
+            return digest_of(plain if self._plain.includes(plain) else [self.to_json(part) for part in plain])
         except EncodeError:
             return None
-        return urlsafe_b64encode(blake2b(text, digest_size=16).digest()).rstrip(b"=").decode("ascii")
 
 
 def _version(raw: JSON) -> int | None:

@@ -20,6 +20,7 @@ from cattrs.errors import IterableValidationError, IterableValidationNote
 from .._errors import EncodeError
 from ._json import canonical
 from ._mismatch import Mismatch, Refused, described
+from ._plain import copies_plain_data
 from ._types import ARRAYS, is_array, is_class, is_mapping, is_namedtuple, is_open, is_tuple
 
 Structure: TypeAlias = Callable[[Any, Any], Any]
@@ -131,7 +132,7 @@ def _unstructure_array(type_: Any, converter: Converter) -> Unstructure:
         items: list[Any] = each(bounded(value, type_))
         return _sorted(items) if build in (set, frozenset) else items
 
-    return unstructure
+    return copies_plain_data(unstructure, converter)
 
 
 def bounded(items: Iterable[Any], type_: Any) -> Iterable[Any]:
@@ -300,7 +301,7 @@ def _unstructure_mapping(type_: Any, converter: Converter) -> Unstructure:
             raise Refused(msg)
         return result
 
-    return unstructure
+    return copies_plain_data(unstructure, converter)
 
 
 def _written_key(converter: Converter, type_: Any) -> Callable[[Any], str]:

@@ -8,6 +8,7 @@ from cattrs import Converter
 
 from ._containers import configure_containers
 from ._numpy import configure_numpy
+from ._plain import configure_plain, copies_plain_data
 from ._pydantic import configure_pydantic
 from ._scalars import configure_scalars
 from ._types import is_open, is_union
@@ -38,6 +39,7 @@ def make_converter() -> Converter:
         converter.register_structure_hook(Money, lambda raw, _: Money.parse(raw))
     """
     converter = WireConverter(detailed_validation=True)
+    configure_plain(converter)
     configure_scalars(converter)
     configure_containers(converter)
     configure_unions(converter)
@@ -50,4 +52,4 @@ def make_converter() -> Converter:
 
 def _unstructure_open(_: Any, converter: Converter) -> Any:
     # A bare object() is of the type that says nothing: asking for its type's rule again would never end.
-    return lambda value: value if type(value) is object else converter.unstructure(value)
+    return copies_plain_data(lambda value: value if type(value) is object else converter.unstructure(value), converter)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
-from base64 import b64decode, b64encode
+from base64 import b64decode, b64encode, urlsafe_b64encode
 from collections.abc import Iterator
+from functools import partial
+from hashlib import blake2b
 from math import isfinite
 from typing import Any, Final, NoReturn, TypeAlias
 
@@ -23,32 +25,48 @@ _encoder: Final = json.JSONEncoder(**_STRICT)
 _canonical: Final = json.JSONEncoder(**_STRICT, sort_keys=True)
 
 
-def dumps(plain: JSON) -> bytes:
+def dumps(plain: JSON, encoder: json.JSONEncoder = _encoder) -> bytes:
     """Return compact JSON in UTF-8.
 
     Raises:
-        EncodeError: something in it is not JSON; the message says where and what.
+        EncodeError: a part of it is not JSON; the message names the place and the value.
     """
-    return _dumped(_encoder, plain)
+    try:
+        return encoder.encode(plain).encode()
+    except BaseException as exc:
+        # A dict or list of a user's class runs the user's code while it is written.
+        if ends_program(exc):
+            raise
+        # The encoder does not say where the fault is, so the data is walked once more.
+        raise EncodeError(_located(plain, exc)) from None
 
 
-def canonical(plain: JSON) -> bytes:
-    """Return the one text that equal values share: `dumps` with sorted keys.
+canonical: Final = partial(dumps, encoder=_canonical)
+"""Return the text that equal values share: `dumps` with sorted keys."""
+
+
+def digest_of(plain: JSON) -> str | None:
+    """Return 22 characters that equal values share: a hash of `canonical(plain)`. None if a part of it is not JSON."""
+    try:
+        text = _canonical.encode(plain).encode()
+    except BaseException as exc:
+        if ends_program(exc):
+            raise
+        return None
+    return urlsafe_b64encode(blake2b(text, digest_size=16).digest()).rstrip(b"=").decode("ascii")
+
+
+def packed(plain: JSON) -> Value:
+    """Return plain data as a payload: `pack(dumps(plain))` in one call.
 
     Raises:
         EncodeError: as `dumps`.
     """
-    return _dumped(_canonical, plain)
-
-
-def _dumped(encoder: json.JSONEncoder, plain: JSON) -> bytes:
     try:
-        return encoder.encode(plain).encode()
+        return Value(b64encode(_encoder.encode(plain).encode()).decode("ascii"))
     except BaseException as exc:
-        # A dict or list of a class of the user's runs code of the user's while it is written.
         if ends_program(exc):
             raise
-        # The encoder does not say where; finding out is worth a second walk.
         raise EncodeError(_located(plain, exc)) from None
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import binascii
 import re
 from base64 import b64decode, b64encode
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import UTC, date, datetime, time, timedelta
 from decimal import Decimal, InvalidOperation
 from enum import Enum
@@ -39,7 +39,7 @@ def configure_scalars(converter: Converter) -> None:
     * Enum members: their value if all values of the class are scalars, else their name.
     """
     for exact in (str, int, float, bool):
-        converter.register_structure_hook(exact, _primitive(exact))
+        converter.register_structure_hook(exact, READERS[exact])
     # Not for None itself: to cattrs that is an attribute without an annotation.
     converter.register_structure_hook_func(lambda t: t is type(None), _structure_none)
     converter.register_structure_hook_func(is_enum, structure_enum)
@@ -125,6 +125,13 @@ def _called(type_: Any, raw: Any) -> Any:
 def _structure_none(raw: Any, _: Any) -> None:
     if raw is not None:
         raise Mismatch(type(None), raw)
+
+
+READERS: Final[Mapping[type, Callable[[Any, Any], Any]]] = {
+    **{exact: _primitive(exact) for exact in (str, int, float, bool)},
+    type(None): _structure_none,
+}
+"""The rules by which the types of JSON are read. They return a value of exactly that type as it is."""
 
 
 def structure_enum(raw: Any, cls: Any) -> Any:

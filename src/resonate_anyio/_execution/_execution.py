@@ -42,9 +42,11 @@ if TYPE_CHECKING:
     from typing import NoReturn
 
     from .._codec import Codec
+    from .._concurrency._backoff import Backoff
     from .._concurrency._tasks import Census
     from .._functions._function import Function
-    from .._requests._subscriptions import Backoff, Listener
+    from .._requests._subscriptions import Listener
+    from .._workflow._frame import Frame
     from .._workflow._host import Awaited, Facilities
     from ._services import Services
 

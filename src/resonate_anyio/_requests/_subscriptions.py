@@ -10,13 +10,12 @@ from typing import Final, TypeAlias
 from anyio import CancelScope, Event, move_on_after
 from attrs import define, field
 
+from .._concurrency._backoff import FIRST, Backoff
 from .._errors import NotRunning
 from .._protocol import Promise
 
 Listener: TypeAlias = Callable[[Promise], None]
 
-FIRST_BACKOFF: Final = 1.0
-_LONGEST_BACKOFF: Final = 60.0
 STOPPED: Final = "the Resonate object was stopped; what runs under this id is kept and goes on at the next start"
 """What is told to those who wait for something when the worker stops."""
 
@@ -115,9 +114,9 @@ class Subscriptions:
             while not (self.stopping or event.is_set()):
                 await self.wait(event)
 
-    def backoff(self, first: float = FIRST_BACKOFF) -> Backoff:
-        """Pauses between attempts that fail, the first of about so many seconds."""
-        return Backoff(self, first)
+    def backoff(self, first: float = FIRST) -> Backoff:
+        """Return the delays between attempts that fail. Its pauses end when the worker begins to stop."""
+        return Backoff(first, random=self._random, sleep=self.pause)
 
     def jittered(self, delay: float) -> float:
         """About `delay`: what has failed together is not to be tried again together."""
@@ -137,29 +136,3 @@ class Subscriptions:
         """End every wait."""
         self.stopped = True
         self.wake()
-
-
-@define(eq=False)
-class Backoff:
-    """Pauses between attempts that fail, each about twice as long as the one before, up to a minute.
-
-    Attributes:
-        delay: about how long the next one is, in seconds.
-    """
-
-    _subscriptions: Subscriptions
-    delay: float
-
-    def next(self) -> float:
-        """The length of the next pause, for whoever waits by other means."""
-        delay, self.delay = self.delay, longer(self.delay)
-        return self._subscriptions.jittered(delay)
-
-    async def pause(self) -> None:
-        """Wait that long, or until the worker begins to stop."""
-        await self._subscriptions.pause(self.next())
-
-
-def longer(delay: float) -> float:
-    """The pause after one of `delay` seconds."""
-    return min(delay * 2, _LONGEST_BACKOFF)

@@ -21,7 +21,7 @@ from .._errors import DecodeError, InvalidArgument, NetworkError, NotRegistered,
 from .._execution._execution import Execution
 from .._execution._lease import Lease
 from .._execution._suspension import without_wakes
-from .._functions._function import bind
+from .._functions._arguments import bind
 from .._history import History
 from .._ids import below
 from .._protocol import (

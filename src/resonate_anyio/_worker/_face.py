@@ -12,7 +12,7 @@ from attrs import define
 from .._codec import Codec
 from .._execution._execution import Execution
 from .._functions._dependencies import Dependencies
-from .._functions._function import Registry
+from .._functions._registry import Registry
 from .._protocol import Promise, PromiseCreate, PromiseState, Request, Response, Value
 from ..abc import Network
 from ._settings import Settings

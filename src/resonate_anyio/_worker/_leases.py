@@ -15,11 +15,12 @@ from typing import Final
 from anyio import Event
 from attrs import define, field
 
+from .._concurrency._backoff import Backoff
 from .._errors import ResonateError
 from .._execution._lease import Lease
 from .._protocol import TaskGet, TaskRecord, TaskRelease, TaskState
 from .._requests._requester import Requester
-from .._requests._subscriptions import FIRST_BACKOFF, Subscriptions, longer
+from .._requests._subscriptions import Subscriptions
 from ..abc import Connection
 
 logger = logging.getLogger("resonate_anyio")
@@ -49,7 +50,7 @@ class Leases:
     idle: dict[str, int] = field(factory=dict, init=False)
     enrolled: Callable[[], None] = field(default=lambda: None, init=False)
     doubted: Callable[[], None] = field(default=lambda: None, init=False)
-    _backoff: dict[str, float] = field(factory=dict, init=False)
+    _backoffs: dict[str, Backoff] = field(factory=dict, init=False)
 
     # Time
 
@@ -112,15 +113,15 @@ class Leases:
             reason: why, for the log.
             unless: ends the while when it is set: there is no reason any more.
         """
-        delay = self._backoff.get(id, FIRST_BACKOFF)
-        self._backoff[id] = longer(delay)
-        logger.warning("task.handed_back id=%s in=%.1f reason=%s", id, delay, reason)
+        backoff = self._backoffs.setdefault(id, self._subscriptions.backoff())
+        logger.warning("task.handed_back id=%s in=%.1f reason=%s", id, backoff.delay, reason)
+        delay = backoff.next()
         self.idle[id] = version
         # It is not to lapse meanwhile, and be sent here again.
         lease = Lease(self, id)
         lease.grant(version, self.elapsed())
         try:
-            await self._subscriptions.pause(self._subscriptions.jittered(delay), unless)
+            await self._subscriptions.pause(delay, unless)
         finally:
             lease.end()
         await self._requester.insist(TaskRelease(id=id, version=version))
@@ -128,7 +129,7 @@ class Leases:
 
     def ended(self, id: str) -> None:
         """A task was run to its end here: the next time that it has to be given back is the first."""
-        self._backoff.pop(id, None)
+        self._backoffs.pop(id, None)
 
     async def look_for(self, id: str, runs_here: Callable[[str], bool]) -> None:
         """The answer to a request for a lease was lost: if the lease was granted, nobody runs what it is for."""

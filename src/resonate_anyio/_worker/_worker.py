@@ -32,7 +32,7 @@ from .._execution import _log
 from .._execution._execution import Execution
 from .._execution._services import Event as Report
 from .._functions._dependencies import Dependencies
-from .._functions._function import Registry
+from .._functions._registry import Registry
 from .._ids import SEPARATORS
 from .._protocol import (
     EMPTY,

@@ -37,8 +37,8 @@ from .._concurrency._package import caller
 from .._concurrency._protection import exposed
 from .._concurrency._tasks import cancelling, current_task
 from .._errors import ApplicationError, DuplicateId, RequestError, TooLarge, UsageError, WrongWorld
-from .._functions._function import Kind
 from .._functions._info import Info
+from .._functions._signatures import Kind
 from .._history import PARENT_TAG
 from .._protocol import EMPTY, Promise, PromiseState, Value
 from .._time import from_ms

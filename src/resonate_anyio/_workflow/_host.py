@@ -16,12 +16,12 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from .._codec import Codec
+    from .._concurrency._backoff import Backoff
     from .._concurrency._threads import Threads
     from .._functions._dependencies import Dependencies
     from .._functions._function import Function
     from .._history import History
     from .._ids import Naming
-    from .._requests._subscriptions import Backoff
     from ._presence import Presence
 
 

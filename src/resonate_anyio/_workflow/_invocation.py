@@ -25,7 +25,7 @@ from attrs import define, evolve, field
 
 from .._concurrency._tasks import EAGER_TASKS
 from .._errors import NonDeterminismError, TooLate
-from .._functions._function import Kind
+from .._functions._signatures import Kind
 from .._history import (
     LANE_TAG,
     ORDER_TAG,

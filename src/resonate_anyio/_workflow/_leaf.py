@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from anyio import Event, move_on_after
 
 from .._concurrency._protection import exposed
-from .._functions._function import Kind
+from .._functions._signatures import Kind
 from . import _log
 
 if TYPE_CHECKING:

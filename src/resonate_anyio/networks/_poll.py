@@ -27,6 +27,7 @@ _logger: Final = logging.getLogger("resonate_anyio")
 
 # A connection that lived for so many seconds was a good one: when it is lost, the next is tried soon.
 _LIVED: Final = 10.0
+_LONGEST_PAUSE: Final = 30.0
 # What is no stream is read so far, in bytes and in seconds.
 _ENOUGH: Final = 4096
 _ENOUGH_WITHIN: Final = 2.0
@@ -84,7 +85,7 @@ class Poll:
     _send: MemoryObjectSendStream[Message | Gap] = field(init=False)
     # A shield of its own: messages go on until the host has left, also when it is cancelled.
     _scope: CancelScope = field(factory=lambda: CancelScope(shield=True), init=False)
-    _backoff: Backoff = field(factory=Backoff, init=False)
+    _backoff: Backoff = field(factory=lambda: Backoff(maximum=_LONGEST_PAUSE), init=False)
     _gap: bool = field(default=False, init=False)
     _connected_at: float = field(default=math.inf, init=False)
     _complaint: str | None = field(default=None, init=False)
@@ -118,7 +119,7 @@ class Poll:
 
         if current_time() - self._connected_at >= _LIVED:
             self._backoff.reset()
-        delay = self._backoff.delay() if soon else self._backoff.longest()
+        delay = self._backoff.next() if soon else self._backoff.longest()
         self._complain(reason, delay)
         return delay
 
