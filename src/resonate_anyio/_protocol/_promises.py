@@ -7,7 +7,7 @@ from typing import Final
 from ._draft import Draft
 from ._messages import PromiseCreate, PromiseGet, PromiseSettle, RegisterCallback, RegisterListener, Response
 from ._records import Callback, Promise, Task, TaskState
-from ._settlement import born, dispatch, resume, settle_by, touch
+from ._settlement import dispatch, new_promise, resume, settle_by, touch
 
 
 def get(draft: Draft, request: PromiseGet) -> Response:
@@ -24,7 +24,7 @@ def _found(promise: Promise | None) -> Response:
 
 def create(draft: Draft, request: PromiseCreate) -> Response:
     [promise] = touch(draft, request.id)
-    return Response(status=200, promise=promise or _add(draft, born(draft, request)))
+    return Response(status=200, promise=promise or _add(draft, new_promise(draft, request)))
 
 
 def _add(draft: Draft, promise: Promise) -> Promise:
