@@ -1,4 +1,4 @@
-"""When the next sweep is due."""
+"""The wait for the next instant at which something is due."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from ..abc import Clock
 
 @define
 class Timer:
-    """The earliest instant at which something is due, and the waiting for it."""
+    """The earliest instant at which something is due, and the wait for this instant."""
 
     _clock: Clock
     _due: int | None = field(init=False, default=None)
@@ -24,17 +24,17 @@ class Timer:
         return self._delay() <= 0
 
     def clear(self) -> None:
-        """Forget what was due."""
+        """Forget the instant."""
         self._due = None
 
     def earlier(self, due: int | None) -> None:
-        """Take note that something is due at this instant, if it is earlier than what is known."""
+        """Wait until `due` if that is earlier than the present instant of the timer; None means never."""
         if due is not None and (self._due is None or due < self._due):
             self._due = due
             self._moved.set()
 
     async def wait(self, at_most: float) -> None:
-        """Wait until something is due, but no longer than so many seconds."""
+        """Wait until something is due, for at most `at_most` seconds."""
         with move_on_after(at_most):
             while (delay := self._delay()) > 0:
                 self._moved = Event()

@@ -11,13 +11,11 @@ from attrs import evolve
 
 from .._errors import BadAnswer, NetworkError, TooLarge
 from .._protocol import (
-    RegisterCallback,
-    RegisterListener,
     Request,
     Response,
-    TaskCreate,
     decode_response,
     encode_request,
+    subject_of,
 )
 from .._protocol._json import loads
 from ._token import Token
@@ -109,14 +107,3 @@ class Exchange:
     @property
     def _subject(self) -> str:
         return subject_of(self._request)
-
-
-def subject_of(request: Request) -> str:
-    """The id that a request is about; empty if it is about none or several."""
-    match request:
-        case TaskCreate(action=action):
-            return action.id
-        case RegisterCallback(awaited=awaited) | RegisterListener(awaited=awaited):
-            return awaited
-        case _:
-            return getattr(request, "id", "")
