@@ -1,4 +1,4 @@
-"""The network that needs no server: the engine runs in this process."""
+"""The network that needs no server process: the embedded engine."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A store that keeps its state in memory: fast, and gone with the object."""
+"""A store that keeps its state in memory, as long as the object lives."""
 
 from __future__ import annotations
 
@@ -42,9 +42,9 @@ T = TypeVar("T")
 
 @final
 class MemoryStore(Store):
-    """Keeps everything in memory, for as long as the object lives.
+    """Keeps the state in memory, as long as the object lives.
 
-    What was written is still there after `close()` and `open()`. Use an `SQLiteStore` to survive the process.
+    The state is still there after `close()` and `open()`. Use an `SQLiteStore` to keep it longer than the process.
     """
 
     def __init__(self) -> None:
@@ -52,7 +52,7 @@ class MemoryStore(Store):
         self._opened = False
 
     def open(self) -> None:
-        """Make ready for use.
+        """Make the store ready for use.
 
         Raises:
             StoreError: it is open already.
@@ -64,7 +64,7 @@ class MemoryStore(Store):
         self._opened = True
 
     def close(self) -> None:
-        """End the use; what was written stays."""
+        """Close the store. The state stays in memory."""
         self._opened = False
 
     def transact(self, steps: Sequence[Step]) -> list[Outcome]:
@@ -92,7 +92,7 @@ class MemoryStore(Store):
         return outcomes
 
     def read(self, query: Callable[[View], T]) -> T:
-        """Give `query` a view of the present state and return its answer."""
+        """Call `query` with a view of the present state and return its answer."""
         if not self._opened:
             raise _not_open()
 
