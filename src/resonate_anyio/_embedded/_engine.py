@@ -318,8 +318,8 @@ class Engine:
     def _committed(self, outcomes: Sequence[Outcome]) -> None:
         """Set the timer and send the messages of committed outcomes."""
         for outcome in outcomes:
-            # The earliest instant at which something may be due that was not before. Too early does no harm.
-            earliest: int | None = None
+            # The earliest instant at which something may be due. Too early does no harm.
+            earliest = self._timer.instant
             for change in outcome.changes:
                 match change:
                     case PutPromise(promise) if promise.pending:
@@ -332,11 +332,9 @@ class Engine:
                     case _:
                         continue
 
-                if due is not None and (earliest is None or due < earliest):
+                if due is not None and due < earliest:
+                    self._timer.earlier(due)
                     earliest = due
-
-            if earliest is not None:
-                self._timer.earlier(earliest)
 
             if outcome.messages:
                 self._send(outcome.messages)

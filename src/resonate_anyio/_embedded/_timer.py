@@ -12,10 +12,14 @@ from ..abc import Clock
 
 @define
 class Timer:
-    """The earliest instant at which something is due, and the wait for this instant."""
+    """The earliest instant at which something is due, and the wait for this instant.
+
+    Attributes:
+        instant: the instant; infinite if nothing is due.
+    """
 
     _clock: Clock
-    _due: int | None = field(init=False, default=None)
+    instant: float = field(init=False, default=math.inf)
     _moved: Event = field(init=False, factory=Event)
 
     @property
@@ -25,12 +29,12 @@ class Timer:
 
     def clear(self) -> None:
         """Forget the instant."""
-        self._due = None
+        self.instant = math.inf
 
     def earlier(self, due: int | None) -> None:
         """Wait until `due` if that is earlier than the present instant of the timer; None means never."""
-        if due is not None and (self._due is None or due < self._due):
-            self._due = due
+        if due is not None and due < self.instant:
+            self.instant = due
             self._moved.set()
 
     async def wait(self, at_most: float) -> None:
@@ -42,4 +46,4 @@ class Timer:
                     await self._moved.wait()
 
     def _delay(self) -> float:
-        return math.inf if self._due is None else (self._due - self._clock()) / 1000
+        return (self.instant - self._clock()) / 1000

@@ -40,7 +40,7 @@ def new_promise(draft: Draft, action: PromiseCreate) -> Promise:
         timeout_at=action.timeout_at,
         created_at=min(draft.now, action.timeout_at),
     )
-    return timed_out(promise) if promise.expired(draft.now) else promise
+    return timed_out(promise) if promise.timeout_at <= draft.now else promise
 
 
 def timed_out(promise: Promise) -> Promise:
