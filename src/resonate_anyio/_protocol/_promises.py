@@ -7,43 +7,39 @@ from typing import Final
 from ._draft import Draft
 from ._messages import PromiseCreate, PromiseGet, PromiseSettle, RegisterCallback, RegisterListener, Response
 from ._records import Callback, Promise, Task, TaskState
-from ._settlement import born, dispatch, resume, settle_by, touch
+from ._settlement import dispatch, new_promise, resume, settle_by, touch
+
+_NOT_FOUND: Final = Response(status=404, error="Promise not found")
 
 
 def get(draft: Draft, request: PromiseGet) -> Response:
     [promise] = touch(draft, request.id)
-    return _found(promise)
-
-
-def _found(promise: Promise | None) -> Response:
-    if promise is None:
-        return Response(status=404, error="Promise not found")
-
-    return Response(status=200, promise=promise)
+    return _NOT_FOUND if promise is None else Response(status=200, promise=promise)
 
 
 def create(draft: Draft, request: PromiseCreate) -> Response:
     [promise] = touch(draft, request.id)
-    return Response(status=200, promise=promise or _add(draft, born(draft, request)))
+    if promise is None:
+        promise = new_promise(draft, request)
+        draft.put_promise(promise)
+        if promise.target is not None:
+            if promise.pending:
+                dispatch(draft, promise)
+            else:
+                draft.put_task(Task(id=promise.id, state=TaskState.FULFILLED))
 
-
-def _add(draft: Draft, promise: Promise) -> Promise:
-    draft.put_promise(promise)
-    if promise.target is not None:
-        if promise.pending:
-            dispatch(draft, promise)
-        else:
-            draft.put_task(Task(id=promise.id, state=TaskState.FULFILLED))
-
-    return promise
+    return Response(status=200, promise=promise)
 
 
 def settle(draft: Draft, request: PromiseSettle) -> Response:
     [promise] = touch(draft, request.id)
-    if promise is not None and promise.pending:
+    if promise is None:
+        return _NOT_FOUND
+
+    if promise.pending:
         promise = settle_by(draft, promise, request)
 
-    return _found(promise)
+    return Response(status=200, promise=promise)
 
 
 NOT_EXTERNAL: Final = Response(status=422, error="Awaited promise is internal")

@@ -5,9 +5,7 @@ All operations and timers settle promises through this module, so the effects of
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-
-from attrs import evolve
+from collections.abc import Sequence
 
 from ._draft import Draft
 from ._messages import PromiseCreate, PromiseSettle, Unblock
@@ -33,7 +31,7 @@ def dispatch(draft: Draft, promise: Promise, version: int = 0, *, given_back: bo
     draft.send_execute(promise, version, given_back=given_back)
 
 
-def born(draft: Draft, action: PromiseCreate) -> Promise:
+def new_promise(draft: Draft, action: PromiseCreate) -> Promise:
     """Return the promise that `action` creates. If its deadline has passed, it is created settled."""
     promise = Promise(
         id=action.id,
@@ -42,75 +40,70 @@ def born(draft: Draft, action: PromiseCreate) -> Promise:
         timeout_at=action.timeout_at,
         created_at=min(draft.now, action.timeout_at),
     )
-    return timed_out(promise) if promise.expired(draft.now) else promise
+    return timed_out(promise) if promise.timeout_at <= draft.now else promise
 
 
 def timed_out(promise: Promise) -> Promise:
     """Return the promise as settled by its deadline. `settled_at` is the deadline, not the current instant."""
     state = PromiseState.RESOLVED if promise.timer else PromiseState.TIMEDOUT
-    return evolve(promise, state=state, settled_at=promise.timeout_at)
+    return promise.with_outcome(state, promise.value, promise.timeout_at)
 
 
 def touch(draft: Draft, *ids: str) -> list[Promise | None]:
     """Settle those of the promises whose deadlines have passed. Return all of them, in the order of `ids`."""
-    promises = [draft.promise(id) for id in ids]
-    expired = {promise.id: promise for promise in promises if promise is not None and promise.expired(draft.now)}
+    promises: list[Promise | None] = []
+    expired: dict[str, Promise] = {}
+    for id in ids:
+        promise = draft.promise(id)
+        promises.append(promise)
+        if promise is not None and promise.pending and promise.timeout_at <= draft.now:
+            expired[id] = timed_out(promise)
+
     if not expired:
         return promises
 
-    settle(draft, map(timed_out, expired.values()))
+    settle(draft, list(expired.values()))
     return [draft.promise(id) for id in ids]
 
 
 def settle_by(draft: Draft, promise: Promise, action: PromiseSettle) -> Promise:
     """Settle a pending promise as a client requested, and return it."""
-    settled = evolve(promise, state=action.state, value=action.value, settled_at=draft.now)
+    settled = promise.with_outcome(action.state, action.value, draft.now)
     settle(draft, [settled])
     return settled
 
 
-def settle(draft: Draft, promises: Iterable[Promise]) -> None:
+def settle(draft: Draft, promises: Sequence[Promise]) -> None:
     """Write settled promises, with all effects of the settlement (docs/protocol.md 7.2).
 
     The tasks of the whole batch are fulfilled before any awaiter is resumed, so that an awaiter in the same batch gets
     no `execute`.
     """
-    batch = list(promises)
-    for promise in batch:
+    for promise in promises:
         draft.put_promise(promise)
-        _finish_task(draft, promise)
+        if promise.target is not None:
+            _finish_task(draft, draft.task_of(promise.id))
 
-    for promise in batch:
-        _wake_awaiters(draft, promise.id)
-        _tell_listeners(draft, promise)
+    for promise in promises:
+        for callback in draft.awaiters(promise.id):
+            draft.put_callback(Callback(promise.id, callback.awaiter, ready=True))
+            resume(draft, draft.task_of(callback.awaiter))
+
+        for address in draft.listeners(promise.id):
+            draft.send(address, Unblock(promise))
+            draft.drop_listener(promise.id, address)
 
 
-def _finish_task(draft: Draft, promise: Promise) -> None:
-    if promise.target is None:
-        return
-
-    task = draft.task_of(promise.id)
+def _finish_task(draft: Draft, task: Task) -> None:
     draft.put_task(Task(id=task.id, state=TaskState.FULFILLED, version=task.version))
     for callback in draft.awaited(task.id):
         draft.drop_callback(callback)
-
-
-def _wake_awaiters(draft: Draft, awaited: str) -> None:
-    for callback in draft.awaiters(awaited):
-        draft.put_callback(Callback(awaited, callback.awaiter, ready=True))
-        resume(draft, draft.task_of(callback.awaiter))
 
 
 def resume(draft: Draft, task: Task) -> None:
     """Dispatch the task if it is suspended. In any other state its ready callback remains until the next acquire."""
     if task.state is TaskState.SUSPENDED:
         dispatch(draft, draft.owner(task.id), task.version)
-
-
-def _tell_listeners(draft: Draft, promise: Promise) -> None:
-    for address in draft.listeners(promise.id):
-        draft.send(address, Unblock(promise))
-        draft.drop_listener(promise.id, address)
 
 
 def clear_ready(draft: Draft, awaiter: str) -> None:

@@ -87,7 +87,7 @@ def next_due(view: View, rules: Rules) -> int | None:
 
 def _settle_expired(draft: Draft, limit: int | None) -> Sequence[Promise]:
     due = draft.view.due_promises(draft.now, armed=draft.rules.armed, limit=limit)
-    settle(draft, map(timed_out, due))
+    settle(draft, [timed_out(promise) for promise in due])
     return due
 
 
