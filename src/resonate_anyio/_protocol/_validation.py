@@ -174,10 +174,8 @@ def _lineage(request: PromiseCreate, separator: str) -> Verdict:
 
 
 def _timer(tags: Mapping[str, str]) -> Verdict:
-    if tags.get("resonate:timer") == "true" and "resonate:target" in tags:
-        return "A timer must not have a resonate:target tag"
-
-    return None
+    refused = tags.get("resonate:timer") == "true" and "resonate:target" in tags
+    return "A timer must not have a resonate:target tag" if refused else None
 
 
 def _delay(request: PromiseCreate) -> Verdict:
