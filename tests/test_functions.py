@@ -25,9 +25,9 @@ from resonate_anyio._errors import (
     InvalidFunction,
     NotRegistered,
 )
-from resonate_anyio._functions._arguments import RemoteCall, bind, check_call, encode_arguments
+from resonate_anyio._functions._arguments import RemoteCall, bind, encode_arguments
 from resonate_anyio._functions._durable import durable
-from resonate_anyio._functions._function import Function
+from resonate_anyio._functions._function import Function, check_call
 from resonate_anyio._functions._info import Info
 from resonate_anyio._functions._registry import Registry
 from resonate_anyio._functions._retry import Retry

@@ -13,7 +13,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Coroutine
 from typing import TYPE_CHECKING, Any, Generic, NoReturn, TypeVar, overload
 
-from .._concurrency._package import caller
+from .._concurrency._tasks import caller
 from .._errors import BuilderUsed, UsageError
 from .._functions._callables import UnmadeCall
 

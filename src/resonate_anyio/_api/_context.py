@@ -11,8 +11,7 @@ from uuid import UUID
 
 from attrs import define
 
-from .._functions._arguments import check_call
-from .._functions._function import Function
+from .._functions._function import Function, check_call
 from .._functions._info import Info
 from .._time import from_ms, to_ms
 from .._workflow._group import Group, check_limit

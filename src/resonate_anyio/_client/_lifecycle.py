@@ -14,7 +14,7 @@ from attrs import frozen
 
 from .._api._context import Context
 from .._codec import Codec
-from .._concurrency._package import caller
+from .._concurrency._tasks import caller
 from .._errors import NotRunning, UsageError
 from .._functions._dependencies import Dependencies
 from .._functions._registry import Registry

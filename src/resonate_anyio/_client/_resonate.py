@@ -11,8 +11,7 @@ from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar, Unpack, 
 from .._api._context import Context
 from .._codec import Codec
 from .._errors import InvalidArgument, InvalidFunction, NotRegistered
-from .._functions._arguments import check_call
-from .._functions._function import Function
+from .._functions._function import Function, check_call
 from .._functions._info import Info
 from .._ids import check_root_id
 from .._requests._queries import get_promise

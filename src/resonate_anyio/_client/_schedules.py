@@ -11,7 +11,7 @@ from attrs import define, evolve, field, frozen
 
 from .._api._options import WithBareArgs
 from .._codec import Codec
-from .._concurrency._package import caller
+from .._concurrency._tasks import caller
 from .._errors import InvalidArgument, NotFound, UsageError
 from .._ids import check_unicode
 from .._protocol import (

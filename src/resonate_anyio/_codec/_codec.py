@@ -15,9 +15,8 @@ from ._converter import make_converter
 from ._exceptions import bare_error, error_from_json, error_to_json
 from ._faults import locate
 from ._guard import ends_program
-from ._json import JSON, TOO_DEEP, digest_of, dumps, loads, pack, packed, unpack
+from ._json import JSON, TOO_DEEP, PlainData, digest_of, dumps, loads, pack, packed, unpack
 from ._mismatch import explained, type_name
-from ._plain import PlainData
 
 _NOTHING: Final[Mapping[str, JSON]] = {}
 

@@ -18,9 +18,8 @@ from cattrs.cols import iterable_unstructure_factory, list_structure_factory
 from cattrs.errors import IterableValidationError, IterableValidationNote
 
 from .._errors import EncodeError
-from ._json import canonical
+from ._json import canonical, copies_plain_data
 from ._mismatch import Mismatch, Refused, described
-from ._plain import copies_plain_data
 from ._types import ARRAYS, is_array, is_class, is_mapping, is_namedtuple, is_open, is_tuple
 
 Structure: TypeAlias = Callable[[Any, Any], Any]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import Final
 
@@ -11,11 +10,3 @@ NAME: Final = __name__.partition(".")[0]
 
 FOLDER: Final = str(Path(__file__).parent.parent)
 """The folder of the package's source. Code whose file lies in it is the package's own."""
-
-
-def caller() -> tuple[str, int]:
-    """Return file and line of the nearest stack frame outside of this package."""
-    frame = sys._getframe(1)
-    while frame.f_back is not None and frame.f_code.co_filename.startswith(FOLDER):
-        frame = frame.f_back
-    return frame.f_code.co_filename, frame.f_lineno

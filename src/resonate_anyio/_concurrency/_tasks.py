@@ -47,6 +47,14 @@ def current_task() -> Task:
     return asyncio.current_task()
 
 
+def caller() -> tuple[str, int]:
+    """Return file and line of the nearest stack frame outside of this package."""
+    frame = sys._getframe(1)
+    while frame.f_back is not None and frame.f_code.co_filename.startswith(FOLDER):
+        frame = frame.f_back
+    return frame.f_code.co_filename, frame.f_lineno
+
+
 def cancelling() -> int:
     """Return how many requests for a cancellation the running task has: a count that only asyncio keeps."""
     if get_cancelled_exc_class() is not asyncio.CancelledError:

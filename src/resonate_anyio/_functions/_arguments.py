@@ -11,28 +11,7 @@ from attrs import frozen
 from .._codec import JSON, Call, Codec
 from .._errors import DecodeError, InvalidArgument
 from .._protocol import Value
-from ._function import Function
-from ._signatures import is_context_or_info
-
-
-def check_call(function: Function, args: Sequence[object], kwargs: Mapping[str, object]) -> inspect.BoundArguments:
-    """Return the arguments of a call by parameter. A call that cannot work is refused before anything is sent.
-
-    Raises:
-        InvalidArgument: an argument is missing, surplus or unknown, or is the `Context` that the worker passes.
-    """
-    if args and is_context_or_info(type(args[0])):
-        msg = (
-            f"the worker passes the {type(args[0]).__name__} itself\n"
-            f"    run({function.name}, ctx, ...)  # incorrect!\n"
-            f"    run({function.name}, ...)       # correct"
-        )
-        raise InvalidArgument(msg)
-    try:
-        return function.signature.bind(*args, **kwargs)
-    except TypeError as exc:
-        msg = f"{function.name!r} cannot be called like this: {exc}. It takes {function.signature}"
-        raise InvalidArgument(msg) from None
+from ._function import Function, check_call
 
 
 def encode_arguments(

@@ -7,7 +7,7 @@ here calls it.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from types import CodeType, FunctionType
 from typing import Any, Final, final
@@ -15,12 +15,12 @@ from weakref import WeakKeyDictionary, ref
 
 from attrs import frozen
 
-from .._errors import InvalidFunction
+from .._errors import InvalidArgument, InvalidFunction
 from .._time import to_ms
 from ._callables import check_callable, label_of
 from ._durable import ATTRIBUTE, NO_SETTINGS, Settings, check_function_name, check_retry, check_version
 from ._retry import RetryPolicy
-from ._signatures import POSITIONAL, Kind, inspect_callable
+from ._signatures import POSITIONAL, Kind, inspect_callable, is_context_or_info
 
 
 @final
@@ -169,3 +169,23 @@ def _own_name(func: Callable[..., Any]) -> str:
         f"resonate.run() register(func, name=...)"
     )
     raise InvalidFunction(msg)
+
+
+def check_call(function: Function, args: Sequence[object], kwargs: Mapping[str, object]) -> inspect.BoundArguments:
+    """Return the arguments of a call by parameter. A call that cannot work is refused before anything is sent.
+
+    Raises:
+        InvalidArgument: an argument is missing, surplus or unknown, or is the `Context` that the worker passes.
+    """
+    if args and is_context_or_info(type(args[0])):
+        msg = (
+            f"the worker passes the {type(args[0]).__name__} itself\n"
+            f"    run({function.name}, ctx, ...)  # incorrect!\n"
+            f"    run({function.name}, ...)       # correct"
+        )
+        raise InvalidArgument(msg)
+    try:
+        return function.signature.bind(*args, **kwargs)
+    except TypeError as exc:
+        msg = f"{function.name!r} cannot be called like this: {exc}. It takes {function.signature}"
+        raise InvalidArgument(msg) from None

@@ -24,8 +24,8 @@ from ._messages import (
     TaskRelease,
     TaskSuspend,
 )
+from ._promises import clear_ready, dispatch, new_promise, preload, settle_by, task_record, touch
 from ._records import Callback, Promise, Task, TaskState
-from ._settlement import clear_ready, dispatch, new_promise, preload, settle_by, task_record, touch
 from ._validation import validate
 
 _OK = Response(status=200)

@@ -33,9 +33,8 @@ from attrs import define, evolve, field
 
 from .._concurrency._cancellation import Owed, is_requested, raise_cancelled
 from .._concurrency._interrupts import interrupt_behind
-from .._concurrency._package import caller
 from .._concurrency._protection import exposed
-from .._concurrency._tasks import cancelling, current_task
+from .._concurrency._tasks import caller, cancelling, current_task
 from .._errors import ApplicationError, DuplicateId, RequestError, TooLarge, UsageError, WrongWorld
 from .._functions._info import Info
 from .._functions._signatures import Kind
@@ -447,7 +446,8 @@ class Frame(Node):
     def asked(self) -> None:
         """A call of this run was found in the history."""
         self.replaying = self.execution.history.has_unasked(self.id)
-        self.execution.presence.stir()
+        if self.execution.presence.stirred:
+            self.execution.presence.stir()
         if self._stopped_by is not None and not self._behind:
             self.scope.cancel()
         if not self.replaying:

@@ -92,7 +92,8 @@ async def invoke(invocation: Invocation) -> object:
         if EAGER_TASKS or node.record.state is not PromiseState.RESOLVED or not isinstance(node, Frame):
             return await deliver(frame, node)
         # The usual case of `deliver`, without its questions.
-        frame.children.mark_seen(node)
+        if not node.replayed:
+            frame.children.mark_seen(node)
         if frame.order.shared or frame.order.past:
             await frame.order.turn(lane)
         else:
@@ -199,7 +200,8 @@ class Invocation(PositionCheck):
     def _take(self) -> None:
         self.recorded = self.execution.history.take(self.id)
         if self.recorded is not None:
-            self.frame.order.asked(self.recorded)
+            if ORDER_TAG in self.recorded.tags:
+                self.frame.order.asked(self.recorded)
             if self._scopes:
                 fix_instants(self._scopes, self.recorded)
             self.frame.asked()
@@ -250,7 +252,7 @@ class Invocation(PositionCheck):
             record = await self.execution.journal.fresh(record)
         _log.call_opened(self, record)
         node = self._node(record)
-        if self.operation.awaited:
+        if self.operation.awaited and record.state is not PromiseState.RESOLVED:
             frame.children.adopt(node, self._number)
         if self.apart and self.unfinished and node.pending:
             await self._check_not_cancelled(node)

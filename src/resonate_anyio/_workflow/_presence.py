@@ -131,6 +131,7 @@ class Presence:
         leaf_running: the block in which a leaf runs, or is being recorded.
         pins: how many outcomes of unfinished frames a replay could not give back at once, because they came from a
             scope that is not on record. While there are any, the execution is not evicted for economy.
+        stirred: what calls wait for that are not what is on record at their positions.
     """
 
     now: Callable[[], int]
@@ -142,7 +143,7 @@ class Presence:
     leaf_running: LeafRunning = field(factory=LeafRunning, init=False)
     pins: int = field(default=0, init=False)
     _deadlines: set[Deadline] = field(factory=set, init=False)
-    _stirred: set[Event] = field(factory=set, init=False)
+    stirred: set[Event] = field(factory=set, init=False)
 
     def enter(self, frame: RunningFrame) -> None:
         """Know of a frame whose code begins to run, and keep its deadline."""
@@ -209,13 +210,13 @@ class Presence:
     @contextmanager
     def watching(self, changed: Event) -> Iterator[None]:
         """Set `changed` when something may have changed for calls in doubt, while the block lasts."""
-        self._stirred.add(changed)
+        self.stirred.add(changed)
         try:
             yield
         finally:
-            self._stirred.discard(changed)
+            self.stirred.discard(changed)
 
     def stir(self) -> None:
         """Let calls that are in doubt look again."""
-        for event in self._stirred:
+        for event in self.stirred:
             event.set()
