@@ -476,6 +476,7 @@ ENDS: dict[str, Callable[[Any], None]] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.wall
 @pytest.mark.parametrize("end", ENDS)
 def test_a_loop_that_ends_without_a_stop(tmp_path: Path, caplog: pytest.LogCaptureFixture, end: str) -> None:

@@ -640,6 +640,7 @@ async def test_release_in_vain(resonate: Resonate, wire: Wire) -> None:
         assert not await handle.done()
 
 
+@pytest.mark.slow
 async def test_everything_is_asked_for_in_turn(resonate: Resonate, wire: Wire) -> None:
     """However much is waited for, so many are asked for in a round, and in the next rounds the others."""
 
@@ -741,6 +742,7 @@ async def test_lease_lost_while_parked(resonate: Resonate, wire: Wire, line: Lin
     assert ["began"] == woken
 
 
+@pytest.mark.slow
 async def test_resuming_what_awaits_many_over_a_slow_line(wire: Wire, resonate: Resonate) -> None:
     """An execution that awaits hundreds of calls 100 ms from its server is taken back once, not again and again."""
 

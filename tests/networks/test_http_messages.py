@@ -148,6 +148,7 @@ async def test_half_a_message_is_no_message(server: Scripted) -> None:
         assert ["gap", "whole"] == await received(connection)
 
 
+@pytest.mark.slow
 async def test_a_server_that_is_down_is_tried_for_ever(server: Scripted) -> None:
     """After a second, then more and more rarely, but at least twice a minute; each pause has its share of chance."""
     async with connected(server):

@@ -197,6 +197,7 @@ async def seen_between(store: Watched, steps: Callable[[], Awaitable[None]]) -> 
     return seen
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("pause", ["nothing ran", "the clock was set"])
 async def test_what_was_missed_is_fired_in_parts(clock: VirtualClock, pause: str) -> None:
     """A week of a schedule by the minute is fired a hundred at a time, and the event loop turns in between."""
@@ -234,6 +235,7 @@ async def _week_is_made_up_for(store: Watched, connection: Connection) -> None:
     assert 7 * 24 * 60 <= await stored(store) <= 7 * 24 * 60 + 1
 
 
+@pytest.mark.slow
 async def test_one_that_missed_much_does_not_hold_up_the_others(network: LocalNetwork, clock: VirtualClock) -> None:
     """Another schedule fires at its time while the first is still made up for."""
     async with network.connect(A) as a:
@@ -524,6 +526,7 @@ SEARCHES: dict[str, tuple[Search, int]] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", SEARCHES)
 async def test_a_search_in_parts_finds_what_one_look_finds(some_store: Store, clock: VirtualClock, name: str) -> None:
     """However many records lie between those that are searched for, the page is the same, and so is its cursor."""
