@@ -44,13 +44,19 @@ CAMPAIGNS = (
 """Folders and files of the tests that try a great many cases, and cover no line which others do not."""
 
 SAMPLED_ELSEWHERE = {
+    _HERE / "client" / "test_processes.py": 3,
+    _HERE / "crash" / "test_harness.py": 8,
     _HERE / "crash" / "test_interrupts.py": 8,
     _HERE / "engine" / "test_composition.py": 4,
     _HERE / "engine" / "test_positions.py": 4,
     _HERE / "faults" / "test_each_fault.py": 8,
     _HERE / "faults" / "test_outages.py": 4,
     _HERE / "faults" / "test_store_outages.py": 4,
+    _HERE / "interop" / "test_typescript.py": 3,
+    _HERE / "properties" / "test_faults_are_found.py": 8,
+    _HERE / "server" / "test_hostile.py": 4,
     _HERE / "server" / "test_transcripts.py": 4,
+    _HERE / "wall" / "test_workflows.py": 2,
 }
 """Files of which a usual run has every test, and one over another network, by other rules or on another loop 1 in N."""
 
