@@ -32,7 +32,7 @@ from ._scalars import READERS
 Rule = TypeVar("Rule", bound=Callable[..., Any])
 
 _DEEPEST: Final = 20
-"""The number of levels that plain data may have. Deeper values are left to the rules, which refuse what is too deep."""
+"""The number of levels that plain data may have. Deeper values are left to the rules, which have their own limit."""
 
 _SCALARS: Final = (str, int, bool, NoneType, float)
 _CONTAINERS: Final = (list, tuple, dict)
@@ -48,7 +48,7 @@ _STATE: Final = object()
 
 
 def configure_plain(converter: Converter) -> None:
-    """Let a registration of hooks be noticed."""
+    """Register the hook by which `PlainData` notices a registration."""
     converter.register_unstructure_hook_factory(lambda type_: type_ is _STATE, lambda _: partial(identity))
 
 
@@ -132,7 +132,7 @@ def _is_own_rule(hook: Callable[..., Any], converter: Converter) -> bool:
 
 
 JSON: TypeAlias = Any
-"""What the `json` module reads and writes: None, bool, int, float, str, list, and dict with str keys."""
+"""The values that the `json` module reads and writes: None, bool, int, float, str, list, and dict with str keys."""
 
 TOO_DEEP: Final = "the value contains itself or is nested too deeply for JSON"
 
@@ -162,7 +162,7 @@ canonical: Final = partial(dumps, encoder=_canonical)
 
 
 def digest_of(plain: JSON) -> str | None:
-    """Return 22 characters that equal values share: a hash of `canonical(plain)`. None if a part of it is not JSON."""
+    """Return a hash of `canonical(plain)`, 22 characters. None if a part of the data is not JSON."""
     try:
         text = _canonical.encode(plain).encode()
     except BaseException as exc:
@@ -199,7 +199,7 @@ def _located(plain: JSON, error: BaseException) -> str:
 
 
 def loads(text: bytes) -> JSON:
-    """Read strict JSON.
+    """Return the value of strict JSON.
 
     Raises:
         DecodeError: it is not JSON in UTF-8.
@@ -212,12 +212,12 @@ def loads(text: bytes) -> JSON:
 
 
 def pack(text: bytes) -> Value:
-    """Put JSON into a payload."""
+    """Return JSON as a payload."""
     return Value(b64encode(text).decode("ascii"))
 
 
 def unpack(value: Value) -> JSON:
-    """Read the JSON of a payload; a missing or empty one is None.
+    """Return the value in a payload: None if the payload is missing or empty.
 
     Raises:
         DecodeError: it is not base64 of JSON in UTF-8.
@@ -276,7 +276,7 @@ def _no_number(scalar: float) -> Fault:
 
 
 def foreign(value: object) -> Fault:
-    """Say that a value has no JSON form, and what to do."""
+    """Return the fault of a value without a JSON form, with advice."""
     return Fault(
         f"{described(value)} cannot be turned into JSON",
         f": pass plain data, an attrs class, a dataclass or a Pydantic model, or register an unstructure hook for "

@@ -28,8 +28,8 @@ class Backoff:
 
     first: float = FIRST
     maximum: float = MAXIMUM
-    _random: Callable[[], float] = random
-    _sleep: Callable[[float], Awaitable[object]] = anyio.sleep
+    _random: Callable[[], float] = field(default=random, alias="random")
+    _sleep: Callable[[float], Awaitable[object]] = field(default=anyio.sleep, alias="sleep")
     delay: float = field(init=False)
 
     def __attrs_post_init__(self) -> None:

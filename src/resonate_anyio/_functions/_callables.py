@@ -26,7 +26,7 @@ def check_callable(func: object) -> None:
     """Refuse an object that cannot be a durable function. Annotations are not read.
 
     Raises:
-        InvalidFunction: `func` is no function; the message says what to write instead.
+        InvalidFunction: `func` is not a function; the message says what to write instead.
     """
     if isinstance(func, UnmadeCall):
         msg = f"expected a function, but got the call {func!r}; await it, or pass its function and arguments"
