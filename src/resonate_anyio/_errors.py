@@ -37,6 +37,7 @@ An error that a durable function raised is raised again with its own type where 
 from __future__ import annotations
 
 import re
+from contextlib import suppress
 from typing import TYPE_CHECKING, Final, final
 
 if TYPE_CHECKING:
@@ -165,6 +166,14 @@ class DurableError(ResonateError):
     """
 
     id: str | None = None
+
+
+def add_id(error: DurableError, id: str) -> None:
+    """Give an error the id of the promise that has failed with it, unless it has one already."""
+    if error.id is None:
+        # A subclass of a user may have made the attribute read-only.
+        with suppress(Exception):
+            error.id = id
 
 
 @final

@@ -166,6 +166,18 @@ class Execution:
         )
         return execution
 
+    def count_record(self) -> None:
+        """Count a promise that was put on record in the branch of the execution."""
+        self.local_records += 1
+
+    def note_change(self, at: int) -> None:
+        """Note when something of the execution was made or settled, in the server's milliseconds."""
+        self.changed_at = max(self.changed_at, at)
+
+    def begin_to_fulfill(self) -> None:
+        """The end of the root is about to be recorded from here."""
+        self.fulfilling = True
+
     def settled_by_cascade(self, record: Promise) -> None:
         """Note what the root was settled with from this process: the log tells it."""
         self.settlement = record

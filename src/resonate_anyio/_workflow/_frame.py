@@ -113,8 +113,8 @@ class Frame(Node):
     failed_with: Exception | None = field(default=None, init=False)
 
     def __attrs_post_init__(self) -> None:
-        self.id = self.record.id
-        self.pending = self.record.state is PromiseState.PENDING
+        self.id: str = self.record.id
+        self.pending: bool = self.record.state is PromiseState.PENDING
         history = self.execution.history
         self.replaying = bool(history.records) and history.has_unasked(self.id)
         self.children = Children(self)

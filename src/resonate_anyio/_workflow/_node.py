@@ -82,6 +82,18 @@ class Node:
             _log.call_settled(self)
         self._settled.set()
 
+    def cancelled_again(self) -> None:
+        """A replay has cancelled the code where it awaits this node: other awaits get the outcome."""
+        self.replayed = False
+
+    def start_in(self, group: Region | None) -> None:
+        """Note the durable task group that it was started in, if any."""
+        self.group = group
+
+    def mark_known(self) -> None:
+        """Let its outcome be asked for at once: that it has ended is on record for its frame."""
+        self.known = True
+
     async def wait(self) -> None:
         """Wait until it is settled. Being cancelled here changes nothing about it."""
         while self.pending:

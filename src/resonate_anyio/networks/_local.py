@@ -81,8 +81,7 @@ class LocalNetwork(Network):
                     f"that shares this network a pid of its own, or leave it out"
                 )
                 raise UsageError(msg)
-            connection = _LocalConnection(engine, identity, _dialect_of(engine.rules))
-            connection.clock_check = self._safety_sweep
+            connection = _LocalConnection(engine, identity, _dialect_of(engine.rules), self._safety_sweep)
             try:
                 yield connection
             finally:
@@ -167,7 +166,8 @@ class _LocalConnection(Connection):
 
     keeps_leases = True
 
-    def __init__(self, engine: Engine, identity: Identity, dialect: Dialect) -> None:
+    def __init__(self, engine: Engine, identity: Identity, dialect: Dialect, clock_check: float) -> None:
+        self.clock_check = clock_check
         self._engine: Engine | None = engine
         self._dialect = dialect
         self._holder = identity.holder
