@@ -287,7 +287,7 @@ def _finds_callbacks_from_both_ends(store: Store) -> None:
 def _finds_listeners(store: Store) -> None:
     _write(store, PutListener("p", "y"), PutListener("p", "x"), PutListener("o", "z"), PutListener("p", "x"))
     _expect("an address listens once", ["x", "y"], _read(store, lambda v: v.listeners("p")))
-    _expect("nobody listens to others", [], _read(store, lambda v: v.listeners("q")))
+    _expect("the addresses of one promise do not listen to others", [], _read(store, lambda v: v.listeners("q")))
     listeners = [("o", "z"), ("p", "x"), ("p", "y")]
     _expect("all listeners come by promise, then address", listeners, _read(store, lambda v: v.all_listeners()))
 
