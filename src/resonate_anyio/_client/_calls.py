@@ -1,4 +1,4 @@
-"""Builders of the ephemeral world: starting roots, here or elsewhere, and scheduling them."""
+"""Builders of calls from outside: they start roots, here or elsewhere, and schedule them."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ U = TypeVar("U")
 
 
 class RootCall(Builder[T], WithTimeout, WithTarget, ABC):
-    """What calls from outside have in common: options, and what is recorded."""
+    """The options of calls from outside, and the record that they make."""
 
     __slots__ = ("_args", "_bare", "_func", "_kwargs", "_resonate", "_tags", "_target", "_timeout_ms", "_version")
 
@@ -79,10 +79,10 @@ class StartCall(RootCall[T]):
         self._id = id
 
     async def spawn(self) -> Handle[T]:
-        """Start it and return a handle at once. The same id joins what runs already.
+        """Start it and return a handle at once. If the id is in use, join that execution.
 
         Raises:
-            ExecutionMismatch: what runs under this id is a call of something else.
+            ExecutionMismatch: the id belongs to a call of another function or version.
         """
         self._use()
         return await self._start()
@@ -106,7 +106,7 @@ class StartCall(RootCall[T]):
         return Handle(self._id, self._type, self._resonate._worker_for, local)
 
     def _check_same(self, promise: Promise, asked: Value) -> None:
-        """Whoever uses an id a second time means the same call."""
+        """Raise or warn if the id belongs to a call other than the one that was asked for."""
         if promise.param == asked:
             return
         codec = self._resonate._codec
@@ -116,7 +116,7 @@ class StartCall(RootCall[T]):
             found = codec.decode_call(promise.param)
         except DecodeError:
             raise ExecutionMismatch(self._id, "no function: a bare promise", requested) from None
-        # A name alone means whatever version runs.
+        # A name without a version means any version.
         any_version = isinstance(self._func, str) and self._version is None
         if found.func != wanted.func or not (any_version or (found.version or 1) == wanted.version):
             raise ExecutionMismatch(self._id, f"{found.func!r} (version {found.version or 1})", requested)
@@ -141,7 +141,7 @@ class RunCall(StartCall[T]):
         assert not isinstance(self._func, str)
         function = self._func if self._version is None else resonate._registry.get(self._func.name, self._version)
         param = self._param(function)
-        # A client whose first function was registered just now: what runs here may be sent for by way of its group.
+        # If the first function was registered just now, this process is about to join its group.
         target = await worker.own_address()
         promise, local = await worker.start(self._create(worker, param, target))
         self._check_same(promise, param)

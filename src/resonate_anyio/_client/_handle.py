@@ -21,7 +21,7 @@ T = TypeVar("T")
 
 @define(eq=False, repr=False)
 class Handle(Generic[T]):
-    """An execution that was started, joined or looked up by id. `await` gives its result.
+    """An execution that was started, joined or looked up by id. Awaiting the handle returns its result.
 
     Subscriptions may be cancelled at any time: the execution goes on. Only `cancel` ends it.
 
@@ -47,7 +47,7 @@ class Handle(Generic[T]):
             DurableCancelledError: it was cancelled.
             ApplicationError: it failed with an exception whose type this program does not know.
             NonDeterminismError: its replay in this process has been halted.
-            DecodeError: what is recorded does not fit the type that was asked for.
+            DecodeError: the recorded result does not fit the requested type.
             NotRunning: the `Resonate` object was stopped first.
         """
         worker = self._worker(f"the result of {self!r}", "ctx.rpc()")
@@ -58,14 +58,14 @@ class Handle(Generic[T]):
         return cast("T", value_of(self._settled, self._type, worker.codec, live=self._live))
 
     async def done(self) -> bool:
-        """Ask whether the execution has ended, without waiting for it."""
+        """Return whether the execution has ended, without waiting for it."""
         return not (await get_promise(self._worker(f"done() of {self!r}", None).ask, self.id)).pending
 
     async def cancel(self) -> bool:
-        """Cancel the execution: its promise is settled, its local code ended, what is pending below it cancelled.
+        """Cancel the execution: settle its promise, end its local code, and cancel all pending calls below it.
 
         Returns:
-            Whether this call has ended it. False: it had ended before, and its outcome stands.
+            Whether this call has cancelled it. False: it had ended before, and its outcome stands.
         """
         return await self._worker(f"cancel() of {self!r}", None).cancel(self.id)
 

@@ -68,8 +68,8 @@ class Lifecycle:
     async def __aexit__(
         self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        # Everything of ours has ended after `stop`. The body's exception is kept away from the task group inside,
-        # which would wrap it.
+        # After `stop` no task is left. The exception of the block is kept away from the task group inside, which would
+        # wrap it.
         assert self._host is not None
         assert self._block is not None
         try:
@@ -85,9 +85,9 @@ class Lifecycle:
     async def start(self) -> Self:
         """Start it without a block: for notebooks, fixtures of tests, and frameworks with a hook for start and stop.
 
-        It lives in a task of its own, beside all others of this event loop, until `stop()` is called, by any task of
-        the loop. If the loop ends first, it is stopped then, with a `ResourceWarning`. An engine that fails meanwhile
-        tells the log; `serve()` and `stop()` raise what it failed with, and other calls `NotRunning`.
+        It runs in a task of its own until any task of the event loop calls `stop()`. If the loop ends first, it is
+        stopped then, with a `ResourceWarning`. A failure meanwhile is logged; `serve()` and `stop()` raise it, and
+        other calls raise `NotRunning`.
 
         Returns:
             The object itself.
@@ -108,15 +108,15 @@ class Lifecycle:
         return self
 
     async def stop(self) -> None:
-        """Stop in order, as leaving the block does, and return when that is done and the file is given back.
+        """Stop in order, as leaving the block does, and return when that is done and the file is closed.
 
-        It ends what `start()` or `async with` has begun, from any task of the event loop, and may be called again. What
-        waits here for a result gets `NotRunning`. After `start()` it can be started again at once; inside of a block,
-        once the block has been left.
+        Any task of the event loop may call it, after `start()` or inside a block, and may call it again. Tasks of this
+        process that wait for a result get `NotRunning`. After that the object can be started again: at once if it was
+        started with `start()`, and after its block has been left otherwise.
 
         Raises:
             NotRunning: it runs in another event loop.
-            BaseException: the engine had failed before, after `start()`: what it failed with, once.
+            BaseException: the failure that had ended it before, after `start()`. It is raised once.
         """
         check_world("resonate.stop()", None)
         host = self._host
@@ -146,7 +146,7 @@ class Lifecycle:
     def _when_ended(self, host: Host) -> None:
         self._host = None
         failure = host.failure
-        # Groups say which tasks it went through, and the log has that.
+        # Groups show the tasks that it passed through, which the log has as well.
         while isinstance(failure, BaseExceptionGroup) and len(failure.exceptions) == 1:
             failure = failure.exceptions[0]
         self._failure = None if isinstance(failure, get_cancelled_exc_class()) else failure
@@ -171,13 +171,14 @@ class Lifecycle:
         return Face.open(self._network, self._settings, self._registry, self._codec, self._dependencies, Context)
 
     async def serve(self) -> None:
-        """Keep a worker going until it is stopped: by `stop()`, by being cancelled, or by SIGINT or SIGTERM.
+        """Run until it is stopped: by `stop()`, by a cancellation, or by SIGINT or SIGTERM.
 
-        A second signal gives running leaves no more grace, and lets go of what has ended although other code does not
-        end. A third one is the interpreter's own. Nothing else in this package installs signal handlers.
+        A second signal ends the grace of running leaves, and releases the leases of executions that have ended while
+        other code still does not end. A third signal is handled by the interpreter. No other function of this package
+        installs signal handlers.
 
         Raises:
-            BaseException: the engine has failed, after `start()`: what it failed with. In a block that ends the block.
+            BaseException: the failure that has ended it, after `start()`. In a block, such a failure ends the block.
         """
         check_world("resonate.serve()", None)
         worker, host = self._worker(), self._host

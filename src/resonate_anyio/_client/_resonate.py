@@ -1,4 +1,4 @@
-"""`Resonate`: the ephemeral world's way into the durable one."""
+"""`Resonate`: what a program makes to register, start and await durable functions."""
 
 from __future__ import annotations
 
@@ -41,9 +41,9 @@ F = TypeVar("F", bound=Callable[..., Any])
 class Resonate(Lifecycle):
     """Registers, starts and awaits durable functions.
 
-    It can be made at import time, outside of any event loop. `async with resonate:` starts it; everything that it does
-    is a child of that block, and leaving the block stops it in order: running leaves get a grace period, what has
-    finished is recorded, what has not is released and goes on at the next start. It may be entered again after that.
+    It can be made at import time, outside of any event loop. `async with resonate:` starts it; all its tasks are
+    children of that block. Leaving the block stops it in order: running leaves get a grace period, finished calls are
+    recorded, and unfinished executions are released and continue at the next start. It may be entered again after that.
 
     Where start and stop are in different tasks (notebooks, fixtures of tests, hooks of frameworks), `await
     resonate.start()` and `await resonate.stop()` do the same without a block.
@@ -90,7 +90,7 @@ class Resonate(Lifecycle):
 
     @classmethod
     def local(cls, path: str | os.PathLike[str] | None = None, **settings: Unpack[LocalSettings]) -> Resonate:
-        """Make one with an embedded engine, whatever the environment says.
+        """Return an object with an embedded engine, whatever the environment says.
 
         Args:
             path: the SQLite file that keeps the promises; None keeps them in memory, with this object.
@@ -140,13 +140,14 @@ class Resonate(Lifecycle):
 
         Args:
             func: the function.
-            name: what it is called by. Default: what `@durable` says, else its own name.
-            version: which version of it this is. Default: what `@durable` says, else 1.
-            single_arg: whether what is recorded as the arguments of a call is its one argument, as it is. It is for
-                functions that take an array from Rust or Go. Default: what `@durable` says, else no.
-            replace: take the place of the function that has this name and version already, as in a notebook, where an
-                edited cell defines it anew. Calls that begin from now on get the new one. What runs keeps the old one
-                until it ends or is replayed (after a restart, or when it has left memory while it waited).
+            name: the name that it is called by. Default: the name of `@durable`, else its own.
+            version: the version of the function. Default: the version of `@durable`, else 1.
+            single_arg: whether the recorded arguments of a call are its one argument. It is for functions that take an
+                array from Rust or Go. Default: the value of `@durable`, else False.
+            replace: replace the function that has this name and version already, e.g. in a notebook, where an edited
+                cell defines it anew. Calls that begin from now on get the new function. Executions in progress keep the
+                old one until they end or are replayed (after a restart, or after they were unloaded while they
+                waited).
 
         Raises:
             AlreadyRegistered: another function has this name and version, and `replace` was not given.
@@ -162,16 +163,16 @@ class Resonate(Lifecycle):
         return func
 
     def with_dependency(self, value: object, kind: type | None = None) -> Self:
-        """Give durable functions an object that is no argument, such as a connection pool.
+        """Give durable functions an object that is not an argument, such as a connection pool.
 
         They get it with `ctx.get_dependency(T)` or `info.get_dependency(T)`.
 
         Args:
             value: the object.
-            kind: what it is asked for by. Default: its own type.
+            kind: the type that it is asked for by. Default: its own type.
 
         Raises:
-            UsageError: `value` is no `kind`.
+            UsageError: `value` is not an instance of `kind`.
         """
         self._dependencies.add(value, type(value) if kind is None else kind)
         return self
@@ -199,7 +200,7 @@ class Resonate(Lifecycle):
     def run(self, id: str, func: Callable[..., Any] | str, /, *args: Any, **kwargs: Any) -> RunCall[Any]:
         """Run a registered function durably: here if it is new, and after a crash in any process of the group.
 
-        The same id joins what runs, or has run, under it.
+        If the id is in use, this joins its execution, which may have ended.
 
         Raises:
             InvalidId: the id is empty, too long, or contains `.` or `:`.
@@ -237,7 +238,7 @@ class Resonate(Lifecycle):
 
         Raises:
             InvalidId: the id is empty, too long, or contains `.` or `:`.
-            NotRegistered: a function was given that is not registered.
+            NotRegistered: the function is not registered.
             InvalidArgument: it cannot be called with these arguments.
         """
         check_world("resonate.rpc()", "ctx.rpc()")
@@ -266,11 +267,11 @@ class Resonate(Lifecycle):
         """Start a function again and again by cron, in UTC. Each run has the id `{name}-{epoch milliseconds}`.
 
         Weekdays count from 1 = Sunday, so spell them (`mon-fri`); when day and weekday are both restricted, both must
-        match. What was missed while no engine ran is made up for, in order.
+        match. Occurrences that passed while no server ran are made up for, in order.
 
         Raises:
             InvalidArgument: the name or the cron expression is not valid, or the arguments do not fit.
-            NotRegistered: a function was given that is not registered.
+            NotRegistered: the function is not registered.
         """
         check_world("resonate.schedule()", "ctx.detached()")
         return ScheduleCall(self, self.schedules, name, cron, self._callee(func, args, kwargs), args, kwargs)
@@ -284,10 +285,10 @@ class Resonate(Lifecycle):
 
         Args:
             id: its id, with or without the prefix; ids of children, with dots, are taken as they are.
-            type_: what its result is rebuilt as.
+            type_: the type that its result is rebuilt as.
 
         Raises:
-            NotFound: there is none.
+            NotFound: it does not exist.
         """
         check_world("resonate.get()", "ctx.rpc() or ctx.promise()")
         worker = self._worker()
@@ -296,13 +297,13 @@ class Resonate(Lifecycle):
         return Handle(full, type_, self._worker_for, worker.running(full))
 
     async def cancel(self, id: str) -> bool:
-        """Cancel an execution: its promise is settled, its local code ended, what is pending below it cancelled.
+        """Cancel an execution: settle its promise, end its local code, and cancel all pending calls below it.
 
         Returns:
-            Whether this call has ended it. False: it had ended before, and its outcome stands.
+            Whether this call has cancelled it. False: it had ended before, and its outcome stands.
 
         Raises:
-            NotFound: there is none.
+            NotFound: it does not exist.
         """
         check_world("resonate.cancel()", None)
         return await self._worker().cancel(self._existing_id(id))
@@ -311,7 +312,7 @@ class Resonate(Lifecycle):
         """Let an execution continue that was halted because its replay differed from its history.
 
         Raises:
-            NotFound: there is none.
+            NotFound: it does not exist.
             UsageError: it is not halted: it runs, or has ended.
             RequestError: the server refuses this client.
         """
@@ -343,6 +344,6 @@ class Resonate(Lifecycle):
         return check_root_id(id, prefix=self._settings.prefix)
 
     def _existing_id(self, id: str) -> str:
-        # Those of children have separators in them, each SDK its own, and the prefix already.
+        # Ids of children contain separators, which differ between SDKs, and the prefix already.
         check_id(id, "promise")
         return id if "." in id or ":" in id else self._full_id(id)

@@ -43,7 +43,7 @@ if TYPE_CHECKING:
 _TEMPLATE: Final = "{{.id}}-{{.timestamp}}"
 
 Missed: TypeAlias = Literal["all", "latest", "none"]
-"""What a schedule does about occurrences that passed while nothing could fire them."""
+"""What a schedule does about occurrences that passed while no server ran."""
 
 
 @frozen(kw_only=True)
@@ -60,7 +60,7 @@ class Schedule:
         created_at: when the schedule was created.
         next_run_at: when it fires next.
         last_run_at: when it has fired last, or None.
-        missed: what it does about occurrences that passed while nothing could fire them; see `Schedules.create`.
+        missed: what it does about occurrences that passed while no server ran; see `Schedules.create`.
     """
 
     id: str
@@ -76,10 +76,10 @@ class Schedule:
     _schedules: Schedules = field(alias="schedules", repr=False, eq=False)
 
     async def delete(self) -> None:
-        """Delete the schedule. What it has fired runs on.
+        """Delete the schedule. Executions that it has fired go on.
 
         Raises:
-            NotFound: it is gone already.
+            NotFound: it has been deleted already.
         """
         await self._schedules.delete(self.id)
 
@@ -139,7 +139,7 @@ class Schedules:
         """Return the schedule.
 
         Raises:
-            NotFound: there is none.
+            NotFound: it does not exist.
         """
         request = ScheduleGet(id=check_id(id, "schedule"))
         return self._public(
@@ -147,10 +147,10 @@ class Schedules:
         )
 
     async def delete(self, id: str) -> None:
-        """Delete the schedule. What it has fired runs on.
+        """Delete the schedule. Executions that it has fired go on.
 
         Raises:
-            NotFound: there is none.
+            NotFound: it does not exist.
         """
         request = ScheduleDelete(id=check_id(id, "schedule"))
         response = await self._worker("resonate.schedules.delete()", None).ask(request)
@@ -193,7 +193,7 @@ class Schedules:
         return self._public(record)
 
     async def _take_back(self, request: ScheduleCreate) -> NoReturn:
-        """The server has made a schedule without the option that it does not know."""
+        """Delete a schedule that the server has created without the option `missed`, and raise."""
         await self.delete(request.id)
         msg = (
             f"this server does not know missed={request.missed.value!r} for the schedule {request.id!r}: a Resonate "
@@ -228,7 +228,7 @@ class Schedules:
 
 
 class ScheduleCall(RootCall[Schedule], WithBareArgs):
-    """`resonate.schedule(...)`: awaiting it creates the schedule and gives it."""
+    """`resonate.schedule(...)`: awaiting it creates the schedule and returns it."""
 
     __slots__ = ("_cron", "_missed", "_name", "_schedules")
 
@@ -250,7 +250,7 @@ class ScheduleCall(RootCall[Schedule], WithBareArgs):
         super().__init__(resonate, f"resonate.schedule({name!r}, {cron!r}, {label}, ...)", func, args, kwargs, None)
 
     def missed(self, missed: Missed) -> Self:
-        """Say what is done about occurrences that passed while nothing ran, or when the clock was set forward.
+        """Say what is done about occurrences that passed while no server ran, or because the clock was set forward.
 
         `"all"`, the default, fires each of them, in order; `"latest"` the latest that is due, once; `"none"` none of
         them. An occurrence counts as missed when it is more than ten seconds late. Awaiting the call raises
@@ -258,7 +258,7 @@ class ScheduleCall(RootCall[Schedule], WithBareArgs):
         process and as `resonate-anyio dev`.
 
         Raises:
-            InvalidArgument: it is none of the three.
+            InvalidArgument: it is not one of the three.
         """
         self._missed = self._checked(check_missed, missed)
         return self
@@ -299,20 +299,20 @@ def _content(schedule: ScheduleCreate | ScheduleRecord) -> tuple[object, ...]:
 
 
 def check_missed(missed: Missed) -> RecordedMissed:
-    """What a schedule does about what it missed.
+    """Return the option `missed` of a schedule.
 
     Raises:
-        InvalidArgument: it is none of the three words.
+        InvalidArgument: it is not one of the three words.
     """
     try:
         return RecordedMissed(missed)
     except ValueError:
-        msg = f"missed is 'all', 'latest' or 'none', not {missed!r}"
+        msg = f"missed must be 'all', 'latest' or 'none', got {missed!r}"
         raise InvalidArgument(msg) from None
 
 
 def check_schedule_id(id: str) -> str:
-    """The id of a schedule, from which the ids that it fires are made.
+    """Return the id of a schedule, which is part of the ids that it fires.
 
     Raises:
         InvalidArgument: it is empty or has a separator in it.
@@ -325,7 +325,7 @@ def check_schedule_id(id: str) -> str:
 
 
 def checked_cron(cron: str) -> str:
-    """A cron expression in the server's dialect.
+    """Return a cron expression in the server's dialect.
 
     Raises:
         InvalidArgument: it is not valid.
