@@ -62,6 +62,7 @@ from ._scopes import SCOPES_TAG, Scope, clamping, durable_scopes, encode_instant
 if TYPE_CHECKING:
     from .._functions._function import Function
     from .._functions._retry import RetryPolicy
+    from ._host import Host
     from ._lanes import Lane
 
 ONE_YEAR_MS: Final = 365 * 24 * 3600 * 1000
@@ -151,7 +152,8 @@ class Invocation(PositionCheck):
 
     def __attrs_post_init__(self) -> None:
         frame, lane, operation = self.frame, self.place.lane, self.operation
-        self.execution = execution = frame.execution
+        self.execution: Host = frame.execution
+        execution = self.execution
         self._segment, self._lane_tags = self.place.resolve(self._id_of, self._same_call, self._content)
         self._number = frame.claim(self._segment)
         local = operation.naming == "local"
@@ -165,7 +167,7 @@ class Invocation(PositionCheck):
         if frame.replaying or execution.history.records:
             self.compare()
         else:
-            self.position = self.place.position(frame.blocks_here())
+            self.position: Position = self.place.position(frame.blocks_here())
 
     @property
     def unfinished(self) -> bool:

@@ -223,14 +223,13 @@ async def insist(step: Callable[[], Awaitable[T]]) -> T:
         try:
             with CancelScope(shield=True):
                 result = await step()
+                if owed is not None and lane is not None:
+                    lane.owed = owed
+                return result
         except get_cancelled_exc_class() as exc:
             if lane is None or cancelling() <= count or lane.frame.execution.interrupted():
                 raise
             owed = Owed.of(exc)
-        else:
-            if owed is not None and lane is not None:
-                lane.owed = owed
-            return result
 
 
 @frozen
