@@ -12,6 +12,7 @@ from typing import Final, NamedTuple
 
 from attrs import Factory, define, field, frozen
 
+from ._ids import origin_of
 from ._protocol import Promise
 
 PARENT_TAG: Final = "resonate-anyio:parent"
@@ -38,6 +39,12 @@ def parent_of(record: Promise) -> str:
     """The id of the call that made this one, as far as it can be known."""
     tags = record.tags
     return tags.get(PARENT_TAG) or tags.get("resonate:parent") or _LAST_PART.sub("", record.id)
+
+
+def origin_of_root(record: Promise, separator: str) -> str:
+    """Return the origin of a root that was handed to this worker: from its tag; else, from the shape of its id."""
+    origin = record.tags.get("resonate:origin") or ""
+    return origin if origin and separator not in origin else origin_of(record.id, separator)
 
 
 def is_made_by_hand(record: Promise) -> bool:

@@ -1,6 +1,6 @@
 """`Execution`: a root promise whose task this worker has taken, with everything that runs locally below it.
 
-An execution is hot (its coroutines are in memory and its task is leased), parked (in memory only, see `_parking`) or
+An execution is hot (its coroutines are in memory and its task is leased), parked (in memory only, see `_suspension`) or
 not here at all. It is put away by *dropping* it: the reason is written down, its scope is cancelled, every durable wait
 is woken and every durable call from then on raises the backend's own cancellation. Nothing is sent for it any more and
 what its code still returns or raises is ignored, so that dropping looks like a crash to everybody else: whoever
@@ -21,8 +21,8 @@ from .._concurrency._cancellation import is_requested, raise_cancelled
 from .._concurrency._interrupts import interrupt_among, interrupt_here, interrupt_in
 from .._concurrency._tasks import Task, after_this_round, current_task, is_timed, joins
 from .._errors import NetworkError, ResonateError, StoreLost, TooLarge
-from .._history import History
-from .._ids import Naming, origin_of
+from .._history import History, origin_of_root
+from .._ids import Naming
 from .._protocol import Promise, PromiseState, Request, Response
 from .._requests._queries import refusal
 from .._requests._requester import unavailable
@@ -34,8 +34,9 @@ from .._workflow._reasons import OUTSIDE, SCOPE, Reason
 from .._workflow._regions import own_deadline, reason_for
 from ._journal import Journal
 from ._lease import Lease
+from ._phases import Phase
 from ._services import Event as Report
-from ._suspension import Phase, Suspension
+from ._suspension import Suspension
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, KeysView, Mapping, Sequence, ValuesView
@@ -145,7 +146,7 @@ class Execution:
             id=lease.id,
             lease=lease,
             version=lease.version,
-            origin=lineage(promise, services.separator),
+            origin=origin_of_root(promise, services.separator),
             history=history,
             local_records=history.local,
             changed_at=max(promise.created_at, history.last_change),
@@ -330,7 +331,7 @@ class Execution:
             return
         self.dropped = reason
         self.error = error
-        self.suspension.dropped()
+        self.suspension.execution_dropped()
         self._scope.cancel()
         for frame in self.presence.frames:
             frame.put_away()
@@ -368,9 +369,9 @@ class Execution:
         """Wait until what happens here may be recorded; ask for that to be soon."""
         await self.check()
         while not (self.lease.certain and self.suspension.hot):
-            self.suspension.doubt()
-            self.suspension.want()
-            await self._wait(self.suspension.next_move(), patient=False)
+            self.suspension.verify_lease()
+            self.suspension.request_resume()
+            await self._wait(self.suspension.next_change(), patient=False)
 
     async def wait(self, event: Event) -> None:
         """Wait for `event`; a shield of the user's does not hold this when the execution is dropped."""
@@ -425,7 +426,7 @@ class Execution:
         """
         backoff: Backoff | None = None
         while True:
-            if leased or (self.suspension.phase is not Phase.HOT and self.suspension.in_memory_only):
+            if leased or (self.suspension.phase is not Phase.HOT and self.suspension.unleased):
                 await (self.until_hot() if settling else self.gate())
             try:
                 response = await self.services.connection.request(request)
@@ -466,7 +467,7 @@ class Execution:
         Raises the backend's cancellation if somebody else has it.
         """
         if self.version == version:
-            self.suspension.doubt()
+            self.suspension.verify_lease()
         await self.until_hot()
         if self.version == version:
             # It is held at that version after all, and yet refused.
@@ -499,9 +500,3 @@ class Execution:
         """Another worker holds the task: put the execution away."""
         self.drop(Drop.LOST)
         await raise_cancelled()
-
-
-def lineage(record: Promise, separator: str) -> str:
-    """The origin of a root that was handed to this worker: from its tag; else, from the shape of its id."""
-    origin = record.tags.get("resonate:origin") or ""
-    return origin if origin and separator not in origin else origin_of(record.id, separator)

@@ -20,7 +20,7 @@ from attrs import define, field
 from .._errors import DecodeError, InvalidArgument, NetworkError, NotRegistered, RequestError, ResonateError
 from .._execution._execution import Execution
 from .._execution._lease import Lease
-from .._execution._suspension import without_wakes
+from .._execution._task_requests import without_wakes
 from .._functions._arguments import bind
 from .._history import History
 from .._ids import below
@@ -116,7 +116,7 @@ class Acquisition:
     def _told(self, id: str, version: int) -> bool:
         """Whether an execution that is here sees to it. That takes no room, and does not wait in line."""
         execution = self._worker.executions.get(id)
-        return execution is not None and execution.suspension.told(version)
+        return execution is not None and execution.suspension.handle_execute(version)
 
     def stir(self) -> None:
         """Take what waits in line, if there is room."""

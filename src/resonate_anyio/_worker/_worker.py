@@ -218,7 +218,7 @@ class Worker:
     def _look_at_leases(self) -> None:
         for execution in list(self.executions.values()):
             if not execution.lease.certain:
-                execution.suspension.doubt()
+                execution.suspension.verify_lease()
 
     def __repr__(self) -> str:
         return f"<Worker {self.identity.group}/{self.identity.pid} with {len(self.executions)} executions>"
