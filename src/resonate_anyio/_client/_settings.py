@@ -129,7 +129,7 @@ def _arguments() -> str:
     lines: list[str] = []
     for setting in all_settings():
         environment, default = about(setting).environment, shown_default(setting)
-        text = f"{setting.name}: {about(setting).text}"
+        text = f"{setting.name}: {about(setting).text}."
         text += f" Default: {default}." if default else ""
         text += f" Environment: {environment}." if environment else ""
         lines += wrap(text, _WIDTH, subsequent_indent="    ")

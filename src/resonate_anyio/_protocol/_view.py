@@ -63,7 +63,7 @@ class View(Protocol):
     def search_tasks(
         self, *, state: TaskState | None, after: str | None, limit: int, until: str | None = None
     ) -> Sequence[Task]:
-        """Return at most `limit` tasks whose id is greater than `after` and not greater than `until`, filtered."""
+        """Return at most `limit` tasks that match, with `after` < id <= `until`."""
         ...
 
     def search_schedules(

@@ -92,67 +92,70 @@ class Settings:
         default=None,
         repr=False,
         metadata=_about(
-            "Address of a Resonate Server.",
+            "address of the Resonate Server",
             "`RESONATE_URL`, or `RESONATE_HOST` with `RESONATE_SCHEME` (http) and `RESONATE_PORT` (8001)",
         ),
     )
     store: Store | None = field(
         default=None,
-        metadata=_about("Where an embedded engine keeps its state.", default="`MemoryStore()`"),
+        metadata=_about(
+            "where the embedded engine (the server inside this process) keeps its records", default="`MemoryStore()`"
+        ),
     )
     network: Network | None = field(
         default=None,
-        metadata=_about("A `LocalNetwork` or `HttpNetwork` that several `Resonate` objects may share."),
+        metadata=_about("a `LocalNetwork` or `HttpNetwork` that several `Resonate` objects share"),
     )
     token: str | None = field(
         default=None,
         repr=False,
-        metadata=_about("Token for the server at `url`; never shown.", "`RESONATE_TOKEN`"),
+        metadata=_about("token for the server; never shown", "`RESONATE_TOKEN`"),
     )
     group: str = field(
         default=None,
         converter=_group,
-        metadata=_about("Worker group of this process.", default="`default`"),
+        metadata=_about("worker group of this process", default="`default`"),
     )
     pid: str = field(
         default=None,
         converter=_pid,
-        metadata=_about("Name of this process in its group.", default="random"),
+        metadata=_about("name of this process in its group", default="random"),
     )
     prefix: str = field(
         default=None,
         converter=_prefix,
-        metadata=_about("Goes before every root id, verbatim.", "`RESONATE_PREFIX`"),
+        metadata=_about("goes before root ids, verbatim", "`RESONATE_PREFIX`"),
     )
     converter: Converter | None = field(
         default=None,
         metadata=_about(
-            "cattrs converter whose hooks say how your own types are recorded.", default="`make_converter()`"
+            "cattrs converter whose hooks say how types of your own are recorded", default="`make_converter()`"
         ),
     )
     ttl: float = field(
         default=60.0,
         converter=_ttl,
         metadata=_about(
-            "Length of a lease that is not renewed; at least four times as long as a request may take.", unit="s"
+            "time after which a lease that is not renewed lapses; at least four times as long as a request may take",
+            unit="s",
         ),
     )
     grace: float = field(
         default=10.0,
         converter=seconds,
-        metadata=_about("How long running leaves are waited for at the end.", unit="s"),
+        metadata=_about("time that running leaves get to end when the worker stops", unit="s"),
     )
     threads: int = field(
         default=40,
         validator=_at_least(1),
-        metadata=_about("Maximum number of leaves without `async` that run at once."),
+        metadata=_about("maximum number of leaves without `async` that run at once"),
     )
     hot_for: float = field(
         default=60.0,
         converter=seconds,
         metadata=_about(
-            "How long an execution that only waits keeps its lease; one second more for each local call that it has "
-            "made. Then it is parked. One that is about to sleep for longer is parked at once.",
+            "time for which an execution that only waits keeps its lease, plus one second for each local call that it "
+            "has made; one that sleeps for longer gives its lease back at once",
             unit="s",
         ),
     )
@@ -160,25 +163,26 @@ class Settings:
         default=None,
         validator=optional(_at_least(1)),
         metadata=_about(
-            "Maximum number of executions in progress at once; parked ones do not count, and continue as soon as they "
-            "wake. Further work waits, or is taken by another process of the group. Executions that wait for each "
-            "other and cannot be parked need room for the longest such chain.",
-            default="no limit",
+            "maximum number of executions in progress at once; parked ones do not count. Further work waits, or is "
+            "taken by another process of the group. Executions that wait for each other need room for the longest such "
+            "chain, unless they can be parked",
+            default="none",
         ),
     )
     hot_limit: int = field(
         default=1000,
         validator=_at_least(0),
         metadata=_about(
-            "Maximum number of executions in memory with a lease. Above it, those that have waited longest are parked."
+            "number of executions in memory with a lease above which those that have waited longest give their leases "
+            "back"
         ),
     )
     parked_limit: int = field(
         default=10_000,
         validator=_at_least(0),
         metadata=_about(
-            "Maximum number of parked executions in memory. Above it, those parked longest are unloaded; they are "
-            "replayed when something that they wait for has settled."
+            "number of executions in memory without a lease above which the oldest leave memory; they are replayed "
+            "later"
         ),
     )
 
