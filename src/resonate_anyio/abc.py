@@ -1,7 +1,8 @@
-"""The contracts between the layers: what a store and a network owe to those who use them.
+"""The contracts of stores and networks.
 
-Both are public: a store keeps the state of an embedded engine, a network carries requests and messages. The engine
-knows these contracts only, never an implementation.
+A store keeps the state of an embedded engine; a network carries requests to a server and messages back. Both may be
+implemented outside of this package, with the vocabulary of `resonate_anyio.protocol`. `check_store` and `check_network`
+of `resonate_anyio.testing` check an implementation.
 """
 
 from __future__ import annotations
@@ -15,27 +16,30 @@ from typing import TypeAlias, TypeVar
 from anyio.abc import ObjectReceiveStream
 from attrs import frozen
 
-from ._protocol import Message, Outcome, Request, Response, Step, View
+from .protocol import Message, Outcome, Request, Response, Step, View
+
+__all__ = ("Clock", "Connection", "Dialect", "Gap", "Identity", "Network", "Store")
 
 T = TypeVar("T")
 
 Clock: TypeAlias = Callable[[], int]
-"""Gives the present instant in integer milliseconds since the Unix epoch. It may jump; users of it make it monotone."""
+"""Returns the present instant in integer milliseconds since the Unix epoch. It may jump; its users make it monotone."""
 
 
 class Store(ABC):
     """Keeps the state of one embedded engine.
 
-    A store is synchronous and knows no rules. It is used by one thread at a time. Between `close()` and the next
-    `open()` nothing but `open()` is called; what was written stays, in memory with the object, else in the file.
+    A store is synchronous and does not know the rules of the protocol. One thread at a time uses it. Between `close()`
+    and the next `open()` only `open()` is called. The state outlives `close()`: in memory as long as the object, in a
+    file as long as the file.
     """
 
-    #: Whether `transact` may wait for the disk. If so it is never called on an event loop.
+    #: Whether `transact` may wait for the disk. If so, it is never called on an event loop.
     blocking: bool = False
 
     @property
     def slow_to_open(self) -> bool:
-        """Whether `open` and `close` may take long, as things are now. If so they are not called on an event loop."""
+        """Whether `open` and `close` may take long at present. If so, they are not called on an event loop."""
         return self.blocking
 
     @abstractmethod
@@ -43,34 +47,34 @@ class Store(ABC):
         """Make ready for use.
 
         Raises:
-            StoreUnavailable: it cannot be opened now. The engine tries again for some seconds.
-            StoreError: what is there cannot be used (`StoreInUse`: another engine owns it).
+            StoreUnavailable: the store cannot be opened now. The engine tries again for some seconds.
+            StoreError: the store cannot be used (`StoreInUse`: another engine owns it; also if it is open already).
         """
 
     @abstractmethod
     def close(self) -> None:
-        """Give back files and locks. Closing a closed store does nothing."""
+        """Release files and locks. Closing a closed store does nothing."""
 
     @abstractmethod
     def transact(self, steps: Sequence[Step]) -> list[Outcome]:
-        """Run the steps one after the other and keep all their changes in one commit.
+        """Run the steps one after the other, keep all their changes in one commit, and return their outcomes.
 
-        1. Each step sees the changes of those before it.
+        1. Each step sees the changes of the steps before it.
         2. When this returns, every change is kept as safely as the store promises; when it raises, none is.
-        3. A step is called once at most, and exactly once if this returns.
-        4. It does not wait on an event loop for what may take long, such as the lock of another program.
+        3. A step is called at most once, and exactly once if this returns.
+        4. This does not wait on an event loop for something that may take long, such as the lock of another program.
 
         Raises:
             StoreUnavailable: the changes could not be kept now. The engine tries again until they are.
-            StoreLost: what was kept so far is gone or damaged. The engine stops.
+            StoreLost: the state is gone or damaged. The engine stops.
             StoreError: these changes can never be kept. The request that caused them fails.
         """
 
     @abstractmethod
     def read(self, query: Callable[[View], T]) -> T:
-        """Give `query` a view of the present state and return its answer. It must not keep the view.
+        """Call `query` with a view of the present state and return its result. `query` must not keep the view.
 
-        Searches are made this way: nothing is locked for them, and they go on while the store cannot be written.
+        Searches are made this way: they take no lock, and they work while the store cannot be written.
 
         Raises:
             StoreError: the state could not be read.
@@ -79,12 +83,12 @@ class Store(ABC):
 
 @frozen(kw_only=True)
 class Identity:
-    """Who a connection speaks for.
+    """The name of a connection, and the name that leases are taken in.
 
     Attributes:
-        group: the worker group that it receives `any` messages for.
-        pid: its name in addresses, unique among the group's connections.
-        holder: the name it takes leases in, unique for every start of every process.
+        group: the worker group whose `any` messages the connection receives.
+        pid: the name of the connection in addresses, unique in the group.
+        holder: the name that leases are taken in, unique for every start of every process.
     """
 
     group: str
@@ -98,13 +102,13 @@ class Identity:
 
     @property
     def preferred(self) -> str:
-        """The address of this connection if it lives, else of any of its group."""
+        """The address of this connection if it is open, else of any connection of its group."""
         return f"poll://any@{self.group}/{self.pid}"
 
 
 @frozen(kw_only=True)
 class Dialect:
-    """How a server reads ids: servers that speak one protocol version differ in that (docs/distribution.md 6).
+    """How a server reads ids. Servers that speak one protocol version differ in that (docs/distribution.md 6).
 
     Attributes:
         separator: what joins the id of a root and the first part below it. Deeper parts are joined by a dot.
@@ -117,30 +121,37 @@ class Dialect:
 
 @frozen
 class Gap:
-    """Stands in the stream of messages where some may have been lost: what is awaited has to be asked for again."""
+    """An element of the message stream: messages may have been lost before it.
+
+    The receiver asks again for everything that it waits for.
+    """
 
 
 class Connection(ABC):
-    """One participant of a network, between the start and the end of `Network.connect`."""
+    """One participant of a network, from the start to the end of the block of `Network.connect`.
 
-    #: Messages for this connection. Closing the stream makes the network route elsewhere; requests go on. Whoever reads
-    #: them only takes note of them: reading is never held up for long, and what is not read yet is kept.
+    When the task that holds the block is cancelled, requests under a shield are still answered until the block is left.
+    After the block `request` and `blocking_request` raise `UsageError`, and `messages` has ended.
+    """
+
+    #: Messages for this connection, in a buffer without limit: the receiver need not keep pace with the network.
+    #: Closing the stream makes the network route messages elsewhere; requests can still be made.
     messages: ObjectReceiveStream[Message | Gap]
 
-    #: Whether the network itself keeps the leases of `Identity.holder` alive as long as this connection is open. Else
-    #: they lapse unless heartbeats are sent.
+    #: Whether the network renews the leases of `Identity.holder` as long as this connection is open. If not, leases
+    #: lapse unless heartbeats are sent.
     keeps_leases: bool = False
 
-    #: Sends one request and gives its answer, like `request`, but from a thread that may wait. None: there is no such
-    #: way, and heartbeats are sent from the event loop.
+    #: Sends one request and returns its answer, like `request`, but blocks; it is called from a thread. None if the
+    #: network has no such function: heartbeats are then sent from the event loop.
     blocking_request: Callable[[Request], Response] | None = None
 
-    #: How often, in seconds, to look whether the server's clock and the event loop's have parted (a suspended computer,
-    #: a clock that was set). `math.inf`: never.
+    #: Seconds between two comparisons of the server's clock with that of the event loop, which part when the computer
+    #: is suspended or a clock is set. `math.inf`: they are not compared.
     clock_check: float = 60.0
 
-    #: How often, in seconds, what is waited for is asked for again, because messages can be lost on this network.
-    #: `math.inf`: never, none is.
+    #: Seconds after which the receiver asks again for everything that it waits for, because messages may get lost
+    #: without a `Gap`. `math.inf`: they do not.
     recheck: float = math.inf
 
     @property
@@ -150,12 +161,12 @@ class Connection(ABC):
 
     @abstractmethod
     def now(self) -> int:
-        """The server's present instant in milliseconds, as well as it is known."""
+        """Return the server's present instant in milliseconds, as well as it is known. It never goes back."""
 
     def elapsed(self) -> float:
-        """Seconds since some instant, for leases: this clock goes on while the computer sleeps, and is not set back.
+        """Return the seconds since some fixed instant. Leases are measured with it.
 
-        It is read from other threads as well.
+        This clock goes on while the computer is suspended, and is never set back. It is read from other threads too.
         """
         return self.now() / 1000
 
@@ -163,20 +174,21 @@ class Connection(ABC):
     async def request(self, request: Request) -> Response:
         """Send one request and return its answer, whatever its status.
 
-        A cancellation is delivered before the request has had any effect, or not at all. A request is sent once:
-        whether one that was not answered is sent again is for those to decide who know what it is for.
+        A cancellation is delivered before the request has had any effect, or not at all. A request is sent once: the
+        caller decides whether to repeat one that was not answered.
 
         Raises:
-            TooLarge: it is larger than the server takes; it had no effect, and never will.
+            TooLarge: the request is larger than the server takes; it had no effect.
             NetworkError: there is no answer, and it is unknown whether the request had an effect
                 (`StoreUnavailable`: it had none).
-            ResonateError: the same, for a reason that will not pass by itself.
+            UsageError: the connection is closed.
+            ResonateError: there is no answer, for a reason that does not pass by itself.
         """
 
     async def request_within(self, request: Request, seconds: float) -> Response:
-        """Send one request for a caller who wants to hear after about so many seconds that there is no answer.
+        """Send one request for a caller that waits only about so many seconds for the answer.
 
-        A network whose requests end by themselves in reasonable time does as in `request`.
+        A network whose requests always end in reasonable time need not implement this.
         """
         del seconds
         return await self.request(request)
@@ -190,11 +202,12 @@ class Network(ABC):
 
     @abstractmethod
     def connect(self, identity: Identity) -> AbstractAsyncContextManager[Connection]:
-        """Open a connection. What it needs to live is a child of the task that enters it.
+        """Open a connection. Its tasks are children of the task that enters the block.
 
-        A server that cannot be reached now is no error: requests fail until it can be.
+        A server that cannot be reached now is not an error: requests fail until it can be reached.
 
         Raises:
-            StoreError: an embedded engine's store cannot be opened. Later, out of the block: it is gone (`StoreLost`).
+            StoreError: the store of an embedded engine cannot be opened. Raised out of the block later on: the store is
+                gone (`StoreLost`).
             RequestError: the server refuses this client, e.g. its token.
         """

@@ -22,14 +22,14 @@ def refusal(*args: Any, **settings: Any) -> str:
 
 def server(client: Resonate) -> str:
     """The address of the server that the client was made for."""
-    network = client._settings.network
+    network = client._network
     assert isinstance(network, HttpNetwork)
     return network.url
 
 
 def sent_token(client: Resonate) -> str | None:
     """The token that the client would send."""
-    network = client._settings.network
+    network = client._network
     assert isinstance(network, HttpNetwork)
     return network._terms.token.text
 
@@ -149,7 +149,7 @@ def test_the_token_is_never_shown(monkeypatch: pytest.MonkeyPatch) -> None:
     clients = [Resonate("http://server", token="secret-argument"), Resonate("http://server"), Resonate()]
 
     texts = [text for client in clients for text in (repr(client), str(client), repr(vars(client)))]
-    texts += [repr(vars(client._settings.network)) for client in clients]
+    texts += [repr(vars(client._network)) for client in clients]
 
     assert not any("secret" in text for text in texts)
 
@@ -183,7 +183,7 @@ def test_a_token_in_the_environment_is_for_servers(monkeypatch: pytest.MonkeyPat
     """RESONATE_TOKEN means nothing to an embedded engine."""
     monkeypatch.setenv("RESONATE_TOKEN", "secret")
 
-    assert isinstance(Resonate()._settings.network, LocalNetwork)
+    assert isinstance(Resonate()._network, LocalNetwork)
 
 
 @pytest.mark.parametrize(("timeout", "ttl", "fits"), [(10, 40, True), (10, 39.9, False), (2.5, 10, True)])

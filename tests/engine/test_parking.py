@@ -164,7 +164,7 @@ async def test_what_is_about_to_end_stays_hot(resonate: Resonate) -> None:
     async with resonate:
         with pytest.raises(DurableTimeoutError):
             await resonate.run("w", workflow).timeout(150)
-        wire = resonate._settings.network
+        wire = resonate._network
         assert isinstance(wire, Wire)
         assert "task.suspend" not in wire.kinds
 

@@ -504,7 +504,7 @@ async def test_code_that_does_not_stop(resonate: Resonate) -> None:
     async with resonate:
         await resonate.run("w", workflow).spawn()
         await anyio.sleep(1)
-        wire = resonate._settings.network
+        wire = resonate._network
         assert isinstance(wire, Wire)
         wire.before = watch
     assert ["code", "release"] == order

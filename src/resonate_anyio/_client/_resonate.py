@@ -11,14 +11,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar, Unpack, overload
 
 import anyio
-from anyio import CapacityLimiter, create_task_group, get_cancelled_exc_class
+from anyio import create_task_group, get_cancelled_exc_class
 from anyio.lowlevel import current_token
 from attrs import frozen
 
 from .._api._context import Context
 from .._codec import Codec
 from .._concurrency._package import caller
-from .._concurrency._threads import Threads
 from .._errors import InvalidArgument, InvalidFunction, NotRegistered, NotRunning, UsageError
 from .._functions._dependencies import Dependencies
 from .._functions._function import Function, Registry, check_call
@@ -35,17 +34,7 @@ from ._handle import Handle
 from ._host import Host, sole
 from ._promises import Promises
 from ._schedules import ScheduleCall, Schedules
-from ._settings import (
-    DEFAULT_GRACE,
-    DEFAULT_HOT_FOR,
-    DEFAULT_HOT_LIMIT,
-    DEFAULT_PARKED_LIMIT,
-    DEFAULT_THREADS,
-    DEFAULT_TTL,
-    LocalSettings,
-    resolve,
-    resolve_network,
-)
+from ._settings import LocalSettings, documented, resolve
 from ._worlds import check_world
 
 if TYPE_CHECKING:
@@ -71,75 +60,39 @@ class Resonate:
     resonate.start()` and `await resonate.stop()` do the same without a block.
     """
 
-    def __init__(  # noqa: PLR0913
+    @documented
+    def __init__(  # noqa: PLR0913 - one for each setting, all by name
         self,
         url: str | None = None,
         *,
-        group: str | None = None,
-        pid: str | None = None,
-        ttl: float | timedelta = DEFAULT_TTL,
-        token: str | None = None,
-        prefix: str | None = None,
         store: Store | None = None,
         network: Network | None = None,
+        token: str | None = None,
+        group: str | None = None,
+        pid: str | None = None,
+        prefix: str | None = None,
         converter: Converter | None = None,
-        grace: float | timedelta = DEFAULT_GRACE,
-        threads: int = DEFAULT_THREADS,
-        hot_for: float | timedelta = DEFAULT_HOT_FOR,
-        hot_limit: int = DEFAULT_HOT_LIMIT,
-        parked_limit: int = DEFAULT_PARKED_LIMIT,
+        ttl: float | timedelta = 60.0,
+        grace: float | timedelta = 10.0,
+        threads: int = 40,
+        hot_for: float | timedelta = 60.0,
         max_executions: int | None = None,
+        hot_limit: int = 1000,
+        parked_limit: int = 10_000,
     ) -> None:
         """Take settings; nothing is opened yet.
 
-        Where promises are kept is taken from the first of these that is given: `url`, `store` or `network`;
-        `RESONATE_URL`; `RESONATE_SCHEME` (`http`), `RESONATE_HOST` and `RESONATE_PORT` (8001); else they are kept in
-        memory.
+        `url`, `store` and `network` each say where promises are kept, so at most one of them is given. Without any, the
+        environment says it; if it does not either, promises are kept in memory. Durations are seconds or `timedelta`.
 
-        Args:
-            url: the address of a Resonate Server.
-            group: the worker group that this process belongs to. Default: `default`.
-            pid: the name of this process within its group. Default: a random one.
-            ttl: how long a lease lasts that is not renewed, in seconds or as a `timedelta`: at least four times as long
-                as a request to a server may take.
-            token: the token for the server at `url`. Default: `RESONATE_TOKEN`.
-            prefix: goes before every root id, verbatim. Default: `RESONATE_PREFIX`.
-            store: keeps the promises of an embedded engine of its own.
-            network: a network that others may share, e.g. one `LocalNetwork` for several `Resonate` objects.
-            converter: a cattrs converter whose hooks say how your own types are recorded.
-            grace: how long running leaves are waited for when this is stopped, in seconds or as a `timedelta`.
-            threads: how many synchronous functions may run at once.
-            hot_for: how long an execution that only waits keeps its lease, in seconds or as a `timedelta`, and a
-                second more for each local call that it has made. Then it is parked: its task is suspended on the
-                server, and its coroutines stay in memory and go on without a replay. One that is about to sleep for
-                longer is parked at once.
-            hot_limit: when more executions than this are in memory with a lease, those that have waited longest are
-                parked at once.
-            parked_limit: when more executions than this are parked, those parked longest are dropped from memory;
-                they are replayed when what they wait for has settled.
-            max_executions: how many executions may be under way for another one to begin, parked ones not counted. What
-                this process is sent for beyond that waits for room, here or in another process of the group. What was
-                parked goes on as soon as it wakes. Executions that wait for each other need room for the longest such
-                chain if they cannot be parked. None: no limit.
+        The fields of `_worker._settings.Settings` document the arguments, and `help(Resonate)` lists them.
 
         Raises:
             UsageError: url, store, network and token contradict each other.
             InvalidArgument: a setting is unusable.
         """
-        self._settings = resolve(
-            network=resolve_network(url, store, network, token, os.environ),
-            group=group,
-            pid=pid,
-            ttl=ttl,
-            grace=grace,
-            threads=threads,
-            hot_for=hot_for,
-            hot_limit=hot_limit,
-            parked_limit=parked_limit,
-            max_executions=max_executions,
-            prefix=prefix,
-            environ=os.environ,
-        )
+        arguments = {name: value for name, value in locals().items() if name != "self"}
+        self._settings, self._network = resolve(arguments, os.environ)
         self._registry = Registry()
         self._dependencies = Dependencies()
         self._codec = Codec() if converter is None else Codec(converter)
@@ -363,19 +316,13 @@ class Resonate:
         raise UsageError(msg)
 
     def _open(self) -> Any:
-        settings = self._settings
         return Worker.open(
-            settings.network,
-            settings.identity(works=bool(self._registry.names)),
-            group=settings.group,
+            self._network,
+            self._settings.identity(works=bool(self._registry.names)),
+            settings=self._settings,
             registry=self._registry,
             codec=self._codec,
             dependencies=self._dependencies,
-            threads=Threads(CapacityLimiter(settings.threads)),
-            ttl_ms=settings.ttl_ms,
-            grace=settings.grace,
-            limits=settings.limits,
-            max_executions=settings.max_executions,
             make_context=Context,
         )
 

@@ -16,12 +16,16 @@ from ._records import EMPTY, NO_TAGS, Missed, Promise, PromiseState, Schedule, T
 
 @frozen(kw_only=True)
 class PromiseGet:
+    """A request for the promise `id`."""
+
     kind: ClassVar[str] = "promise.get"
     id: str
 
 
 @frozen(kw_only=True)
 class PromiseCreate:
+    """A request to create a promise, or to return the one that has the id already."""
+
     kind: ClassVar[str] = "promise.create"
     id: str
     timeout_at: int
@@ -41,6 +45,8 @@ class PromiseSettle:
 
 @frozen(kw_only=True)
 class RegisterCallback:
+    """A request to resume the task `awaiter` when the promise `awaited` settles."""
+
     kind: ClassVar[str] = "promise.register_callback"
     awaited: str
     awaiter: str
@@ -48,6 +54,8 @@ class RegisterCallback:
 
 @frozen(kw_only=True)
 class RegisterListener:
+    """A request to send an `Unblock` to `address` when the promise `awaited` settles."""
+
     kind: ClassVar[str] = "promise.register_listener"
     awaited: str
     address: str
@@ -55,6 +63,8 @@ class RegisterListener:
 
 @frozen(kw_only=True)
 class PromiseSearch:
+    """A request for a page of the promises in a state, or with all of some tags."""
+
     kind: ClassVar[str] = "promise.search"
     state: PromiseState | None = None
     tags: Mapping[str, str] = field(default=NO_TAGS)
@@ -64,12 +74,16 @@ class PromiseSearch:
 
 @frozen(kw_only=True)
 class TaskGet:
+    """A request for the task `id`."""
+
     kind: ClassVar[str] = "task.get"
     id: str
 
 
 @frozen(kw_only=True)
 class TaskCreate:
+    """A request to create a promise together with its task, which the caller then holds."""
+
     kind: ClassVar[str] = "task.create"
     pid: str
     ttl: int
@@ -78,6 +92,8 @@ class TaskCreate:
 
 @frozen(kw_only=True)
 class TaskAcquire:
+    """A request for the lease of a pending task, at its `version`."""
+
     kind: ClassVar[str] = "task.acquire"
     id: str
     version: int
@@ -87,6 +103,8 @@ class TaskAcquire:
 
 @frozen(kw_only=True)
 class TaskRelease:
+    """A request to give the lease of a task back; the task is sent for again."""
+
     kind: ClassVar[str] = "task.release"
     id: str
     version: int
@@ -94,6 +112,8 @@ class TaskRelease:
 
 @frozen(kw_only=True)
 class TaskFulfill:
+    """A request to settle the promise of a task that the caller holds, and to end the task."""
+
     kind: ClassVar[str] = "task.fulfill"
     id: str
     version: int
@@ -148,6 +168,8 @@ class TaskRef:
 
 @frozen(kw_only=True)
 class TaskHeartbeat:
+    """A request to renew the leases of the tasks that `pid` holds."""
+
     kind: ClassVar[str] = "task.heartbeat"
     pid: str
     tasks: tuple[TaskRef, ...]
@@ -155,18 +177,24 @@ class TaskHeartbeat:
 
 @frozen(kw_only=True)
 class TaskHalt:
+    """A request to stop a task: it is not sent for until it is continued."""
+
     kind: ClassVar[str] = "task.halt"
     id: str
 
 
 @frozen(kw_only=True)
 class TaskContinue:
+    """A request to send for a halted task again."""
+
     kind: ClassVar[str] = "task.continue"
     id: str
 
 
 @frozen(kw_only=True)
 class TaskSearch:
+    """A request for a page of the tasks in a state."""
+
     kind: ClassVar[str] = "task.search"
     state: TaskState | None = None
     limit: int = 100
@@ -175,12 +203,16 @@ class TaskSearch:
 
 @frozen(kw_only=True)
 class ScheduleGet:
+    """A request for the schedule `id`."""
+
     kind: ClassVar[str] = "schedule.get"
     id: str
 
 
 @frozen(kw_only=True)
 class ScheduleCreate:
+    """A request to create a schedule, or to return the one that has the id already."""
+
     kind: ClassVar[str] = "schedule.create"
     id: str
     cron: str
@@ -193,12 +225,16 @@ class ScheduleCreate:
 
 @frozen(kw_only=True)
 class ScheduleDelete:
+    """A request to delete a schedule."""
+
     kind: ClassVar[str] = "schedule.delete"
     id: str
 
 
 @frozen(kw_only=True)
 class ScheduleSearch:
+    """A request for a page of the schedules whose promises have all of some tags."""
+
     kind: ClassVar[str] = "schedule.search"
     tags: Mapping[str, str] = field(default=NO_TAGS)
     limit: int = 10

@@ -20,11 +20,17 @@ Kind: TypeAlias = Literal["promises", "tasks", "schedules"]
 class View(Protocol):
     """Read access to one consistent state. Each list is in ascending byte order of the first id of its elements."""
 
-    def promise(self, id: str) -> Promise | None: ...
+    def promise(self, id: str) -> Promise | None:
+        """Return the promise with this id, or None."""
+        ...
 
-    def task(self, id: str) -> Task | None: ...
+    def task(self, id: str) -> Task | None:
+        """Return the task with this id, or None."""
+        ...
 
-    def schedule(self, id: str) -> Schedule | None: ...
+    def schedule(self, id: str) -> Schedule | None:
+        """Return the schedule with this id, or None."""
+        ...
 
     def branch(self, branch: str) -> Sequence[Promise]:
         """Return every promise whose tag `resonate:branch` is `branch`."""
@@ -56,7 +62,9 @@ class View(Protocol):
 
     def search_tasks(
         self, *, state: TaskState | None, after: str | None, limit: int, until: str | None = None
-    ) -> Sequence[Task]: ...
+    ) -> Sequence[Task]:
+        """Return at most `limit` tasks that match, with `after` < id <= `until`."""
+        ...
 
     def search_schedules(
         self, *, tags: Mapping[str, str], after: str | None, limit: int, until: str | None = None
@@ -95,53 +103,73 @@ class View(Protocol):
 
 @frozen
 class PutPromise:
+    """Insert a promise, or replace the one with its id."""
+
     promise: Promise
 
 
 @frozen
 class DropPromise:
+    """Delete a promise, if there is one with this id."""
+
     id: str
 
 
 @frozen
 class PutTask:
+    """Insert a task, or replace the one with its id."""
+
     task: Task
 
 
 @frozen
 class DropTask:
+    """Delete a task, if there is one with this id."""
+
     id: str
 
 
 @frozen
 class PutSchedule:
+    """Insert a schedule, or replace the one with its id."""
+
     schedule: Schedule
 
 
 @frozen
 class DropSchedule:
+    """Delete a schedule, if there is one with this id."""
+
     id: str
 
 
 @frozen
 class PutCallback:
+    """Insert a callback, or replace the one with its two ids."""
+
     callback: Callback
 
 
 @frozen
 class DropCallback:
+    """Delete a callback, if there is one with these two ids."""
+
     awaited: str
     awaiter: str
 
 
 @frozen
 class PutListener:
+    """Insert a listener, unless it is there already."""
+
     promise: str
     address: str
 
 
 @frozen
 class DropListener:
+    """Delete a listener, if it is there."""
+
     promise: str
     address: str
 

@@ -17,7 +17,7 @@ from itertools import count
 from typing import TYPE_CHECKING, Final
 
 from anyio import Event, current_time, move_on_after
-from attrs import define, field, frozen
+from attrs import define, field
 
 from .._concurrency._tasks import Census, sees_every_deadline
 from .._errors import NotRunning
@@ -26,6 +26,7 @@ from .._workflow._frame import Frame
 from .._workflow._host import Drop
 from .._workflow._lanes import execution_in
 from .._workflow._presence import Young
+from ._settings import Settings
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -47,21 +48,6 @@ _ASK_AGAIN: Final = 1.0
 _SPARE_ENTRIES: Final = 100
 
 _ASKED_A_ROUND: Final = 600
-
-
-@frozen(kw_only=True)
-class Limits:
-    """How long and how many executions stay in memory while they wait.
-
-    Attributes:
-        hot_for: seconds of waiting after which an execution is parked, and one more for each of its local records.
-        hot_limit: above so many hot executions the longest idle ones are parked at once.
-        parked_limit: above so many parked ones the longest parked are unloaded.
-    """
-
-    hot_for: float = 60.0
-    hot_limit: int = 1000
-    parked_limit: int = 10_000
 
 
 @define(eq=False)
@@ -89,7 +75,7 @@ class Residency:
     """
 
     _worker: Worker
-    _limits: Limits
+    _settings: Settings
     young: Young = field(init=False)
     _watches: dict[str, _Watch] = field(factory=dict, init=False)
     _queue: list[tuple[float, int, _Watch]] = field(factory=list, init=False)
@@ -167,7 +153,7 @@ class Residency:
 
     def falls_asleep(self, execution: Execution, due_ms: int) -> None:
         """A task of an execution is about to sleep until `due_ms`: if that is long, it need not be hot meanwhile."""
-        if due_ms - execution.now() > self._limits.hot_for * 1000:
+        if due_ms - execution.now() > self._settings.hot_for * 1000:
             self._schedule(execution, current_time() + _SETTLING)
 
     def resuming(self, execution: Execution) -> None:
@@ -190,7 +176,7 @@ class Residency:
     def parked(self, execution: Execution) -> None:
         """An execution is parked. If there are too many of them now, the longest parked are given up."""
         self._parked[execution.id] = execution
-        excess = len(self._parked) - self._limits.parked_limit
+        excess = len(self._parked) - self._settings.parked_limit
         # What is pinned has awaits that a replay could not give back at once.
         for longest in [each for each in self._parked.values() if not each.pinned][: max(excess, 0)]:
             del self._parked[longest.id]
@@ -220,7 +206,7 @@ class Residency:
 
     @property
     def _patience(self) -> float:
-        return max(self._limits.hot_for, _SETTLING)
+        return max(self._settings.hot_for, _SETTLING)
 
     def _schedule(self, execution: Execution, due: float) -> None:
         if watch := self._watches.get(execution.id):
@@ -247,11 +233,11 @@ class Residency:
         """From when on it is cheaper to park an execution that goes on waiting than to keep it hot."""
         instants = [node.record.timeout_at for node in execution.externals]
         seconds_left = (min(execution.presence.next_deadline, *instants) - execution.now()) / 1000
-        if seconds_left <= self._limits.hot_for:
+        if seconds_left <= self._settings.hot_for:
             return now + self._patience
         if all(node.due is not None for node in execution.externals):
             return now
-        return execution.stirred_at + self._limits.hot_for + execution.local_records
+        return execution.stirred_at + self._settings.hot_for + execution.local_records
 
     def _park(self, execution: Execution) -> None:
         fires = self._worker.timer_promises.fires
@@ -283,7 +269,7 @@ class Residency:
 
     def _excess(self) -> int:
         """How many executions too many are hot."""
-        return max(self.hot - self._limits.hot_limit, self._worker.acquisition.crowd)
+        return max(self.hot - self._settings.hot_limit, self._worker.acquisition.crowd)
 
     def _press_soon(self) -> None:
         if self._pressed_at == math.inf:
@@ -294,7 +280,7 @@ class Residency:
         self._pressed_at = math.inf
         hot = [execution for execution in self._worker.executions.values() if execution.suspension.hot]
         moving = self.hot - len(hot)
-        excess = max(len(hot) - self._limits.hot_limit, self._worker.acquisition.crowd - moving)
+        excess = max(len(hot) - self._settings.hot_limit, self._worker.acquisition.crowd - moving)
         for execution in sorted(hot, key=lambda each: each.stirred_at):
             if excess <= 0:
                 break

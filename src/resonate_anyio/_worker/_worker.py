@@ -16,7 +16,7 @@ from functools import partial
 from secrets import token_hex
 from typing import TYPE_CHECKING, Any, Final
 
-from anyio import CancelScope, ClosedResourceError, EndOfStream, Event, create_task_group
+from anyio import CancelScope, CapacityLimiter, ClosedResourceError, EndOfStream, Event, create_task_group
 from anyio.lowlevel import EventLoopToken, checkpoint, current_token
 from attrs import define, evolve, field
 
@@ -65,8 +65,9 @@ from ._acquisition import Acquisition
 from ._cascade import CancelCascade
 from ._heartbeats import LoopHeart, Schedule, ThreadHeart
 from ._leases import Leases
-from ._residency import Limits, Residency
+from ._residency import Residency
 from ._results import Results
+from ._settings import Settings
 from ._shutdown import Shutdown
 
 if TYPE_CHECKING:
@@ -92,30 +93,22 @@ class Worker:
 
     Attributes:
         identity: who it is. Without functions it is a client, in a group of its own (see `registered`).
-        group: the group that it works for once it has functions.
-        ttl_ms: how long a lease lasts that is not renewed.
+        settings: what the `Resonate` object was configured with.
         request_timeout: seconds after which a request that was not answered has no effect any more.
-        grace: seconds that running leaves are given when the worker stops.
-        limits: how long and how many executions stay in memory while they wait.
-        max_executions: how many may be under way at once.
         interrupted: executions that were dropped because the program ends. Their leases are released by the stop.
     """
 
     identity: Identity
-    group: str
+    settings: Settings
     network: Network
     connection: Connection
     registry: Registry
     codec: Codec
     dependencies: Dependencies
-    threads: Threads
-    ttl_ms: int
     request_timeout: float = 0.0
-    grace: float
     make_context: Callable[[Frame], Context]
-    limits: Limits = field(factory=Limits)
-    max_executions: float = math.inf
     random: Callable[[], float] = random_module.random
+    threads: Threads = field(init=False)
     executions: dict[str, Execution] = field(factory=dict, init=False)
     interrupted: list[Execution] = field(factory=list, init=False)
     subscriptions: Subscriptions = field(factory=Subscriptions, init=False)
@@ -146,6 +139,7 @@ class Worker:
     _news: Event = field(factory=Event, init=False)
 
     def __attrs_post_init__(self) -> None:
+        self.threads = Threads(CapacityLimiter(self.settings.threads))
         self.requester = Requester(self.connection, self.subscriptions)
         self.timer_promises = TimerPromises(self.connection.now)
         self.leases = Leases(
@@ -164,14 +158,14 @@ class Worker:
             backoff=self.subscriptions.backoff,
             make_context=self.make_context,
             find_function=self.registry.find,
-            own_group=any_of(self.group),
-            nowhere=nowhere(self.group),
+            own_group=any_of(self.settings.group),
+            nowhere=nowhere(self.settings.group),
         )
-        self.residency = Residency(self, self.limits)
+        self.residency = Residency(self, self.settings)
         self.young = self.residency.young
         self.cascade = CancelCascade(self)
         self.results = Results(self)
-        self.acquisition = Acquisition(self, self.max_executions)
+        self.acquisition = Acquisition(self, self.settings.execution_limit)
         self._shutdown = Shutdown(self)
 
     # Life
@@ -236,6 +230,16 @@ class Worker:
     def joined(self) -> AbstractContextManager[None]:
         """Count what another task does in the block as work of this worker's."""
         return self._supervisor.joined()
+
+    @property
+    def ttl_ms(self) -> int:
+        """The length of a lease in milliseconds."""
+        return self.settings.ttl_ms
+
+    @property
+    def grace(self) -> float:
+        """Seconds that running leaves are given when the worker stops."""
+        return self.settings.grace
 
     @property
     def separator(self) -> str:
@@ -414,13 +418,13 @@ class Worker:
             await self.subscriptions.wait(self._joined)
 
     def _begin_work(self) -> None:
-        if self.identity.group != self.group and not self._joining:
+        if self.identity.group != self.settings.group and not self._joining:
             self._joining = True
             self.background(self._join_group, name=f"resonate {self.identity.pid} group")
 
     async def _join_group(self) -> None:
         """Take part in the group as well, with a connection of its own: what was told to the client still comes."""
-        identity = evolve(self.identity, group=self.group)
+        identity = evolve(self.identity, group=self.settings.group)
         try:
             async with self.network.connect(identity) as connection:
                 self._membership, self.identity = connection, identity
