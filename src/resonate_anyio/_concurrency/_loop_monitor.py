@@ -1,4 +1,4 @@
-"""`LoopWatch`: whether an event loop answers, as seen from another thread."""
+"""`LoopMonitor`: whether an event loop answers, as seen from another thread."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _LATE: Final = 1.0
 _SHOWN_FRAMES: Final = 12
 
 
-class LoopWatch:
+class LoopMonitor:
     """Made in the event loop that it watches; `silence` is called from another thread."""
 
     def __init__(self) -> None:

@@ -75,7 +75,7 @@ class Supervisor:
         self._group.start_soon(self._run_last, func, name=name)
 
     @contextmanager
-    def joined(self) -> Iterator[None]:
+    def counted(self) -> Iterator[None]:
         """Count what another task does in the block as work of this crew."""
         self._busy += 1
         try:

@@ -261,6 +261,10 @@ class Execution:
         self.drop(Drop.SETTLED)
         self.services.cancel_below_later(self.id)
 
+    def note_settlement(self, record: Promise) -> None:
+        """Note the record that a request of this process, and not the code of the execution, has settled."""
+        self.settlement = record
+
     # Putting away
 
     def drop(self, reason: Drop, error: BaseException | None = None) -> None:
