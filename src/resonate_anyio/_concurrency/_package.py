@@ -1,4 +1,4 @@
-"""Where this package lies, and which code is its own."""
+"""Where the source of this package is, and which stack frames are its own."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ NAME: Final = __name__.partition(".")[0]
 """The name of the package."""
 
 FOLDER: Final = str(Path(__file__).parent.parent)
-"""The folder of the package's source. Code whose file lies in it is the package's own."""
+"""The folder of the package's source."""
 
 
 def caller() -> tuple[str, int]:
-    """Return file and line of the nearest stack frame outside of this package."""
+    """Return the file and line of the nearest stack frame outside this package."""
     frame = sys._getframe(1)
     while frame.f_back is not None and frame.f_code.co_filename.startswith(FOLDER):
         frame = frame.f_back

@@ -227,7 +227,7 @@ class Suspension:
 
     async def _ask_whose_it_is(self) -> None:
         execution = self._execution
-        response = await execution.services.requester.insist(TaskGet(id=execution.id))
+        response = await execution.services.requester.request_until_answered(TaskGet(id=execution.id))
         await self.at_rest()
         task = None if response is None else response.task
         if task is None or execution.services.is_mine(task, execution.version):
@@ -373,7 +373,7 @@ class Suspension:
     async def _find_out(self, turn: int) -> None:
         """The answer to the suspend was lost: the task itself tells what came of it."""
         execution = self._execution
-        response = await execution.services.requester.insist(TaskGet(id=execution.id))
+        response = await execution.services.requester.request_until_answered(TaskGet(id=execution.id))
         if self._is_over(turn) or response is None:
             return
         task = response.task
@@ -390,7 +390,7 @@ class Suspension:
     async def _resume(self, turn: int) -> None:
         execution = self._execution
         for id in list(self.wakes):
-            response = await execution.services.requester.insist(
+            response = await execution.services.requester.request_until_answered(
                 PromiseSettle(id=id, state=PromiseState.RESOLVED, value=EMPTY)
             )
             if response is None:
@@ -424,11 +424,11 @@ class Suspension:
         worker, id, version = self._execution.services, self._execution.id, self._execution.version
         request = TaskAcquire(id=id, version=version, pid=worker.identity.holder, ttl=worker.ttl_ms)
         sent = worker.connection.elapsed()
-        response = await worker.requester.insist(request)
+        response = await worker.requester.request_until_answered(request)
         if response is not None and response.status == 200 and response.task is not None:
             return response.task.version, response.preload, sent
         # An earlier attempt may have taken it, and only its answer may be lost. It was not sent before `sent`.
-        response = None if response is None else await worker.requester.insist(TaskGet(id=id))
+        response = None if response is None else await worker.requester.request_until_answered(TaskGet(id=id))
         task = None if response is None else response.task
         return (version + 1, (), sent) if worker.is_mine(task, version + 1) else None
 

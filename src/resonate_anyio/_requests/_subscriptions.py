@@ -1,4 +1,4 @@
-"""Who waits for what in one worker: promises that settle elsewhere, pauses, the end of the worker itself."""
+"""`Subscriptions`: all waits of one worker: for promises that are settled elsewhere, for time, and for its end."""
 
 from __future__ import annotations
 
@@ -10,40 +10,48 @@ from typing import Final, TypeAlias
 from anyio import CancelScope, Event, move_on_after
 from attrs import define, field
 
+from .._concurrency._backoff import Delays
 from .._errors import NotRunning
 from .._protocol import Promise
 
 Listener: TypeAlias = Callable[[Promise], None]
+"""Called with the record of a promise that was settled."""
 
 FIRST_BACKOFF: Final = 1.0
-_LONGEST_BACKOFF: Final = 60.0
-STOPPED: Final = "the Resonate object was stopped; what runs under this id is kept and goes on at the next start"
-"""What is told to those who wait for something when the worker stops."""
+LONGEST_BACKOFF: Final = 60.0
+STOPPED: Final = "the Resonate object was stopped; the execution with this id continues at the next start"
+"""The text of the error for code that waits when the worker stops."""
 
 
 @define(eq=False)
 class Inbox:
-    """Where one waiter is told that its promise has settled."""
+    """The place where the record of a settled promise is put for one waiting task.
+
+    Attributes:
+        changed: set when a record is put here.
+    """
 
     changed: Event = field(factory=Event, init=False)
     _record: Promise | None = field(default=None, init=False)
 
     def put(self, record: Promise) -> None:
+        """Put a record here."""
         self._record = record
         self.changed.set()
 
     def take(self) -> Promise | None:
+        """Return the record, if there is one, and wait for the next one from now on."""
         self.changed = Event()
         return self._record
 
 
 @define(eq=False)
 class Subscriptions:
-    """All waits of one worker, so that messages can end one of them and stopping can end all.
+    """All waits of one worker, so that a message can end one of them, and a stop can end all.
 
     Attributes:
-        stopping: the worker has begun to put things away.
-        stopped: nothing runs any more, and nothing is waited for.
+        stopping: whether the worker has begun to stop. Pauses end.
+        stopped: whether nothing of the worker runs any more. All waits end.
     """
 
     _random: Callable[[], float] = random
@@ -52,11 +60,14 @@ class Subscriptions:
     _listeners: dict[str, list[Listener]] = field(factory=dict, init=False)
     _scopes: set[CancelScope] = field(factory=set, init=False)
 
+    # Promises
+
     def subscribe(self, id: str, listener: Listener) -> None:
-        """Call `listener` with the record of `id` once a message says that it has settled."""
+        """Call `listener` with the record of `id` once that is known to be settled."""
         self._listeners.setdefault(id, []).append(listener)
 
     def unsubscribe(self, id: str, listener: Listener) -> None:
+        """Do not call `listener` for `id` any more."""
         listeners = self._listeners.get(id, [])
         if listener in listeners:
             listeners.remove(listener)
@@ -65,12 +76,12 @@ class Subscriptions:
 
     @property
     def ids(self) -> KeysView[str]:
-        """What is waited for."""
+        """The ids of the promises that have subscribers."""
         return self._listeners.keys()
 
     @contextmanager
     def inbox(self, id: str) -> Iterator[Inbox]:
-        """An inbox that is subscribed to `id` while the block lasts."""
+        """Subscribe an inbox to `id` while the block runs."""
         inbox = Inbox()
         self.subscribe(id, inbox.put)
         try:
@@ -79,18 +90,20 @@ class Subscriptions:
             self.unsubscribe(id, inbox.put)
 
     def notify(self, record: Promise) -> None:
-        """A promise has settled."""
+        """Call the listeners of a promise that was settled, and forget them."""
         for listener in self._listeners.pop(record.id, []):
             listener(record)
 
+    # Waits
+
     async def wait(self, event: Event) -> None:
-        """Wait for `event`, or until everybody is to look again.
+        """Wait for `event`, or until `wake` is called.
 
         Raises:
-            NotRunning: the worker stopped.
+            NotRunning: the worker has stopped.
         """
         self.check()
-        # The event is somebody else's and means something to others: it is not set to wake who waits for it.
+        # Other code may wait for the same event, so `wake` cancels a scope and does not set the event.
         with CancelScope() as scope:
             self._scopes.add(scope)
             try:
@@ -100,7 +113,7 @@ class Subscriptions:
         self.check()
 
     def check(self) -> None:
-        """See that the worker has not stopped.
+        """Check that the worker has not stopped.
 
         Raises:
             NotRunning: it has.
@@ -109,24 +122,26 @@ class Subscriptions:
             raise NotRunning(STOPPED)
 
     async def pause(self, delay: float, unless: Event | None = None) -> None:
-        """Wait so many seconds, or until `unless` is set, or the worker begins to stop."""
+        """Wait for `delay` seconds, or until `unless` is set, or until the worker begins to stop."""
         event = Event() if unless is None else unless
         with move_on_after(delay), suppress(NotRunning):
             while not (self.stopping or event.is_set()):
                 await self.wait(event)
 
     def backoff(self, first: float = FIRST_BACKOFF) -> Backoff:
-        """Pauses between attempts that fail, the first of about so many seconds."""
-        return Backoff(self, first)
+        """Return pauses between attempts that fail, the first of about `first` seconds."""
+        return Backoff(self._random, first, LONGEST_BACKOFF, 1.5, subscriptions=self)
 
     def jittered(self, delay: float) -> float:
-        """About `delay`: what has failed together is not to be tried again together."""
+        """Return `delay` changed at random by up to a half, so that attempts that failed together are spread."""
         return delay * (0.5 + self._random())
 
     def wake(self) -> None:
-        """Make every waiter look again."""
+        """End every `wait`, so that the waiting code looks again at what it waits for."""
         for scope in self._scopes:
             scope.cancel()
+
+    # The end
 
     def begin_to_stop(self) -> None:
         """End every pause."""
@@ -140,26 +155,15 @@ class Subscriptions:
 
 
 @define(eq=False)
-class Backoff:
-    """Pauses between attempts that fail, each about twice as long as the one before, up to a minute.
+class Backoff(Delays):
+    """Delays that end when the worker begins to stop. Each is changed at random by up to a half.
 
     Attributes:
-        delay: about how long the next one is, in seconds.
+        subscriptions: the waits of the worker.
     """
 
-    _subscriptions: Subscriptions
-    delay: float
-
-    def next(self) -> float:
-        """The length of the next pause, for whoever waits by other means."""
-        delay, self.delay = self.delay, longer(self.delay)
-        return self._subscriptions.jittered(delay)
+    subscriptions: Subscriptions = field(kw_only=True)
 
     async def pause(self) -> None:
-        """Wait that long, or until the worker begins to stop."""
-        await self._subscriptions.pause(self.next())
-
-
-def longer(delay: float) -> float:
-    """The pause after one of `delay` seconds."""
-    return min(delay * 2, _LONGEST_BACKOFF)
+        """Wait for the next delay, or until the worker begins to stop."""
+        await self.subscriptions.pause(self.next())

@@ -81,19 +81,19 @@ class Acquisition:
         admission: decides whether another execution may begin.
     """
 
-    _services: Services
-    _supervisor: Supervisor
-    _leases: Leases
-    _registry: Registry
-    _executions: Mapping[str, Execution]
-    _residency: Residency
-    _limit: float
-    _run: Callable[[Execution], None]
+    services: Services
+    supervisor: Supervisor
+    leases: Leases
+    registry: Registry
+    executions: Mapping[str, Execution]
+    residency: Residency
+    limit: float
+    run: Callable[[Execution], None]
     admission: Admission = field(init=False)
     _declined: dict[str, _Declined] = field(factory=dict, init=False)
 
     def __attrs_post_init__(self) -> None:
-        self.admission = Admission(self._limit, self._executions, self._residency, self._begin_to_take)
+        self.admission = Admission(self.limit, self.executions, self.residency, self._begin_to_take)
 
     def handle_execute(self, id: str, version: int) -> None:
         """Handle an `execute` message for task `id` at `version`."""
@@ -102,7 +102,7 @@ class Acquisition:
     # Because of a message
 
     def _begin_to_take(self, id: str, version: int) -> None:
-        self._supervisor.start_background(self._take, id, version, name=f"resonate acquire {id}")
+        self.supervisor.start_background(self._take, id, version, name=f"resonate acquire {id}")
 
     async def _take(self, id: str, version: int) -> None:
         """Acquire a task that was named in a message, and run it."""
@@ -116,21 +116,21 @@ class Acquisition:
             self.admission.unclaim(id)
 
     def _release_if_held_later(self, id: str) -> None:
-        self._supervisor.start_background(self._release_if_held, id, name=f"resonate check lease {id}")
+        self.supervisor.start_background(self._release_if_held, id, name=f"resonate check lease {id}")
 
     async def _release_if_held(self, id: str) -> None:
-        await self._leases.release_if_held(id, self._executions.__contains__)
+        await self.leases.release_if_held(id, self.executions.__contains__)
 
     async def _earlier_run_ended(self, id: str) -> bool:
         """Wait until code of an earlier run of `id` has ended here. Return False if the worker stops meanwhile."""
-        if (execution := self._executions.get(id)) is None:
+        if (execution := self.executions.get(id)) is None:
             return True
         await execution.ended.wait()
-        return not self._services.draining
+        return not self.services.draining
 
     async def _acquire(self, id: str, version: int) -> Execution | None:
         """Acquire a task and run it. Return None if another worker holds it, or if it cannot run here."""
-        services = self._services
+        services = self.services
         backoff = services.subscriptions.backoff()
         while not services.draining:
             request = TaskAcquire(id=id, version=version, pid=services.identity.holder, ttl=services.ttl_ms)
@@ -160,15 +160,15 @@ class Acquisition:
             doubtful: whether the effect of a request of this worker is unknown. If not, it can still be unknown on a
                 network that may send a request twice, because the answer to the second one is then returned.
         """
-        services = self._services
+        services = self.services
         if not doubtful and services.connection.keeps_leases:
             return None
-        response = await services.requester.insist(TaskGet(id=id))
+        response = await services.requester.request_until_answered(TaskGet(id=id))
         task = None if response is None else response.task
-        if task is None or id in self._executions:
+        if task is None or id in self.executions:
             return None
-        if self._leases.is_mine(task, task.version):
-            await self._leases.release(id, task.version)
+        if self.leases.is_mine(task, task.version):
+            await self.leases.release(id, task.version)
             return task
         return task if doubtful and task.state is TaskState.PENDING else None
 
@@ -183,7 +183,7 @@ class Acquisition:
             The record of the root, and its execution if that is in this process.
         """
         await checkpoint()
-        services, claims = self._services, self.admission.claims
+        services, claims = self.services, self.admission.claims
         services.subscriptions.check()
         if create.id in claims:
             # A message about it is being handled. That may take long, for example while the server is unreachable.
@@ -191,29 +191,29 @@ class Acquisition:
                 await claims[create.id].wait()
             services.subscriptions.check()
         if create.id in claims or self.admission.full:
-            return promise_of(create, await services.requester.ask(create), create.id), None
+            return promise_of(create, await services.requester.request_with_retries(create), create.id), None
         self.admission.claim(create.id)
         try:
             # Not cancelled between the grant of the lease and its use; a worker that stops waits for this.
-            with self._supervisor.counted(), CancelScope(shield=True):
+            with self.supervisor.counted(), CancelScope(shield=True):
                 started = await self._start(create)
             return started  # noqa: RET504 - to a type checker, a scope may swallow the return
         finally:
             self.admission.unclaim(create.id)
 
     async def _start(self, create: PromiseCreate) -> tuple[Promise, Execution | None]:
-        services = self._services
+        services = self.services
         request = TaskCreate(pid=services.identity.holder, ttl=services.ttl_ms, action=create)
         try:
-            answer = await services.requester.persist(request)
+            answer = await services.requester.answer_with_retries(request)
             if answer.response.status not in _TAKEN:
                 # The arguments are decoded from the record, so that the first run gets the same ones as a replay.
                 promise = promise_of(request, answer.response, create.id)
                 return promise, await self._accept(answer.response, answer.sent)
-            promise = await get_promise(services.requester.ask, create.id)
-            if promise.pending and create.id not in self._executions:
+            promise = await get_promise(services.requester.request_with_retries, create.id)
+            if promise.pending and create.id not in self.executions:
                 await self._acquire_again(create.id, unanswered=answer.again)
-            return promise, self._executions.get(create.id)
+            return promise, self.executions.get(create.id)
         except BaseException:
             # This includes a cancellation of asyncio's own, which a shield does not stop.
             self._release_if_held_later(create.id)
@@ -221,12 +221,12 @@ class Acquisition:
 
     async def _acquire_again(self, id: str, *, unanswered: bool) -> None:
         """Run a task that exists already, if an unanswered request of this worker has created it."""
-        services = self._services
+        services = self.services
         if not unanswered and services.connection.keeps_leases:
             return
-        task = (await services.requester.ask(TaskGet(id=id))).task
-        if task is not None and self._leases.is_mine(task, task.version) and id not in self._executions:
-            await self._leases.release(id, task.version)
+        task = (await services.requester.request_with_retries(TaskGet(id=id))).task
+        if task is not None and self.leases.is_mine(task, task.version) and id not in self.executions:
+            await self.leases.release(id, task.version)
             await self._acquire(id, task.version)
 
     # Acquired tasks
@@ -246,48 +246,48 @@ class Acquisition:
         if promise.timer:
             await self._end_timer(task, promise)
             return None
-        if (execution := self._executions.get(task.id)) is not None:
+        if (execution := self.executions.get(task.id)) is not None:
             return await self._rejoin(execution, task, response.preload, sent)
-        codec = self._services.facilities.codec
+        codec = self.services.facilities.codec
         try:
             call = codec.decode_call(promise.param)
-            function = self._registry.get(call.func, 1 if call.version is None else call.version)
+            function = self.registry.get(call.func, 1 if call.version is None else call.version)
             root = RootCall(function, *bind(function, codec, call))
         except (NotRegistered, DecodeError, InvalidArgument) as exc:
-            self._leases.idle[task.id] = task.version
+            self.leases.idle[task.id] = task.version
             # Not at once: the server would send the task here again immediately.
-            self._supervisor.start_background(self._decline, task, exc, name=f"resonate decline {task.id}")
+            self.supervisor.start_background(self._decline, task, exc, name=f"resonate decline {task.id}")
             return None
         found = await self._lease_and_history(task, response, sent)
         if found is None:
             return None
         lease, history, wakes = found
-        execution = build_execution(self._services, lease, promise, root, history, wakes)
+        execution = build_execution(self.services, lease, promise, root, history, wakes)
         self.admission.begun(task.id)
         self._declined.pop(task.id, None)
-        self._leases.idle.pop(task.id, None)
-        self._run(execution)
+        self.leases.idle.pop(task.id, None)
+        self.run(execution)
         return execution
 
     async def _lease_and_history(
         self, task: TaskRecord, response: Response, sent: float
     ) -> tuple[Lease, History, list[str]] | None:
         """Keep the lease, and return it with the history and the pending wake promises; None if the worker stops."""
-        lease = Lease(self._leases, task.id)
+        lease = Lease(self.leases, task.id)
         # Renewed from now on: the history may take long to read.
         lease.grant(task.version, sent)
-        self._leases.idle[task.id] = task.version
+        self.leases.idle[task.id] = task.version
         try:
             remote = await self._remote_history(task, len(response.preload))
         except BaseException:
             lease.end()
             raise
-        if self._services.draining:
+        if self.services.draining:
             lease.end()
-            await self._leases.release(task.id, task.version)
-            self._leases.idle.pop(task.id, None)
+            await self.leases.release(task.id, task.version)
+            self.leases.idle.pop(task.id, None)
             return None
-        wakes, calls = without_wakes(below(task.id, self._services.separator), remote or [])
+        wakes, calls = without_wakes(below(task.id, self.services.separator), remote or [])
         return lease, History.of(response.preload, None if remote is None else calls), wakes
 
     async def _remote_history(self, task: TaskRecord, local: int) -> list[Promise] | None:
@@ -304,7 +304,7 @@ class Acquisition:
         if task.version <= 1:
             return []
         try:
-            records = scan(self._services.requester.ask, below(task.id, self._services.separator), local)
+            records = scan(self.services.requester.request_with_retries, below(task.id, self.services.separator), local)
             return [record async for record in records]
         except RequestError as exc:
             if exc.status not in MAY_NOT_SEARCH:
@@ -322,7 +322,7 @@ class Acquisition:
             return execution
         execution.drop(Drop.LOST)
         # The server sends it again, and it is acquired when this execution has ended.
-        await self._leases.release(task.id, task.version)
+        await self.leases.release(task.id, task.version)
         return None
 
     async def _end_timer(self, task: TaskRecord, promise: Promise) -> None:
@@ -333,21 +333,23 @@ class Acquisition:
         """
         if not promise.pending:
             settle = PromiseSettle(id=promise.id, state=promise.state, value=promise.value)
-            await self._services.requester.insist(TaskFulfill(id=task.id, version=task.version, action=settle))
+            await self.services.requester.request_until_answered(
+                TaskFulfill(id=task.id, version=task.version, action=settle)
+            )
 
     # Tasks that cannot run yet
 
     async def _decline(self, task: TaskRecord, error: ResonateError) -> None:
         """Release a task that cannot run here. Acquire it again if its function is registered later."""
         if not isinstance(error, NotRegistered):
-            await self._leases.hand_back(task.id, task.version, error)
+            await self.leases.hand_back(task.id, task.version, error)
             return
         declined = _Declined(error.name, task.version)
         self._declined.pop(task.id, None)
         if len(self._declined) >= _MOST_DECLINED:
             del self._declined[next(iter(self._declined))]
         self._declined[task.id] = declined
-        await self._leases.hand_back(task.id, task.version, error, unless=declined.registered)
+        await self.leases.hand_back(task.id, task.version, error, unless=declined.registered)
         declined.released = True
         if declined.registered.is_set():
             self.admission.handle_execute(task.id, task.version)
@@ -357,7 +359,7 @@ class Acquisition:
         for id, declined in list(self._declined.items()):
             if declined.name == name:
                 del self._declined[id]
-                self._leases.ended(id)
+                self.leases.ended(id)
                 declined.registered.set()
                 if declined.released:
                     self.admission.handle_execute(id, declined.version)

@@ -67,7 +67,7 @@ class CancelCascade:
             self._services.background(self._repeat, id, name=f"resonate cancel below {id}")
 
     async def _cancel_descendants(self, id: str) -> None:
-        ask = self._services.requester.ask
+        ask = self._services.requester.request_with_retries
         value = Reason(PARENT).encode(self._services.facilities.codec)
         while pending := [record.id for record in await self._descendants(id) if record.pending]:
             for each in pending:
@@ -77,7 +77,7 @@ class CancelCascade:
 
     async def _descendants(self, id: str) -> list[Promise]:
         try:
-            return await descendants(self._services.requester.ask, id, self._separators())
+            return await descendants(self._services.requester.request_with_retries, id, self._separators())
         except RequestError as exc:
             if exc.status not in MAY_NOT_SEARCH:
                 raise

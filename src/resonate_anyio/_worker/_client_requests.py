@@ -63,7 +63,7 @@ class ClientRequests:
         # one request may be sent twice.
         own = {_SETTLED_BY: token_hex(8)}
         request = PromiseSettle(id=id, state=state, value=evolve(value, headers={**(value.headers or {}), **own}))
-        record = promise_of(request, await self._services.requester.ask(request), id)
+        record = promise_of(request, await self._services.requester.request_with_retries(request), id)
         self._cascade.note_settlement(record)
         if state is PromiseState.CANCELED or id in self._executions:
             try:
@@ -92,7 +92,7 @@ class ClientRequests:
     async def _not_halted(self, id: str) -> ResonateError:
         """Return an error that says why an execution cannot be resumed."""
         try:
-            record = await get_promise(self._services.requester.ask, id)
+            record = await get_promise(self._services.requester.request_with_retries, id)
         except NotFound:
             return NotFound("execution", id)
         if record.target is None:

@@ -3,7 +3,7 @@
 A thread of their own sends them if the network can be used from a thread, so that code which blocks the event loop does
 not cost the leases. A lease is renewed when a third of it is over, together with all others of its root, or of many
 roots where the server allows that. Once a minute the server is also asked for each task, since it answers a heartbeat
-with 200 whoever holds the task. An execution that ends within a third of a lease needs no request of these
+with 200 even if another worker holds the task. An execution that ends within a third of a lease needs none of them
 (docs/distribution.md 1.6).
 """
 

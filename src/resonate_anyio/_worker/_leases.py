@@ -13,10 +13,11 @@ from typing import TYPE_CHECKING, Final
 
 from attrs import define, field
 
+from .._concurrency._backoff import longer
 from .._errors import ResonateError
 from .._execution._lease import Lease
 from .._protocol import TaskGet, TaskRecord, TaskRelease, TaskState
-from .._requests._subscriptions import FIRST_BACKOFF, longer
+from .._requests._subscriptions import FIRST_BACKOFF, LONGEST_BACKOFF
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -136,7 +137,7 @@ class Leases:
             unless: an event that ends the delay, because the reason does not hold any more.
         """
         delay = self._delays.get(id, FIRST_BACKOFF)
-        self._delays[id] = longer(delay)
+        self._delays[id] = longer(delay, LONGEST_BACKOFF)
         logger.warning("task.handed_back id=%s in=%.1f reason=%s", id, delay, reason)
         self.idle[id] = version
         # If the lease lapsed during the delay, the server would send the task here again.
@@ -146,7 +147,7 @@ class Leases:
             await self._subscriptions.pause(self._subscriptions.jittered(delay), unless)
         finally:
             lease.end()
-        await self._requester.insist(TaskRelease(id=id, version=version))
+        await self._requester.request_until_answered(TaskRelease(id=id, version=version))
         self.idle.pop(id, None)
 
     def ended(self, id: str) -> None:
@@ -155,7 +156,7 @@ class Leases:
 
     async def release_if_held(self, id: str, runs_here: Callable[[str], bool]) -> None:
         """Release a task that this worker holds without running it, because the answer to its request was lost."""
-        response = await self._requester.insist(TaskGet(id=id))
+        response = await self._requester.request_until_answered(TaskGet(id=id))
         task = None if response is None else response.task
         if task is not None and task.pid == self._holder and not runs_here(id):
             await self.hand_back(id, task.version, "the answer that granted its lease was lost, or was of no use")

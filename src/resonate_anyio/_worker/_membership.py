@@ -33,18 +33,18 @@ class Membership:
 
     Attributes:
         identity: the identity of this process at the server.
-        _group: the worker group.
-        _when_registered: called in the event loop with the name of each function that is registered.
+        group: the worker group.
+        when_registered: called in the event loop with the name of each function that is registered.
     """
 
     identity: Identity
-    _group: str
-    _network: Network
-    _connection: Connection
-    _supervisor: Supervisor
-    _subscriptions: Subscriptions
-    _messages: Messages
-    _when_registered: Callable[[str], None]
+    group: str
+    network: Network
+    connection: Connection
+    supervisor: Supervisor
+    subscriptions: Subscriptions
+    messages: Messages
+    when_registered: Callable[[str], None]
     _second: Connection | None = field(default=None, init=False)
     _joining: bool = field(default=False, init=False)
     _joined: Event = field(factory=Event, init=False)
@@ -69,35 +69,35 @@ class Membership:
                 self._changed = Event()
                 while self._new_functions:
                     name = self._new_functions.popleft()
-                    if not self._subscriptions.stopping:
+                    if not self.subscriptions.stopping:
                         self._begin_to_join()
-                        self._when_registered(name)
-                await self._subscriptions.wait(self._changed)
+                        self.when_registered(name)
+                await self.subscriptions.wait(self._changed)
 
     async def join(self) -> None:
         """Join the worker group, and wait until this process receives the group's messages."""
         self._begin_to_join()
         while self._joining and not self._joined.is_set():
-            await self._subscriptions.wait(self._joined)
+            await self.subscriptions.wait(self._joined)
 
     def _begin_to_join(self) -> None:
-        if self.identity.group != self._group and not self._joining:
+        if self.identity.group != self.group and not self._joining:
             self._joining = True
-            self._supervisor.start_background(self._connect_again, name=f"resonate {self.identity.pid} group")
+            self.supervisor.start_background(self._connect_again, name=f"resonate {self.identity.pid} group")
 
     async def _connect_again(self) -> None:
-        identity = evolve(self.identity, group=self._group)
+        identity = evolve(self.identity, group=self.group)
         try:
-            async with self._network.connect(identity) as connection:
+            async with self.network.connect(identity) as connection:
                 self._second, self.identity = connection, identity
                 self._joined.set()
-                if not self._subscriptions.stopping:
-                    await self._messages.receive(connection)
+                if not self.subscriptions.stopping:
+                    await self.messages.receive(connection)
         finally:
             self._joined.set()
 
     async def close_messages(self) -> None:
         """Receive no further messages: the server sends those for the group to other workers."""
-        await self._connection.messages.aclose()
+        await self.connection.messages.aclose()
         if self._second is not None:
             await self._second.messages.aclose()

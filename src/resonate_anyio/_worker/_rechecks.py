@@ -73,7 +73,11 @@ class Rechecks:
             NotFound: there is no such promise.
         """
         request = RegisterListener(awaited=id, address=self._services.identity.unicast)
-        ask = self._services.requester.ask if execution is None else partial(execution.request, taken=_NO_LISTENERS)
+        ask = (
+            self._services.requester.request_with_retries
+            if execution is None
+            else partial(execution.request, taken=_NO_LISTENERS)
+        )
         response = await ask(request)
         if response.status in _NO_LISTENERS:
             # There will be no message: the promise is asked for again from time to time.
@@ -82,10 +86,10 @@ class Rechecks:
 
     async def recheck(self, id: str) -> None:
         """Ask for a promise once more, and notify its subscribers if it is settled."""
-        insist = self._services.requester.insist
-        response = await insist(RegisterListener(awaited=id, address=self._services.identity.unicast))
+        request = self._services.requester.request_until_answered
+        response = await request(RegisterListener(awaited=id, address=self._services.identity.unicast))
         if response is not None and response.status in _NO_LISTENERS:
-            response = await insist(PromiseGet(id=id))
+            response = await request(PromiseGet(id=id))
         if response is not None and response.promise is not None and not response.promise.pending:
             self._services.subscriptions.notify(response.promise)
 

@@ -33,21 +33,21 @@ class Runner:
         interrupted: executions that were dropped because the program ends; the stop releases their leases.
     """
 
-    _services: Services
-    _supervisor: Supervisor
+    services: Services
+    supervisor: Supervisor
     executions: dict[str, Execution]
-    _leases: Leases
-    _residency: Residency
-    _results: Results
-    _when_ended: Callable[[], None]
+    leases: Leases
+    residency: Residency
+    results: Results
+    when_ended: Callable[[], None]
     interrupted: list[Execution] = field(factory=list, init=False)
 
     def start(self, execution: Execution) -> None:
         """Run an execution whose task was acquired."""
         self.executions[execution.id] = execution
-        self._residency.young.add(execution)
+        self.residency.young.add(execution)
         _log.started(execution)
-        self._supervisor.spawn(self._run, execution, name=f"resonate {execution.id}")
+        self.supervisor.spawn(self._run, execution, name=f"resonate {execution.id}")
 
     async def _run(self, execution: Execution) -> None:
         cut_short = True
@@ -63,14 +63,14 @@ class Runner:
                 if execution.dropped is Drop.HALTED:
                     await self._halt(execution)
             finally:
-                awaited = self._results.on_ended(execution.id)
+                awaited = self.results.on_ended(execution.id)
                 self._forget(execution)
-                self._when_ended()
+                self.when_ended()
             await self._after_end(execution, awaited=awaited)
-            cut_short = execution.dropped is Drop.INTERRUPTED or self._services.torn_down
+            cut_short = execution.dropped is Drop.INTERRUPTED or self.services.torn_down
         except BaseException as exc:
             # During a teardown the event loop was left by an interrupt already. A second one would disturb its end.
-            if interrupt_in(exc) is None or not self._services.torn_down:
+            if interrupt_in(exc) is None or not self.services.torn_down:
                 raise
         finally:
             if cut_short:
@@ -83,20 +83,20 @@ class Runner:
             raise execution.ended_by
         if execution.dropped is Drop.CRASHED:
             _log.crashed(execution)
-            await self._leases.hand_back(execution.id, execution.version, repr(execution.error))
+            await self.leases.hand_back(execution.id, execution.version, repr(execution.error))
         else:
-            self._leases.ended(execution.id)
+            self.leases.ended(execution.id)
 
     async def _halt(self, execution: Execution) -> None:
         assert isinstance(execution.error, NonDeterminismError)
         _log.halted(execution)
-        await self._services.requester.insist(TaskHalt(id=execution.id))
-        self._results.halt(execution.id, execution.error)
+        await self.services.requester.request_until_answered(TaskHalt(id=execution.id))
+        self.results.halt(execution.id, execution.error)
 
     def _forget(self, execution: Execution) -> None:
         self.executions.pop(execution.id, None)
         execution.lease.end()
-        self._residency.on_ended(execution)
+        self.residency.on_ended(execution)
         execution.ended.set()
 
     async def forget_unstarted(self) -> None:

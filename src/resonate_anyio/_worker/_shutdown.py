@@ -48,18 +48,18 @@ class Shutdown:
 
     Attributes:
         stopped: set when nothing of the worker runs any more.
-        _close_messages: closes the message streams.
-        _stop_background: makes the background tasks of the worker return, and stops its heartbeats.
+        close_messages: closes the message streams.
+        stop_background: makes the background tasks of the worker return, and stops its heartbeats.
     """
 
-    _services: Services
-    _supervisor: Supervisor
-    _runner: Runner
-    _residency: Residency
-    _leases: Leases
-    _close_messages: Callable[[], Awaitable[None]]
-    _stop_background: Callable[[], None]
-    _grace: float
+    services: Services
+    supervisor: Supervisor
+    runner: Runner
+    residency: Residency
+    leases: Leases
+    close_messages: Callable[[], Awaitable[None]]
+    stop_background: Callable[[], None]
+    grace: float
     stopped: Event = field(factory=Event, init=False)
     _running: bool = field(default=False, init=False)
     _hurried: bool = field(default=False, init=False)
@@ -82,9 +82,9 @@ class Shutdown:
 
     def begin(self) -> None:
         """Begin to stop, if that has not begun."""
-        if not self._services.draining:
-            self._services.subscriptions.begin_to_stop()
-            self._supervisor.start_last(self._run, name=f"resonate {self._services.identity.pid} stop")
+        if not self.services.draining:
+            self.services.subscriptions.begin_to_stop()
+            self.supervisor.start_last(self._run, name=f"resonate {self.services.identity.pid} stop")
 
     def hurry(self) -> None:
         """End the grace period, and release leases without waiting for code that does not end."""
@@ -111,18 +111,18 @@ class Shutdown:
             await self._finish()
 
     async def _run_phases(self) -> None:
-        await self._close_messages()
+        await self.close_messages()
         await self._suspend()
         await self._grant_grace()
         await self._unload_and_release()
 
     async def _finish(self) -> None:
-        for execution in list(self._runner.executions.values()):
+        for execution in list(self.runner.executions.values()):
             execution.drop(Drop.UNLOADED)
-        self._services.subscriptions.stop()
-        self._stop_background()
+        self.services.subscriptions.stop()
+        self.stop_background()
         try:
-            await self._supervisor.wait_idle()
+            await self.supervisor.wait_idle()
             await self._release_idle()
         finally:
             self.stopped.set()
@@ -131,8 +131,8 @@ class Shutdown:
 
     async def _suspend(self) -> None:
         """Suspend and evict the executions that only wait."""
-        executions = self._runner.executions
-        self._residency.park_all()
+        executions = self.runner.executions
+        self.residency.park_all()
         await all_begun()
         for execution in list(executions.values()):
             execution.suspension.forget_unbegun()
@@ -147,19 +147,17 @@ class Shutdown:
 
     async def _grant_grace(self) -> None:
         """Wait until no leaf runs, for the grace period at most."""
-        executions = self._runner.executions
+        executions = self.runner.executions
         for execution in executions.values():
             execution.presence.tell_leaf_ended(self.look_again)
-        await self._wait_while(
-            lambda: not self._hurried and any(each.busy for each in executions.values()), self._grace
-        )
+        await self._wait_while(lambda: not self._hurried and any(each.busy for each in executions.values()), self.grace)
 
     async def _unload_and_release(self) -> None:
         """Evict all other executions, and release each lease when the code has ended."""
-        remaining = list(self._runner.executions.values())
+        remaining = list(self.runner.executions.values())
         for execution in remaining:
             execution.drop(Drop.UNLOADED)
-        await self._runner.forget_unstarted()
+        await self.runner.forget_unstarted()
         released: set[Execution] = set()
         while remaining:
             await self._code_ended(remaining)
@@ -168,13 +166,13 @@ class Shutdown:
             released.update(ended)
             remaining = [each for each in remaining if not each.ended.is_set()]
             _log_stuck(remaining)
-        await self._release([each for each in self._runner.interrupted if each not in released])
+        await self._release([each for each in self.runner.interrupted if each not in released])
 
     async def _release_idle(self) -> None:
         """Release the tasks whose execution, or whose release, an interrupt has prevented."""
         with move_on_after(_ANSWER_LIMIT):
-            for id, version in list(self._leases.idle.items()):
-                await self._leases.release(id, version)
+            for id, version in list(self.leases.idle.items()):
+                await self.leases.release(id, version)
 
     async def _code_ended(self, executions: list[Execution]) -> None:
         """Wait until all code has ended, or until it is time to release the leases of the code that has."""
@@ -201,14 +199,14 @@ class Shutdown:
                 for execution in executions:
                     execution.suspension.forget_unbegun()
                     if self._has_lease_to_release(execution):
-                        tasks.start_soon(self._leases.release, execution.id, execution.version)
+                        tasks.start_soon(self.leases.release, execution.id, execution.version)
         if limit.cancelled_caught:
-            logger.warning("worker.release_timeout pid=%s", self._services.identity.pid)
+            logger.warning("worker.release_timeout pid=%s", self.services.identity.pid)
 
     def _has_lease_to_release(self, execution: Execution) -> bool:
         if execution.dropped in {Drop.SETTLED, Drop.LOST, Drop.HALTED} or execution.suspension.in_memory_only:
             return False
-        owners = self._services.facilities.threads.owners
+        owners = self.services.facilities.threads.owners
         abandoned = [leaf for leaf in owners if isinstance(leaf, Frame) and leaf.execution is execution]
         for leaf in abandoned:
             logger.warning("worker.thread_abandoned id=%s func=%s its thread runs on", leaf.id, leaf.function.name)

@@ -66,9 +66,14 @@ class Worker:
 
     Attributes:
         settings: the configuration of the `Resonate` object.
-        connection: the connection as which the process started; see `Membership`.
+        network: the network that the worker is connected to.
+        started_as: the identity that this process had at the start.
+        connection: the connection that was opened at the start. There may be a second one (see `Membership`).
+        supervisor: owns the tasks of this worker.
         registry: the registered functions.
         codec: encodes arguments and outcomes.
+        dependencies: the objects that durable functions ask for by type.
+        make_context: makes the `Context` of a run of a workflow.
         executions: the executions in this process, by the ids of their roots.
         subscriptions: the waits of this worker.
         requester: sends requests again until they are answered.
@@ -81,9 +86,14 @@ class Worker:
     """
 
     settings: Settings
+    network: Network
+    started_as: Identity
     connection: Connection
+    supervisor: Supervisor
     registry: Registry
     codec: Codec
+    dependencies: Dependencies
+    make_context: Callable[[Frame], Context]
     executions: dict[str, Execution] = field(factory=dict, init=False)
     subscriptions: Subscriptions = field(factory=Subscriptions, init=False)
     requester: Requester = field(init=False)
@@ -93,11 +103,6 @@ class Worker:
     results: Results = field(init=False)
     rechecks: Rechecks = field(init=False)
     messages: Messages = field(init=False)
-    _network: Network
-    _identity: Identity
-    _dependencies: Dependencies
-    _make_context: Callable[[Frame], Context]
-    _supervisor: Supervisor
     _sentinel: Sentinel = field(factory=Sentinel, init=False)
     _census: RoundCensus = field(factory=lambda: RoundCensus(execution_in), init=False)
     _leases: Leases = field(init=False)
@@ -119,19 +124,19 @@ class Worker:
         self.timer_promises = TimerPromises(self.connection.now)
         self._leases = Leases(
             self.connection,
-            self._identity.holder,
+            self.started_as.holder,
             self.subscriptions,
             self.requester,
             self.ttl_ms / 1000,
-            self._network.request_timeout,
+            self.network.request_timeout,
         )
         self.facilities = Facilities(
             codec=self.codec,
             threads=Threads(CapacityLimiter(self.settings.threads)),
-            dependencies=self._dependencies,
+            dependencies=self.dependencies,
             random=random_module.random,
             backoff=self.subscriptions.backoff,
-            make_context=self._make_context,
+            make_context=self.make_context,
             find_function=self.registry.find,
             own_group=any_of(self.settings.group),
             nowhere=nowhere(self.settings.group),
@@ -145,7 +150,7 @@ class Worker:
         self._cascade = CancelCascade(self, self.executions)
         self._runner = Runner(
             services=self,
-            supervisor=self._supervisor,
+            supervisor=self.supervisor,
             executions=self.executions,
             leases=self._leases,
             residency=self._residency,
@@ -154,7 +159,7 @@ class Worker:
         )
         self.acquisition = Acquisition(
             services=self,
-            supervisor=self._supervisor,
+            supervisor=self.supervisor,
             leases=self._leases,
             registry=self.registry,
             executions=self.executions,
@@ -164,18 +169,18 @@ class Worker:
         )
         self.messages = Messages(self, self.rechecks)
         self._membership = Membership(
-            identity=self._identity,
+            identity=self.started_as,
             group=self.settings.group,
-            network=self._network,
+            network=self.network,
             connection=self.connection,
-            supervisor=self._supervisor,
+            supervisor=self.supervisor,
             subscriptions=self.subscriptions,
             messages=self.messages,
             when_registered=self.acquisition.function_registered,
         )
         self._shutdown = Shutdown(
             services=self,
-            supervisor=self._supervisor,
+            supervisor=self.supervisor,
             runner=self._runner,
             residency=self._residency,
             leases=self._leases,
@@ -183,7 +188,7 @@ class Worker:
             stop_background=self._stop_background,
             grace=self.settings.grace,
         )
-        self._client_requests = ClientRequests(self, self._supervisor, self.executions, self._cascade, self.results)
+        self._client_requests = ClientRequests(self, self.supervisor, self.executions, self._cascade, self.results)
 
     # Life
 
@@ -200,7 +205,7 @@ class Worker:
         protect_package()
         async with network.connect(identity) as connection, create_task_group() as tasks:
             worker = cls(
-                network=network, identity=identity, connection=connection, supervisor=Supervisor(tasks), **parts
+                network=network, started_as=identity, connection=connection, supervisor=Supervisor(tasks), **parts
             )
             worker._start_background()
             try:
@@ -229,7 +234,7 @@ class Worker:
                 ttl=self.ttl_ms / 1000,
             )
             self._stop_heartbeats = start_heartbeats(
-                plan, self._supervisor, self.subscriptions, self._check_leases, name=f"{name} heartbeats"
+                plan, self.supervisor, self.subscriptions, self._check_leases, name=f"{name} heartbeats"
             )
 
     def _check_leases(self) -> None:
@@ -312,7 +317,7 @@ class Worker:
         return self._census.take()
 
     def background(self, func: Callable[..., Awaitable[None]], *args: object, name: str) -> None:
-        self._supervisor.start_background(func, *args, name=name)
+        self.supervisor.start_background(func, *args, name=name)
 
     def acquire(self, id: str, version: int) -> None:
         self.acquisition.handle_execute(id, version)
@@ -352,8 +357,8 @@ class Worker:
         self._membership.function_registered(name)
 
     async def ask(self, request: Request) -> Response:
-        """Send a request that may be sent twice, again if need be. See `Requester.ask`."""
-        return await self.requester.ask(request)
+        """Send a request that may be sent twice. See `Requester.request_with_retries`."""
+        return await self.requester.request_with_retries(request)
 
     async def settle(self, id: str, state: PromiseState, value: Value) -> tuple[Promise, bool]:
         """Settle `id` from outside. See `ClientRequests.settle`."""

@@ -15,7 +15,7 @@ from anyio.abc import ObjectReceiveStream
 from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
 from attrs import define, field
 
-from .._concurrency._backoff import Backoff
+from .._concurrency._backoff import Delays
 from .._protocol import Message, decode_message
 from .._protocol._json import loads
 from ..abc import Gap, Identity
@@ -84,7 +84,7 @@ class Poll:
     _send: MemoryObjectSendStream[Message | Gap] = field(init=False)
     # A shield of its own: messages go on until the host has left, also when it is cancelled.
     _scope: CancelScope = field(factory=lambda: CancelScope(shield=True), init=False)
-    _backoff: Backoff = field(factory=Backoff, init=False)
+    _backoff: Delays = field(factory=Delays, init=False)
     _gap: bool = field(default=False, init=False)
     _connected_at: float = field(default=math.inf, init=False)
     _complaint: str | None = field(default=None, init=False)
@@ -118,7 +118,7 @@ class Poll:
 
         if current_time() - self._connected_at >= _LIVED:
             self._backoff.reset()
-        delay = self._backoff.delay() if soon else self._backoff.longest()
+        delay = self._backoff.next() if soon else self._backoff.skip_to_longest()
         self._complain(reason, delay)
         return delay
 
