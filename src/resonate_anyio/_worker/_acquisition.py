@@ -78,6 +78,14 @@ class Acquisition:
     """See the module's docstring.
 
     Attributes:
+        services: the port of executions.
+        supervisor: owns the tasks of the worker.
+        leases: keeps and releases leases.
+        registry: the registered functions.
+        executions: the executions in this process.
+        residency: counts the executions that are hot.
+        limit: the maximum number of executions in progress.
+        run: runs an execution.
         admission: decides whether another execution may begin.
     """
 

@@ -34,6 +34,11 @@ class Membership:
     Attributes:
         identity: the identity of this process at the server.
         group: the worker group.
+        network: the network to connect to a second time.
+        connection: the first connection.
+        supervisor: owns the tasks of the worker.
+        subscriptions: the waits of the worker.
+        messages: handles the messages of the second connection.
         when_registered: called in the event loop with the name of each function that is registered.
     """
 

@@ -29,7 +29,13 @@ class Runner:
     """See the module's docstring.
 
     Attributes:
+        services: the port of executions.
+        supervisor: owns the tasks of the worker.
         executions: the executions in this process, by the ids of their roots.
+        leases: releases the tasks of executions that have crashed.
+        residency: parks and evicts executions.
+        results: raises the error of a halted execution in the code that waits for it.
+        when_ended: called when an execution has ended.
         interrupted: executions that were dropped because the program ends; the stop releases their leases.
     """
 

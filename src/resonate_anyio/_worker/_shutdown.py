@@ -47,9 +47,15 @@ class Shutdown:
     """See the module's docstring.
 
     Attributes:
-        stopped: set when nothing of the worker runs any more.
+        services: the port of executions.
+        supervisor: owns the tasks of the worker.
+        runner: runs the executions.
+        residency: parks executions.
+        leases: releases tasks.
         close_messages: closes the message streams.
         stop_background: makes the background tasks of the worker return, and stops its heartbeats.
+        grace: seconds that running leaves get to end.
+        stopped: set when nothing of the worker runs any more.
     """
 
     services: Services
