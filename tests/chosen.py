@@ -1,13 +1,20 @@
-"""The network that the tests run over, and the rules that its engine follows: `pytest --network dev --rules snapshot`.
+"""What the command line chooses for a run of the tests: `pytest --network dev --rules snapshot --campaigns all`.
 
-The same tests hold over each. `network_on` makes what a test asks for out of a store and a clock, which are the test's
-own: so all of it happens in this process, and in virtual time.
+The same tests hold over each network, by each server's rules and on each kind of asyncio loop. `network_on` makes the
+network of a test out of a store and a clock, which are the test's own: so all of it happens in this process, and in
+virtual time.
+
+Campaigns try a great many cases: every crash point, every interruption, generated call graphs. A run takes a sample of
+them, which the seed chooses: other ones in each run, and the same ones again with the seed that the run has printed.
 """
 
 from __future__ import annotations
 
+import random
+import shlex
+import zlib
 from secrets import token_hex
-from typing import Final
+from typing import Any, Final
 
 import pytest
 from attrs import define, field
@@ -16,6 +23,7 @@ from resonate_anyio._protocol import ANNOUNCED, EMBEDDED, RELEASE, SNAPSHOT, SPE
 from resonate_anyio.abc import Clock, Network, Store
 from resonate_anyio.networks import LocalNetwork
 
+from .loops import KINDS
 from .over_http import OverHttp
 
 RULES: Final = {
@@ -34,19 +42,36 @@ class Chosen:
     Attributes:
         network: `local`: the engine is embedded; `dev`: it is reached by HTTP.
         rules: those of the engine.
-        every_interrupt: whether every interruption is tried, and some hundred processes get a signal.
-        seed: what samples that differ from run to run are chosen by.
+        asyncio: how asyncio runs: `plain`, in `debug` mode, with `eager` tasks, or by `uvloop`.
+        campaigns: 0: a sample; 1: all there is; more: so many times as many generated cases, too.
+        seed: what chooses the samples.
+        test: the test that is running.
     """
 
     network: str = "local"
     rules: Rules = EMBEDDED
-    every_interrupt: bool = False
+    asyncio: str = "plain"
+    campaigns: int = 0
     seed: str = field(factory=lambda: token_hex(4))
+    test: str = ""
 
     @property
-    def exhaustive(self) -> bool:
-        """Whether every crash point and every example is tried: the same of each network would take too long."""
-        return self.network == "local" and self.rules is EMBEDDED
+    def whole(self) -> bool:
+        """Whether a campaign tries all that it has."""
+        return self.campaigns > 0
+
+    @property
+    def usual(self) -> bool:
+        """Whether tests run as they do without options. Of what is slow, other ways to run take smaller samples."""
+        return self.network == "local" and self.rules is EMBEDDED and self.asyncio == "plain"
+
+    def cases(self, count: int) -> int:
+        """How many cases a campaign generates that has `count` of them as a whole."""
+        return count * self.campaigns or max(1, count // (4 if self.usual else 12))
+
+    def chance(self) -> random.Random:
+        """What chooses for the test that is running: the same each time that it runs with this seed."""
+        return random.Random(f"{self.seed} {self.test}")  # noqa: S311 - nothing here is secret
 
 
 CHOSEN: Final = Chosen()
@@ -57,8 +82,13 @@ def add_options(parser: pytest.Parser) -> None:
     group = parser.getgroup("resonate-anyio")
     group.addoption("--network", choices=["local", "dev"], default="local", help="the network that tests run over")
     group.addoption("--rules", choices=[*RULES], default="embedded", help="the rules that its engine follows")
+    group.addoption("--asyncio", choices=[*KINDS], default="plain", help="how asyncio runs; trio is left out then")
     group.addoption(
-        "--interrupts", choices=["sample", "all"], default="sample", help="how many interruptions are tried"
+        "--campaigns",
+        type=_campaigns,
+        default=0,
+        metavar="sample|all|N",
+        help="how much of a campaign is tried: a sample (default), all, or N times as many generated cases as well",
     )
     group.addoption("--seed", help="what samples are chosen by; as a failure or the head of the report tells it")
 
@@ -67,8 +97,52 @@ def choose(config: pytest.Config) -> None:
     """Take what the command line has chosen."""
     CHOSEN.network = str(config.getoption("--network"))
     CHOSEN.rules = RULES[str(config.getoption("--rules"))]
-    CHOSEN.every_interrupt = config.getoption("--interrupts") == "all"
-    CHOSEN.seed = config.getoption("--seed") or CHOSEN.seed
+    CHOSEN.asyncio = str(config.getoption("--asyncio"))
+    CHOSEN.campaigns = int(config.getoption("--campaigns") or 0)
+    # Processes of pytest-xdist have it from the one that started them.
+    given = getattr(config, "workerinput", {}).get("seed")
+    CHOSEN.seed = given or config.getoption("--seed") or CHOSEN.seed
+
+
+def _campaigns(text: str) -> int:
+    return {"sample": 0, "all": 1}[text] if text in {"sample", "all"} else int(text)
+
+
+def select(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave out what is not in the sample, and the tests on trio where asyncio runs in another way than usually.
+
+    A test that the command line names is not left out.
+    """
+    named = any("::" in arg for arg in config.args)
+    kept = [item for item in items if (named or _in_sample(item)) and not _is_on_another_backend(item)]
+    if len(kept) < len(items):
+        config.hook.pytest_deselected(items=[item for item in items if item not in set(kept)])
+        items[:] = kept
+
+
+def _in_sample(item: pytest.Item) -> bool:
+    marker = item.get_closest_marker("sampled")
+    if marker is None or CHOSEN.whole:
+        return True
+    one_in: int = marker.kwargs["one_in"] if CHOSEN.usual else marker.kwargs["elsewhere"]
+    return zlib.crc32(f"{CHOSEN.seed} {item.nodeid}".encode()) % one_in == 0
+
+
+def _is_on_another_backend(item: pytest.Item) -> bool:
+    parameters: dict[str, Any] = getattr(getattr(item, "callspec", None), "params", {})
+    return CHOSEN.asyncio != "plain" and parameters.get("anyio_backend") != "asyncio"
+
+
+def again(nodeid: str) -> str:
+    """The command that runs a test as it has just run."""
+    options = {
+        "--network": ("local", CHOSEN.network),
+        "--rules": ("embedded", next(name for name, rules in RULES.items() if rules is CHOSEN.rules)),
+        "--asyncio": ("plain", CHOSEN.asyncio),
+        "--campaigns": ("sample", {0: "sample", 1: "all"}.get(CHOSEN.campaigns, str(CHOSEN.campaigns))),
+    }
+    given = [f"{option} {value}" for option, (default, value) in options.items() if value != default]
+    return " ".join(["python -m pytest", *given, f"--seed {CHOSEN.seed}", shlex.quote(nodeid)])
 
 
 def dotted(id: str) -> str:

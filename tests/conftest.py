@@ -10,7 +10,7 @@ import asyncio
 import inspect
 import math
 import threading
-from collections.abc import Awaitable, Callable, Generator, Iterator
+from collections.abc import Awaitable, Callable, Generator, Iterator, Sequence
 from functools import wraps
 from pathlib import Path
 from typing import Any
@@ -23,13 +23,62 @@ from resonate_anyio.abc import Clock
 from resonate_anyio.networks import system_clock
 from resonate_anyio.testing import VirtualClock, virtual_backend
 
-from . import chosen
+from . import chosen, loops
 
 WALL_LIMIT = 120.0
 """Seconds that a test marked `wall` may take if it does not say otherwise: many times what the slowest needs."""
 
-CAMPAIGNS = (Path(__file__).parent / "crash", Path(__file__).parent / "properties")
-"""Folders of the tests that cover no line which others do not."""
+_HERE = Path(__file__).parent
+
+CAMPAIGNS = (
+    _HERE / "crash",
+    _HERE / "engine" / "test_composition.py",
+    _HERE / "engine" / "test_positions.py",
+    _HERE / "faults" / "test_each_fault.py",
+    _HERE / "faults" / "test_outages.py",
+    _HERE / "faults" / "test_random_faults.py",
+    _HERE / "faults" / "test_two_workers.py",
+    _HERE / "properties",
+    _HERE / "server" / "test_transcripts.py",
+)
+"""Folders and files of the tests that try a great many cases, and cover no line which others do not."""
+
+SAMPLED_ELSEWHERE = {
+    _HERE / "client" / "test_processes.py": 3,
+    _HERE / "crash" / "test_harness.py": 8,
+    _HERE / "crash" / "test_interrupts.py": 8,
+    _HERE / "engine" / "test_composition.py": 4,
+    _HERE / "engine" / "test_positions.py": 4,
+    _HERE / "faults" / "test_each_fault.py": 8,
+    _HERE / "faults" / "test_outages.py": 4,
+    _HERE / "faults" / "test_store_outages.py": 4,
+    _HERE / "interop" / "test_typescript.py": 3,
+    _HERE / "properties" / "test_faults_are_found.py": 8,
+    _HERE / "server" / "test_hostile.py": 4,
+    _HERE / "server" / "test_transcripts.py": 4,
+    _HERE / "wall" / "test_workflows.py": 2,
+}
+"""Files of which a usual run has every test, and one over another network, by other rules or on another loop 1 in N."""
+
+SLOW = (
+    *CAMPAIGNS,
+    _HERE / "examples",
+    _HERE / "faults",
+    _HERE / "typing",
+    _HERE / "wall",
+    _HERE / "client" / "test_processes.py",
+    _HERE / "golden",
+    _HERE / "interop" / "test_typescript.py",
+    _HERE / "server" / "test_browser.py",
+    _HERE / "server" / "test_cli.py",
+    _HERE / "server" / "test_hostile.py",
+    _HERE / "server" / "test_serve.py",
+    _HERE / "stores" / "test_owner.py",
+)
+"""Folders and files of the tests that start processes, or that try a great many cases."""
+
+ALIKE = (_HERE / "house", _HERE / "typing")
+"""Folders of the tests of the source itself, which is the same over each network."""
 
 SPARE_THREADS = ("AnyIO worker thread", "Trio thread")
 """Names of threads that the backends keep for the next call."""
@@ -64,10 +113,32 @@ def pytest_report_header() -> str:
     return f"seed: {chosen.CHOSEN.seed} (--seed)"
 
 
+@pytest.hookimpl(optionalhook=True)
+def pytest_configure_node(node: Any) -> None:
+    """Give the processes of pytest-xdist the seed: their samples have to be the same."""
+    node.workerinput["seed"] = chosen.CHOSEN.seed
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Let a test choose its cases by its own name."""
+    chosen.CHOSEN.test = item.nodeid
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Say how a test that has failed is run again with the same cases."""
+    report = yield
+    if report.failed:
+        report.sections.append(("to run it again", chosen.again(item.nodeid)))
+    return report
+
+
 @pytest.fixture(params=["asyncio", "trio"])
 def anyio_backend(request: pytest.FixtureRequest) -> tuple[str, dict[str, Any]]:
     """The backend of an async test and of its async fixtures, in virtual time unless the test is marked `wall`."""
     name: str = request.param
+    if name == "asyncio" and chosen.CHOSEN.asyncio != "plain":
+        return name, loops.options(chosen.CHOSEN.asyncio, virtual=not _by_the_wall(request))
     return (name, {}) if _by_the_wall(request) else virtual_backend(name)
 
 
@@ -112,23 +183,34 @@ def leaving_no_tasks(test: Callable[..., Awaitable[None]]) -> Callable[..., Awai
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Hold tests to their form: each states its claim in a docstring, and those by the wall clock have a limit."""
-    run_ends = float(config.getini("faulthandler_timeout")) or math.inf
+    stacks_at = float(config.getini("faulthandler_timeout")) or math.inf
     tests = [item for item in items if isinstance(item, pytest.Function)]
     if silent := [test.nodeid for test in tests if not inspect.getdoc(test.function)]:
         msg = "a test states its claim in a docstring of one sentence: " + ", ".join(silent)
         raise pytest.UsageError(msg)
     for test in tests:
-        chosen.skip_if_not_meant(test)
-        if any(test.path.is_relative_to(folder) for folder in CAMPAIGNS):
+        if _is_in(test, CAMPAIGNS):
             # They run the same lines thousands of times, and to measure them would double what that takes.
             test.add_marker(pytest.mark.no_cover)
+        if test.path in SAMPLED_ELSEWHERE:
+            test.add_marker(pytest.mark.sampled(one_in=1, elsewhere=SAMPLED_ELSEWHERE[test.path]))
+        if _is_in(test, SLOW):
+            test.add_marker(pytest.mark.slow)
+        if _is_in(test, ALIKE):
+            test.add_marker(pytest.mark.embedded("the source is the same over each network"))
+        chosen.skip_if_not_meant(test)
         marker = test.get_closest_marker("wall")
         if marker is not None and test.get_closest_marker("timeout") is None:
             limit = marker.kwargs.get("limit", WALL_LIMIT)
-            if limit >= run_ends:
-                msg = f"{test.nodeid} has a limit of {limit} s, and faulthandler_timeout ends the whole run before that"
+            if limit >= stacks_at:
+                msg = f"{test.nodeid} has a limit of {limit} s, and faulthandler_timeout reports it before that"
                 raise pytest.UsageError(msg)
             test.add_marker(pytest.mark.timeout(limit))
+    chosen.select(config, items)
+
+
+def _is_in(test: pytest.Item, folders: Sequence[Path]) -> bool:
+    return any(test.path.is_relative_to(folder) for folder in folders)
 
 
 def _by_the_wall(request: pytest.FixtureRequest) -> bool:

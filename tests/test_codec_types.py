@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import ipaddress
 import json
+import re
 import subprocess
 import sys
 import textwrap
@@ -52,6 +53,12 @@ def unpacked(value: Value) -> Any:
 def recorded(value: object, type_: Any) -> Any:
     """What is on record of a value, which comes back equal."""
     return unpacked(CODEC.encode_result(value, type_, function="f"))
+
+
+def spelled(value: object) -> str:
+    """The `repr` of a parameter, as the id of a test has to be: the same in each process."""
+    text = re.sub(r" at 0x[0-9a-f]+", "", repr(value))
+    return re.sub(r"\{('[^{}:]*')\}", lambda found: f"{{{', '.join(sorted(found[1].split(', ')))}}}", text)
 
 
 def back(value: object, type_: Any) -> Any:
@@ -220,7 +227,7 @@ STRICT = Strict(on=date(2024, 1, 1), id=UUID(int=1), kinds=frozenset({Color.RED}
         (Even(half=1), Plain | Even),
         (Even(half=1), Annotated[Even, "even"]),
     ],
-    ids=repr,
+    ids=spelled,
 )
 def test_models(value: object, type_: Any) -> None:
     """Models come back as they were: in classes, containers and unions; generic, strict, renamed and discriminated."""
@@ -258,7 +265,7 @@ def test_aliases() -> None:
         ({"name": "\ud800"}, Item, "Item refused it"),
         ({"pet": {"kind": "cow"}}, Kennel, "at $.pet"),
     ],
-    ids=repr,
+    ids=spelled,
 )
 def test_what_does_not_fit_a_model(raw: object, type_: Any, message: str) -> None:
     """What the model refuses is a DecodeError, with the place and without the value, which may be secret."""
@@ -362,7 +369,7 @@ LOGIN = Login(user="a", password=SecretStr("open sesame"))
         (SecretStr("x"), SecretStr | int, "$"),
         (Secret[int](7), Any, "$"),
     ],
-    ids=repr,
+    ids=spelled,
 )
 def test_secrets_are_refused(value: object, type_: Any, place: str) -> None:
     """A secret is never recorded as asterisks, nor as itself, wherever it is: the error says where, and what to do."""
@@ -427,7 +434,7 @@ def test_errors_of_models_do_not_tell_secrets() -> None:
         ({"a": np.float32(0.5)}, dict[str, np.float32]),
         (np.int64(5), np.int64 | str),
     ],
-    ids=repr,
+    ids=spelled,
 )
 def test_numpy_scalars(value: object, type_: Any) -> None:
     """A scalar of numpy is recorded as the number that it is, and comes back as the type that is annotated."""
@@ -454,7 +461,7 @@ ARRAYS = [
 ]
 
 
-@pytest.mark.parametrize("array", ARRAYS, ids=repr)
+@pytest.mark.parametrize("array", ARRAYS, ids=spelled)
 def test_arrays(array: NDArray[Any]) -> None:
     """An array comes back with its items bit by bit, NaN and infinities too, its dtype and its shape, to be written."""
     annotation: Any = NDArray
@@ -515,7 +522,7 @@ def test_arrays_in_classes() -> None:
         ([], NDArray[np.int16], np.array([], dtype=np.int16)),
         ([0.1], NDArray[np.float32], np.array([0.1], dtype=np.float32)),
     ],
-    ids=repr,
+    ids=spelled,
 )
 def test_lists_of_numbers_are_arrays(raw: object, type_: Any, expected: NDArray[Any]) -> None:
     """Programs in other languages send nested lists."""
@@ -532,9 +539,9 @@ def test_lists_of_numbers_are_arrays(raw: object, type_: Any, expected: NDArray[
         (["a"], np.ndarray, "a nested list of numbers"),
         ([None], np.ndarray, "a nested list of numbers"),
         ([2**70], np.ndarray, "a nested list of numbers"),
-        ([300], NDArray[np.int8], "its items are no int8"),
-        ([1.5], NDArray[np.int64], "its items are no int64"),
-        ([True], NDArray[np.int64], "its items are no int64"),
+        ([300], NDArray[np.int8], "its items are not int8"),
+        ([1.5], NDArray[np.int64], "its items are not int64"),
+        ([True], NDArray[np.int64], "its items are not int64"),
         ([1e300], NDArray[np.float32], "too large for float32"),
         ({}, np.ndarray, "an array is an object with its dtype, shape and data"),
         ({"dtype": "object", "shape": [1], "data": "AAAA"}, np.ndarray, "an array is an object with its dtype"),
@@ -555,7 +562,7 @@ def test_lists_of_numbers_are_arrays(raw: object, type_: Any, expected: NDArray[
         (None, np.complex64, "a complex number is [real, imaginary]"),
         ("2024-01-01", np.datetime64, "annotate a number"),
     ],
-    ids=repr,
+    ids=spelled,
 )
 def test_what_does_not_fit_numpy(raw: object, type_: Any, message: str) -> None:
     """Nothing is guessed, wrapped around or rounded to infinity."""
@@ -579,7 +586,7 @@ def test_what_does_not_fit_numpy(raw: object, type_: Any, message: str) -> None:
         (np.longdouble(1) / 3, Any, "has more digits than a float of JSON keeps"),
         (np.complex64(complex("nan")), Any, "JSON has no nan at $[0]"),
     ],
-    ids=repr,
+    ids=spelled,
 )
 def test_numpy_values_that_cannot_be_written(value: object, type_: Any, message: str) -> None:
     """Items that are no numbers, and what would lose something, are refused."""
@@ -611,7 +618,7 @@ def test_numpy_values_that_cannot_be_written(value: object, type_: Any, message:
         (3j, complex | None, [0.0, 3.0]),
         (Fraction(1, 2), Fraction | int, "1/2"),
     ],
-    ids=repr,
+    ids=spelled,
 )
 def test_numbers_and_addresses(value: object, type_: Any, plain: object) -> None:
     """Fractions and addresses are text, complex numbers their two parts; without an annotation they stay that."""
@@ -640,7 +647,7 @@ def test_numbers_and_addresses(value: object, type_: Any, plain: object) -> None
         (5, ipaddress.IPv4Address, "expected IPv4Address, got int 5"),
         ("10.0.0.1/8", ipaddress.IPv4Network, "has host bits set"),
     ],
-    ids=repr,
+    ids=spelled,
 )
 def test_what_does_not_fit_numbers_and_addresses(raw: object, type_: Any, message: str) -> None:
     """Text that costs without bound to read is refused too."""

@@ -25,18 +25,13 @@ from resonate_anyio._errors import (
     InvalidFunction,
     NotRegistered,
 )
-from resonate_anyio._functions._function import (
-    Function,
-    Kind,
-    Registry,
-    RemoteCall,
-    bind,
-    check_call,
-    durable,
-    encode_arguments,
-)
+from resonate_anyio._functions._arguments import RemoteCall, bind, encode_arguments
+from resonate_anyio._functions._durable import durable
+from resonate_anyio._functions._function import Function, check_call
 from resonate_anyio._functions._info import Info
+from resonate_anyio._functions._registry import Registry
 from resonate_anyio._functions._retry import Retry
+from resonate_anyio._functions._signatures import Kind
 
 if TYPE_CHECKING:
     from nowhere import Context as Ctx, Missing  # type: ignore[import-not-found]
@@ -192,6 +187,78 @@ def test_looking_twice_is_cheap_and_keeps_nothing_alive() -> None:
     assert Function.of(short_lived).signature is Function.of(short_lived).signature
     gone = weakref.ref(short_lived)
     del short_lived
+    gc.collect()
+
+    assert gone() is None
+
+
+def test_a_function_that_changes_is_described_again() -> None:
+    """Settings, name and code are those of now, however often the function was described before."""
+
+    async def func(n: int) -> int:
+        return n
+
+    assert ("func", 1, None) == (Function.of(func).name, Function.of(func).version, Function.of(func).retry)
+
+    durable(version=2, retry=Retry(attempts=5), timeout=3)(func)
+    assert ("func", 2, Retry(attempts=5)) == (
+        Function.of(func).name,
+        Function.of(func).version,
+        Function.of(func).retry,
+    )
+    assert 3000 == Function.of(func).timeout_ms
+
+    durable(func)
+    assert (1, None, None) == (Function.of(func).version, Function.of(func).retry, Function.of(func).timeout_ms)
+
+    func.__name__ = "renamed"
+    assert Function.of(func).name == "renamed"
+
+    func.__code__ = generator.__code__
+    with pytest.raises(InvalidFunction, match="is a generator function"):
+        Function.of(func)
+
+
+def test_what_register_says_is_not_remembered() -> None:
+    """A name, a version or a form of arguments given for one registration holds for that one."""
+
+    async def func(numbers: list[int]) -> None:
+        pass
+
+    for _ in range(2):
+        other = Function.of(func, name="other", version=3, single_arg=True)
+        assert ("other", 3, True) == (other.name, other.version, other.single_arg)
+        own = Function.of(func)
+        assert ("func", 1, False) == (own.name, own.version, own.single_arg)
+
+
+def test_a_wrapper_is_described_by_itself() -> None:
+    """`functools.wraps` copies the name and the attributes of a function, but its description belongs to it alone."""
+
+    @durable(name="audit", timeout=1)
+    async def func(n: int) -> int:
+        return n
+
+    inner = Function.of(func)
+    outer = Function.of(plain_wrapper(func))
+
+    assert inner.func is func
+    assert outer.func is not func
+    assert ("audit", 1000) == (outer.name, outer.timeout_ms)
+
+
+def test_settings_that_refer_to_their_function_do_not_keep_it_alive() -> None:
+    """The filter of a retry policy may be a method or a closure that leads back to the function."""
+
+    def make() -> weakref.ref[Callable[..., Any]]:
+        @durable(retry=Retry(attempts=2, on=lambda error: bool(func)))
+        async def func(n: int) -> int:
+            return n
+
+        assert Function.of(func).retry is not None
+        return weakref.ref(func)
+
+    gone = make()
     gc.collect()
 
     assert gone() is None
@@ -546,7 +613,7 @@ def test_a_context_passed_by_hand_is_refused() -> None:
     """The engine passes it; a second one would take the place of an argument."""
     by_hand = Context.__new__(Context)
 
-    with pytest.raises(InvalidArgument, match="the engine passes the Context itself"):
+    with pytest.raises(InvalidArgument, match="the worker passes the Context itself"):
         check_call(Function.of(workflow), (by_hand, "x"), {})
 
 

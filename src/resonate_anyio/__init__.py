@@ -49,7 +49,7 @@ from ._errors import (
     UsageError as UsageError,
     WrongWorld as WrongWorld,
 )
-from ._functions._function import durable as durable
+from ._functions._durable import durable as durable
 from ._functions._info import Info as Info
 from ._functions._retry import (
     Constant as Constant,

@@ -1,7 +1,7 @@
 """Every exception that this package raises.
 
 * ResonateError
-  * UsageError (also RuntimeError): the program calls the library in a way that cannot work
+  * UsageError (also RuntimeError): the program calls the package in a way that cannot work
     * NotRegistered
     * AlreadyRegistered
     * InvalidFunction
@@ -10,32 +10,34 @@
     * BuilderUsed
     * NotRunning
     * DuplicateId
-  * InvalidArgument (also ValueError): one argument is unusable; nothing was sent
+  * InvalidArgument (also ValueError): an argument is unusable; no request was sent
     * InvalidId
   * EncodeError (also TypeError): a value cannot be turned into JSON
-  * DecodeError (also ValueError): JSON does not fit the type that was asked for
+  * DecodeError (also ValueError): JSON does not fit the requested type
   * DurableError: a durable promise ended without a value
-    * ApplicationError: the function raised, and its type is unknown to this program
+    * ApplicationError: the function raised an exception whose type is unknown to this program
     * DurableTimeoutError (also TimeoutError): its deadline passed
     * DurableCancelledError: it was cancelled
-  * NonDeterminismError: a replay asked for something else than what is recorded
+  * NonDeterminismError: a replay made another call than the recorded one
   * ExecutionMismatch: the id belongs to a call of another function or version
   * NotFound (also LookupError): nothing is recorded under the id
-  * RequestError: the engine refused or failed a request (`status`, `kind`)
-  * NetworkError: no answer came, so that it is unknown whether a request had an effect (`kind`)
-    * BadAnswer: something came that is no answer to the request (`status`)
-  * TooLarge (also ValueError): a request is larger than the server takes; it had no effect (`kind`, `size`, `limit`)
+  * RequestError: the server refused a request, or failed to handle it (`status`, `kind`)
+  * NetworkError: a request was not answered, so it is unknown whether it had an effect (`kind`)
+    * BadAnswer: a response arrived that is not an answer to the request (`status`)
+  * TooLarge (also ValueError): a request is larger than the server accepts; it had no effect (`kind`, `size`, `limit`)
   * StoreError: the database file cannot be used
     * StoreInUse: another process owns the file (`pid`)
-    * StoreUnavailable (also NetworkError): the file cannot be written now, because it is locked or the disk is full
+    * StoreUnavailable (also NetworkError): the file cannot be written at present: it is locked, or the disk is full
     * StoreLost: the file was deleted, replaced or damaged while it was in use (`path`)
 
-Errors that a durable function raised come back as the type they were (see `ApplicationError`).
+An error that a durable function raised is raised again with its own type where that is possible (see
+`ApplicationError`).
 """
 
 from __future__ import annotations
 
 import re
+from contextlib import suppress
 from typing import TYPE_CHECKING, Final, final
 
 if TYPE_CHECKING:
@@ -43,22 +45,22 @@ if TYPE_CHECKING:
 
 
 class ResonateError(Exception):
-    """Root of every exception that this package defines."""
+    """The base class of every exception that this package defines."""
 
 
 class UsageError(ResonateError, RuntimeError):
-    """The library was called in a way or at a moment that cannot work; the message says what to do instead."""
+    """The package was called in a way or at a moment that cannot work; the message says what to do instead."""
 
 
 @final
 class NotRegistered(UsageError):
-    """A function was named that no `register()` call has made known to this program.
+    """The program asked for a function that is not registered.
 
     Attributes:
-        name: what it is called by.
-        version: the version that was asked for, or None.
-        known: what is registered.
-        changed: whether another function of this name is registered: this one was defined later, or elsewhere.
+        name: the name of the function.
+        version: the requested version, or None.
+        known: the registered names.
+        changed: whether another function is registered under this name: this one was defined later, or elsewhere.
     """
 
     def __init__(
@@ -92,7 +94,7 @@ class NotRegistered(UsageError):
 
 @final
 class AlreadyRegistered(UsageError):
-    """A second function was registered under the same name and version."""
+    """Another function is registered under the same name and version."""
 
     def __init__(self, name: str, version: int) -> None:
         super().__init__(name, version)
@@ -109,17 +111,17 @@ class AlreadyRegistered(UsageError):
 
 @final
 class InvalidFunction(UsageError):
-    """The object or its signature cannot be a durable function."""
+    """The object cannot be a durable function, or its signature cannot be that of one."""
 
 
 @final
 class WrongWorld(UsageError):
-    """An ephemeral-world call was made inside a durable function, or a `Context` was used outside its own function."""
+    """A call of the client was made in a durable function, or a `Context` was used outside its own function."""
 
 
 @final
 class TooLate(UsageError):
-    """A function made a durable call although its own promise had been settled: nothing could be recorded any more."""
+    """A function made a durable call after its own promise was settled, so the call could not be recorded."""
 
 
 @final
@@ -129,7 +131,7 @@ class BuilderUsed(UsageError):
 
 @final
 class NotRunning(UsageError):
-    """The `Resonate` object is not inside of its `async with` block, was stopped, or runs in another event loop."""
+    """The `Resonate` object is not in its `async with` block, was stopped, or runs in another event loop."""
 
 
 @final
@@ -138,7 +140,7 @@ class DuplicateId(UsageError):
 
 
 class InvalidArgument(ResonateError, ValueError):
-    """An argument is unusable; nothing was sent."""
+    """An argument is unusable; no request was sent."""
 
 
 @final
@@ -153,27 +155,39 @@ class EncodeError(ResonateError, TypeError):
 
 @final
 class DecodeError(ResonateError, ValueError):
-    """Recorded JSON does not fit the type that was asked for."""
+    """Recorded JSON does not fit the requested type."""
 
 
 class DurableError(ResonateError):
-    """A durable promise ended without a value. `id` is the promise's, where it is known."""
+    """A durable promise ended without a value.
+
+    Attributes:
+        id: the id of the promise; None if it is unknown.
+    """
 
     id: str | None = None
 
 
+def add_id(error: DurableError, id: str) -> None:
+    """Give an error the id of the promise that has failed with it, unless it has one already."""
+    if error.id is None:
+        # A subclass of a user may have made the attribute read-only.
+        with suppress(Exception):
+            error.id = id
+
+
 @final
 class ApplicationError(DurableError):
-    """A durable function failed with an exception whose type this program does not have.
+    """A durable function failed with an exception whose type cannot be rebuilt in this program.
 
-    An exception comes back as the type it was when its module is already imported here and its arguments can be
-    rebuilt; otherwise, and for functions written with another SDK, as this one.
+    An exception is raised again with its own type if the module of the type is imported here and the exception can be
+    made from its recorded arguments. Any other exception, and that of a function of another SDK, is raised as this one.
 
     Attributes:
-        name: the name of the original exception type, as far as it was recorded.
-        message: its text.
-        traceback: the remote traceback as text, or None.
-        data: the recorded JSON, whatever its shape.
+        name: the name of the original type; `Error` if none was recorded.
+        message: the text of the original exception.
+        traceback: the recorded traceback as text, or None.
+        data: the recorded JSON.
     """
 
     def __init__(self, name: str, message: str, traceback: str | None = None, data: object = None) -> None:
@@ -205,9 +219,9 @@ class DurableCancelledError(DurableError):
     """A durable promise was cancelled.
 
     Attributes:
-        by: what did it: `scope` (a scope around its await), `deadline` (a durable scope around its await), `group` (its
-            task group), `parent` (the function that called it ended), `choice` (another call was the first), `future`
-            (the function that called it cancelled its future), or `outside`; None if it was not this SDK.
+        by: the cause: `scope` (a scope around the await), `deadline` (a durable scope around the await), `group` (the
+            task group of the call), `parent` (the calling function ended), `choice` (another call was the first),
+            `future` (the calling function cancelled the future), or `outside`; None if another SDK cancelled it.
     """
 
     def __init__(self, id: str, by: str | None = None) -> None:
@@ -236,15 +250,15 @@ _PLAIN_TASK_HINT: Final = (
 
 @final
 class NonDeterminismError(ResonateError):
-    """A replay asked for something else than what is recorded under the same id.
+    """A replay made another call than the one that is recorded under the same id.
 
-    The promise stays pending and its task is halted: mend the program, then `await resonate.resume(task)`.
+    The promise stays pending and its task is halted: correct the program, then `await resonate.resume(task)`.
 
     Attributes:
-        id: the call that differs.
-        recorded: what is recorded under its id.
-        requested: what the code asks for now.
-        task: the execution that was halted.
+        id: the id of the call.
+        recorded: the recorded call.
+        requested: the call that the code makes now.
+        task: the id of the halted execution.
     """
 
     def __init__(self, id: str, recorded: str, requested: str, task: str | None = None) -> None:
@@ -258,7 +272,7 @@ class NonDeterminismError(ResonateError):
         return (
             f"non-deterministic replay at {self.id!r}: recorded {self.recorded}, but the code now asks for "
             f"{self.requested}. The execution is halted and nothing is lost: bring the function back in line with "
-            f"its history (decisions taken from clocks, random numbers or I/O belong into ctx.run), then call "
+            f"its history (make decisions that depend on clocks, random numbers or I/O in leaves), then call "
             f"await resonate.resume({self.task!r})"
             f"{_PLAIN_TASK_HINT if _OF_A_PLAIN_TASK.search(self.id) else ''}"
         )
@@ -266,7 +280,7 @@ class NonDeterminismError(ResonateError):
 
 @final
 class ExecutionMismatch(ResonateError):
-    """The id already belongs to a call of another function or another version."""
+    """The id belongs to a call of another function, or of another version."""
 
     def __init__(self, id: str, recorded: str, requested: str) -> None:
         super().__init__(id, recorded, requested)
@@ -286,8 +300,8 @@ class NotFound(ResonateError, LookupError):
     """Nothing is recorded under the id.
 
     Attributes:
-        what: the kind of thing that was looked for.
-        id: its id.
+        what: the kind of object that was requested.
+        id: the requested id.
         hint: what to do; may be empty.
     """
 
@@ -303,10 +317,10 @@ class NotFound(ResonateError, LookupError):
 
 @final
 class RequestError(ResonateError):
-    """The engine answered a request with an error status that the caller cannot handle.
+    """The server answered a request with an error status that the caller cannot handle.
 
     Attributes:
-        kind: the operation, e.g. `promise.create`.
+        kind: the kind of the request, e.g. `promise.create`.
         status: the status of the answer (docs/protocol.md 3.2).
     """
 
@@ -321,13 +335,13 @@ class RequestError(ResonateError):
 
 
 class NetworkError(ResonateError):
-    """A request was not answered, so that it is unknown whether it had an effect. To try again may help.
+    """A request was not answered, so it is unknown whether it had an effect. Another attempt may succeed.
 
     Attributes:
-        kind: the operation, e.g. `promise.create`.
-        subject: the id that it is about; empty if there is none.
-        reason: what happened.
-        url: the server; empty where it has no address.
+        kind: the kind of the request, e.g. `promise.create`.
+        subject: the id in the request; empty if it has none.
+        reason: the cause, as text.
+        url: the address of the server; empty if it has none.
     """
 
     def __init__(self, kind: str, subject: str, reason: str, url: str = "") -> None:
@@ -351,10 +365,10 @@ class NetworkError(ResonateError):
 
 @final
 class BadAnswer(NetworkError):
-    """What came is no answer to the request: a proxy's page, the answer to another one, or another protocol.
+    """The response is not an answer to the request, but a proxy's page, another request's answer, or another protocol.
 
     Attributes:
-        status: the HTTP status that it came with.
+        status: the HTTP status of the response.
     """
 
     def __init__(self, kind: str, subject: str, reason: str, status: int, url: str = "") -> None:
@@ -368,13 +382,13 @@ class BadAnswer(NetworkError):
 
 @final
 class TooLarge(ResonateError, ValueError):
-    """A request is larger than the server takes. It had no effect, and would have none if it were sent again.
+    """A request is larger than the server accepts. It had no effect, and would have none if it were sent again.
 
     Attributes:
-        kind: the operation, e.g. `promise.settle`.
-        subject: the id that it is about; empty if there is none.
-        size: how large it is, in bytes.
-        limit: how many bytes the server takes, where that is known.
+        kind: the kind of the request, e.g. `promise.settle`.
+        subject: the id in the request; empty if it has none.
+        size: the size of the request in bytes.
+        limit: the largest size that the server accepts, in bytes; None if it is unknown.
     """
 
     def __init__(self, kind: str, subject: str, size: int, limit: int | None = None) -> None:
@@ -385,15 +399,15 @@ class TooLarge(ResonateError, ValueError):
         self.limit = limit
 
     def __str__(self) -> str:
-        limit = "more than the server takes" if self.limit is None else f"and the server takes {self.limit}"
+        limit = "more than the server accepts" if self.limit is None else f"and the server accepts {self.limit}"
         return (
             f"{self.kind} {self.subject!r} has {self.size} bytes, {limit}; keep large values elsewhere, and record "
-            f"where they are"
+            f"their location"
         )
 
 
 class StoreError(ResonateError):
-    """The database file cannot be used: it is not ours, too new, damaged, or the disk refused."""
+    """The database file cannot be used: it is another program's, too new, or damaged, or the disk fails."""
 
 
 @final
@@ -401,9 +415,9 @@ class StoreInUse(StoreError):
     """Another engine owns the database file.
 
     Attributes:
-        path: the file.
-        pid: the owner's process id, where it is known.
-        here: whether that is this very process.
+        path: the path of the file.
+        pid: the process id of the owner; None if it is unknown.
+        here: whether the owner is this process.
     """
 
     def __init__(self, path: str, pid: int | None, here: bool = False) -> None:  # noqa: FBT001, FBT002 - kept in args
@@ -432,13 +446,13 @@ class StoreUnavailable(StoreError, NetworkError):  # pyright: ignore[reportUnsaf
     """The store cannot be written at present, and nothing was changed. Try again later.
 
     Another program holds the write lock of the database file, the disk is full, or the disk fails. Durable functions
-    wait until the store can be written. A call outside of durable functions raises this error after half a minute.
+    wait until the store can be written. A call outside durable functions raises this error after half a minute.
 
     Attributes:
-        path: the file.
-        reason: what happened.
-        kind: the operation that was not done, e.g. `promise.create`; empty if it was none in particular.
-        subject: the id that it is about; empty if there is none.
+        path: the path of the file.
+        reason: the cause, as text.
+        kind: the kind of the request that was not handled, e.g. `promise.create`; empty if there was no request.
+        subject: the id in the request; empty if it has none.
     """
 
     def __init__(self, path: str, reason: str, kind: str = "", subject: str = "") -> None:
@@ -455,11 +469,11 @@ class StoreUnavailable(StoreError, NetworkError):  # pyright: ignore[reportUnsaf
 class StoreLost(StoreError):
     """The database file was deleted, moved, replaced or damaged while it was in use.
 
-    The engine stops: what it has written since then is not in the file.
+    The engine stops. Records that were written since then are not in the file.
 
     Attributes:
-        path: the file.
-        reason: what happened.
+        path: the path of the file.
+        reason: the cause, as text.
     """
 
     def __init__(self, path: str, reason: str) -> None:

@@ -1,8 +1,8 @@
 """Ids: how durable calls and their promises are named.
 
-Ids say what they run: `crawl-1.fetch-3` is the third call of `fetch` in the execution `crawl-1`. The segment after each
-dot is `{name}-{n}`, n counting the calls of that name within the frame that makes them, so that ids follow program
-order and a replay mints the same ones (docs/semantics.md 2.1).
+An id names the called functions: `crawl-1.fetch-3` is the third call of `fetch` in the execution `crawl-1`. The segment
+after each dot is `{name}-{n}`, where n counts the calls of that name in the calling frame. So ids follow the order of
+the program, and a replay makes the same ids (docs/semantics.md 2.1).
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from ._errors import InvalidArgument, InvalidId
 SEPARATOR: Final = "."
 
 
-# Servers keep ids in indexed columns: with these limits every id stays below the smallest of them.
+# Servers keep ids in indexed columns. With these limits each id fits into the smallest of them.
 _MAX_ROOT: Final = 128
 _MAX_ID: Final = 180
 _MAX_SEGMENT: Final = 48
@@ -28,20 +28,20 @@ _KEPT_OF_SEGMENT: Final = 31
 _HASH_LENGTH: Final = 22  # base64 of 16 bytes, without its padding
 
 SEPARATORS: Final = frozenset(".:")
-"""What may join the id of a root and what is below it; servers and SDKs differ in that."""
+"""The separators of all servers and SDKs, between the id of a root and the rest of an id."""
 
 _UNSAFE: Final = re.compile(r"[^A-Za-z0-9_-]")
 
 
 def hashed(*parts: str) -> str:
-    """22 characters of [A-Za-z0-9_-] that stand for `parts` (128 bits of BLAKE2)."""
+    """Return a hash of `parts`: 22 characters of [A-Za-z0-9_-], for 128 bits of BLAKE2."""
     digest = blake2b("\0".join(parts).encode(), digest_size=16).digest()
     return urlsafe_b64encode(digest)[:_HASH_LENGTH].decode()
 
 
 @lru_cache(1024)
 def segment(name: str) -> str:
-    """`name` as it may stand in an id: other characters than [A-Za-z0-9_-] become `_`, long names end in a hash."""
+    """Return `name` as a segment of an id: characters other than [A-Za-z0-9_-] become `_`, long names end in a hash."""
     safe = _UNSAFE.sub("_", name)
     if len(safe) <= _MAX_SEGMENT:
         return safe
@@ -49,43 +49,43 @@ def segment(name: str) -> str:
 
 
 def origin_of(id: str, separator: str = SEPARATOR) -> str:
-    """The first segment of an id: the root of the lineage that it belongs to.
+    """Return the first segment of an id: the id of the root of its lineage.
 
     Args:
         id: the id.
-        separator: what joins the id of a root and what is below it; servers differ in that.
+        separator: the character between the id of a root and the rest of an id; servers differ in it.
     """
     return id.partition(separator)[0]
 
 
 def below(id: str, separator: str = SEPARATOR) -> str:
-    """What the ids below `id` begin with."""
+    """Return the beginning of all ids below `id`."""
     return id + (SEPARATOR if separator in id else separator)
 
 
 def is_below(id: str, ancestor: str) -> bool:
-    """Whether the name `id` continues that of `ancestor`, whatever joins them."""
+    """Return whether `id` is below `ancestor`, with any separator between them."""
     return id.startswith(ancestor) and id[len(ancestor) : len(ancestor) + 1] in SEPARATORS
 
 
 def check_unicode(text: str, what: str) -> None:
-    """See that a name can be kept and sent.
+    """Check that a name is valid Unicode, so that it can be stored and sent.
 
     Raises:
-        InvalidId: it cannot.
+        InvalidId: it is not.
     """
     try:
         text.encode()
     except UnicodeEncodeError:
-        msg = f"the {what} {text!r} is not Unicode: it has half of a surrogate pair in it"
+        msg = f"the {what} {text!r} is not Unicode: it contains half of a surrogate pair"
         raise InvalidId(msg) from None
 
 
 def check_root_id(id: str, *, prefix: str = "") -> str:
-    """The full id of a root: `prefix` goes before it unless it is there already.
+    """Return the full id of a root: with `prefix` before it, unless it begins with that already.
 
     Raises:
-        InvalidId: it is empty, too long, or has a character that separates ids.
+        InvalidId: it is empty or too long, or contains a separator.
     """
     if not isinstance(id, str):
         found = f"{type(id).__name__}: {id!r}"
@@ -115,12 +115,12 @@ def check_root_id(id: str, *, prefix: str = "") -> str:
 
 
 def check_prefix(prefix: str) -> str:
-    """The prefix of all root ids, as configured.
+    """Return the configured prefix of all root ids.
 
-    A final `:` is let through for peers that join with it.
+    A final `:` is allowed, since some SDKs put it between the prefix and the id.
 
     Raises:
-        InvalidArgument: it contains a character that separates ids.
+        InvalidArgument: it contains a separator in another place.
     """
     if "." in prefix or ":" in prefix.removesuffix(":"):
         proposal = prefix.replace(".", "-").replace(":", "-")
@@ -130,33 +130,33 @@ def check_prefix(prefix: str) -> str:
 
 
 def prefix_refusal(prefix: str, separator: str) -> InvalidArgument | None:
-    """Why a server with this separator cannot have the prefix, if it cannot."""
+    """Return the error for a prefix that cannot be used with this separator, or None."""
     if separator not in prefix:
         return None
     msg = (
-        f"this server reads what stands before the first {separator!r} of an id as the id of its root, so the "
-        f"prefix {prefix!r} would make one root of all; use e.g. {prefix.replace(separator, '-')!r}"
+        f"this server reads the part of an id before its first {separator!r} as the id of the root, so the "
+        f"prefix {prefix!r} would make one root of all ids; use e.g. {prefix.replace(separator, '-')!r}"
     )
     return InvalidArgument(msg)
 
 
 def child_id(parent: str, part: str, *, base: str, separator: str = SEPARATOR) -> str:
-    """The id of the child `part` of `parent`.
+    """Return the id of the child `part` of `parent`.
 
-    An id that would get too long becomes a hash below `base`: the branch for what runs in this execution, the origin
-    for what does not.
+    If the id would be too long, it is a hash below `base`: the branch for a call in the same execution, the origin for
+    any other call.
     """
     id = f"{below(parent, separator)}{part}"
     return id if len(id.encode()) <= _MAX_ID else f"{shortened_below(base, separator)}{hashed(parent, part)}"
 
 
 def shortened_below(base: str, separator: str = SEPARATOR) -> str:
-    """What the ids begin with that were shortened to a hash below `base`."""
+    """Return the beginning of all ids that are shortened to a hash below `base`."""
     return f"{below(base, separator)}~"
 
 
 def detached_id(origin: str, parent: str, part: str, separator: str = SEPARATOR) -> str:
-    """The id of a detached call: directly below the origin, since it does not end with its caller."""
+    """Return the id of a detached call: directly below the origin, since the call does not end with its caller."""
     return f"{below(origin, separator)}d{hashed(parent, part)}"
 
 
@@ -191,11 +191,11 @@ class Naming:
 
 @define
 class Counter:
-    """Counts the calls of one lane: all of them, and by what they call.
+    """The counters of one lane: of all calls, and of the calls of each name.
 
     Attributes:
-        numbered: how many calls, choices and lanes have a number.
-        opened: how many lanes were opened.
+        numbered: the number of calls, choices and lanes that have a number.
+        opened: the number of lanes that were opened.
     """
 
     numbered: int = field(default=0, init=False)
@@ -205,12 +205,28 @@ class Counter:
 
     def number(self, name: str) -> str:
         """Return the segment of the next call of `name`. A server's database may ignore case, so counting does too."""
+        self.numbered += 1
         part = segment(name)
         key = part.casefold()
         self._counts[key] = n = self._counts.get(key, 0) + 1
         if self._log is not None:
             self._log.append(key)
         return f"{part}-{n}"
+
+    def number_choice(self, name: str) -> str:
+        """Return the segment of the next choice of `name`, which is numbered like a call."""
+        self.numbered += 1
+        return self.number_own(name)
+
+    def number_lane(self) -> int:
+        """Return the number of the start of a lane, which has no segment."""
+        self.numbered += 1
+        return self.numbered
+
+    def open_lane(self) -> int:
+        """Return how many lanes have been opened, with the one that is opened now."""
+        self.opened += 1
+        return self.opened
 
     def number_own(self, name: str) -> str:
         """Return the segment of the next record that is not a call: no user's segment begins with `~`."""
@@ -249,10 +265,10 @@ class Mark(NamedTuple):
 
 
 def check_name(name: str) -> str:
-    """A segment chosen by the user with `.named()`.
+    """Return the segment that a user chose with `.named()`.
 
     Raises:
-        InvalidId: it is empty or is not a segment as it stands.
+        InvalidId: it is empty, or contains characters that a segment cannot have.
     """
     if not name or segment(name) != name:
         msg = f"{name!r} cannot name a call: 1 to {_MAX_SEGMENT} characters of A-Z a-z 0-9 _ - are allowed" + (

@@ -1,4 +1,4 @@
-"""Durations and instants as users write them, turned into what the engine counts in.
+"""Conversion of durations and instants, as users write them, to seconds and milliseconds.
 
 A duration is a number of seconds or a `timedelta`; an instant is an aware `datetime` or an integer of milliseconds
 since the Unix epoch. Nothing here reads a clock.
@@ -13,7 +13,7 @@ from typing import Final
 from ._errors import InvalidArgument
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
-# Sums of instants and durations have to fit where they are kept: 64 bits in files, 53 in the JSON of others.
+# Sums of instants and durations must fit into 64 bits in files, and into 53 bits in the JSON of other SDKs.
 _LONGEST_MS: Final = 10_000 * 365 * 24 * 3600 * 1000
 _LAST_INSTANT: Final = 2**53
 _MILLISECOND: Final = timedelta(milliseconds=1)
@@ -42,13 +42,13 @@ def seconds(value: float | timedelta) -> float:
 
 
 def to_ms(value: float | timedelta) -> int:
-    """Return a duration in whole milliseconds, rounded up: whoever asks to wait is never woken early.
+    """Return a duration in whole milliseconds, rounded up, so that no wait ends early.
 
     Raises:
         InvalidArgument: as `seconds`.
     """
     number = seconds(value) * 1000
-    # 0.07 * 1000 is 70.00000000000001 in binary; what the user wrote is 70.
+    # 0.07 * 1000 is 70.00000000000001 in binary, but the user means 70.
     nearest = round(number)
     return nearest if math.isclose(number, nearest, rel_tol=1e-12) else math.ceil(number)
 
@@ -77,8 +77,8 @@ def instant_ms(value: datetime | int) -> int:
 
 
 def from_ms(ms: int) -> datetime:
-    """Return the instant as an aware `datetime` in UTC. Those beyond the year 9999 come back as its last moment."""
-    # Servers accept deadlines up to the largest 64-bit integer, which no datetime can hold.
+    """Return an instant as an aware `datetime` in UTC: the last moment of the year 9999 for any later one."""
+    # Servers accept deadlines up to the largest 64-bit integer, which a datetime cannot hold.
     try:
         return _EPOCH + ms * _MILLISECOND
     except OverflowError:

@@ -29,26 +29,26 @@ Clock: TypeAlias = Callable[[], int]
 class Store(ABC):
     """Keeps the state of one embedded engine.
 
-    A store is synchronous and does not know the rules of the protocol. One thread at a time uses it. Between `close()`
-    and the next `open()` only `open()` is called. The state outlives `close()`: in memory as long as the object, in a
-    file as long as the file.
+    A store is synchronous and knows no rules. It is used by one thread at a time. Between `close()` and the next
+    `open()` only `open()` is called. Records outlive `close()`: they stay in memory as long as the store
+    object, or in a file.
     """
 
-    #: Whether `transact` may wait for the disk. If so, it is never called on an event loop.
+    #: Whether `transact` and `read` may wait for the disk. If so they are never called on an event loop.
     blocking: bool = False
 
     @property
     def slow_to_open(self) -> bool:
-        """Whether `open` and `close` may take long at present. If so, they are not called on an event loop."""
+        """Whether `open` and `close` may take long at present. If so they are not called on an event loop."""
         return self.blocking
 
     @abstractmethod
     def open(self) -> None:
-        """Make ready for use.
+        """Make the store ready for use.
 
         Raises:
-            StoreUnavailable: the store cannot be opened now. The engine tries again for some seconds.
-            StoreError: the store cannot be used (`StoreInUse`: another engine owns it; also if it is open already).
+            StoreUnavailable: it cannot be opened now. The engine tries again for some seconds.
+            StoreError: its state cannot be used (`StoreInUse`: another engine owns it).
         """
 
     @abstractmethod
@@ -57,26 +57,29 @@ class Store(ABC):
 
     @abstractmethod
     def transact(self, steps: Sequence[Step]) -> list[Outcome]:
-        """Run the steps one after the other, keep all their changes in one commit, and return their outcomes.
+        """Run the steps one after the other, commit all their changes together, and return their outcomes.
 
         1. Each step sees the changes of the steps before it.
-        2. When this returns, every change is kept as safely as the store promises; when it raises, none is.
-        3. A step is called at most once, and exactly once if this returns.
-        4. This does not wait on an event loop for something that may take long, such as the lock of another program.
+        2. If this method returns, every change is kept as safely as the store promises. If it raises, no change is.
+        3. A step is called at most once, and exactly once if this method returns.
+        4. This method does not block an event loop for long, for example by waiting for the lock of another program.
 
         Raises:
-            StoreUnavailable: the changes could not be kept now. The engine tries again until they are.
-            StoreLost: the state is gone or damaged. The engine stops.
+            StoreUnavailable: the changes could not be kept now. The engine tries again until they are kept.
+            StoreLost: the records are gone or damaged. The engine stops.
             StoreError: these changes can never be kept. The request that caused them fails.
         """
 
     @abstractmethod
     def read(self, query: Callable[[View], T]) -> T:
-        """Call `query` with a view of the present state and return its result. `query` must not keep the view.
+        """Call `query` with a view of the present state and return its answer. It must not keep the view.
 
-        Searches are made this way: they take no lock, and they work while the store cannot be written.
+        The engine reads in this way whenever it changes nothing: for searches and for debug snapshots. A read takes no
+        lock, and succeeds while the store cannot be written.
 
         Raises:
+            StoreUnavailable: the state cannot be read now.
+            StoreLost: the records are gone or damaged. The engine stops.
             StoreError: the state could not be read.
         """
 

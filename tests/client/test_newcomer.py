@@ -330,7 +330,7 @@ async def test_a_context_passed_by_hand_is_refused(resonate: Resonate) -> None:
         await ctx.run(flow, ctx, 1)
 
     async with resonate:
-        with pytest.raises(InvalidArgument, match="the engine passes the Context itself"):
+        with pytest.raises(InvalidArgument, match="the worker passes the Context itself"):
             await resonate.run("a", wrong)
 
 

@@ -142,10 +142,10 @@ async def test_what_is_done_about_what_was_missed(
 async def test_an_unknown_word_for_what_was_missed(resonate: Resonate) -> None:
     """A word that is none of the three is refused before anything is sent."""
     for word in ("some", None, ["all"]):
-        with pytest.raises(InvalidArgument, match="missed is 'all', 'latest' or 'none'"):
+        with pytest.raises(InvalidArgument, match="missed must be 'all', 'latest' or 'none'"):
             resonate.schedule("a", "0 0 * * *", report).missed(word)  # type: ignore[arg-type]
     async with resonate:
-        with pytest.raises(InvalidArgument, match="not 'some'"):
+        with pytest.raises(InvalidArgument, match="got 'some'"):
             await resonate.schedules.create("a", "0 0 * * *", "p", 60, missed="some")  # type: ignore[arg-type]
         assert [] == await names(resonate.schedules.search())
 

@@ -21,6 +21,7 @@ from anyio.lowlevel import checkpoint
 
 from resonate_anyio import Context, Info, NotRunning, Resonate, StoreError, StoreInUse, UsageError
 
+from ..inside import worker_of
 from .conftest import Make
 
 
@@ -276,7 +277,7 @@ async def test_a_failure_of_the_engine_is_told(caplog: pytest.LogCaptureFixture)
             if told_to == "serve":
                 tasks.start_soon(serve)
             await anyio.sleep(1)
-            resonate._worker().background(_fail, name="a helper that fails")
+            worker_of(resonate).background(_fail, name="a helper that fails")
             await anyio.sleep(1)
         with pytest.raises(NotRunning, match="not running" if told_to == "serve" else "ZeroDivisionError"):
             await resonate.promises.get("a")
@@ -475,6 +476,7 @@ ENDS: dict[str, Callable[[Any], None]] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.wall
 @pytest.mark.parametrize("end", ENDS)
 def test_a_loop_that_ends_without_a_stop(tmp_path: Path, caplog: pytest.LogCaptureFixture, end: str) -> None:

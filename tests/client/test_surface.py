@@ -52,6 +52,12 @@ def test_public_names_are_at_home_in_the_package(name: str) -> None:
     assert getattr(importlib.import_module(thing.__module__), thing.__qualname__) is thing
 
 
+def own_members(kind: type) -> list[tuple[str, Any]]:
+    """The members that a class has from this package, inherited ones too."""
+    bases = [base for base in kind.__mro__ if base.__module__.startswith("resonate_anyio")]
+    return [member for base in bases for member in vars(base).items()]
+
+
 def documented() -> list[Any]:
     """Every public class and function, with the public methods and properties that are its own."""
     found = []
@@ -62,7 +68,7 @@ def documented() -> list[Any]:
                 # An alias or a constant has no docstring of its own.
                 continue
             found.append(pytest.param(thing, id=name))
-            members = vars(thing).items() if isinstance(thing, type) else ()
+            members = own_members(thing) if isinstance(thing, type) else ()
             found += [
                 pytest.param(
                     inspect.unwrap(getattr(thing, member)) if callable(value) else value, id=f"{name}.{member}"
@@ -88,7 +94,7 @@ def test_public_names_are_documented(thing: Any) -> None:
 )
 def test_parameters_that_need_it_are_annotated(name: str) -> None:
     """Every parameter and result of a public method has an annotation."""
-    for member, value in vars(getattr(resonate_anyio, name)).items():
+    for member, value in own_members(getattr(resonate_anyio, name)):
         if member.startswith("_") or not inspect.isfunction(value):
             continue
         signature = inspect.signature(value)

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 from attrs import define, field
 
+from ..chosen import CHOSEN
 from .lives import Life, Mark, Platform, Point, live
 from .scenarios import Scenario
 from .states import EMPTY, State
@@ -19,6 +20,7 @@ class Trial:
 
     Attributes:
         reference: the life without a crash, which all others are compared with.
+        chance: chooses the points of a sample; by the seed of the run, if it is not given.
         complaints: what was wrong, and after which crashes.
     """
 
@@ -26,6 +28,7 @@ class Trial:
     platform: Platform = field(factory=Platform)
     reference: Life = field(init=False)
     complaints: list[str] = field(factory=list, init=False)
+    chance: random.Random = field(factory=CHOSEN.chance)
     _lived: dict[State, Life] = field(factory=dict, init=False)
 
     async def without_crash(self) -> Life:
@@ -69,7 +72,7 @@ async def crash_everywhere(trial: Trial) -> None:
 
 
 async def crash_somewhere(trial: Trial, *, count: int) -> None:
-    """Die once, at a sample of the points: the same in every run of the tests."""
+    """Die once, at a sample of the points."""
     life = await trial.without_crash()
     for point in sample(trial, life.points, count):
         await trial.crash_at(point)
@@ -93,6 +96,5 @@ async def crash_twice(trial: Trial, *, count: int) -> None:
 
 
 def sample(trial: Trial, points: Sequence[Point], count: int) -> list[Point]:
-    """So many of the points: the same in every run of the tests."""
-    choice = random.Random(trial.scenario.name)  # noqa: S311 - nothing here is secret
-    return choice.sample(points, min(count, len(points)))
+    """So many of the points: the same ones whenever the test runs with the same seed."""
+    return trial.chance.sample(points, min(count, len(points)))

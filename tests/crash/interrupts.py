@@ -293,10 +293,9 @@ def interrupt_everywhere(trial: InterruptTrial) -> None:
         trial.interrupt_at(interruption)
 
 
-def interrupt_somewhere(trial: InterruptTrial, seed: str) -> None:
+def interrupt_somewhere(trial: InterruptTrial, chance: random.Random) -> None:
     """Be interrupted twice: once in code of the program's, once in a task of the engine's."""
     trial.without_interrupt()
-    choice = random.Random(f"{seed} {trial.scenario.name} {trial.backend}")  # noqa: S311 - nothing here is secret
     for whose in WHOSE:
         if ways := [each for each in trial.interruptions() if each.whose == whose]:
-            trial.interrupt_at(choice.choice(ways))
+            trial.interrupt_at(chance.choice(ways))

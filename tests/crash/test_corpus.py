@@ -1,14 +1,13 @@
 """Whatever the instant at which a process is killed, what comes of its workflow is the same.
 
 A failure names the workflow, the request before or after which its process was killed, and what differs.
+`--campaigns all` tries each crash point of each workflow. Otherwise the seed chooses some, and in which other ways a
+workflow is tried.
 """
 
 from __future__ import annotations
 
-import asyncio
-import random
-import sys
-from itertools import count, cycle
+from itertools import count
 from pathlib import Path
 from typing import Any, Final
 
@@ -23,38 +22,23 @@ from .lives import Platform
 from .scenarios import Scenario
 
 each_scenario = pytest.mark.parametrize("scenario", CORPUS.values(), ids=CORPUS)
-all_of_them = pytest.mark.skipif(not CHOSEN.exhaustive, reason="a sample is taken instead: test_sample")
+each_once = pytest.mark.sampled(one_in=1, elsewhere=4)
+each_in_one_way = pytest.mark.sampled(one_in=6, elsewhere=24)
 
-WAYS: Final = {
-    "hot": Platform(),
-    "parked": Platform(settings={"hot_for": 0}),
-    "unloaded": Platform(settings={"hot_for": 0, "parked_limit": 0}),
-    "downtime": Platform(downtime=7),
-    "outlived": Platform(outlived=True),
-}
-
-SAMPLE: Final = list(zip(random.Random("resonate").sample(sorted(CORPUS), 50), cycle(WAYS), strict=False))  # noqa: S311
-"""Fifty crashes, for where not all are tried: of which workflow, and in which way it goes on."""
+POINTS: Final = 4
+"""At how many points a workflow is killed in a run that does not try all of them."""
 
 
-@pytest.mark.parametrize(("name", "way"), SAMPLE)
-async def test_sample(name: str, way: str) -> None:
-    """Killed before or after one of its requests, a workflow ends as it does otherwise, over any network."""
-    trial = Trial(CORPUS[name], WAYS[way])
-    await crash_somewhere(trial, count=1)
-    assert "" == "\n".join(trial.complaints)
-
-
-@all_of_them
+@each_once
 @each_scenario
 async def test_every_crash(scenario: Scenario) -> None:
     """Killed before or after any of its requests, a workflow ends as it does otherwise, and leaves nothing behind."""
     trial = Trial(scenario)
-    await crash_everywhere(trial)
+    await (crash_everywhere(trial) if CHOSEN.whole else crash_somewhere(trial, count=POINTS))
     assert "" == "\n".join(trial.complaints)
 
 
-@all_of_them
+@each_in_one_way
 @each_scenario
 @pytest.mark.parametrize("settings", [{"hot_for": 0}, {"hot_for": 0, "parked_limit": 0}], ids=["parked", "unloaded"])
 async def test_crash_while_put_away(scenario: Scenario, settings: dict[str, Any]) -> None:
@@ -64,7 +48,7 @@ async def test_crash_while_put_away(scenario: Scenario, settings: dict[str, Any]
     assert "" == "\n".join(trial.complaints)
 
 
-@all_of_them
+@each_in_one_way
 @each_scenario
 async def test_second_crash(scenario: Scenario) -> None:
     """The same holds when the process that takes over is killed as well."""
@@ -73,7 +57,7 @@ async def test_second_crash(scenario: Scenario) -> None:
     assert "" == "\n".join(trial.complaints)
 
 
-@all_of_them
+@each_in_one_way
 @each_scenario
 async def test_crash_and_downtime(scenario: Scenario) -> None:
     """If nobody runs for a while, deadlines pass; but all comes to an end, and what is on record is not done again."""
@@ -82,7 +66,7 @@ async def test_crash_and_downtime(scenario: Scenario) -> None:
     assert "" == "\n".join(trial.complaints)
 
 
-@all_of_them
+@each_in_one_way
 @each_scenario
 async def test_crash_that_the_server_outlives(scenario: Scenario) -> None:
     """If the leases of the dead have to lapse first, the next process takes over all the same."""
@@ -91,7 +75,7 @@ async def test_crash_that_the_server_outlives(scenario: Scenario) -> None:
     assert "" == "\n".join(trial.complaints)
 
 
-@all_of_them
+@each_in_one_way
 @each_scenario
 async def test_stop(scenario: Scenario) -> None:
     """An orderly stop loses nothing and leaves no lease, and neither does dying over a request of the stop itself."""
@@ -100,24 +84,11 @@ async def test_stop(scenario: Scenario) -> None:
     assert "" == "\n".join(trial.complaints)
 
 
-@all_of_them
-@each_scenario
-@pytest.mark.skipif(sys.version_info < (3, 12), reason="asyncio has eager tasks from Python 3.12 on")
-@pytest.mark.parametrize("anyio_backend", ["asyncio"], indirect=True)
-async def test_crash_under_eager_tasks(scenario: Scenario) -> None:
-    """The same holds if tasks begin to run at once, before whoever starts them goes on."""
-    factory: Any = getattr(asyncio, "eager_task_factory", None)
-    asyncio.get_running_loop().set_task_factory(factory)
-    trial = Trial(scenario)
-    await crash_somewhere(trial, count=4)
-    assert "" == "\n".join(trial.complaints)
-
-
-@all_of_them
+@pytest.mark.sampled(one_in=2, elsewhere=8)
 @pytest.mark.parametrize("name", ["sequence", "failure_cancels", "group_failing", "rpc_to_another_group"])
 async def test_crash_over_a_file(name: str, tmp_path: Path) -> None:
     """The store makes no difference."""
     files = count()
     trial = Trial(CORPUS[name], Platform(store=lambda: SQLiteStore(tmp_path / f"{next(files)}.db")))
-    await crash_somewhere(trial, count=12)
+    await crash_somewhere(trial, count=12 if CHOSEN.whole else POINTS)
     assert "" == "\n".join(trial.complaints)

@@ -1,6 +1,6 @@
 """Ctrl-C at a random instant ends a process, in order or as a crash would, and the next one goes on.
 
-The signal is a real one, and so are the process, the file and the clock. `--interrupts all` takes some hundred lives;
+The signal is a real one, and so are the process, the file and the clock. `--campaigns all` takes some hundred lives;
 otherwise there are a few, whose instants are chosen by `--seed`.
 """
 
@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import os
-import random
 import signal
 import subprocess
 import sys
@@ -26,7 +25,7 @@ from ..chosen import CHOSEN
 from .interrupted import LOST, RETURNS
 from .states import EMPTY, State
 
-LIVES = 120 if CHOSEN.every_interrupt else 5
+LIVES = 120 if CHOSEN.whole else 5
 
 LIMIT = 10.0
 """Seconds from the signal to the end of the process. It takes some hundredths of a second where nothing else runs."""
@@ -115,14 +114,13 @@ class Machine:
 @pytest.mark.parametrize("backend", ["asyncio", "trio"])
 def test_sigint(backend: str, life: int, tmp_path: Path) -> None:
     """The process ends soon, with nothing on record that the signal has caused; no finished leaf runs again."""
-    chance = random.Random(f"{CHOSEN.seed} {backend} {life}").random()  # noqa: S311 - nothing here is secret
     machine = Machine(backend, tmp_path)
-    after = machine.interrupt(chance)
+    after = machine.interrupt(CHOSEN.chance().random())
 
     left, before = machine.found(), machine.runs()
     results, again = machine.let_live(), machine.runs()
 
-    story = f"--seed {CHOSEN.seed}: SIGINT after {after:.3f} s"
+    story = f"SIGINT after {after:.3f} s"
     assert [] == _odd(left), story
     assert {} == left.leases, story
     assert results == RETURNS, story

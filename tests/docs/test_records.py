@@ -359,6 +359,7 @@ def _written(promises: Iterable[Promise]) -> dict[str, set[str]]:
     return found
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("anyio_backend", ["asyncio"], indirect=True)
 async def test_what_programs_write(clock: Clock) -> None:
     """Whatever the workflows of the corpus record is in the table, and together they record most of it."""

@@ -41,6 +41,7 @@ from resonate_anyio._protocol import (
 from resonate_anyio.abc import Clock, Connection, Dialect, Gap, Identity, Network, Store
 
 from ..chosen import network_on
+from ..inside import worker_of
 
 Before: TypeAlias = Callable[[Request], Awaitable[None]]
 After: TypeAlias = Callable[[Request, Response], Awaitable[None]]
@@ -306,9 +307,7 @@ class Look:
     """Looks at the records themselves, past the client."""
 
     def __init__(self, resonate: Resonate) -> None:
-        running = resonate._running
-        assert running is not None
-        self._connection = running.worker.connection
+        self._connection = worker_of(resonate).connection
 
     async def promise(self, id: str) -> Promise:
         """The record of `id`."""

@@ -16,6 +16,7 @@ from resonate_anyio.networks import LocalNetwork, system_clock
 from resonate_anyio.stores import MemoryStore
 from resonate_anyio.testing import VirtualClock
 
+from ..inside import worker_of
 from .harness import Wire
 
 HOUR = 3600
@@ -97,7 +98,7 @@ async def test_asking_whether_a_deadline_has_passed_is_no_busy_loop(
     resonate = Resonate(network=wire)
     resonate.register(flow)
     async with resonate:
-        connection = resonate._worker().connection
+        connection = worker_of(resonate).connection
         now = connection.now
         monkeypatch.setattr(type(connection), "now", lambda self: self._inner.now() + 900)
         del now

@@ -13,6 +13,7 @@ from resonate_anyio.abc import Clock
 from resonate_anyio.networks import LocalNetwork
 from resonate_anyio.stores import MemoryStore
 
+from ..inside import worker_of
 from .harness import Look, Wire, World
 
 
@@ -102,7 +103,7 @@ async def test_peers_with_the_other_grammar(clock: Clock) -> None:
     wire = Wire(LocalNetwork(MemoryStore(), clock=clock, rules=EMBEDDED), lapsing=True)
     async with Resonate(network=wire) as resonate:
         look = Look(resonate)
-        later = resonate._worker().connection.now() + 10**9
+        later = worker_of(resonate).connection.now() + 10**9
         for id in ("w", "w:1", "w:1.2", "w.3", "wx"):
             await look.request(PromiseCreate(id=id, timeout_at=later, tags={"resonate:target": "poll://any@nowhere"}))
         await resonate.cancel("w")

@@ -31,6 +31,7 @@ from resonate_anyio._workflow._host import Drop
 from resonate_anyio.abc import Gap
 from resonate_anyio.networks import LocalNetwork
 
+from ..inside import worker_of
 from .harness import Look, Wanted, Wire, creates, nothing, settles
 
 
@@ -501,7 +502,7 @@ async def test_the_client_asks_again(resonate: Resonate, line: Line) -> None:
         return result  # noqa: RET504 - to a type checker, a group may swallow the return
 
     async with resonate:
-        later = resonate._worker().connection.now() + 10**9
+        later = worker_of(resonate).connection.now() + 10**9
         await through_an_outage(lambda: resonate.promises.create("p", later))
         await through_an_outage(lambda: resonate.promises.resolve("p", 1))
         handle = await resonate.get("p")
@@ -526,7 +527,7 @@ async def test_deleting_twice_is_deleting(resonate: Resonate, line: Line) -> Non
 async def test_gap(resonate: Resonate, wire: Wire) -> None:
     """After a gap in the messages everything that is waited for is asked for again."""
     async with resonate:
-        later = resonate._worker().connection.now() + 10**9
+        later = worker_of(resonate).connection.now() + 10**9
         await resonate.promises.create("p", later, tags={"resonate:target": "poll://any@nobody"})
         got: list[object] = []
 
@@ -635,10 +636,11 @@ async def test_release_in_vain(resonate: Resonate, wire: Wire) -> None:
         await Look(resonate).request(TaskRelease(id="w", version=1))
         await Look(resonate).request(TaskAcquire(id="w", version=1, pid="thief", ttl=1_000_000))
         await anyio.sleep(100)
-        assert "w" not in resonate._worker().executions
+        assert "w" not in worker_of(resonate).executions
         assert not await handle.done()
 
 
+@pytest.mark.slow
 async def test_everything_is_asked_for_in_turn(resonate: Resonate, wire: Wire) -> None:
     """However much is waited for, so many are asked for in a round, and in the next rounds the others."""
 
@@ -646,7 +648,7 @@ async def test_everything_is_asked_for_in_turn(resonate: Resonate, wire: Wire) -
         await (await resonate.get(id))
 
     async with resonate, anyio.create_task_group() as tasks:
-        worker = resonate._worker()
+        worker = worker_of(resonate)
         later = worker.connection.now() + 10**9
         ids = [f"p{number}" for number in range(1300)]
         for id in ids:
@@ -740,6 +742,7 @@ async def test_lease_lost_while_parked(resonate: Resonate, wire: Wire, line: Lin
     assert ["began"] == woken
 
 
+@pytest.mark.slow
 async def test_resuming_what_awaits_many_over_a_slow_line(wire: Wire, resonate: Resonate) -> None:
     """An execution that awaits hundreds of calls 100 ms from its server is taken back once, not again and again."""
 
@@ -755,7 +758,7 @@ async def test_resuming_what_awaits_many_over_a_slow_line(wire: Wire, resonate: 
         wire.before = slow
         await anyio.sleep(100)
         # As its wake promise would by itself on asyncio, after ten minutes.
-        resonate._worker().executions["w"].suspension.want()
+        worker_of(resonate).executions["w"].suspension.want()
         await anyio.sleep(1000)
         wire.before = nothing
         # And once more on asyncio, by itself.
@@ -775,7 +778,7 @@ async def test_dropping_tells_nobody_that_the_lease_has_moved(resonate: Resonate
     async with resonate:
         await resonate.run("w", flow).spawn()
         await anyio.sleep(10)
-        execution = resonate._worker().executions["w"]
+        execution = worker_of(resonate).executions["w"]
         assert Phase.PARKED is execution.suspension.phase
         wire.before = away
         async with anyio.create_task_group() as tasks:

@@ -15,6 +15,7 @@ from resonate_anyio import Context, NonDeterminismError, Resonate, Retry, durabl
 from resonate_anyio._protocol import Request, Response, TaskGet
 from resonate_anyio._worker._worker import Worker
 
+from ..inside import worker_of
 from .harness import Oops, Wire, World, creates
 
 LOGGER = "resonate_anyio.executions"
@@ -45,8 +46,7 @@ def ends(caplog: pytest.LogCaptureFixture, id: str = "w") -> list[tuple[str, str
 
 def running(resonate: Resonate) -> Worker:
     """The worker of a `Resonate` object that is entered."""
-    assert resonate._running is not None
-    return resonate._running.worker
+    return worker_of(resonate)
 
 
 AWAITED = [("INFO", "execution.failed", False)]

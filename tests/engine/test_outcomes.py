@@ -12,6 +12,7 @@ import pytest
 from resonate_anyio import Context, DurableTimeoutError, Info, NotRunning, Resonate, UsageError, durable
 from resonate_anyio.networks import LocalNetwork
 
+from ..inside import worker_of
 from .harness import Look, Wire, World, settles
 
 
@@ -213,7 +214,7 @@ async def test_asking_again_and_again_leaves_nothing_behind(network: LocalNetwor
     """Whoever waits for a promise a second at a time leaves no task behind with each try."""
     resonate = Resonate(network=Wire(network, lapsing=True))
     async with resonate:
-        worker = resonate._worker()
+        worker = worker_of(resonate)
         await resonate.promises.create("approval", worker.connection.now() + 10**9)
         handle = await resonate.get("approval")
         before = worker.supervisor._busy

@@ -303,6 +303,7 @@ async def test_recursion(resonate: Resonate) -> None:
         assert 100 == await resonate.run("w", down, 100)
 
 
+@pytest.mark.slow
 async def test_recursion_without_end(resonate: Resonate) -> None:
     """A recursion that does not end is a failure on record: it neither hangs nor is tried again."""
     runs: list[str] = []

@@ -34,6 +34,7 @@ from resonate_anyio._protocol import (
 from resonate_anyio._workflow._host import Drop
 from resonate_anyio.networks import LocalNetwork
 
+from ..inside import worker_of
 from .harness import Look, Oops, Unreachable, Wire, World, nothing
 
 YEAR: Final = timedelta(days=365)
@@ -717,8 +718,7 @@ async def test_message_lost_over_a_suspend(wire: Wire, monkeypatch: pytest.Monke
 
 def forget_messages(resonate: Resonate, monkeypatch: pytest.MonkeyPatch, *kinds: type[object]) -> None:
     """From now on such messages are lost."""
-    assert resonate._running is not None
-    messages = resonate._running.worker.messages
+    messages = worker_of(resonate).messages
     handle = messages.handle
 
     def lossy(message: Any) -> None:
@@ -801,8 +801,7 @@ async def test_answer_of_a_suspend_that_comes_too_late(wire: Wire) -> None:
     wire.after = late
     async with resonate, anyio.create_task_group() as tasks:
         handle = await resonate.run("w", workflow).spawn()
-        assert resonate._running is not None
-        suspension = resonate._running.worker.executions["w"].suspension
+        suspension = worker_of(resonate).executions["w"].suspension
         await suspending.wait()
         await resonate.promises.resolve("w.promise-1", 1)
         # The task is free now, and this takes it.
@@ -859,8 +858,7 @@ async def test_lost_messages_are_asked_for(network: LocalNetwork, monkeypatch: p
     resonate = Resonate(network=network, hot_for=100)
     resonate.register(runs.waiting, name="waiting")
     async with resonate:
-        assert resonate._running is not None
-        worker = resonate._running.worker
+        worker = worker_of(resonate)
         worker.connection.recheck = 20
         worker.background(worker.rechecks.run_periodically, name="recheck")
         forget_messages(resonate, monkeypatch, Unblock, Execute)
@@ -1195,8 +1193,7 @@ async def test_slow_look_after_a_refused_suspend(wire: Wire, monkeypatch: pytest
         handle = await resonate.run("w", workflow).spawn()
         await anyio.sleep(60)
         assert TaskState.SUSPENDED is await task_state(resonate)
-        assert resonate._running is not None
-        assert Phase.PARKED is resonate._running.worker.executions["w"].suspension.phase
+        assert Phase.PARKED is worker_of(resonate).executions["w"].suspension.phase
         await resonate.promises.resolve("w.second")
         assert "done" == await handle
 
@@ -1219,8 +1216,7 @@ async def test_dropped_while_resumed(wire: Wire) -> None:
         wire.after = slowly
         await resonate.promises.resolve("w.promise-1", "value")
         await resuming.wait()
-        assert resonate._running is not None
-        resonate._running.worker.executions["w"].drop(Drop.LOST)
+        worker_of(resonate).executions["w"].drop(Drop.LOST)
         with anyio.fail_after(5):
             assert "value" == await handle
     assert 2 == runs.workflow
@@ -1287,8 +1283,7 @@ async def test_ended_executions_are_forgotten(wire: Wire) -> None:
     async with resonate:
         await resonate.run("w", workflow).spawn()
         await anyio.sleep(10)
-        assert resonate._running is not None
-        execution = weakref.ref(resonate._running.worker.executions["w"])
+        execution = weakref.ref(worker_of(resonate).executions["w"])
         await anyio.sleep(80_000)
         gc.collect()
         assert execution() is None
@@ -1298,10 +1293,9 @@ async def test_ended_executions_leave_memory(resonate: Resonate, wire: Wire) -> 
     """Nothing in a worker holds an execution that has ended, however long it was looked after."""
     resonate.register(waiting)
     async with resonate:
-        assert resonate._running is not None
         handle = await resonate.run("w", waiting).spawn()
         await anyio.sleep(5)
-        execution = weakref.ref(resonate._running.worker.executions["w"])
+        execution = weakref.ref(worker_of(resonate).executions["w"])
         await Look(resonate).settle("w.p", None, resonate)
         await handle
         del handle

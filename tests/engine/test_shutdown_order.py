@@ -32,6 +32,7 @@ from resonate_anyio.networks import LocalNetwork
 from resonate_anyio.stores import MemoryStore
 
 from ..conftest import SPARE_THREADS
+from ..inside import worker_of
 from .harness import Look, Oops, Unreachable, Wire, World, nothing, settles
 
 LIMIT: Final = 10.0
@@ -240,8 +241,7 @@ async def test_hurry(stage: Stage) -> None:
         await resonate.run("works", "working", 100).spawn()
         await anyio.sleep(1)
         stage.begin()
-        assert resonate._running is not None
-        worker = resonate._running.worker
+        worker = worker_of(resonate)
         worker.begin_to_stop()
         await anyio.sleep(1)
         assert ["stream closed"] == stage.trace
@@ -389,8 +389,7 @@ async def test_two_hundred(stage: Stage, caplog: pytest.LogCaptureFixture) -> No
         await resonate.run("threaded-0", "threaded").spawn()
         await resonate.run("threaded-1", "threaded").spawn()
         await anyio.sleep(0.1)
-        assert resonate._running is not None
-        assert 200 == len(resonate._running.worker.executions)
+        assert 200 == len(worker_of(resonate).executions)
         stage.begin()
     trace = [entry.partition("-")[0] for entry in stage.trace]
     phases = [

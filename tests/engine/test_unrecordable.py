@@ -61,6 +61,7 @@ VALUES: dict[str, Callable[[], Any]] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("value", VALUES.values(), ids=VALUES.keys())
 async def test_value(world: World, value: Callable[[], Any]) -> None:
     """A value that has no JSON form fails the call with EncodeError; its leaf has run once, as a call and as a root."""

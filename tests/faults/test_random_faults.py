@@ -1,11 +1,10 @@
 """Many faults mixed at random, with outages between them.
 
-A run has a fixed sample of 50. `RESONATE_EXAMPLES=20` takes twenty times as many; pytest needs `--timeout=0` then.
+The seed of a run chooses some of 25 mixtures. `--campaigns 20` takes twenty times as many.
 """
 
 from __future__ import annotations
 
-import os
 import random
 from typing import Final
 
@@ -14,19 +13,21 @@ import pytest
 
 from resonate_anyio.abc import Clock
 
+from ..chosen import CHOSEN
 from .play import play, told
 from .site import Site
 from .test_each_fault import KINDS
 from .weather import mixed
 
-_SAMPLE: Final = 25 * int(os.environ.get("RESONATE_EXAMPLES", "1"))
+_MIXTURES: Final = 25 * max(1, CHOSEN.campaigns)
 """How many on each backend."""
 
 _PATIENCE: Final = 1800.0
 """Seconds that the job, of less than two minutes, may take when everything comes together."""
 
 
-@pytest.mark.parametrize("seed", range(_SAMPLE))
+@pytest.mark.sampled(one_in=3, elsewhere=10)
+@pytest.mark.parametrize("seed", range(_MIXTURES))
 async def test_many_faults(clock: Clock, seed: int) -> None:
     """Whatever comes together, nothing is lost, nothing that was finished runs again, nobody asks without a pause."""
     rng = random.Random(seed)  # noqa: S311 - the same in every run

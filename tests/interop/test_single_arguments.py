@@ -1,4 +1,4 @@
-"""Arguments by themselves, as Rust and Go record them (docs/interop.md 1), between our clients, workflows and workers."""
+"""Arguments by themselves, as Rust and Go record them (docs/interop.md 1), between clients, workflows and workers."""
 
 from __future__ import annotations
 

@@ -87,11 +87,12 @@ def name_of(message: Message | Gap) -> str:
 
 @define
 class Watched(Store):
-    """A store that is seen through: it counts commits, and fails when told to."""
+    """A store that is seen through: it counts commits and reads, and fails when told to."""
 
     inner: Store
     blocking: bool = False
     commits: list[int] = field(factory=list)
+    reads: int = 0
     #: The changes of the largest outcome.
     largest: int = 0
     opened: int = 0
@@ -115,4 +116,5 @@ class Watched(Store):
         return outcomes
 
     def read(self, query: Callable[[View], T]) -> T:
+        self.reads += 1
         return self.inner.read(query)

@@ -13,7 +13,7 @@ import httpx
 import pytest
 from anyio import CancelScope, Event, create_task_group
 
-from resonate_anyio._concurrency._backoff import Delays
+from resonate_anyio._concurrency._backoff import Backoff
 from resonate_anyio._protocol import PromiseGet
 from resonate_anyio.abc import Connection, Gap, Identity
 from resonate_anyio.networks import HttpNetwork
@@ -148,6 +148,7 @@ async def test_half_a_message_is_no_message(server: Scripted) -> None:
         assert ["gap", "whole"] == await received(connection)
 
 
+@pytest.mark.slow
 async def test_a_server_that_is_down_is_tried_for_ever(server: Scripted) -> None:
     """After a second, then more and more rarely, but at least twice a minute; each pause has its share of chance."""
     async with connected(server):
@@ -375,12 +376,12 @@ async def test_each_outage_is_reported_once(server: Scripted, caplog: pytest.Log
 
 def test_pauses_double_up_to_half_a_minute() -> None:
     """Without chance they are 1, 2, 4 ... 30 seconds; with it they are shorter by up to a half."""
-    whole, half = Delays(lambda: 0.0), Delays(lambda: 1.0)
+    whole, half = Backoff(maximum=30, random=lambda: 0.0), Backoff(maximum=30, random=lambda: 1.0)
 
     assert [1, 2, 4, 8, 16, 30, 30] == [whole.next() for _ in range(7)]
     assert [0.5, 1, 2, 4, 8, 15, 15] == [half.next() for _ in range(7)]
     whole.reset()
-    assert [1, 30, 30] == [whole.next(), whole.skip_to_longest(), whole.next()]
+    assert [1, 30, 30] == [whole.next(), whole.longest(), whole.next()]
 
 
 async def test_requests_and_messages_share_nothing_that_blocks(server: Scripted) -> None:

@@ -376,6 +376,7 @@ async def test_a_proxy_is_used_for_everything(given: str, monkeypatch: pytest.Mo
     assert {"GET http://server.invalid/poll/g/me HTTP/1.1", "POST http://server.invalid/ HTTP/1.1"} == set(proxy.lines)
 
 
+@pytest.mark.slow
 def test_the_http_library_is_imported_by_those_who_have_a_server() -> None:
     """It takes a while to import, which an embedded engine has no use for."""
     program = (

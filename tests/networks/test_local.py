@@ -7,13 +7,14 @@ from collections.abc import Awaitable, Callable
 from functools import partial
 from itertools import pairwise
 from pathlib import Path
+from typing import TypeVar
 
 import anyio
 import pytest
 from anyio import CancelScope, to_thread
 from attrs import evolve
 
-from resonate_anyio import StoreError, UsageError
+from resonate_anyio import StoreError, StoreLost, UsageError
 from resonate_anyio._embedded._clock import MonotoneClock
 from resonate_anyio._protocol import (
     PromiseCreate,
@@ -30,7 +31,9 @@ from resonate_anyio._protocol import (
     TaskHalt,
     TaskSearch,
     TaskState,
+    View,
     apply,
+    snapshot,
 )
 from resonate_anyio.abc import Connection, Store
 from resonate_anyio.networks import LocalNetwork
@@ -38,6 +41,8 @@ from resonate_anyio.stores import MemoryStore, SQLiteStore
 from resonate_anyio.testing import VirtualClock
 
 from .helpers import YEAR, Watched, acquire, create, name_of, promise, received, task, worker
+
+T = TypeVar("T")
 
 A, B = worker("a"), worker("b")
 ANY = "poll://any@g"
@@ -192,6 +197,7 @@ async def seen_between(store: Watched, steps: Callable[[], Awaitable[None]]) -> 
     return seen
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("pause", ["nothing ran", "the clock was set"])
 async def test_what_was_missed_is_fired_in_parts(clock: VirtualClock, pause: str) -> None:
     """A week of a schedule by the minute is fired a hundred at a time, and the event loop turns in between."""
@@ -229,6 +235,7 @@ async def _week_is_made_up_for(store: Watched, connection: Connection) -> None:
     assert 7 * 24 * 60 <= await stored(store) <= 7 * 24 * 60 + 1
 
 
+@pytest.mark.slow
 async def test_one_that_missed_much_does_not_hold_up_the_others(network: LocalNetwork, clock: VirtualClock) -> None:
     """Another schedule fires at its time while the first is still made up for."""
     async with network.connect(A) as a:
@@ -519,6 +526,7 @@ SEARCHES: dict[str, tuple[Search, int]] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", SEARCHES)
 async def test_a_search_in_parts_finds_what_one_look_finds(some_store: Store, clock: VirtualClock, name: str) -> None:
     """However many records lie between those that are searched for, the page is the same, and so is its cursor."""
@@ -537,7 +545,7 @@ async def test_a_search_in_parts_finds_what_one_look_finds(some_store: Store, cl
             *(evolve(every_minute(f"s{number}"), promise_tags={"team": "st"[number % 2]}) for number in range(6)),
         ]
         steps = [partial(apply, now=now, request=request, rules=engine.rules) for request in requests]
-        await engine._writer.write(steps, lambda _: None)
+        some_store.transact(steps)
         turns = 0
 
         async def count_turns() -> None:
@@ -551,9 +559,7 @@ async def test_a_search_in_parts_finds_what_one_look_finds(some_store: Store, cl
             found = await a.request(search)
             tasks.cancel_scope.cancel()
 
-        [at_once] = await engine._writer.write(
-            [partial(apply, now=now, request=search, rules=engine.rules)], lambda _: None
-        )
+        [at_once] = some_store.transact([partial(apply, now=now, request=search, rules=engine.rules)])
         assert at_once.response == found
         assert expected == len(found.promises) + len(found.tasks) + len(found.schedules)
         if name in {"one at the end", "rejected", "what only looks alike"}:
@@ -570,6 +576,41 @@ def _tags_of(number: int) -> dict[str, str]:
 
 
 # Clocks
+
+
+@pytest.mark.parametrize("blocking", [False, True])
+async def test_what_changes_nothing_is_read(clock: VirtualClock, blocking: bool) -> None:
+    """Searches and snapshots go through `Store.read` and make no transaction, so they need no lock."""
+    store = Watched(MemoryStore(), blocking=blocking)
+    network = LocalNetwork(store, clock=clock)
+    async with network.connect(A) as a, network.running() as engine:
+        await create(a, "p")
+        store.commits.clear()
+        assert ["p"] == [found.id for found in (await a.request(PromiseSearch())).promises]
+        assert (1, []) == (store.reads, store.commits)
+        found = await engine.read(partial(snapshot, outbox=engine.router.waiting, rules=engine.rules))
+        assert ["p"] == [found["id"] for found in found["promises"]]
+        assert (2, []) == (store.reads, store.commits)
+
+
+async def test_a_read_that_finds_the_store_lost_stops_the_engine(clock: VirtualClock) -> None:
+    """The connections of an engine whose store is found to be damaged by a read end with this error."""
+
+    class Lost(Watched):
+        def read(self, query: Callable[[View], T]) -> T:
+            path, reason = "a.db", "damaged"
+            raise StoreLost(path, reason)
+
+    async def search() -> None:
+        async with LocalNetwork(Lost(MemoryStore()), clock=clock).connect(A) as a:
+            with pytest.raises(StoreLost, match="damaged"):
+                await a.request(PromiseSearch())
+            with pytest.raises(StoreLost, match="damaged"):
+                await create(a, "p")
+            await anyio.sleep_forever()
+
+    with anyio.fail_after(60), pytest.raises(StoreLost, match="damaged"):
+        await search()
 
 
 async def test_a_clock_past_the_calendar_is_refused() -> None:

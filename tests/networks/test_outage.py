@@ -10,7 +10,7 @@ import anyio
 import pytest
 
 from resonate_anyio import StoreLost, StoreUnavailable
-from resonate_anyio._embedded._outage import Outage
+from resonate_anyio._embedded._outage import Attempt, Outage, TimeLimit
 from resonate_anyio._protocol import Outcome, Promise, PutPromise, Response
 
 WROTE = [Outcome(response=Response(status=200), changes=(PutPromise(Promise(id="p", timeout_at=1, created_at=0)),))]
@@ -33,6 +33,16 @@ class Disk:
         return outcome
 
 
+async def outlast(outage: Outage, attempt: Attempt, limit: TimeLimit) -> Sequence[Outcome]:
+    """Do what the engine does: one attempt, and retries if the store is unavailable."""
+    try:
+        outcomes = await attempt()
+    except StoreUnavailable as error:
+        outcomes = await outage.retry(attempt, error, limit)
+    outage.note_success(outcomes)
+    return outcomes
+
+
 def forever() -> float:
     return float("inf")
 
@@ -48,7 +58,7 @@ async def test_a_thousand_that_wait_cost_no_more_than_one(caplog: pytest.LogCapt
 
     async def ask() -> None:
         nonlocal done
-        assert WROTE == await outage.outlast(disk.take, forever)
+        assert WROTE == await outlast(outage, disk.take, forever)
         done += 1
 
     async with anyio.create_task_group() as tasks:
@@ -72,7 +82,7 @@ async def test_what_fits_does_not_wait_for_what_does_not() -> None:
     order: list[int] = []
 
     async def ask(size: int) -> None:
-        await outage.outlast(lambda: disk.take(size), forever)
+        await outlast(outage, lambda: disk.take(size), forever)
         order.append(size)
 
     async with anyio.create_task_group() as tasks:
@@ -90,14 +100,14 @@ async def test_patience_ends() -> None:
     disk, outage = Disk(), Outage()
     async with anyio.create_task_group() as tasks:
         for _ in range(3):
-            tasks.start_soon(outage.outlast, disk.take, forever)
+            tasks.start_soon(outlast, outage, disk.take, forever)
         await anyio.sleep(1)
         began = anyio.current_time()
         with pytest.raises(StoreUnavailable):
-            await outage.outlast(disk.take, lambda: 5)
+            await outlast(outage, disk.take, lambda: 5)
         assert 5 <= anyio.current_time() - began <= 6
         with pytest.raises(StoreUnavailable):
-            await outage.outlast(disk.take, lambda: 0)
+            await outlast(outage, disk.take, lambda: 0)
         disk.room = 1
 
 
@@ -108,7 +118,7 @@ async def test_who_waits_can_be_cancelled() -> None:
 
     async def ask(scope: anyio.CancelScope) -> None:
         with scope:
-            await outage.outlast(disk.take, forever)
+            await outlast(outage, disk.take, forever)
 
     async with anyio.create_task_group() as tasks:
         for scope in scopes:
@@ -126,7 +136,7 @@ async def test_a_moment_is_not_told(caplog: pytest.LogCaptureFixture) -> None:
     """What is over within a second leaves no line."""
     disk, outage = Disk(), Outage()
     async with anyio.create_task_group() as tasks:
-        tasks.start_soon(outage.outlast, disk.take, forever)
+        tasks.start_soon(outlast, outage, disk.take, forever)
         await anyio.sleep(0.5)
         disk.room = 1
 
@@ -138,11 +148,11 @@ async def test_what_changes_nothing_does_not_end_it(caplog: pytest.LogCaptureFix
     disk, outage = Disk(), Outage()
     for _ in range(3):
         with pytest.raises(StoreUnavailable):
-            await outage.outlast(disk.take, lambda: 3)
-        await outage.outlast(lambda: disk.take(0, READ), forever)
+            await outlast(outage, disk.take, lambda: 3)
+        await outlast(outage, lambda: disk.take(0, READ), forever)
 
     disk.room = 1
-    await outage.outlast(disk.take, forever)
+    await outlast(outage, disk.take, forever)
     assert 2 == len(lines(caplog))
 
 
@@ -156,4 +166,4 @@ async def test_another_error_ends_the_waiting() -> None:
         raise StoreUnavailable(path, reason) if next(numbers) < 3 else StoreLost(path, reason)
 
     with pytest.raises(StoreLost):
-        await Outage().outlast(attempt, forever)
+        await outlast(Outage(), attempt, forever)

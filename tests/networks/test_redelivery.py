@@ -10,7 +10,7 @@ from typing import Any
 import anyio
 import pytest
 
-from resonate_anyio._embedded._brake import Brake
+from resonate_anyio._embedded._redelivery import Redelivery
 from resonate_anyio._protocol import (
     EMBEDDED,
     RELEASE,
@@ -279,11 +279,14 @@ async def test_after_a_restart(make: Make) -> None:
 
 def test_what_is_remembered() -> None:
     """Not more than ten thousand tasks are remembered, none for longer than ten minutes, and the latest stay."""
-    brake = Brake()
+    redelivery = Redelivery()
     for number in range(20_000):
-        assert 5 == brake.due(f"t{number}", 5)
-    assert 10_000 == len(brake)
-    assert 105 == brake.due("t19999", 6)
-    assert 6 == brake.due("t0", 6)
-    assert 106 == brake.due("t0", 6)
-    assert [9_000_000, 9_000_100] == [brake.due("t0", 9_000_000), brake.due("t0", 9_000_000)]
+        assert 5 == redelivery.next_delivery(f"t{number}", 5)
+    assert 10_000 == len(redelivery)
+    assert 105 == redelivery.next_delivery("t19999", 6)
+    assert 6 == redelivery.next_delivery("t0", 6)
+    assert 106 == redelivery.next_delivery("t0", 6)
+    assert [9_000_000, 9_000_100] == [
+        redelivery.next_delivery("t0", 9_000_000),
+        redelivery.next_delivery("t0", 9_000_000),
+    ]

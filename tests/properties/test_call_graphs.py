@@ -1,49 +1,30 @@
 """Generated call graphs under a virtual clock: whatever goes wrong, they stay sound and their outcomes stay the same.
 
-A run has a fixed set of examples. `RESONATE_EXAMPLES=20` takes twenty times as many, other ones each time; pytest needs
-`-o faulthandler_timeout=0` then.
+The seed of a run chooses some examples. `--campaigns all` takes a fixed set of them, and `--campaigns 20` twenty times
+as many, other ones each time.
 """
 
 from __future__ import annotations
 
-import os
 import time
 from typing import Any, Final
 
 import pytest
-from hypothesis import Phase, given, note, settings, strategies as st
+from hypothesis import given, note, strategies as st
 
 from ..chosen import CHOSEN
 from .chaos import Failure, Mishap, Script
+from .examples import examples
 from .graphs import ROOT, External, Flow, Leaf, Plan, Sleep
 from .play import Story, play
 from .strategies import SETTINGS, failures, mishaps, plans
 
-_FACTOR: Final = int(os.environ.get("RESONATE_EXAMPLES", "1"))
+pytestmark = pytest.mark.timeout(120 * max(1, 4 * CHOSEN.campaigns))
 
-# The longest takes two minutes on two cores with a load of ten, and twice that with coverage.
-pytestmark = pytest.mark.timeout(540 * _FACTOR)
-
-
-_SHRINKING: Final = 25 * _FACTOR
+_SHRINKING: Final = 25 * max(1, CHOSEN.campaigns)
 """Seconds in which a failing example is made smaller."""
 
 ORDERS: Final = st.integers(0, 9)
-
-
-_SAMPLE: Final = 10
-"""How many examples of each property are tried where not all are: fifty together."""
-
-
-def examples(count: int) -> settings:
-    """Settings for about `count` examples."""
-    return settings(
-        max_examples=(count if CHOSEN.exhaustive else _SAMPLE) * _FACTOR,
-        derandomize=_FACTOR == 1,
-        print_blob=True,
-        # The phase that explains a failure takes longer than all others.
-        phases=[phase for phase in Phase if phase is not Phase.explain],
-    )
 
 
 @pytest.fixture(params=["asyncio", "trio"])

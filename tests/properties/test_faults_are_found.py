@@ -22,7 +22,11 @@ from .graphs import Plan
 from .strategies import failures, mishaps, plans
 from .test_call_graphs import check_same
 
-pytestmark = pytest.mark.embedded("whether examples find faults does not depend on the network")
+pytestmark = [
+    pytest.mark.embedded("whether examples find faults does not depend on the network"),
+    # An example in which nothing ends any more takes as long as a hundred others.
+    pytest.mark.timeout(300),
+]
 
 Break: TypeAlias = Callable[[pytest.MonkeyPatch], None]
 

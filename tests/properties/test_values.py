@@ -1,7 +1,7 @@
 """Generated values, errors, types and payloads of peers: nothing but the documented errors, and no leaf runs twice.
 
-A run has a fixed set of examples. `RESONATE_EXAMPLES=20` takes twenty times as many, other ones each time; pytest needs
-`--timeout=0 -o faulthandler_timeout=0` then.
+The seed of a run chooses some examples. `--campaigns all` takes a fixed set of them, and `--campaigns 20` twenty times
+as many, other ones each time; pytest needs `--timeout=0` then.
 """
 
 from __future__ import annotations
@@ -12,7 +12,6 @@ import ipaddress
 import json
 import logging
 import math
-import os
 from base64 import b64encode
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -29,7 +28,7 @@ import attrs
 import numpy as np
 import pytest
 from attrs import define, field, frozen
-from hypothesis import Phase, given, settings, strategies as st
+from hypothesis import given, strategies as st
 from numpy.typing import NDArray
 from pydantic import BaseModel, RootModel, SecretStr
 
@@ -41,22 +40,12 @@ from resonate_anyio.stores import MemoryStore
 from resonate_anyio.testing import VirtualClock, run_virtual
 
 from .. import nasty
-from ..chosen import CHOSEN, native
+from ..chosen import native
 from ..engine.harness import Look, World, creates, settles
+from .examples import examples
 
-_FACTOR: Final = int(os.environ.get("RESONATE_EXAMPLES", "1"))
 CODEC: Final = Codec(nasty.converter_with_a_panic())
 T = TypeVar("T")
-
-
-def examples(count: int) -> settings:
-    """Settings for about `count` examples."""
-    return settings(
-        max_examples=(count if CHOSEN.exhaustive else count // 4) * _FACTOR,
-        derandomize=_FACTOR == 1,
-        print_blob=True,
-        phases=[phase for phase in Phase if phase is not Phase.explain],
-    )
 
 
 # --- what is generated

@@ -132,6 +132,7 @@ class Planned(Exception):
     """Raised by a step on purpose."""
 
 
+@pytest.mark.slow
 @given(transactions)
 @settings(max_examples=100)
 def test_all_stores_agree(history: list[tuple[list[Change], bool]]) -> None:

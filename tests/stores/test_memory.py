@@ -6,7 +6,7 @@ import pytest
 
 from resonate_anyio import StoreError
 from resonate_anyio.stores import MemoryStore
-from resonate_anyio.stores._index import DueIndex
+from resonate_anyio.stores._memory import DueIndex
 
 from .records import put
 

@@ -12,6 +12,7 @@ import random
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import asynccontextmanager, suppress
 from functools import partial
+from itertools import cycle
 from typing import Final
 
 import anyio
@@ -30,7 +31,6 @@ from tests.crash.crashes import Trial
 from tests.crash.lives import GROUP, OUTSIDE, Journal, Platform, errors_logged, programs, start
 from tests.crash.scenarios import ROOT, Outside, Scenario
 from tests.crash.states import State
-from tests.crash.test_corpus import SAMPLE
 from tests.engine.harness import Unreachable, Wire
 
 from .conftest import TTL, Site
@@ -39,6 +39,12 @@ pytestmark = [
     pytest.mark.wall(limit=240),
     pytest.mark.skipif(not os.environ.get("RESONATE_TEST_URL"), reason="dev has the same sample in virtual time"),
 ]
+
+WAYS: Final = ("hot", "parked", "unloaded", "downtime", "outlived")
+"""How a workflow goes on after its crash."""
+
+SAMPLE: Final = list(zip(random.Random("resonate").sample(sorted(CORPUS), 50), cycle(WAYS), strict=False))  # noqa: S311
+"""Fifty crashes: of which workflow, and in which way it goes on."""
 
 AT_ONCE: Final = 10
 """How many workflows of the sample are under way in one test."""

@@ -13,8 +13,9 @@ from abc import ABC, abstractmethod
 from collections.abc import Coroutine
 from typing import TYPE_CHECKING, Any, Generic, NoReturn, TypeVar, overload
 
-from .._concurrency._package import caller
+from .._concurrency._tasks import caller
 from .._errors import BuilderUsed, UsageError
+from .._functions._callables import UnmadeCall
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
@@ -26,7 +27,7 @@ U = TypeVar("U")
 V = TypeVar("V")
 
 
-class Builder(Coroutine[Any, Any, T_co], ABC, Generic[T_co]):
+class Builder(UnmadeCall, Coroutine[Any, Any, T_co], ABC, Generic[T_co]):
     """A call that is made when it is awaited; its result has the type `T_co`."""
 
     __slots__ = ("__name__", "__weakref__", "_coroutine", "_label", "_made_at", "_type", "_used")

@@ -9,11 +9,10 @@ from typing import TYPE_CHECKING, Any, Generic, NoReturn, TypeVar, cast
 from attrs import define, evolve
 
 from .._errors import InvalidArgument, UsageError
-from .._functions._function import Kind, RemoteCall, check_version
 from .._functions._retry import RetryPolicy
+from .._functions._signatures import Kind
 from .._ids import check_name
 from .._protocol import EMPTY, PromiseState, Value
-from .._requests._addresses import address
 from .._time import to_ms
 from .._workflow._frame import Frame
 from .._workflow._invocation import (
@@ -29,6 +28,7 @@ from .._workflow._lanes import call_place, lane_of
 from .._workflow._reasons import FUTURE, Reason, reason_of
 from .._workflow._started import Started
 from ._builder import Builder
+from ._options import WithBareArgs, WithTimeout
 
 if TYPE_CHECKING:
     from collections.abc import Generator
@@ -191,7 +191,7 @@ class Call(Builder[T_co]):
         raise NotImplementedError
 
 
-class TimedCall(Call[T_co]):
+class TimedCall(Call[T_co], WithTimeout):
     """A durable call that can be given a deadline."""
 
     __slots__ = ("_timeout_ms",)
@@ -199,15 +199,6 @@ class TimedCall(Call[T_co]):
     def __init__(self, frame: Frame, label: str, name: str, type_: Any) -> None:
         super().__init__(frame, label, name, type_)
         self._timeout_ms: int | None = None
-
-    def timeout(self, timeout: float | timedelta) -> Self:
-        """Give the call a deadline: so many seconds from its start, but never after its caller's.
-
-        Raises:
-            InvalidArgument: it is negative or no duration.
-        """
-        self._timeout_ms = self._checked(to_ms, timeout)
-        return self
 
 
 class RunCall(TimedCall[T_co]):
@@ -246,26 +237,22 @@ class RunCall(TimedCall[T_co]):
         return policy
 
     def _invocation(self) -> LocalInvocation:
-        codec = self._frame.execution.codec
-        # The digest tells lanes apart; arguments that cannot be encoded have none.
-        identity: dict[str, object] = {"func": self._function.name, "version": self._function.version}
-        if (digest := codec.digest(self._args, self._kwargs)) is not None:
-            identity["digest"] = digest
+        codec, function = self._frame.execution.codec, self._function
         return LocalInvocation(
             frame=self._frame,
             place=self._place,
             made_at=self._made_at,
-            param=codec.encode(identity),
+            param=codec.encode_identity(function.name, function.version, self._args, self._kwargs),
             type=self._type,
             timeout_ms=self._timeout_ms,
-            function=self._function,
+            function=function,
             args=self._args,
             kwargs=self._kwargs,
             retry=self._retry,
         )
 
 
-class _TargetedCall(TimedCall[T_co]):
+class _TargetedCall(TimedCall[T_co], WithBareArgs):
     """What calls that run elsewhere have in common."""
 
     __slots__ = ("_args", "_bare", "_func", "_kwargs", "_target", "_version")
@@ -281,36 +268,11 @@ class _TargetedCall(TimedCall[T_co]):
     ) -> None:
         name = func if isinstance(func, str) else func.name
         super().__init__(frame, f"ctx.{verb}({name}, ...)", name, type_)
-        self._func = func
-        self._args = args
-        self._kwargs = kwargs
-        self._target: str | None = None
-        self._version: int | None = None
-        self._bare = False
+        self._describe(func, args, kwargs)
         self._timeout_ms = None if isinstance(func, str) else func.timeout_ms
 
-    def target(self, target: str) -> Self:
-        """Say who runs it: a group's name, or an address such as `poll://any@group`. Default: the own group."""
-        self._target = self._checked(address, target)
-        return self
-
-    def version(self, version: int) -> Self:
-        """Say which version of the function runs. Default: that of the function given; for a name, 1."""
-        self._version = self._checked(check_version, version)
-        return self
-
-    def bare_args(self) -> Self:
-        """Record the arguments as functions of the Rust and Go SDKs expect them.
-
-        No argument is recorded as null, a single one by itself instead of in an array, several in an array as ever. A
-        Rust function without parameters needs this too: it does not accept the empty array that is sent without it.
-        """
-        self._configure()._bare = True
-        return self
-
     def _param(self) -> Value:
-        call = RemoteCall(func=self._func, args=self._args, kwargs=self._kwargs, version=self._version, bare=self._bare)
-        return call.encode(self._frame.execution.codec)
+        return self._encoded(self._func, self._frame.execution.codec)
 
     def _address(self) -> str:
         return self._target or self._frame.execution.facilities.own_group

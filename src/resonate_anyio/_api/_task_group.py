@@ -65,7 +65,7 @@ class DurableTaskGroup:
                 f"with tg.start_soon(func, *args)"
             )
             raise UsageError(msg)
-        return DurableFuture(self._group.frame, self._group.start(call.begin))
+        return DurableFuture(self._context._frame, self._group.start(call.begin))
 
     @overload
     def run(

@@ -1,4 +1,4 @@
-"""The ephemeral world: what programs call from outside of durable functions."""
+"""The client: what programs call from outside of durable functions."""
 
 from ._handle import Handle as Handle
 from ._promises import DurablePromise as DurablePromise, Promises as Promises

@@ -1,4 +1,4 @@
-"""Arguments of several client calls, checked before anything is sent."""
+"""Checks of arguments that several calls of the client take, made before anything is sent."""
 
 from __future__ import annotations
 
@@ -17,24 +17,24 @@ _SETTLEMENTS: Final = (PromiseState.RESOLVED, PromiseState.REJECTED, PromiseStat
 
 
 def check_tags(tags: Mapping[str, str] | None) -> dict[str, str]:
-    """Tags, or none.
+    """Return tags as a dict, which is empty for None.
 
     Raises:
-        InvalidArgument: a name or a value is no string.
+        InvalidArgument: a name or a value is not a string.
     """
     if tags is None:
         return {}
     if not isinstance(tags, Mapping) or not all(isinstance(part, str) for item in tags.items() for part in item):
-        msg = f"tags are strings by name, not {tags!r}"
+        msg = f"tags must map str to str, got {tags!r}"
         raise InvalidArgument(msg)
     return dict(tags)
 
 
 def check_own_tags(tags: Mapping[str, str]) -> dict[str, str]:
-    """Tags for a call. Those of the protocol say what the promise is, which is not the caller's to say.
+    """Return the tags of a call. A caller may not set tags of the protocol, which say what the promise is.
 
     Raises:
-        InvalidArgument: a name or a value is no string, or a name is the protocol's.
+        InvalidArgument: a name or a value is not a string, or a name is the protocol's.
     """
     checked = check_tags(tags)
     taken = sorted(name for name in checked if name.startswith(_PROTOCOL) and name not in _OPTIONAL)
@@ -46,50 +46,50 @@ def check_own_tags(tags: Mapping[str, str]) -> dict[str, str]:
 
 
 def check_id(id: str, what: str) -> str:
-    """The id of something that exists, as it is.
+    """Check the id of something that exists, and return it unchanged.
 
     Raises:
-        InvalidId: it is no text, or empty.
+        InvalidId: it is not a string, or it is empty.
     """
     if not isinstance(id, str) or not id:
-        msg = f"the id of a {what} is a string that is not empty, not {id!r}"
+        msg = f"the id of a {what} must be a non-empty string, got {id!r}"
         raise InvalidId(msg)
     check_unicode(id, f"id of a {what}")
     return id
 
 
 def check_state(state: str) -> PromiseState:
-    """A state to search for.
+    """Return a state to search for.
 
     Raises:
-        InvalidArgument: there is no such state.
+        InvalidArgument: it is not the name of a state.
     """
     if state not in set(PromiseState):
-        msg = f"a promise is in one of the states {', '.join(PromiseState)}, not {state!r}"
+        msg = f"the state of a promise is one of {', '.join(PromiseState)}, got {state!r}"
         raise InvalidArgument(msg)
     return PromiseState(state)
 
 
 def check_settlement(state: str) -> PromiseState:
-    """A state to settle a promise in.
+    """Return a state to settle a promise in.
 
     Raises:
-        InvalidArgument: nobody can settle a promise so.
+        InvalidArgument: it is not a state that a promise can be settled in.
     """
     if state not in _SETTLEMENTS:
-        msg = f"a promise is settled as one of {', '.join(_SETTLEMENTS)}, not {state!r}"
+        msg = f"a promise is settled as one of {', '.join(_SETTLEMENTS)}, got {state!r}"
         raise InvalidArgument(msg)
     return PromiseState(state)
 
 
 def check_deadline(timeout_at: datetime | int) -> int:
-    """An instant to which a promise may stay pending.
+    """Return the deadline of a promise in milliseconds since the epoch.
 
     Raises:
-        InvalidArgument: it is no instant, or one before 1970.
+        InvalidArgument: it is not an instant, or it lies before 1970.
     """
     instant = instant_ms(timeout_at)
     if instant < 0:
-        msg = f"timeout_at is an instant after 1970, in epoch milliseconds or as a datetime, not {timeout_at!r}"
+        msg = f"timeout_at must be an instant after 1970, in epoch milliseconds or as a datetime, got {timeout_at!r}"
         raise InvalidArgument(msg)
     return instant

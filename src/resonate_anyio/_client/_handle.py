@@ -13,16 +13,15 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Generator
     from types import TracebackType
 
-    from .._execution._execution import Execution
     from .._protocol import Promise
-    from .._worker._worker import Worker
+    from .._worker._face import Face, LocalExecution
 
 T = TypeVar("T")
 
 
 @define(eq=False, repr=False)
 class Handle(Generic[T]):
-    """An execution that was started, joined or looked up by id. `await` gives its result.
+    """An execution that was started, joined or looked up by id. Awaiting the handle returns its result.
 
     Subscriptions may be cancelled at any time: the execution goes on. Only `cancel` ends it.
 
@@ -32,8 +31,8 @@ class Handle(Generic[T]):
 
     id: str
     _type: Any
-    _worker: Callable[[str, str | None], Worker]
-    _execution: Execution | None = None
+    _worker: Callable[[str, str | None], Face]
+    _local: LocalExecution | None = None
     _settled: Promise | None = field(default=None, init=False)
     _live: TracebackType | None = field(default=None, init=False)
 
@@ -48,26 +47,25 @@ class Handle(Generic[T]):
             DurableCancelledError: it was cancelled.
             ApplicationError: it failed with an exception whose type this program does not know.
             NonDeterminismError: its replay in this process has been halted.
-            DecodeError: what is recorded does not fit the type that was asked for.
+            DecodeError: the recorded result does not fit the requested type.
             NotRunning: the `Resonate` object was stopped first.
         """
         worker = self._worker(f"the result of {self!r}", "ctx.rpc()")
         if self._settled is None:
-            self._settled = await worker.results.settled(self.id, self._execution)
-        if self._execution is not None:
-            # It is over, and is not kept for as long as somebody keeps this.
-            self._live, self._execution = self._execution.root.live, None
+            self._settled, self._live = await worker.outcome(self.id, self._local)
+            # The execution is over, and need not live as long as this handle.
+            self._local = None
         return cast("T", value_of(self._settled, self._type, worker.codec, live=self._live))
 
     async def done(self) -> bool:
-        """Ask whether the execution has ended, without waiting for it."""
+        """Return whether the execution has ended, without waiting for it."""
         return not (await get_promise(self._worker(f"done() of {self!r}", None).ask, self.id)).pending
 
     async def cancel(self) -> bool:
-        """Cancel the execution: its promise is settled, its local code ended, what is pending below it cancelled.
+        """Cancel the execution: settle its promise, end its local code, and cancel all pending calls below it.
 
         Returns:
-            Whether this call has ended it. False: it had ended before, and its outcome stands.
+            Whether this call has cancelled it. False: it had ended before, and its outcome stands.
         """
         return await self._worker(f"cancel() of {self!r}", None).cancel(self.id)
 

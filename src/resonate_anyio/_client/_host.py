@@ -1,8 +1,8 @@
-"""`Host`: the task that a started `Resonate` object lives in, from its start to its stop.
+"""`Host`: the task that a started `Resonate` object runs in, from its start to its stop.
 
-The worker, its connection and everything that they run are children of this task. It has a parent (`async with
-resonate`) or none (`await resonate.start()`); either way it opens and closes all of that itself, because neither a
-cancel scope nor a task group can be entered in one task and left in another.
+The worker, its connection and all their tasks are children of this task. With `async with resonate` the task has a
+parent; with `await resonate.start()` it has none. In both cases the task itself opens and closes the worker, because a
+cancel scope or task group that was entered in one task cannot be left in another.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from attrs import define, field
 from .._concurrency._supervisor import all_begun
 from .._concurrency._tasks import LoopEnd, Task, on_asyncio, spawn_alone
 from .._errors import NotRunning
-from .._worker._worker import Worker
+from .._worker._face import Face
 
 logger = logging.getLogger("resonate_anyio")
 
@@ -31,30 +31,30 @@ class Host:
     """One start of a `Resonate` object (see the module's docstring).
 
     Attributes:
-        name: of the object, for messages.
+        name: the name of the object, for messages.
         open: opens the worker, as a context manager.
-        refuse: says why a worker that was opened cannot be used, if so.
+        refuse: returns the error if a worker that was opened cannot be used.
         when_begun: called when the worker can be used.
         when_ended: called when nothing runs any more.
-        alone: whether the task has no parent.
+        alone: whether the task is without a parent.
         started_at: file and line of the code that has started it.
         token: the event loop.
         process: the process that it was made in.
         worker: the worker, from the moment when it can be used.
-        failure: what has ended it, unless it was stopped.
+        failure: the exception that has ended it, unless it was stopped.
         ended: set when nothing runs any more and the connection is closed.
     """
 
     name: str
-    open: Callable[[], AbstractAsyncContextManager[Worker]]
-    refuse: Callable[[Worker], Exception | None]
-    when_begun: Callable[[Worker], None] = lambda _: None
+    open: Callable[[], AbstractAsyncContextManager[Face]]
+    refuse: Callable[[Face], Exception | None]
+    when_begun: Callable[[Face], None] = lambda _: None
     when_ended: Callable[[Host], None] = lambda _: None
     alone: bool = False
     started_at: tuple[str, int] = ("", 0)
     token: EventLoopToken = field(factory=current_token, init=False)
     process: int = field(factory=os.getpid, init=False)
-    worker: Worker | None = field(default=None, init=False)
+    worker: Face | None = field(default=None, init=False)
     failure: BaseException | None = field(default=None, init=False)
     ended: Event = field(factory=Event, init=False)
     _begun: Event = field(factory=Event, init=False)
@@ -75,7 +75,7 @@ class Host:
         self._task = spawn_alone(self._run_alone, name=self.name)
 
     async def begun(self) -> BaseException | None:
-        """Wait until it can be used. Gives what was wrong, if it cannot; being cancelled here ends it."""
+        """Wait until the worker can be used, and return the error if it cannot. A cancellation here ends the task."""
         try:
             await self._begun.wait()
         except BaseException:
@@ -106,7 +106,7 @@ class Host:
     # The task
 
     async def run(self) -> None:
-        """Live, as a child of another task. What the start fails with is kept for `begun`, and not raised here."""
+        """Run as a child of another task. A failure of the start is not raised here: `begun` returns it."""
         self._entered = True
         try:
             with self._scope:
@@ -131,7 +131,7 @@ class Host:
                 self.worker = worker
                 self.when_begun(worker)
                 self._begun.set()
-                await worker.stopped.wait()
+                await worker.wait_stopped()
         # Raised outside of the task groups inside, which would wrap it.
         if refusal is not None:
             raise refusal
@@ -166,7 +166,7 @@ class Host:
             f"{self.name} was still running when its event loop ended; it has been stopped. Call await resonate.stop() "
             f"before that, or use async with resonate"
         )
-        # Where warnings are errors: there is nothing here that it could be raised into.
+        # Where warnings are errors, this one has no caller to be raised in.
         try:
             warnings.warn_explicit(message, ResourceWarning, filename, line, source=self)
         except ResourceWarning:
@@ -177,7 +177,7 @@ class Host:
 
 
 def _passed_on(exc: BaseException) -> bool:
-    """Hand a KeyboardInterrupt to trio, which raises it in the main task. False for anything else."""
+    """Hand a KeyboardInterrupt to trio, which raises it in the main task. Return False for any other exception."""
     leaf = exc
     while isinstance(leaf, BaseExceptionGroup):
         leaf = leaf.exceptions[0]
@@ -189,5 +189,5 @@ def _passed_on(exc: BaseException) -> bool:
 
 
 def sole(group: BaseExceptionGroup[BaseException]) -> BaseException:
-    """What a task group has raised, without the group if it is one exception."""
+    """Return what a task group has raised: the exception itself if there is only one, else the group."""
     return group.exceptions[0] if len(group.exceptions) == 1 else group

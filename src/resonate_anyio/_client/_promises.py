@@ -16,7 +16,7 @@ from .._time import from_ms
 from ._checks import check_deadline, check_id, check_settlement, check_state, check_tags
 
 if TYPE_CHECKING:
-    from .._worker._worker import Worker
+    from .._worker._face import Face
 
 State: TypeAlias = Literal["pending", "resolved", "rejected", "rejected_canceled", "rejected_timedout"]
 Settlement: TypeAlias = Literal["resolved", "rejected", "rejected_canceled"]
@@ -37,8 +37,8 @@ class DurablePromise:
         timeout_at: its deadline.
         created_at: when it was created.
         settled_at: when it was settled, or None.
-        settled_here: whether the call that gives this has settled it (`settle`, `resolve`, `reject`, `cancel`). False:
-            it was settled before, and that stands; or the call was another one.
+        settled_here: whether the call that returned this has settled it (`settle`, `resolve`, `reject`, `cancel`).
+            False: it had been settled before, or the call does not settle promises.
     """
 
     id: str
@@ -53,7 +53,7 @@ class DurablePromise:
 
 
 def public(record: Promise, codec: Codec, *, settled_here: bool = False) -> DurablePromise:
-    """A record as users see it."""
+    """Return a record as users see it."""
     return DurablePromise(
         id=record.id,
         state=record.state.value,
@@ -68,7 +68,7 @@ def public(record: Promise, codec: Codec, *, settled_here: bool = False) -> Dura
 
 
 def _readable(value: Value, codec: Codec) -> Any:
-    # Other programs may keep what they like in a promise; it is shown as it is then.
+    # Other programs may record values that are not JSON. They are shown unchanged.
     try:
         return codec.decode(value)
     except DecodeError:
@@ -88,7 +88,7 @@ class Promises:
     """Durable promises by hand. Ids are taken as they are: `RESONATE_PREFIX` is not applied."""
 
     _codec: Codec
-    _worker: Callable[[str, str | None], Worker]
+    _worker: Callable[[str, str | None], Face]
 
     async def create(
         self,
@@ -101,14 +101,14 @@ class Promises:
 
         A promise that a workflow will ask for can be created, and settled, ahead: under the id
         `{workflow's id}.approval` for `ctx.promise().named("approval")`, which then takes it as it is, with its
-        deadline and `param`. (Where the server joins ids by a colon, that is `{workflow's id}:approval`, and promises
-        are tagged `resonate:external` when they are created: nobody could wait for them otherwise.)
+        deadline and `param`. (Where the server joins ids by a colon, the id is `{workflow's id}:approval`, and promises
+        are tagged `resonate:external` when they are created: the server lets no call wait for them otherwise.)
 
         Args:
-            id: not empty.
+            id: a non-empty string.
             timeout_at: the deadline: an aware datetime, or epoch milliseconds.
-            param: recorded with it, for whoever is to settle it.
-            tags: strings by name.
+            param: recorded with the promise, for the program or person that will settle it.
+            tags: names and values, both strings.
 
         Raises:
             InvalidArgument: an argument is unusable.
@@ -116,7 +116,7 @@ class Promises:
         """
         check_id(id, "promise")
         worker = self._worker("resonate.promises.create()", "ctx.promise()")
-        # Servers with colons in their ids let nobody wait for a promise that does not say that it is settled outside.
+        # Servers that join ids by colons refuse waits for a promise unless a tag says that it is settled from outside.
         own = {_EXTERNAL: "true"} if worker.separator == ":" else {}
         request = PromiseCreate(
             id=id, timeout_at=check_deadline(timeout_at), param=self._encode(param), tags={**own, **check_tags(tags)}
@@ -128,7 +128,7 @@ class Promises:
         """Return the promise.
 
         Raises:
-            NotFound: there is none.
+            NotFound: it does not exist.
         """
         check_id(id, "promise")
         return self._public(await get_promise(self._worker("resonate.promises.get()", "ctx.promise()").ask, id))
@@ -136,8 +136,8 @@ class Promises:
     async def settle(self, id: str, state: Settlement, value: object = None) -> DurablePromise:
         """Settle a promise, or return it as it was settled before: the first settlement stands.
 
-        `settled_here` of what is returned tells which of the two it was. If the promise is an execution's, its code in
-        this process ends, and what is pending below it is cancelled.
+        `settled_here` of the returned promise says which of the two happened. If the promise belongs to an execution,
+        its code in this process ends, and all pending calls below it are cancelled.
 
         Args:
             id: the promise's id.
@@ -145,24 +145,24 @@ class Promises:
             value: what it is settled with. An exception is recorded as the error that a function would fail with.
 
         Raises:
-            NotFound: there is none, or none yet; the message says what to do.
-            InvalidArgument: the state is none of the three.
+            NotFound: it does not exist, or not yet; the message says what to do.
+            InvalidArgument: the state is not one of the three.
             EncodeError: the value cannot be turned into JSON.
         """
         return await self._settle("resonate.promises.settle()", id, check_settlement(state), value)
 
     async def resolve(self, id: str, value: object = None) -> DurablePromise:
-        """Settle a promise with a value; see `settle`: the first settlement stands, `settled_here` tells of it."""
+        """Settle a promise with a value. The first settlement stands: see `settle`."""
         return await self._settle("resonate.promises.resolve()", id, PromiseState.RESOLVED, value)
 
     async def reject(self, id: str, error: object = None) -> DurablePromise:
-        """Settle a promise with an error: an exception, or any JSON value; see `settle`, also for what is returned."""
+        """Settle a promise with an error: an exception or a JSON value. The first settlement stands: see `settle`."""
         return await self._settle("resonate.promises.reject()", id, PromiseState.REJECTED, error)
 
     async def cancel(self, id: str) -> DurablePromise:
-        """Cancel a promise: who waits for it gets `DurableCancelledError`. A running execution of that id is ended.
+        """Cancel a promise: those that wait for it get `DurableCancelledError`. A running execution of that id ends.
 
-        See `settle`, also for what is returned.
+        The first settlement stands: see `settle`.
         """
         return await self._settle("resonate.promises.cancel()", id, PromiseState.CANCELED, None)
 
@@ -183,8 +183,8 @@ class Promises:
     ) -> AsyncIterator[DurablePromise]:
         """Iterate over all promises in the order of their ids, or those of one state or with all of these tags.
 
-        Rows are as stored: one whose deadline has passed may still say `pending`, on some servers until somebody asks
-        for it.
+        Promises are returned as stored. On some servers one whose deadline has passed is `pending` until it is read by
+        its id.
         """
         worker = self._worker("resonate.promises.search()", "ctx.promise()")
         wanted = None if state is None else check_state(state)

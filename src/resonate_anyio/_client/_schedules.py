@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
 
 from attrs import define, evolve, field, frozen
 
+from .._api._options import WithBareArgs
 from .._codec import Codec
-from .._concurrency._package import caller
+from .._concurrency._tasks import caller
 from .._errors import InvalidArgument, NotFound, UsageError
 from .._ids import check_unicode
 from .._protocol import (
@@ -35,14 +36,14 @@ if TYPE_CHECKING:
     from typing import NoReturn, Self
 
     from .._functions._function import Function
-    from .._worker._worker import Worker
-    from ._resonate import Resonate
+    from .._worker._face import Face
+    from ._lifecycle import Lifecycle
 
 # With a dot in it, the children of what is fired would be refused by newer servers (docs/distribution.md 5.1).
 _TEMPLATE: Final = "{{.id}}-{{.timestamp}}"
 
 Missed: TypeAlias = Literal["all", "latest", "none"]
-"""What a schedule does about occurrences that passed while nothing could fire them."""
+"""What a schedule does about occurrences that passed while no server ran."""
 
 
 @frozen(kw_only=True)
@@ -59,7 +60,7 @@ class Schedule:
         created_at: when the schedule was created.
         next_run_at: when it fires next.
         last_run_at: when it has fired last, or None.
-        missed: what it does about occurrences that passed while nothing could fire them; see `Schedules.create`.
+        missed: what it does about occurrences that passed while no server ran; see `Schedules.create`.
     """
 
     id: str
@@ -75,10 +76,10 @@ class Schedule:
     _schedules: Schedules = field(alias="schedules", repr=False, eq=False)
 
     async def delete(self) -> None:
-        """Delete the schedule. What it has fired runs on.
+        """Delete the schedule. Executions that it has fired go on.
 
         Raises:
-            NotFound: it is gone already.
+            NotFound: it has been deleted already.
         """
         await self._schedules.delete(self.id)
 
@@ -88,7 +89,7 @@ class Schedules:
     """Schedules by hand. `resonate.schedule(...)` makes one that calls a function."""
 
     _codec: Codec
-    _worker: Callable[[str, str | None], Worker]
+    _worker: Callable[[str, str | None], Face]
 
     async def create(  # noqa: PLR0913 - the optional ones are given by name
         self,
@@ -138,7 +139,7 @@ class Schedules:
         """Return the schedule.
 
         Raises:
-            NotFound: there is none.
+            NotFound: it does not exist.
         """
         request = ScheduleGet(id=check_id(id, "schedule"))
         return self._public(
@@ -146,10 +147,10 @@ class Schedules:
         )
 
     async def delete(self, id: str) -> None:
-        """Delete the schedule. What it has fired runs on.
+        """Delete the schedule. Executions that it has fired go on.
 
         Raises:
-            NotFound: there is none.
+            NotFound: it does not exist.
         """
         request = ScheduleDelete(id=check_id(id, "schedule"))
         response = await self._worker("resonate.schedules.delete()", None).ask(request)
@@ -192,7 +193,7 @@ class Schedules:
         return self._public(record)
 
     async def _take_back(self, request: ScheduleCreate) -> NoReturn:
-        """The server has made a schedule without the option that it does not know."""
+        """Delete a schedule that the server has created without the option `missed`, and raise."""
         await self.delete(request.id)
         msg = (
             f"this server does not know missed={request.missed.value!r} for the schedule {request.id!r}: a Resonate "
@@ -226,37 +227,30 @@ class Schedules:
         )
 
 
-class ScheduleCall(RootCall[Schedule]):
-    """`resonate.schedule(...)`: awaiting it creates the schedule and gives it."""
+class ScheduleCall(RootCall[Schedule], WithBareArgs):
+    """`resonate.schedule(...)`: awaiting it creates the schedule and returns it."""
 
-    __slots__ = ("_cron", "_missed", "_name")
+    __slots__ = ("_cron", "_missed", "_name", "_schedules")
 
-    def __init__(
+    def __init__(  # noqa: PLR0913, PLR0917 - one for each part of the call
         self,
-        resonate: Resonate,
+        resonate: Lifecycle,
+        schedules: Schedules,
         name: str,
         cron: str,
         func: Function | str,
         args: tuple[Any, ...],
         kwargs: Mapping[str, Any],
     ) -> None:
+        self._schedules = schedules
         self._name = check_schedule_id(name)
         self._cron = checked_cron(cron)
         self._missed = RecordedMissed.ALL
         label = func if isinstance(func, str) else func.name
         super().__init__(resonate, f"resonate.schedule({name!r}, {cron!r}, {label}, ...)", func, args, kwargs, None)
 
-    def bare_args(self) -> Self:
-        """Record the arguments as functions of the Rust and Go SDKs expect them.
-
-        No argument is recorded as null, a single one by itself instead of in an array, several in an array as ever. A
-        Rust function without parameters needs this too: it does not accept the empty array that is sent without it.
-        """
-        self._configure()._bare = True
-        return self
-
     def missed(self, missed: Missed) -> Self:
-        """Say what is done about occurrences that passed while nothing ran, or when the clock was set forward.
+        """Say what is done about occurrences that passed while no server ran, or because the clock was set forward.
 
         `"all"`, the default, fires each of them, in order; `"latest"` the latest that is due, once; `"none"` none of
         them. An occurrence counts as missed when it is more than ten seconds late. Awaiting the call raises
@@ -264,7 +258,7 @@ class ScheduleCall(RootCall[Schedule]):
         process and as `resonate-anyio dev`.
 
         Raises:
-            InvalidArgument: it is none of the three.
+            InvalidArgument: it is not one of the three.
         """
         self._missed = self._checked(check_missed, missed)
         return self
@@ -273,12 +267,12 @@ class ScheduleCall(RootCall[Schedule]):
         self._resonate._worker_for(self._label, "ctx.detached()")
         settings = self._resonate._settings
         target = self._target or settings.own_group
-        return await self._resonate.schedules._create(
+        return await self._schedules._create(
             ScheduleCreate(
                 id=self._name,
                 cron=self._cron,
                 promise_id=settings.prefix + _TEMPLATE,
-                promise_timeout=self._timeout_ms,
+                promise_timeout=self._lifetime_ms,
                 promise_param=self._param(self._func),
                 promise_tags={**self._tags, "resonate:target": target, "resonate:scope": "global"},
                 missed=self._missed,
@@ -305,20 +299,20 @@ def _content(schedule: ScheduleCreate | ScheduleRecord) -> tuple[object, ...]:
 
 
 def check_missed(missed: Missed) -> RecordedMissed:
-    """What a schedule does about what it missed.
+    """Return the option `missed` of a schedule.
 
     Raises:
-        InvalidArgument: it is none of the three words.
+        InvalidArgument: it is not one of the three words.
     """
     try:
         return RecordedMissed(missed)
     except ValueError:
-        msg = f"missed is 'all', 'latest' or 'none', not {missed!r}"
+        msg = f"missed must be 'all', 'latest' or 'none', got {missed!r}"
         raise InvalidArgument(msg) from None
 
 
 def check_schedule_id(id: str) -> str:
-    """The id of a schedule, from which the ids that it fires are made.
+    """Return the id of a schedule, which is part of the ids that it fires.
 
     Raises:
         InvalidArgument: it is empty or has a separator in it.
@@ -331,7 +325,7 @@ def check_schedule_id(id: str) -> str:
 
 
 def checked_cron(cron: str) -> str:
-    """A cron expression in the server's dialect.
+    """Return a cron expression in the server's dialect.
 
     Raises:
         InvalidArgument: it is not valid.

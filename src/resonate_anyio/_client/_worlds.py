@@ -1,18 +1,18 @@
-"""The border between the two worlds: what may not be called inside durable functions."""
+"""The check of calls that may not be made inside durable functions."""
 
 from __future__ import annotations
 
 from .._errors import WrongWorld
-from .._functions._function import Kind
+from .._functions._signatures import Kind
 from .._workflow._lanes import current_frame
 
 
 def check_world(call: str, instead: str | None) -> None:
-    """Refuse a call of the ephemeral world inside a durable function.
+    """Refuse a call of the client inside a durable function.
 
     Args:
-        call: what was called, for the message.
-        instead: the call of `Context` that does the like of it, if there is one.
+        call: the call, for the message.
+        instead: the corresponding call of `Context`, if there is one.
 
     Raises:
         WrongWorld: a durable function is running.

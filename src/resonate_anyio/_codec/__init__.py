@@ -1,7 +1,7 @@
-"""Values, calls and errors as they are recorded: base64 of strict JSON, shaped by type annotations.
+"""Values, calls and errors as they are recorded: base64 of strict JSON, in the form that type annotations demand.
 
-Facts about other SDKs that this follows: a missing, empty or null payload is None; the arguments of a call may be a
-list, nothing, or one bare value; an error is an object with at least a `message`.
+Payloads of other SDKs are read too. A missing, empty or null payload is None. The arguments of a call may be a list,
+null, or one bare value. An error is an object with at least a `message`.
 """
 
 from ._codec import Call as Call, Codec as Codec

@@ -1,13 +1,12 @@
-"""`Codec`: everything that is recorded goes through it."""
+"""`Codec`: the conversion of values, calls and errors to payloads and back."""
 
 from __future__ import annotations
 
-from base64 import urlsafe_b64encode
 from collections.abc import Iterable, Mapping, Sequence
-from hashlib import blake2b
+from contextlib import suppress
 from typing import Any, Final
 
-from attrs import Factory, frozen
+from attrs import Factory, field, frozen
 from cattrs import Converter
 
 from .._errors import ApplicationError, DecodeError, EncodeError
@@ -16,7 +15,7 @@ from ._converter import make_converter
 from ._exceptions import bare_error, error_from_json, error_to_json
 from ._faults import locate
 from ._guard import ends_program
-from ._json import JSON, TOO_DEEP, canonical, dumps, loads, pack, unpack
+from ._json import JSON, TOO_DEEP, PlainData, digest_of, dumps, loads, pack, packed, unpack
 from ._mismatch import explained, type_name
 
 _NOTHING: Final[Mapping[str, JSON]] = {}
@@ -28,9 +27,9 @@ class Call:
 
     Attributes:
         func: the name of the function.
-        version: its version; None if the caller's SDK knows none.
-        args: the arguments as they are recorded: an array, a value by itself, or None.
-        kwargs: the keyword arguments; only Python and Java send any.
+        version: the version of the function; None if the SDK of the caller has no versions.
+        args: the recorded arguments: an array, a value by itself, or None.
+        kwargs: the keyword arguments. Only the Python and Java SDKs send any.
     """
 
     func: str
@@ -48,47 +47,57 @@ class Call:
 
 @frozen
 class Codec:
-    """Turns values, calls and errors into recorded payloads and back.
+    """The conversion of values, calls and errors to payloads and back.
 
     Attributes:
-        converter: the cattrs converter that knows how; see `make_converter`.
+        converter: the cattrs converter with the rules; see `make_converter`.
     """
 
     converter: Converter = Factory(make_converter)
+    _plain: PlainData = field(
+        default=Factory(lambda self: PlainData(self.converter), takes_self=True), init=False, eq=False, repr=False
+    )
 
     def encode(self, value: object, type_: Any = Any) -> Value:
         """Return a value as a payload.
 
         Args:
             value: the value.
-            type_: the annotation it belongs to; with `Any` its own type decides.
+            type_: the annotation of the value; with `Any` its own type decides.
 
         Raises:
-            EncodeError: it has no JSON form; the message names the place, the type found, and what to do.
+            EncodeError: it has no JSON form; the message names the place, the type, and what to do.
         """
-        return pack(dumps(self.to_json(value, type_)))
+        return packed(value if type_ is Any and self._plain.includes(value) else self.to_json(value, type_))
 
     def decode(self, value: Value, type_: Any = Any) -> Any:
-        """Return a payload as a value of a type; with `Any` as plain JSON. A missing payload is None.
+        """Return the value in a payload as a value of a type; with `Any` as plain JSON. A missing payload is None.
 
         Raises:
-            DecodeError: it does not fit the type; the message names the place, what was expected and what was found.
+            DecodeError: it does not fit the type; the message names the place, the expected type and the value found.
         """
-        return self.from_json(unpack(value), type_)
+        raw = unpack(value)
+        if type_ is Any or (type(raw) is type_ and self._plain.includes(raw, type_)):
+            return raw
+        return self.from_json(raw, type_)
 
     def encode_result(self, value: object, type_: Any, *, function: str) -> Value:
-        """Return the result of a function as a payload that is known to fit the function's annotation.
+        """Return the result of a function as a payload, after a check that it can be read as `type_`.
 
         Raises:
-            EncodeError: it has no JSON form, or would not come back as `type_`.
+            EncodeError: it has no JSON form, or cannot be read as `type_`.
         """
+        if self._plain.includes(value, type_):
+            # A value that fails, such as NaN, fails again below, where the message is made.
+            with suppress(EncodeError):
+                return packed(value)
         return pack(self._checked(value, type_, f"the result of function {function!r}"))
 
     def checked_json(self, value: object, type_: Any, *, what: str) -> JSON:
-        """Return a value as plain data that is JSON throughout and known to come back as `type_`.
+        """Return a value as JSON data, after a check that the data can be read as `type_`.
 
         Raises:
-            EncodeError: it has no JSON form, or would not come back; the message begins with `what`.
+            EncodeError: it has no JSON form, or cannot be read; the message begins with `what`.
         """
         return loads(self._checked(value, type_, what))
 
@@ -106,7 +115,7 @@ class Codec:
         return text
 
     def to_json(self, value: object, type_: Any = Any) -> JSON:
-        """Return a value as plain data, as `encode` does. Whether it is JSON throughout shows when it is written.
+        """Return a value as the data that `encode` writes. A part that is not JSON is found only when it is written.
 
         Raises:
             EncodeError: it does not fit `type_`.
@@ -116,13 +125,13 @@ class Codec:
         except RecursionError:
             raise EncodeError(TOO_DEEP) from None
         except BaseException as exc:
-            # Hooks and values of users raise what they like, and do not say where.
+            # Hooks and values of users can raise any error, and the error does not name the place.
             if ends_program(exc):
                 raise
             raise EncodeError(locate(self.converter, value, type_, exc)) from exc
 
     def from_json(self, raw: JSON, type_: Any = Any) -> Any:
-        """Return plain data as a value of a type, as `decode` does.
+        """Return JSON data as a value of a type, as `decode` does.
 
         Raises:
             DecodeError: it does not fit `type_`.
@@ -140,18 +149,18 @@ class Codec:
     def encode_call(
         self, func: str, version: int = 1, args: Sequence[JSON] = (), kwargs: Mapping[str, JSON] = _NOTHING
     ) -> Value:
-        """Return a call as a payload. The arguments are JSON already: see `to_json`.
+        """Return a call as a payload. The arguments are JSON data: see `to_json`.
 
         Raises:
-            EncodeError: an argument is not JSON throughout.
+            EncodeError: a part of an argument is not JSON.
         """
         return self._pack_call(Call(func, version, list(args), kwargs))
 
     def encode_bare_call(self, func: str, version: int, args: Sequence[JSON]) -> Value:
-        """Return a call as Rust and Go record it: no argument is null, and one is the value by itself.
+        """Return a call as the Rust and Go SDKs record it: null without an argument, and one argument by itself.
 
         Raises:
-            EncodeError: an argument is not JSON throughout.
+            EncodeError: a part of an argument is not JSON.
         """
         bare = list(args) if len(args) > 1 else next(iter(args), None)
         return self._pack_call(Call(func, version, bare))
@@ -162,16 +171,29 @@ class Codec:
         if call.kwargs:
             plain["kwargs"] = dict(call.kwargs)
         try:
-            return pack(dumps(plain))
+            return packed(plain)
         except EncodeError as exc:
             msg = f"the call of {call.func!r} cannot be recorded: {exc}"
             raise EncodeError(msg) from exc
 
+    def encode_identity(self, func: str, version: int, args: Sequence[object], kwargs: Mapping[str, object]) -> Value:
+        """Return the payload of a call in this process: its function and the digest of its arguments.
+
+        The payload has no digest if the arguments cannot be recorded.
+        """
+        plain: list[Any] = [list(args), dict(kwargs)]
+        identity: dict[str, JSON] = {"func": func, "version": version}
+        if type(func) is not str or type(version) is not int or not self._plain.includes(plain):
+            digest = self.digest(args, kwargs)
+            return self.encode(identity if digest is None else {**identity, "digest": digest})
+        digest = digest_of(plain)
+        return packed(identity if digest is None else {**identity, "digest": digest})
+
     def decode_call(self, value: Value) -> Call:
-        """Return the call in a payload, whichever SDK recorded it.
+        """Return the call in a payload of any SDK.
 
         Raises:
-            DecodeError: it is none.
+            DecodeError: the payload is not a call.
         """
         raw = unpack(value)
         if not isinstance(raw, dict) or not isinstance(raw.get("func"), str):
@@ -180,26 +202,26 @@ class Codec:
         return Call(raw["func"], _version(raw.get("version")), raw.get("args"), _kwargs(raw.get("kwargs")))
 
     def encode_error(self, exc: Exception) -> Value:
-        """Return an error as a payload that every SDK can show and this one can rebuild. Every `Exception` has one.
+        """Return any `Exception` as a payload that every SDK can show and this one can rebuild.
 
         Raises:
             TypeError: it is not an `Exception`.
         """
         record = error_to_json(exc, self.to_json)
         try:
-            return pack(dumps(record))
+            return packed(record)
         except EncodeError:
-            return pack(dumps(bare_error(exc)))
+            return packed(bare_error(exc))
 
     def decode_error(self, value: Value, *, elsewhere: bool = False) -> Exception:
-        """Return the error in a payload: as its own type if that is known here, else as `ApplicationError`.
+        """Return the error in a payload: with its own type if that is known here, else as `ApplicationError`.
 
-        Whatever the payload is, this raises nothing.
+        It does not raise, for any payload.
 
         Args:
             value: the payload.
-            elsewhere: whether the error was raised where its traceback is not at hand: the recorded traceback is then
-                added as a note. An error that has come from elsewhere before has that note in any case.
+            elsewhere: whether the error was raised in another process or an earlier run. Then the recorded traceback is
+                added as a note. An error that was recorded with such a note has it in any case.
         """
         try:
             raw = unpack(value)
@@ -208,12 +230,12 @@ class Codec:
         return error_from_json(raw, self.to_json, elsewhere=elsewhere)
 
     def digest(self, args: Iterable[object], kwargs: Mapping[str, object]) -> str | None:
-        """Return 22 characters that equal arguments share, or None if they cannot be recorded."""
+        """Return a hash of 22 characters, the same for equal arguments. None if the arguments cannot be recorded."""
+        plain: JSON = [list(args), dict(kwargs)]
         try:
-            text = canonical([self.to_json(list(args)), self.to_json(dict(kwargs))])
+            return digest_of(plain if self._plain.includes(plain) else [self.to_json(part) for part in plain])
         except EncodeError:
             return None
-        return urlsafe_b64encode(blake2b(text, digest_size=16).digest()).rstrip(b"=").decode("ascii")
 
 
 def _version(raw: JSON) -> int | None:

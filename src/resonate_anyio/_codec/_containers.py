@@ -1,6 +1,6 @@
-"""Rules for arrays, mappings, tuples and classes: JSON of the wrong form is refused before cattrs looks inside.
+"""Rules for arrays, mappings, tuples and classes. They refuse JSON of the wrong form before cattrs reads its parts.
 
-Without that, a str would pass for a list of its characters and a dict for a list of its keys.
+Without these rules, cattrs would read a str as a list of its characters, and a dict as a list of its keys.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from cattrs.cols import iterable_unstructure_factory, list_structure_factory
 from cattrs.errors import IterableValidationError, IterableValidationNote
 
 from .._errors import EncodeError
-from ._json import canonical
+from ._json import canonical, copies_plain_data
 from ._mismatch import Mismatch, Refused, described
 from ._types import ARRAYS, is_array, is_class, is_mapping, is_namedtuple, is_open, is_tuple
 
@@ -28,7 +28,7 @@ Unstructure: TypeAlias = Callable[[Any], Any]
 _EMPTY_TUPLE: Final = tuple[()]
 _WITH_AN_END: Final = frozenset({list, tuple, set, frozenset, deque, type({}.items())})
 MOST_ITEMS: Final = 1_000_000
-"""How many items an iterator may give, which cannot be asked for their number. A list may have more."""
+"""The maximum number of items of an iterator, which has no length. A list may have more."""
 
 
 def configure_containers(converter: Converter) -> None:
@@ -36,7 +36,7 @@ def configure_containers(converter: Converter) -> None:
 
     * list, set, frozenset, deque and their abstract kinds: arrays; sets sorted, so that equal sets look alike.
     * tuple, NamedTuple: arrays of the right length.
-    * dict and its relatives: objects; keys that are no str are written as JSON writes them.
+    * dict and its relatives: objects; keys that are not strings are written as JSON writes them.
     * TypedDict, attrs classes, dataclasses: objects with one member for each field; unknown members are ignored.
     """
     rules: list[tuple[Callable[[Any], bool], Any, Any]] = [
@@ -53,7 +53,7 @@ def configure_containers(converter: Converter) -> None:
 
 
 def structure_hook(converter: Converter, type_: Any) -> Structure:
-    """Return the rule for a type; found at use where the type contains itself."""
+    """Return the rule for a type. The rule for a type that contains itself is looked up when it is used."""
     try:
         return converter.get_structure_hook(type_)
     except RecursionError:
@@ -61,7 +61,7 @@ def structure_hook(converter: Converter, type_: Any) -> Structure:
 
 
 def unstructure_hook(converter: Converter, type_: Any) -> Unstructure:
-    """Return the rule for a type; found at use where the type contains itself."""
+    """Return the rule for a type. The rule for a type that contains itself is looked up when it is used."""
     try:
         return converter.get_unstructure_hook(type_)
     except RecursionError:
@@ -71,7 +71,7 @@ def unstructure_hook(converter: Converter, type_: Any) -> Unstructure:
 def _structure_class(type_: Any, converter: Converter) -> Structure:
     hook = converter.gen_structure_attrs_fromdict(type_)
     structure: Any = _only(dict, type_, hook)
-    # cattrs looks here for renamed members when it tells classes of a union apart.
+    # cattrs reads this attribute to find renamed members when it distinguishes the classes of a union.
     structure.overrides = getattr(hook, "overrides", {})
     return structure  # type: ignore[no-any-return]
 
@@ -131,11 +131,11 @@ def _unstructure_array(type_: Any, converter: Converter) -> Unstructure:
         items: list[Any] = each(bounded(value, type_))
         return _sorted(items) if build in (set, frozenset) else items
 
-    return unstructure
+    return copies_plain_data(unstructure, converter)
 
 
 def bounded(items: Iterable[Any], type_: Any) -> Iterable[Any]:
-    """Return items of which an end is known to come: an iterator may give them for ever."""
+    """Return items that are known to end. An iterator without an end is stopped by an error."""
     return items if type(items) in _WITH_AN_END else _until_the_end(items, type_)
 
 
@@ -154,7 +154,7 @@ def _sorted(items: list[Any]) -> list[Any]:
     try:
         return sorted(items, key=canonical)
     except EncodeError:
-        # It will be told with its place once the whole value is written.
+        # The error is raised with its place when the whole value is written.
         return items
 
 
@@ -229,7 +229,7 @@ def _mapping_builder(origin: Any, value_type: Any) -> Callable[[Iterable[tuple[A
     if origin is Counter:
         return lambda pairs: Counter(dict(pairs))
     if issubclass(origin, defaultdict):
-        # The annotation does not record the factory; the type of the values is the likeliest one.
+        # The annotation does not contain the factory. The type of the values is the likeliest one.
         return partial(origin, value_type if callable(value_type) else None)
     return origin  # type: ignore[no-any-return]
 
@@ -237,7 +237,7 @@ def _mapping_builder(origin: Any, value_type: Any) -> Callable[[Iterable[tuple[A
 def _collected(
     type_: Any, thunks: Iterable[tuple[Any, Callable[[], Any]]], item_type: Callable[[Any], Any]
 ) -> list[Any]:
-    """Call all, so that an error tells of every bad item at once, each with its index or key."""
+    """Call all thunks and return their results. One error names all items that fail, each with its index or key."""
     results, errors = [], []
     for index, thunk in thunks:
         try:
@@ -261,7 +261,7 @@ def _key_hook(converter: Converter, type_: Any) -> Callable[[str], Any]:
         try:
             return hook(key, type_)
         except Exception:
-            # JSON has no keys but text: 1 was written as "1".
+            # Keys in JSON are strings: 1 was written as "1".
             scalar = _scalar(key)
             if scalar is key:
                 raise
@@ -300,7 +300,7 @@ def _unstructure_mapping(type_: Any, converter: Converter) -> Unstructure:
             raise Refused(msg)
         return result
 
-    return unstructure
+    return copies_plain_data(unstructure, converter)
 
 
 def _written_key(converter: Converter, type_: Any) -> Callable[[Any], str]:

@@ -7,6 +7,7 @@ from typing import Any
 from cattrs import Converter
 
 from ._containers import configure_containers
+from ._json import configure_plain, copies_plain_data
 from ._numpy import configure_numpy
 from ._pydantic import configure_pydantic
 from ._scalars import configure_scalars
@@ -15,29 +16,30 @@ from ._unions import configure_unions
 
 
 class WireConverter(Converter):
-    """A converter on which hooks that users register for a union come before our own rules for unions."""
+    """A converter on which a user's hook for a union precedes the rules of this package for unions."""
 
     def register_structure_hook(self, cl: Any, func: Any = None) -> Any:
-        """Register a function that makes `cl` from JSON."""
+        """Register a function that makes an instance of `cl` from JSON."""
         if func is None:
             return super().register_structure_hook(cl)
         if is_union(cl):
-            # cattrs keeps these in a table that it asks last.
+            # cattrs would keep the hook in a table that it consults last.
             self.register_structure_hook_func(lambda type_: type_ == cl, func)
             return None
         return super().register_structure_hook(cl, func)
 
 
 def make_converter() -> Converter:
-    """Return a converter with the rules of this package, to register hooks on and to pass to `Resonate`.
+    """Return a converter with the rules of this package. Register hooks on it and pass it to `Resonate`.
 
-    Hooks that are registered later win:
+    A hook that is registered later takes precedence:
 
         converter = make_converter()
         converter.register_unstructure_hook(Money, str)
         converter.register_structure_hook(Money, lambda raw, _: Money.parse(raw))
     """
     converter = WireConverter(detailed_validation=True)
+    configure_plain(converter)
     configure_scalars(converter)
     configure_containers(converter)
     configure_unions(converter)
@@ -49,5 +51,5 @@ def make_converter() -> Converter:
 
 
 def _unstructure_open(_: Any, converter: Converter) -> Any:
-    # A bare object() is of the type that says nothing: asking for its type's rule again would never end.
-    return lambda value: value if type(value) is object else converter.unstructure(value)
+    # The type of a bare `object()` is open itself: to apply the rule of its type would not end.
+    return copies_plain_data(lambda value: value if type(value) is object else converter.unstructure(value), converter)

@@ -1,17 +1,17 @@
-"""Errors as they are recorded, and back.
+"""The conversion of errors to JSON and back.
 
-Every SDK reads `message`; some read `name` and `stack`; TypeScript makes an `AggregateError` of a group. Members of our
-own let this SDK rebuild the type: `type` says which it was, `args` what it was made from. Reading an error imports
-nothing and unpickles nothing: a type counts only if its module is imported already, and only if it makes an equal error
-again; else it is an `ApplicationError`.
+Every SDK reads `message`, and some read `name` and `stack`. TypeScript makes an `AggregateError` of a group. From two
+members of its own, this SDK rebuilds the type: `type` is its name, `args` are the arguments of the constructor. No
+module is imported and no data is unpickled. A type is rebuilt only if its module is imported already, and only if the
+new error equals the recorded one. Any other error is read as an `ApplicationError`.
 
-Writing and reading succeed for every error and every payload. Types of errors are users' own: their properties, their
-`__str__` and their constructors may raise, and any program may have written what is read.
+Every error can be written, and every payload can be read. The types of errors are defined by users, so properties,
+`__str__` and constructors can raise, and a payload can come from any program.
 
-The traceback that is recorded (`stack`) is that of the place where the error was raised first. An error that is read
-where this traceback is not at hand shows it as a note, a `RemoteTraceback`. If such an error is recorded again, because
-it passes through another execution, this note is recorded as `stack`, and not among the notes: so there is one of it,
-however far the error goes.
+The recorded traceback (`stack`) is that of the place where the error was raised first. If an error is read in another
+process or a later run, a note shows this traceback: a `RemoteTraceback`. If that error is recorded again, because it
+passes through another execution, the note is recorded as `stack` and not among the notes. So an error has at most one
+such note.
 """
 
 from __future__ import annotations
@@ -38,7 +38,11 @@ _cause: Final[Any] = BaseException.__dict__["__cause__"]
 
 
 class RemoteTraceback(str):
-    """The note that shows the traceback of an error which was raised elsewhere. `stack` is the recorded traceback."""
+    """A note with the traceback of an error that was raised in another process or an earlier run.
+
+    Attributes:
+        stack: the recorded traceback.
+    """
 
     __slots__ = ("stack",)
 
@@ -46,17 +50,17 @@ class RemoteTraceback(str):
 
     @classmethod
     def of(cls, stack: str) -> RemoteTraceback:
-        """Make the note."""
+        """Return the note for a recorded traceback."""
         note = cls(f"Raised in another process, or by an earlier run of this one:\n\n{stack.rstrip()}")
         note.stack = stack
         return note
 
 
 def error_to_json(exc: Exception, to_json: Callable[[Any], JSON]) -> dict[str, JSON]:
-    """Return what is recorded of an error.
+    """Return the record of an error.
 
     Raises:
-        TypeError: it is not an `Exception`; those end a program and are no outcome of a function.
+        TypeError: it is not an `Exception`, so it ends the program and is not the outcome of a function.
     """
     if not issubclass(type(exc), Exception):
         msg = f"{type(exc).__name__} is not an Exception: it ends a program and is never recorded"
@@ -75,13 +79,13 @@ def error_to_json(exc: Exception, to_json: Callable[[Any], JSON]) -> dict[str, J
 
 
 def bare_error(exc: Exception) -> dict[str, JSON]:
-    """Return what can be recorded of an error that raises whatever is asked of it."""
-    # Not type(exc).__name__, which a metaclass may have made its own.
+    """Return the record of an error whose attributes and methods raise."""
+    # Not `type(exc).__name__`, which a metaclass can override.
     return {"__type": "error", "name": clean(type.__dict__["__name__"].__get__(type(exc))), "message": UNPRINTABLE}
 
 
 def error_from_json(raw: JSON, to_json: Callable[[Any], JSON], *, elsewhere: bool) -> Exception:
-    """Return the error that was recorded, whatever SDK did it; for `elsewhere` see `Codec.decode_error`."""
+    """Return an error from its record by any SDK. For `elsewhere` see `Codec.decode_error`."""
     exc = _error(raw, to_json, 0)
     if isinstance(raw, dict) and (elsewhere or raw.get("remote") is True):
         stack = raw.get("stack")
@@ -92,7 +96,7 @@ def error_from_json(raw: JSON, to_json: Callable[[Any], JSON], *, elsewhere: boo
 
 def _record(exc: Exception, to_json: Callable[[Any], JSON], seen: frozenset[int]) -> dict[str, JSON]:
     seen |= {id(exc)}
-    # Of an ApplicationError other SDKs should see what happened, not that it once passed through here.
+    # For an ApplicationError, other SDKs should see the original error.
     record: dict[str, JSON] = {
         "__type": "aggregate_error" if isinstance(exc, ExceptionGroup) else "error",
         "name": text_of(exc.name if isinstance(exc, ApplicationError) else type(exc).__name__),
@@ -119,16 +123,16 @@ def _inner(exc: BaseException, to_json: Callable[[Any], JSON], seen: frozenset[i
 
 
 def _arguments(exc: Exception, to_json: Callable[[Any], JSON]) -> list[JSON] | None:
-    """Return what the error is made from, as JSON gives it back, or None if that cannot be recorded."""
+    """Return the arguments of the error's constructor after a way through JSON, or None if they cannot be recorded."""
     try:
         arguments: Any = (exc.message,) if isinstance(exc, ExceptionGroup) else exc.args
-        # What copies the error says it better: an OSError keeps its file name there only.
+        # `__reduce__` is more complete than `args`: only it has the file name of an OSError.
         reduced = exc.__reduce__()
         if not isinstance(exc, ExceptionGroup) and reduced[0] is type(exc) and isinstance(reduced[1], tuple):
             arguments = reduced[1]
         plain: list[JSON] = loads(canonical(list(to_json(arguments))))
     except BaseException as broken:
-        # Arguments are objects of users; without them the type is not rebuilt.
+        # The arguments are users' objects. Without them the type is not rebuilt.
         if ends_program(broken):
             raise
         return None
@@ -136,7 +140,7 @@ def _arguments(exc: Exception, to_json: Callable[[Any], JSON]) -> list[JSON] | N
 
 
 def _remote_stack(exc: Exception) -> str | None:
-    """Return the traceback of the place where an error was raised that was read from a record."""
+    """Return the recorded traceback of an error that was read from a record, or None."""
     remote = next((note.stack for note in _notes(exc) if isinstance(note, RemoteTraceback)), None)
     if remote is None and isinstance(exc, ApplicationError) and exc.traceback:
         return text_of(exc.traceback)
@@ -148,7 +152,7 @@ def _stack(exc: Exception) -> str:
 
 
 def _shortened(stack: str) -> str:
-    # The end tells most: it has the error itself.
+    # The end is the most useful part: it contains the error itself.
     return stack if len(stack) <= _STACK else f"...{stack[3 - _STACK :]}"
 
 
@@ -158,7 +162,7 @@ def _notes(exc: BaseException) -> list[Any]:
 
 
 def _set_notes(exc: Exception, notes: list[str]) -> None:
-    # As add_note does it, but past a class whose instances are frozen, or that has an add_note of its own.
+    # Like `add_note`, but it works for frozen classes and for classes with their own `add_note`.
     with suppress(Exception):
         object.__setattr__(exc, "__notes__", notes)
 
@@ -171,7 +175,7 @@ def _error(raw: JSON, to_json: Callable[[Any], JSON], depth: int) -> Exception:
         exc = _foreign(raw)
     notes = [note for note in _list_of(raw, "notes") if isinstance(note, str)]
     if notes:
-        # In the place of those that the constructor has made: it would make them again each time.
+        # They replace the notes of the constructor, which would be added again each time.
         _set_notes(exc, notes)
     if raw.get("cause") is not None and depth < _DEPTH:
         _cause.__set__(exc, _error(raw["cause"], to_json, depth + 1))
@@ -193,7 +197,7 @@ def _message_of(raw: JSON) -> str:
         return raw
     if raw is None:
         return ""
-    # JSON of others may have what a strict writer refuses: lone surrogates, and 1e999 for an infinity.
+    # The JSON of other programs can contain values that a strict writer refuses: lone surrogates, or 1e999.
     try:
         return clean(json.dumps(raw, sort_keys=True, separators=(",", ":"), ensure_ascii=False))
     except (ValueError, RecursionError):
@@ -214,10 +218,10 @@ def _rebuilt(raw: Mapping[str, JSON], to_json: Callable[[Any], JSON], depth: int
         if cls is None:
             return None
         exc = cls(*arguments, *_members(cls, raw, to_json, depth))
-        # A constructor that makes its message from other arguments would make it twice.
+        # A constructor that builds its message from other arguments would build it a second time.
         faithful = type(exc) is cls and _arguments(exc, to_json) == arguments and _is_sound(exc, raw)
     except BaseException as broken:
-        # Constructors of users may raise anything; then the type is not rebuilt.
+        # A user's constructor can raise any error. Then the type is not rebuilt.
         if ends_program(broken):
             raise
         return None
@@ -225,7 +229,7 @@ def _rebuilt(raw: Mapping[str, JSON], to_json: Callable[[Any], JSON], depth: int
 
 
 def _is_sound(exc: Exception, raw: Mapping[str, JSON]) -> bool:
-    """Whether an error of this type can have been made from these arguments: constructors hardly check theirs."""
+    """Return whether an error can have been made from its arguments, since few constructors check them."""
     if isinstance(exc, ApplicationError):
         return isinstance(exc.name, str) and isinstance(exc.message, str) and isinstance(exc.traceback, str | None)
     return text_of(exc) != UNPRINTABLE or raw.get("message") == UNPRINTABLE
@@ -248,7 +252,7 @@ def _known_type(name: JSON) -> type[Exception] | None:
     module, _, qualname = name.partition(":")
     found: Any = sys.modules.get(module)
     for part in qualname.split("."):
-        # Not getattr: a module may import on attribute access.
+        # Not `getattr`: access to an attribute of a module can import another one.
         found = getattr(found, "__dict__", {}).get(part)
     if not isinstance(found, type) or not issubclass(found, Exception) or issubclass(found, _UNRAISABLE):
         return None

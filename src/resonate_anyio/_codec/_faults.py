@@ -1,4 +1,4 @@
-"""Finding the place in a value that could not be turned into JSON. Runs only once that has failed."""
+"""Search for the part of a value that could not be turned into JSON. It runs only after the conversion has failed."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from ._types import is_array, is_class, is_mapping, is_tuple, unwrapped
 
 
 def locate(converter: Converter, value: object, type_: Any, error: BaseException) -> str:
-    """Return what is wrong and where: the innermost part of the value that fails by itself."""
+    """Return the fault and its place: the innermost part of the value that fails by itself."""
     try:
         path, part, part_type = "$", value, type_
         while True:
@@ -30,7 +30,7 @@ def locate(converter: Converter, value: object, type_: Any, error: BaseException
     except RecursionError:
         return TOO_DEEP
     except BaseException as exc:
-        # To look at the value fails as well: it may raise when it is iterated, or when a property is read.
+        # The search fails as well: the value raises when it is iterated, or when a property is read.
         if ends_program(exc):
             raise
         return _fault(error, value, type_).at("$")
@@ -52,16 +52,16 @@ def _fault(error: BaseException, value: object, type_: Any) -> Fault:
 
 
 def _failing(converter: Converter, value: object, type_: Any) -> Iterator[tuple[object, object, Any, BaseException]]:
-    # Those of an object are its fields, and not its items.
+    # The parts of an object are its fields and not its items.
     most = len(value) if isinstance(value, Sized) and not is_class(type(value)) else MOST_ITEMS
     for key, part, part_type in islice(_parts(value, unwrapped(type_)), most):
         try:
             converter.unstructure(part, None if part_type is Any else part_type)
         except RecursionError:
-            # To look for the end of it, level by level, would take for ever.
+            # A search for the innermost level, one level at a time, would take too long.
             raise
         except BaseException as exc:
-            # Hooks of users may raise anything.
+            # A hook of a user can raise anything.
             if ends_program(exc):
                 raise
             yield key, part, part_type, exc
@@ -95,6 +95,6 @@ def _field_types(type_: Any) -> dict[str, Any]:
     names = getattr(cls, "__attrs_attrs__", None) or cls.__dataclass_fields__.values()
     try:
         hints = typing.get_type_hints(cls, include_extras=True)
-    except Exception:  # noqa: BLE001 - unresolvable annotations are what may be wrong
+    except Exception:  # noqa: BLE001 - the fault may be an annotation that cannot be resolved
         return {}
     return {field.name: hints.get(field.name, Any) for field in names}

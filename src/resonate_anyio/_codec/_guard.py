@@ -1,4 +1,4 @@
-"""What the codec does with errors of code that it calls: hooks, constructors, properties, `__str__`, `__iter__`."""
+"""Treatment of errors in code that the codec calls: hooks, constructors, properties, `__str__`, `__iter__`."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ _ENDING: Final = (KeyboardInterrupt, SystemExit)
 
 
 def ends_program(exc: BaseException) -> bool:
-    """Whether an exception ends the program. Every other one says only that a value cannot be written or read.
+    """Return whether an exception ends the program. Any other means only that a value cannot be written or read.
 
-    No code that the codec calls awaits anything, so a cancellation or a GeneratorExit that comes out of it is an error
-    of that code like any other. So is what Pydantic raises for a panic, which is no Exception either.
+    The code that the codec calls does not await anything. So a cancellation or a GeneratorExit that it raises is an
+    error of that code like any other, and so is the exception that Pydantic raises for a panic.
     """
     return issubclass(type(exc), _ENDING)
 

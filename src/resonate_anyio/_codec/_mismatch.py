@@ -1,6 +1,6 @@
-"""How the codec says that a value does not fit a type: what was expected, what was found, and where.
+"""Messages for values that do not fit a type: the expected type, the value found, and its place.
 
-Paths start at `$`, the whole value: `$.users[3].name`.
+A place is a path that begins at `$`, the whole value: `$.users[3].name`.
 """
 
 from __future__ import annotations
@@ -28,30 +28,30 @@ _short.maxstring = _short.maxother = 60
 
 @frozen
 class Fault:
-    """What is wrong with one place in a value.
+    """The fault of one part of a value.
 
     Attributes:
-        what: what was found there, without the place.
-        advice: what follows the place: the reason, or what to do. It begins with its own punctuation.
+        what: the fault, without its place.
+        advice: the rest of the message, after the place: the reason, or what to do. It begins with its punctuation.
     """
 
     what: str
     advice: str = ""
 
     def at(self, path: str) -> str:
-        """Return the message. The place stands before the advice, which may name other things."""
+        """Return the message. The place precedes the advice, which may name other objects."""
         return f"{self.what} at {path}{self.advice}"
 
 
 class Refused(ValueError):
-    """A value cannot be written or read. Raised by hooks; users see it as `EncodeError` or `DecodeError`."""
+    """A value cannot be written or read. Hooks raise it, and users get an `EncodeError` or a `DecodeError`."""
 
     def __init__(self, what: str, advice: str = "") -> None:
         super().__init__(what, advice)
         self.fault = Fault(what, advice)
 
     def faults(self, path: str) -> list[tuple[str, Fault]]:
-        """Return what is wrong below `path`, with each place."""
+        """Return the faults below `path`, each with its place."""
         return [(path, self.fault)]
 
     def __str__(self) -> str:
@@ -66,7 +66,7 @@ class Mismatch(Refused):
 
 
 def type_name(type_: Any) -> str:
-    """Return a type as a user writes it."""
+    """Return the name of a type as a user writes it."""
     if type_ is None or type_ is type(None):
         return "None"
     arguments = get_args(type_)
@@ -81,14 +81,14 @@ def type_name(type_: Any) -> str:
 
 
 def described(value: object) -> str:
-    """Return a value's type and the beginning of its text."""
+    """Return the type of a value and the beginning of its text."""
     if value is None:
         return "None"
     name = type(value).__qualname__.rpartition("<locals>.")[2]
     try:
         text = _short.repr(value)
     except BaseException as exc:
-        # A broken __repr__ must not hide the error that is being told.
+        # A broken `__repr__` must not hide the error that is being reported.
         if ends_program(exc):
             raise
         return name
@@ -103,11 +103,11 @@ def child(path: str, key: object) -> str:
 
 
 def explained(exc: BaseException, type_: object) -> str:
-    """Return what structuring found wrong: every reason with its path, the first few of them."""
+    """Return the first few faults that structuring found, each with its path."""
     try:
         reasons = [fault.at(path) for path, fault in _reasons(exc, "$", type_)]
     except BaseException as broken:
-        # The errors of users' hooks may be broken themselves, or nested deeper than the interpreter's stack goes on.
+        # The error of a user's hook may be broken itself, or nested deeper than the stack of the interpreter allows.
         if ends_program(broken):
             raise
         return f"{type(exc).__name__} at $, which cannot be described"
@@ -151,7 +151,7 @@ def _fault(exc: BaseException, type_: object) -> Fault:
 
 
 def unresolved(exc: NameError, type_: object) -> Fault:
-    """Say that an annotation names something that does not exist at run time."""
+    """Return the fault of an annotation with a name that does not exist at run time."""
     return Fault(
         f"an annotation of {type_name(type_)} cannot be resolved at run time ({exc})",
         ": import the name outside `if TYPE_CHECKING:`",

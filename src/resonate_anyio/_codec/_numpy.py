@@ -1,8 +1,8 @@
 """Rules for scalars of numpy and for arrays of numbers.
 
 A scalar is recorded as the number that it is. An array is an object: the type of its items, its shape, and its bytes in
-base64, in C order and little-endian. So each number comes back bit by bit, NaN and infinities too, for which JSON has
-no form. Nothing here imports numpy by itself: a program that has such a value has imported it already.
+base64, in C order and little-endian. So each number is restored bit by bit, including NaN and infinities, which JSON
+cannot hold. This module does not import numpy: a program with such a value has imported it already.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _DTYPES: Final = frozenset({
     "bool", "int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64", "float16", "float32", "float64",
     "complex64", "complex128",
 })  # fmt: skip
-"""What arrays may have as items. The same names mean the same on every machine."""
+"""The allowed types of items. These names have the same meaning on every machine."""
 
 _ABSTRACT: Final = {
     "integer": "int64",
@@ -34,29 +34,29 @@ _ABSTRACT: Final = {
     "floating": "float64",
     "complexfloating": "complex128",
 }
-"""What is made for annotations that name a kind of number only."""
+"""The types that are made for annotations that name only a kind of number."""
 
 _ADVICE: Final = ": arrays of bools, integers, floats and complex numbers are recorded, so convert it first"
 
 
 def configure_numpy(converter: Converter) -> None:
-    """Register the rules for types of numpy that are no kinds of Python's own: `np.float64`, say, is a float."""
+    """Register the rules for types of numpy that are not subclasses of Python's types, as `np.float64` is of float."""
     converter.register_structure_hook_factory(is_numpy_scalar, lambda type_, _: _structure_scalar(type_))
     converter.register_unstructure_hook_func(is_numpy_scalar, _unstructure_scalar)
     converter.register_structure_hook_factory(is_numpy_array, lambda type_, _: _structure_array(type_))
     converter.register_unstructure_hook_factory(is_numpy_array, lambda type_, _: _unstructure_array(type_))
-    # From numpy 2.5 on, `NDArray` is an alias with a parameter, for which cattrs has no rule.
+    # Since numpy 2.5, `NDArray` is an alias with a parameter, for which cattrs has no rule.
     converter.register_structure_hook_factory(_is_alias, lambda type_, own: own.get_structure_hook(_meant(type_)))
     converter.register_unstructure_hook_factory(_is_alias, lambda type_, own: own.get_unstructure_hook(_meant(type_)))
 
 
 def _is_alias(type_: Any) -> bool:
-    """Whether it is an alias that the `type` statement has made (Python 3.12), with arguments."""
+    """Return whether a type is an alias of a `type` statement (Python 3.12) with arguments."""
     return type(get_origin(type_)).__name__ == "TypeAliasType"
 
 
 def _meant(type_: Any) -> Any:
-    """What such an alias stands for with its arguments."""
+    """Return the type that such an alias stands for."""
     return get_origin(type_).__value__[get_args(type_)]
 
 
@@ -84,14 +84,14 @@ def _unstructure_scalar(value: Any) -> Any:
     if isinstance(value, str):
         return str(value)
     if not _is(type_, "generic"):
-        # It is annotated as a scalar of numpy. Whether it fits is told when it is read back.
+        # It is annotated as a scalar of numpy. Whether it fits is found when it is read.
         return value
     msg = f"{described(value)} cannot be turned into JSON"
     raise Refused(msg, ": convert it to a type of Python's own, with .item() for instance")
 
 
 def _exact(value: Any, converted: Any, write: Any) -> Any:
-    if value == converted or value != value:  # noqa: PLR0124 - a NaN is told when the whole is written
+    if value == converted or value != value:  # noqa: PLR0124 - a NaN is refused when the whole value is written
         return write(converted)
     msg = f"{described(value)} has more digits than a float of JSON keeps"
     raise Refused(msg, ": convert it first")
@@ -134,7 +134,7 @@ def _unknown(raw: Any, type_: Any) -> Any:
 
 
 def _wanted(type_: Any) -> str | None:
-    """Return which items an annotation asks for: `NDArray[np.float64]` is an `ndarray[..., dtype[float64]]`."""
+    """Return the type of items that an annotation demands: `NDArray[np.float64]` is `ndarray[..., dtype[float64]]`."""
     arguments = get_args(type_)
     item = get_args(arguments[1]) if len(arguments) > 1 else ()
     if not item or is_open(item[0]) or not isinstance(item[0], type):
@@ -197,14 +197,14 @@ def _from_bytes(raw: dict[str, Any], type_: Any) -> Any:
         raise Mismatch(type_, raw, f"{len(data)} bytes are not an array of that shape")
     items = numpy.frombuffer(data, dtype=dtype.newbyteorder("<"))
     try:
-        # A copy: what is read from bytes cannot be written to.
+        # A copy, since an array on top of bytes is read-only.
         return items.reshape(raw["shape"]).astype(dtype, copy=True)
     except ValueError as exc:
         raise Mismatch(type_, raw, str(exc)) from exc
 
 
 def _from_numbers(raw: list[Any], type_: Any, wanted: str | None) -> Any:
-    """Return the array that a nested list of numbers stands for, as other SDKs record it."""
+    """Return the array for a nested list of numbers, the form that other SDKs record."""
     try:
         array = _numpy().array(raw)
     except (ValueError, TypeError, OverflowError) as exc:
@@ -213,16 +213,16 @@ def _from_numbers(raw: list[Any], type_: Any, wanted: str | None) -> Any:
         raise Mismatch(type_, raw, "an array is a nested list of numbers")
     if wanted is None or wanted == array.dtype.name:
         return array
-    # Only an int passes for a float, as elsewhere, and a number that is too large for the items is refused.
+    # An int is accepted as a float, as in other rules. A number that is too large for the items is refused.
     kind = _numpy().dtype(wanted).kind
     with _numpy().errstate(over="ignore"):
         converted = array.astype(wanted) if array.size == 0 or array.dtype.kind in _PASSES_FOR[kind] else None
     if converted is None or (kind in "iu" and not (converted == array).all()):
-        raise Mismatch(type_, raw, f"its items are no {wanted}")
+        raise Mismatch(type_, raw, f"its items are not {wanted}")
     if not (_numpy().isfinite(converted) == _numpy().isfinite(array)).all():
         raise Mismatch(type_, raw, f"an item is too large for {wanted}")
     return converted
 
 
 _PASSES_FOR: Final = {"b": "b", "i": "iu", "u": "iu", "f": "iuf", "c": "iufc"}
-"""Kinds of items: what a nested list may hold for an array of each kind."""
+"""For each kind of items, the kinds of numbers that a nested list can hold."""

@@ -1,6 +1,6 @@
-"""Rules for Pydantic models and dataclasses: the model itself says how it is written as JSON and read from it.
+"""Rules for Pydantic models and dataclasses. They are written and read by Pydantic itself.
 
-Nothing here imports Pydantic by itself. A type is known by the names of its bases, and whoever has such a type has
+This module does not import Pydantic. A type is recognized by the names of its bases, and a program with such a type has
 imported Pydantic already.
 """
 
@@ -29,9 +29,9 @@ _ADVICE: Final = (
 def configure_pydantic(converter: Converter) -> None:
     """Register the rules.
 
-    * Models and Pydantic dataclasses: as `model_dump(mode="json")` gives them, and read by `model_validate_json`.
-      Aliases are written as far as they can be read again, else the names of the fields; both are read.
-    * Secrets: refused, unless a serializer of the model's says how they are recorded.
+    * Models and Pydantic dataclasses: written as by `model_dump(mode="json")`, and read by `model_validate_json`.
+      Aliases are written if all of them can be read again, else the names of the fields. Both are read.
+    * Secrets: refused, unless a serializer of the model writes them.
     """
     converter.register_structure_hook_factory(is_model, lambda type_, _: _Model.of(type_).structure)
     converter.register_unstructure_hook_factory(is_model, _unstructure_model)
@@ -40,13 +40,13 @@ def configure_pydantic(converter: Converter) -> None:
 
 
 def models_hook(converter: Converter, models: Sequence[Any]) -> Structure:
-    """Return the rule that makes the model of several that fits best."""
+    """Return the rule that reads the best fit of several models."""
     del converter
     return _Model.of(Union[tuple(models)]).structure  # noqa: UP007 - the members are known at run time only
 
 
 class ModelErrors(Refused):
-    """What Pydantic found wrong, each with its place below the model. The values are left out: they may be secret."""
+    """The faults that Pydantic found, each with its place below the model. Values are omitted: they can be secret."""
 
     def __init__(self, type_: Any, found: Sequence[tuple[_Path, str]]) -> None:
         self.found = found
@@ -60,7 +60,7 @@ class ModelErrors(Refused):
 
 @frozen
 class _Model:
-    """How one type is written and read."""
+    """The way in which one type is written and read."""
 
     type: Any
     adapter: Any
@@ -71,13 +71,13 @@ class _Model:
     def of(cls, type_: Any) -> _Model:
         pydantic: Any = sys.modules["pydantic"]
         adapter = pydantic.TypeAdapter(type_)
-        # Before 2.11 fields were read by one name only, which the model chooses.
+        # Before 2.11 a field was read by one name only, which the model chooses.
         both = tuple(int(part) for part in pydantic.VERSION.split(".")[:2]) >= (2, 11)
         by_alias = all(_is_read_as_written(field) for field in _fields(adapter.core_schema))
         return cls(type_, adapter, by_alias, {"by_alias": True, "by_name": True} if both else {})
 
     def structure(self, raw: Any, _: Any) -> Any:
-        # As text: what a strict model takes from JSON only is not taken from Python's own values, a date for one.
+        # As text, since a strict model accepts some types, such as a date, from JSON text but not from a Python str.
         text = json.dumps(raw)
         try:
             return self.adapter.validate_json(text, **self.reading)
@@ -126,12 +126,12 @@ def _below(path: str, inner: _Path) -> str:
 
 
 def _fields(schema: object) -> Iterator[Mapping[str, Any]]:
-    """Give the fields of a model and of all models inside of it."""
+    """Yield the fields of a model and of all models inside it."""
     if isinstance(schema, Mapping):
         if str(schema.get("type")) in {"model-field", "dataclass-field", "typed-dict-field"}:
             yield schema
         for key, inner in schema.items():
-            # Metadata refers to functions, and a class may lead anywhere.
+            # Metadata refers to functions, and a class can refer to any object.
             if key not in {"metadata", "cls"}:
                 yield from _fields(inner)
     elif isinstance(schema, (list, tuple)):
@@ -140,7 +140,7 @@ def _fields(schema: object) -> Iterator[Mapping[str, Any]]:
 
 
 def _is_read_as_written(field: Mapping[str, Any]) -> bool:
-    """Whether the alias that a field is written by is one that it is read by."""
+    """Return whether a field can be read by the alias that it is written by."""
     written, read = field.get("serialization_alias"), field.get("validation_alias")
     if written is None or written == read:
         return True
@@ -171,12 +171,12 @@ def _refuse_secret_type(_: Any, type_: Any) -> Any:
 
 
 def _masked(kept: Any, plain: Any, path: _Path) -> Iterator[tuple[_Path, object]]:
-    """Give the secrets that are only asterisks in JSON. What a serializer has made of the others is the owner's wish.
+    """Yield the secrets that are asterisks in JSON. Other secrets were written by a serializer of the user.
 
     Args:
-        kept: the value as Python's own objects, in which secrets are still what they are.
-        plain: the same as JSON.
-        path: where in the model.
+        kept: the value as Python objects, with the secrets themselves.
+        plain: the value as JSON.
+        path: the place of the value in the model.
     """
     if is_secret(type(kept)):
         if _hides(kept) and plain in _masks(kept):
@@ -189,19 +189,19 @@ def _masked(kept: Any, plain: Any, path: _Path) -> Iterator[tuple[_Path, object]
         for index, (inner, written) in enumerate(zip(kept, plain, strict=True)):
             yield from _masked(inner, written, (*path, index))
     else:
-        # A serializer has given the two another shape. A secret of the one may be anywhere in the other.
+        # A serializer has changed the shape, so a secret of `kept` can be anywhere in `plain`.
         texts = set(_texts(plain))
         yield from ((path, secret) for secret in _secrets(kept) if not texts.isdisjoint(_masks(secret)))
 
 
 def _hides(secret: Any) -> bool:
-    """Whether something is lost when the secret is not told: not if that is an empty text, which is shown as one."""
+    """Return whether asterisks stand for the secret. An empty secret is shown as an empty text."""
     value = secret.get_secret_value()
     return not (isinstance(value, (str, bytes)) and len(value) == 0)
 
 
 def _masks(secret: object) -> frozenset[str]:
-    """Return what Pydantic may write in the place of the secret."""
+    """Return the texts that Pydantic can write in place of the secret."""
     shown = str(secret)
     return frozenset({shown, shown.removeprefix("b'").removesuffix("'")})
 
@@ -221,7 +221,7 @@ def _secrets(kept: Any) -> Iterator[object]:
 
 def _texts(plain: Any) -> Iterator[str]:
     if isinstance(plain, str):
-        # Pydantic joins the members of a tuple that is a key by commas.
+        # Pydantic writes a tuple that is a key as its members joined by commas.
         yield from (plain, *plain.split(","))
     else:
         for inner in _inside(plain):

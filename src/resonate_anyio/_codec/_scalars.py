@@ -1,6 +1,6 @@
 """Rules for values that are one JSON scalar: numbers, text, instants, identifiers, enumerations.
 
-Nothing is guessed: "5" is no int, 1 is no bool, and only an int passes for a float.
+Values are not converted: "5" is not an int and 1 is not a bool. Only an int is accepted as a float.
 """
 
 from __future__ import annotations
@@ -8,7 +8,7 @@ from __future__ import annotations
 import binascii
 import re
 from base64 import b64decode, b64encode
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import UTC, date, datetime, time, timedelta
 from decimal import Decimal, InvalidOperation
 from enum import Enum
@@ -21,7 +21,7 @@ from cattrs import Converter
 
 from ._mismatch import Mismatch
 
-# What the TypeScript SDK records, since JSON has no number for it.
+# The texts that the TypeScript SDK records, since JSON has no such numbers.
 _INFINITIES: Final = {"__INF__": inf, "__NEG_INF__": -inf}
 
 _FRACTION: Final = re.compile(r"[+-]?[0-9]+(/[0-9]+)?")
@@ -32,15 +32,15 @@ SCALARS: Final = (str, int, float, bool, type(None))
 def configure_scalars(converter: Converter) -> None:
     """Register the rules.
 
-    * str, int, float, bool, None: exact; subclasses are made from the exact one. An infinity of TypeScript is a float.
+    * str, int, float, bool, None: exact types; a subclass is made from the exact type. TypeScript's infinities: floats.
     * bytes: base64. Path, UUID, Decimal: text.
     * datetime, date, time: ISO 8601; aware datetimes become UTC, naive ones stay naive. timedelta: seconds.
     * Fraction, addresses, networks and interfaces of ipaddress: text. complex: an array of its two parts.
     * Enum members: their value if all values of the class are scalars, else their name.
     """
     for exact in (str, int, float, bool):
-        converter.register_structure_hook(exact, _primitive(exact))
-    # Not for None itself: to cattrs that is an attribute without an annotation.
+        converter.register_structure_hook(exact, READERS[exact])
+    # Not for None itself, which in cattrs means an attribute without an annotation.
     converter.register_structure_hook_func(lambda t: t is type(None), _structure_none)
     converter.register_structure_hook_func(is_enum, structure_enum)
     converter.register_structure_hook_func(is_literal, _structure_literal)
@@ -62,38 +62,38 @@ def configure_scalars(converter: Converter) -> None:
 
 
 def is_enum(type_: Any) -> bool:
-    """Whether a type is an enumeration."""
+    """Return whether a type is an enumeration."""
     return isinstance(type_, type) and issubclass(type_, Enum)
 
 
 def is_literal(type_: Any) -> bool:
-    """Whether a type is a `Literal`."""
+    """Return whether a type is a `Literal`."""
     return get_origin(type_) is Literal
 
 
 def descends(type_: Any, module: str, name: str) -> bool:
-    """Whether a type is a class, or has a base, of that name and module. Nothing is imported to find out."""
+    """Return whether a type is a class, or has a base, of that name and module. No module is imported."""
     bases = type_.__mro__ if isinstance(type_, type) else ()
     return any(base.__name__ == name and base.__module__ == module for base in bases)
 
 
 def is_ip(type_: Any) -> bool:
-    """Whether a type is one of the six of `ipaddress`: addresses, networks and interfaces of IPv4 and IPv6."""
+    """Return whether a type is one of the six of `ipaddress`: addresses, networks and interfaces of IPv4 and IPv6."""
     return descends(type_, "ipaddress", "_BaseAddress") or descends(type_, "ipaddress", "_BaseNetwork")
 
 
 def is_fraction(type_: Any) -> bool:
-    """Whether a type is `Fraction`."""
+    """Return whether a type is `Fraction`."""
     return descends(type_, "fractions", "Fraction")
 
 
 def is_complex(type_: Any) -> bool:
-    """Whether a type is `complex`, or the one of numpy that is a kind of it."""
+    """Return whether a type is `complex`, or numpy's subclass of it."""
     return isinstance(type_, type) and issubclass(type_, complex)
 
 
 def by_value(cls: type[Enum]) -> bool:
-    """Whether members of the enumeration are recorded by their value; by name otherwise."""
+    """Return whether members of an enumeration are recorded by value. Otherwise they are recorded by name."""
     return all(isinstance(member.value, SCALARS) for member in cls)
 
 
@@ -103,7 +103,7 @@ def _primitive(exact: type) -> Callable[[Any, Any], Any]:
     def structure(raw: Any, type_: Any) -> Any:
         if exact is float and isinstance(raw, str):
             raw = _INFINITIES.get(raw, raw)
-        # A JSON reader gives the exact types, so no subclass of int slips in as bool.
+        # A JSON reader returns the exact types, so a bool is never accepted as an int.
         if type_ is not exact and is_enum(type_):
             return structure_enum(raw, type_)
         if type(raw) not in accepted:
@@ -127,14 +127,21 @@ def _structure_none(raw: Any, _: Any) -> None:
         raise Mismatch(type(None), raw)
 
 
+READERS: Final[Mapping[type, Callable[[Any, Any], Any]]] = {
+    **{exact: _primitive(exact) for exact in (str, int, float, bool)},
+    type(None): _structure_none,
+}
+"""The rules by which the types of JSON are read. They return a value of exactly that type as it is."""
+
+
 def structure_enum(raw: Any, cls: Any) -> Any:
-    """Return the member of the enumeration that was recorded."""
+    """Return the recorded member of an enumeration."""
     try:
         member = cls(raw) if by_value(cls) else cls[raw]
     except (ValueError, KeyError, TypeError) as exc:
         known = ", ".join(repr(m.value if by_value(cls) else m.name) for m in list(cls)[:8])
         raise Mismatch(cls, raw, f"known: {known}") from exc
-    # True == 1, but it is not what was recorded.
+    # True == 1, but a member that is True was not recorded as 1.
     if by_value(cls) and isinstance(raw, bool) != isinstance(member.value, bool):
         raise Mismatch(cls, raw)
     return member
@@ -191,7 +198,7 @@ def _unstructure_fraction(value: Any) -> str:
 def _structure_fraction(raw: Any, type_: Any) -> Any:
     if isinstance(raw, bool) or not isinstance(raw, (str, int)):
         raise Mismatch(type_, raw, "a float has lost what a Fraction keeps: send text such as '1/3'")
-    # Not all that Fraction reads: of "1e999999999" it would make a number with so many digits.
+    # Fraction accepts more: it would make a number of a billion digits of "1e999999999".
     if isinstance(raw, str) and not _FRACTION.fullmatch(raw):
         raise Mismatch(type_, raw, "text such as '1/3' is expected")
     try:
@@ -207,7 +214,7 @@ def unstructure_complex(value: Any) -> list[float]:
 
 
 def structure_complex(raw: Any, type_: Any) -> Any:
-    """Return the number that was recorded by its two parts, or as a real number."""
+    """Return the complex number that was recorded as its two parts, or as a real number."""
     parts = raw if isinstance(raw, list) else [raw]
     if not 1 <= len(parts) <= 2 or any(isinstance(part, bool) or not isinstance(part, (int, float)) for part in parts):
         raise Mismatch(type_, raw, "a complex number is [real, imaginary]")
@@ -266,7 +273,7 @@ _TEXTS: Final[dict[type, tuple[Callable[[Any], str], Callable[[str, Any], Any]]]
     time: (time.isoformat, _parse_iso),
     UUID: (UUID.__str__, _parse_by_calling),
     PurePath: (PurePath.__str__, _parse_by_calling),
-    # cattrs has a lenient rule of its own for this one.
+    # cattrs has its own, lenient rule for this type.
     Path: (PurePath.__str__, _parse_by_calling),
 }
 TEXT_TYPES: Final = (*_TEXTS, Decimal)

@@ -1,4 +1,4 @@
-"""Reading type annotations: what is inside the wrappers, and which JSON a type is recorded as."""
+"""Reading type annotations: the types inside wrappers, and the forms of JSON that a type is recorded in."""
 
 from __future__ import annotations
 
@@ -36,11 +36,11 @@ ARRAYS: Final[Mapping[Any, Any]] = {
     frozenset: frozenset,
     AbstractSet: frozenset,
 }
-"""Annotations of uniform arrays, each with what it is read as."""
+"""Annotations of uniform arrays, each with the type that it is read as."""
 
 
 class Shape(StrEnum):
-    """The forms that JSON has."""
+    """The forms of JSON values."""
 
     NULL = "null"
     BOOL = "bool"
@@ -65,7 +65,7 @@ ANY_SHAPE: Final = frozenset(Shape)
 
 
 def shape_of(plain: object) -> Shape:
-    """Return the form of a piece of JSON."""
+    """Return the form of a JSON value."""
     exact = _PLAIN.get(type(plain))
     if exact is not None:
         return exact
@@ -73,7 +73,7 @@ def shape_of(plain: object) -> Shape:
 
 
 def unwrapped(type_: Any) -> Any:
-    """Return what is inside `Annotated`, `Final`, `NewType` and type aliases."""
+    """Return the type inside `Annotated`, `Final`, `NewType` and type aliases."""
     while True:
         if isinstance(type_, NewType):
             type_ = type_.__supertype__
@@ -86,23 +86,23 @@ def unwrapped(type_: Any) -> Any:
 
 
 def is_open(type_: Any) -> bool:
-    """Whether an annotation says nothing about the value, so that its own type decides."""
+    """Return whether an annotation allows any value, so that the type of the value decides."""
     return type_ in (Any, object, typing.NoReturn, typing.Never) or isinstance(type_, TypeVar)
 
 
 def is_union(type_: Any) -> bool:
-    """Whether a type is `A | B` or `Optional[A]`."""
+    """Return whether a type is `A | B` or `Optional[A]`."""
     return get_origin(type_) in (Union, types.UnionType)
 
 
 def is_class(type_: Any) -> bool:
-    """Whether a type is an attrs class or a dataclass."""
+    """Return whether a type is an attrs class or a dataclass."""
     origin = get_origin(type_) or type_
     return isinstance(origin, type) and (attrs.has(origin) or is_dataclass(origin)) and not is_model(origin)
 
 
 def is_model(type_: Any) -> bool:
-    """Whether a type is a Pydantic model or a Pydantic dataclass. Found without an import of Pydantic."""
+    """Return whether a type is a Pydantic model or a Pydantic dataclass, without an import of Pydantic."""
     cls = get_origin(type_) or type_
     if not isinstance(cls, type):
         return False
@@ -112,43 +112,43 @@ def is_model(type_: Any) -> bool:
 
 
 def is_secret(type_: Any) -> bool:
-    """Whether a type is `SecretStr`, `SecretBytes` or `Secret` of Pydantic."""
+    """Return whether a type is `SecretStr`, `SecretBytes` or `Secret` of Pydantic."""
     return descends(get_origin(type_) or type_, "pydantic.types", "_SecretBase")
 
 
 def is_numpy_scalar(type_: Any) -> bool:
-    """Whether a type is a scalar of numpy: a number, a bool, text, an instant, a record."""
+    """Return whether a type is a scalar of numpy: a number, a bool, text, an instant, a record."""
     return descends(get_origin(type_) or type_, "numpy", "generic")
 
 
 def is_numpy_array(type_: Any) -> bool:
-    """Whether a type is numpy's ndarray, with or without the type of its items."""
+    """Return whether a type is numpy's ndarray, with or without the type of its items."""
     return descends(get_origin(type_) or type_, "numpy", "ndarray")
 
 
 def is_mapping(type_: Any) -> bool:
-    """Whether a type is a dict or one of its relatives, but no TypedDict."""
+    """Return whether a type is a dict or one of its relatives, but not a TypedDict."""
     origin = get_origin(type_) or type_
     return isinstance(origin, type) and issubclass(origin, Mapping) and not typing.is_typeddict(origin)
 
 
 def is_array(type_: Any) -> bool:
-    """Whether a type is a uniform array: a list, a set, or what they are called in `collections.abc`."""
+    """Return whether a type is a uniform array: a list, a set, or one of their abstract classes."""
     return (get_origin(type_) or type_) in ARRAYS
 
 
 def is_tuple(type_: Any) -> bool:
-    """Whether a type is a tuple without field names."""
+    """Return whether a type is a tuple without field names."""
     return (get_origin(type_) or type_) is tuple
 
 
 def is_namedtuple(type_: Any) -> bool:
-    """Whether a type is a NamedTuple."""
+    """Return whether a type is a NamedTuple."""
     return isinstance(type_, type) and issubclass(type_, tuple) and hasattr(type_, "_fields")
 
 
 def shapes(type_: Any) -> frozenset[Shape]:
-    """Return the forms that values of a type can be recorded in; all of them if that is unknown."""
+    """Return the forms in which values of a type can be recorded; all forms if that is unknown."""
     type_ = unwrapped(type_)
     if type_ is None or type_ in _PLAIN:
         return frozenset({_PLAIN[type_ if type_ is not None else type(None)]})
@@ -181,7 +181,7 @@ def _is_numpy(*names: str) -> Callable[[Any], bool]:
 
 
 def _is_object_model(type_: Any) -> bool:
-    # A RootModel may be anything.
+    # A RootModel can have any form.
     return is_model(type_) and not descends(type_, "pydantic.root_model", "RootModel")
 
 
@@ -196,7 +196,7 @@ _SPECIAL: Final[tuple[tuple[Callable[[Any], bool], frozenset[Shape]], ...]] = (
     (_is_numpy("complexfloating"), frozenset({Shape.ARRAY})),
     (_is_numpy("floating"), frozenset({Shape.FLOAT})),
 )
-"""The forms of types that are told by their name, since their modules need not be imported."""
+"""The forms of types that are recognized by name, since their modules may not be imported."""
 
 
 def _shape_of_literal(literal: object) -> Shape:

@@ -1,7 +1,7 @@
-"""Rules for unions: JSON carries no tags, so the form of what was recorded must say which member it is.
+"""Rules for unions. JSON has no tags, so the form of a recorded value must show which member of the union it is.
 
-A str is the member `str` if there is one, an int the member `int`, an object the class whose required fields it has.
-What could not be told apart when it is read is refused when it is written, where the program can still be mended.
+A string is the member `str` if there is one, an int the member `int`, an object the class whose required fields it has.
+A value whose member could not be determined when it is read is refused when it is written.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from ._types import ANY_SHAPE, Shape, is_class, is_model, is_open, is_union, sha
 
 _Table: TypeAlias = Mapping[Shape, list[Structure]]
 
-# The member that a form means before any other, when the union has it.
+# The member that a form stands for if the union has it.
 _EXACT: Final = {Shape.STRING: str, Shape.INT: int, Shape.FLOAT: float, Shape.BOOL: bool}
 
 
@@ -30,7 +30,7 @@ def configure_unions(converter: Converter) -> None:
 
 
 def _members(type_: Any) -> tuple[list[Any], bool]:
-    """Return the members, and whether None is one of them."""
+    """Return the members other than None, and whether None is a member."""
     members = [member for member in get_args(type_) if member is not type(None)]
     return members, len(members) != len(get_args(type_))
 
@@ -64,13 +64,13 @@ def _first(type_: Any, raw: Any, candidates: list[Structure]) -> Any:
     for hook in candidates:
         try:
             return hook(raw, type_)
-        except Exception:  # noqa: BLE001, S112 - it is not this one; the last word is below
+        except Exception:  # noqa: BLE001, S112 - it is not this member; if it is none, the error is raised below
             continue
     raise Mismatch(type_, raw)
 
 
 def _table(converter: Converter, members: list[Any]) -> _Table:
-    """Return which members to try for JSON of each form, the likeliest first."""
+    """Return the members to try for JSON of each form, the likeliest first."""
     classes = [member for member in members if is_class(unwrapped(member))]
     models = [member for member in members if is_model(unwrapped(member))]
     models = models if len(models) > 1 else []
@@ -78,14 +78,14 @@ def _table(converter: Converter, members: list[Any]) -> _Table:
     table: dict[Shape, list[Structure]] = {}
     for shape in Shape:
         fitting = [member for member in others if shape in shapes(member)]
-        # Only an int passes for a float.
+        # An int is accepted as a float, and no other type as another.
         if shape is Shape.INT and not fitting:
             fitting = [member for member in others if Shape.FLOAT in shapes(member)]
         exact = _EXACT.get(shape)
         chosen = [exact] if exact in fitting else fitting
         table[shape] = [_bound(member, structure_hook(converter, member)) for member in chosen]
     if models:
-        # Pydantic finds the one that fits best, by a discriminator or by the fields that are set.
+        # Pydantic finds the best fit, by a discriminator or by the fields that are set.
         for shape in frozenset().union(*(shapes(model) for model in models)):
             table[shape].insert(0, models_hook(converter, models))
     if classes:
@@ -140,7 +140,7 @@ def _unstructure_union(type_: Any, converter: Converter) -> Unstructure:
 
 
 def _doubtful(members: list[Any]) -> frozenset[Shape]:
-    """Return the forms of JSON that several members share. Classes are told apart by their fields."""
+    """Return the forms of JSON that several members share. Classes are distinguished by their fields."""
     if any(is_open(unwrapped(member)) for member in members):
         return ANY_SHAPE
     rest = [shapes(member) for member in members if not is_class(unwrapped(member))]
@@ -161,5 +161,5 @@ def _check_way_back(converter: Converter, type_: Any, value: Any, plain: Any) ->
 def _equal(back: Any, value: Any) -> bool:
     try:
         return bool(back == value)
-    except Exception:  # noqa: BLE001 - arrays are compared item by item, and users' own classes as they like
+    except Exception:  # noqa: BLE001 - arrays are compared item by item, and a user's class can raise any error
         return False

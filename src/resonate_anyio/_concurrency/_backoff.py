@@ -1,55 +1,54 @@
-"""`Delays`: how long to wait before the next attempt, after attempts that failed."""
+"""`Backoff`: how long to wait between attempts that fail."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from random import random
 from typing import Final
 
+import anyio
 from attrs import define, field
 
 FIRST: Final = 1.0
-LONGEST: Final = 30.0
+MAXIMUM: Final = 60.0
 
 
-@define
-class Delays:
-    """Delays in seconds between attempts, each twice as long as the one before, up to a maximum.
+@define(eq=False)
+class Backoff:
+    """Delays in seconds between attempts. Each is twice as long as the one before, up to a maximum.
 
-    Each is multiplied by a random factor from 0.5 on, so that clients that lost their server together do not all come
-    back at the same moment.
+    Each delay is shortened by up to a half at random, so that processes that lost their server at the same time do not
+    all return at the same time.
 
     Attributes:
         first: the first delay.
-        longest: the longest delay.
-        largest_factor: the largest random factor.
-        delay: the next delay, before it is multiplied.
+        maximum: the upper limit of the delays.
+        delay: the next delay, before it is shortened.
     """
 
-    _random: Callable[[], float] = random
     first: float = FIRST
-    longest: float = LONGEST
-    largest_factor: float = 1.0
+    maximum: float = MAXIMUM
+    _random: Callable[[], float] = field(default=random, alias="random")
+    _sleep: Callable[[float], Awaitable[object]] = field(default=anyio.sleep, alias="sleep")
     delay: float = field(init=False)
 
     def __attrs_post_init__(self) -> None:
         self.delay = self.first
 
     def next(self) -> float:
-        """Return the next delay."""
-        delay, self.delay = self.delay, longer(self.delay, self.longest)
-        return delay * (self.largest_factor - self._random() * (self.largest_factor - 0.5))
+        """Return the next delay. The one after it is twice as long."""
+        delay, self.delay = self.delay, min(self.delay * 2, self.maximum)
+        return delay * (1 - self._random() / 2)
 
-    def skip_to_longest(self) -> float:
-        """Return the longest delay, after a failure that will not pass soon. The following delays are as long."""
-        self.delay = self.longest
+    def longest(self) -> float:
+        """Return the longest delay, for a failure that will last. The delays after it are as long."""
+        self.delay = self.maximum
         return self.next()
 
     def reset(self) -> None:
-        """Begin with the first delay again."""
+        """Begin again with the first delay."""
         self.delay = self.first
 
-
-def longer(delay: float, longest: float) -> float:
-    """Return the delay after one of `delay` seconds."""
-    return min(delay * 2, longest)
+    async def pause(self) -> None:
+        """Wait for the next delay."""
+        await self._sleep(self.next())

@@ -47,6 +47,14 @@ def current_task() -> Task:
     return asyncio.current_task()
 
 
+def caller() -> tuple[str, int]:
+    """Return the file and line of the nearest stack frame outside this package."""
+    frame = sys._getframe(1)
+    while frame.f_back is not None and frame.f_code.co_filename.startswith(FOLDER):
+        frame = frame.f_back
+    return frame.f_code.co_filename, frame.f_lineno
+
+
 def cancelling() -> int:
     """Return the number of requests to cancel the running task, which only asyncio counts."""
     if get_cancelled_exc_class() is not asyncio.CancelledError:

@@ -1,1 +1,1 @@
-"""The server inside this process: the state machine, a store, and the way of messages to connections."""
+"""The embedded engine: the server inside this process, which applies the protocol's rules to a store."""

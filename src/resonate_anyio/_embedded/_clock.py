@@ -13,11 +13,11 @@ from attrs import define, field
 from .._errors import UsageError
 from ..abc import Clock
 
-_logger: Final = logging.getLogger("resonate_anyio")
+logger: Final = logging.getLogger("resonate_anyio")
 
 
 def system_clock() -> int:
-    """Give the machine's wall clock in milliseconds since the Unix epoch."""
+    """Return the time of the machine's wall clock in milliseconds since the Unix epoch."""
     return time.time_ns() // 1_000_000
 
 
@@ -27,19 +27,19 @@ _LAST: Final = 253_402_300_799_999
 
 @define
 class MonotoneClock:
-    """A clock that stands still while the one below it goes back, or is past the end of the calendar."""
+    """A clock that stands still while the clock below it goes back, or is past the end of the calendar."""
 
     _clock: Clock
     _latest: int = field(init=False, default=0)
-    _told: bool = field(init=False, default=False)
+    _logged: bool = field(init=False, default=False)
 
     def __call__(self) -> int:
         now = self._clock()
         if now <= _LAST:
             self._latest = max(self._latest, now)
-        elif not self._told:
-            self._told = True
-            _logger.error(
+        elif not self._logged:
+            self._logged = True
+            logger.error(
                 "clock.unusable it says %d ms after 1970, which is past the year 9999. It is not followed: until it is "
                 "set right, the engine's time stands still and nothing falls due",
                 now,
@@ -48,10 +48,10 @@ class MonotoneClock:
         return self._latest
 
     def check(self) -> None:
-        """See that the clock can be used to begin with.
+        """Check that the clock can be used.
 
         Raises:
-            UsageError: it cannot.
+            UsageError: the clock is past the year 9999.
         """
         now = self._clock()
         if now > _LAST:
@@ -62,7 +62,7 @@ class MonotoneClock:
             raise UsageError(msg)
 
 
-# On macOS and Windows the monotonic clock itself goes on while the computer sleeps.
+# On macOS and Windows the monotonic clock itself runs while the computer sleeps.
 _BOOT_TIME: Final = getattr(time, "CLOCK_BOOTTIME", None) if sys.platform == "linux" else None
 
 
@@ -70,17 +70,17 @@ def _since_boot() -> float:
     return time.monotonic() if _BOOT_TIME is None else time.clock_gettime(_BOOT_TIME)
 
 
-# What the wall clock may gain on the other without having been set: it is coarser, and is read a little later.
+# Seconds that the wall clock may gain on the boot clock without having been set: it is coarser, and is read later.
 _TOLERANCE: Final = 0.05
 
 
 @define
 class ElapsedClock:
-    """Seconds since it was made, for leases: the computer's sleep counts, and nobody can set it back.
+    """A clock for leases: seconds since it was made. It counts the time that the computer sleeps, and never goes back.
 
-    It goes by the time since boot. Whenever the wall clock is set forward, it goes forward by as much, because the
-    boot clock may not have counted that time: a lease that is doubted too early is looked at, one that is trusted for
-    too long is run by two. It is read from several threads.
+    It follows the time since boot. When the wall clock is set forward, this clock goes forward by as much, because the
+    boot clock may not have counted that time. A lease that is doubted too early is only checked; a lease that is
+    trusted for too long lets two workers run one task. The clock is read from several threads.
     """
 
     _clock: Clock
@@ -112,5 +112,5 @@ class ElapsedClock:
         return time.time() if self._clock is system_clock else self._clock() / 1000
 
     def _boot(self) -> float:
-        # A clock that was injected is all the time there is.
+        # There is no other time than that of an injected clock.
         return _since_boot() if self._clock is system_clock else 0.0

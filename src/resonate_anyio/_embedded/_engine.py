@@ -1,10 +1,10 @@
-"""The engine of one process: the state machine, a store, timers, and the messages' way to the connections."""
+"""The embedded engine: the protocol's rules, a store, timers, and the delivery of messages to connections."""
 
 from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Final, Generic, TypeVar
 
@@ -13,7 +13,6 @@ from attrs import define, field
 
 from .._errors import StoreError, StoreLost, StoreUnavailable
 from .._protocol import (
-    Change,
     Execute,
     Outcome,
     Outgoing,
@@ -28,6 +27,7 @@ from .._protocol import (
     Search,
     Searching,
     Step,
+    Task,
     TaskSearch,
     TaskState,
     View,
@@ -35,80 +35,86 @@ from .._protocol import (
     next_due,
     recover,
     reset,
+    subject_of,
     tick,
     validate,
 )
 from ..abc import Clock, Store
-from ..networks._exchange import subject_of
-from ._brake import Brake
-from ._outage import Outage, Patience
+from ._group_commit import Committed, GroupCommit
+from ._outage import Outage, TimeLimit
+from ._redelivery import Redelivery
 from ._router import Router
 from ._timer import Timer
-from ._writers import DirectWriter, GroupWriter, Writer
 
 T = TypeVar("T")
 
-_logger: Final = logging.getLogger("resonate_anyio")
+logger: Final = logging.getLogger("resonate_anyio")
 
-# How soon a sweep is tried again that the store refused, in milliseconds.
-_TRY_AGAIN: Final = 1_000
+# Milliseconds after which a sweep that the store refused is tried again.
+_RETRY_SWEEP_AFTER: Final = 1_000
 
-# How long a store is tried that cannot be opened now, in seconds, and how often.
+# Seconds for which a store that cannot be opened now is tried again, and seconds between two attempts.
 _OPENING: Final = 5.0
 _OPENING_PAUSE: Final = 0.1
 
-# How many records of each sort one sweep sees to. The next follows at once; between them the loop turns.
-_A_SWEEP: Final = 100
+# Number of records that one sweep handles at most. The next sweep follows at once; between them the loop turns.
+_RECORDS_PER_SWEEP: Final = 100
 
-# Pause between two sweeps of which the first has left something, in seconds: what it has set off is to get on.
+# Seconds between two sweeps of which the first has left something, so that what the first has started can run.
 _BETWEEN_SWEEPS: Final = 0.005
 
-# How many records a search looks at before the loop turns.
-_A_LOOK: Final = 250
+# Number of records that a search looks at before the loop turns.
+_RECORDS_PER_LOOK: Final = 250
 
 _ANSWER_WITHIN: Final = 5.0
-"""Seconds after which a request is refused that the store cannot keep: its sender may not wait for it any longer."""
+"""Seconds after which a request that the store cannot keep is refused: its sender may not wait longer."""
 
 
 def _not_at_all() -> float:
     return 0
 
 
-def _a_while() -> float:
+def _for_a_while() -> float:
     return _ANSWER_WITHIN
 
 
-def _for_ever() -> float:
+def _forever() -> float:
     return math.inf
 
 
-@define
+@define(eq=False)
 class Engine:
-    """A running engine, made by `open_engine`."""
+    """A running embedded engine, made by `open_engine`.
+
+    Attributes:
+        rules: the server's rules that it follows.
+        now: its clock.
+        router: the mailboxes of its connections.
+        holders: the names that take leases through this process. As long as a name is listed, sweeps renew its leases.
+        watchers: functions that are called with every committed outcome, in the order of the commits.
+        lost: the error that made the engine stop; None while it runs.
+    """
 
     _store: Store
     rules: Rules
     now: Clock
-    router: Router = field(init=False, factory=Router)
-    #: Who takes leases through this process: as long as they are here, their leases are renewed by the sweep.
+    router: Router = field(init=False)
     holders: list[str] = field(init=False, factory=list)
-    #: Called with everything that was committed, in that order.
     watchers: list[Callable[[Outcome], None]] = field(init=False, factory=list)
+    lost: StoreLost | None = field(init=False, default=None)
     _timer: Timer = field(init=False)
-    _writer: Writer = field(init=False)
-    _brake: Brake = field(init=False, factory=Brake)
+    #: None for a store that does not wait for the disk: a small commit costs less than the way to a thread and back.
+    _group_commit: GroupCommit | None = field(init=False)
+    _redelivery: Redelivery = field(init=False, factory=Redelivery)
+    _outage: Outage = field(init=False, factory=Outage)
     _sweeping: Lock = field(init=False, factory=Lock)
     _paused: Event | None = field(init=False, default=None)
-    _outage: Outage = field(init=False, factory=Outage)
-    #: Why the engine stops, if it does by itself: what it stands on is gone.
-    lost: StoreLost | None = field(init=False, default=None)
 
     def __attrs_post_init__(self) -> None:
-        writer = GroupWriter if self._store.blocking else DirectWriter
         self._timer = Timer(self.now)
-        self._writer = writer(self._store)
+        self._group_commit = GroupCommit(self._store) if self._store.blocking else None
         # A worker that closes its mailbox is stopping: its requests wait for the store for a few seconds only.
-        self.router.on_leave = self._outage.stir
+        self.router = Router(self._outage.recheck_limits)
 
     async def request(
         self,
@@ -116,20 +122,20 @@ class Engine:
         *,
         now: int | None = None,
         then: Callable[[int, Response], None] | None = None,
-        patience: Patience = _a_while,
+        limit: TimeLimit = _for_a_while,
     ) -> Response:
-        """Decide one request; effect and answer are one.
+        """Decide one request, write its changes, send its messages, and return its answer.
 
         Args:
-            request: what is asked for.
+            request: the request.
             now: the instant to decide it at, instead of the clock's.
             then: called with the instant and the answer, in the order in which requests took effect.
-            patience: how long it waits while the store cannot be written. It can be cancelled meanwhile.
+            limit: how long the request is retried while the store cannot be written. It can be cancelled meanwhile.
 
         Raises:
             StoreUnavailable: the store could not be written in that time; the request had no effect.
             StoreLost: the store is gone, and the engine stops.
-            StoreError: the store can never keep what the request asks for.
+            StoreError: the store can never keep these changes.
         """
         if isinstance(request, PromiseSearch | TaskSearch | ScheduleSearch):
             return await self._search(request, now, then)
@@ -137,7 +143,7 @@ class Engine:
         at = 0
 
         def steps() -> Sequence[Step]:
-            # Decided at the instant at which it takes effect, however long it has waited.
+            # Decided at the instant of the attempt that succeeds, however long the request has waited.
             nonlocal at
             at = self.now() if now is None else now
             return [partial(apply, now=at, request=request, rules=self.rules)]
@@ -148,97 +154,74 @@ class Engine:
                 then(at, outcomes[0].response)
 
         try:
-            [outcome] = await self._write(steps, committed, patience)
+            [outcome] = await self._write(steps, committed, limit)
         except StoreUnavailable as error:
             raise StoreUnavailable(error.path, error.reason, request.kind, subject_of(request)) from error
 
         return outcome.response
 
-    async def _write(
-        self, steps: Callable[[], Sequence[Step]], then: Callable[[Sequence[Outcome]], None], patience: Patience
-    ) -> Sequence[Outcome]:
-        """Take the steps in one transaction, which are made anew for each attempt while the store is unavailable."""
+    async def read(self, query: Callable[[View], T]) -> T:
+        """Return the answer of `query` to the present state. It must not keep the view that it is called with.
 
-        async def attempt() -> Sequence[Outcome]:
-            if self.lost is not None:
-                raise StoreLost(*self.lost.args)
-
-            return await self._writer.write(steps(), then)
-
+        Raises:
+            StoreLost: the store is gone, and the engine stops.
+            StoreError: the state could not be read.
+        """
+        self._check_not_lost()
         try:
-            return await self._outage.outlast(attempt, patience)
+            return self._store.read(query) if self._group_commit is None else await self._group_commit.read(query)
         except StoreLost as error:
-            if self.lost is None:
-                self.lost = error
-                # This wakes `keep_time`, which raises the error and so ends all connections.
-                self._timer.earlier(0)
+            self._lose(error)
             raise
 
-    async def _search(self, request: Search, now: int | None, then: Callable[[int, Response], None] | None) -> Response:
-        """Answer a search from several looks at the state, so that a long one does not hold up the loop."""
-        at = self.now() if now is None else now
-        wrong = validate(request, self.rules)
-        response = Response(status=400, error=wrong) if wrong else await self._searched(Searching(request, _A_LOOK))
-        if then is not None:
-            then(at, response)
+    async def check_writable(self) -> None:
+        """Check that the store can be written.
 
-        return response
-
-    async def _searched(self, searching: Searching) -> Response:
-        while not await self._writer.read(searching.look):
-            await lowlevel.checkpoint()
-
-        return searching.response()
-
-    def end(self) -> None:
-        """Refuse what still waits for the store, which is about to be closed."""
-        self._outage.give_up()
-
-    async def look(self, query: Callable[[View], T]) -> T:
-        """Give the answer of `query` to the present state, which it must not keep."""
-        look = _Look(query)
-        await self._write(lambda: [look], self._committed, _not_at_all)
-        return look.found
+        Raises:
+            StoreError: it cannot be written now.
+        """
+        await self._write(lambda: [_change_nothing], self._committed, _not_at_all)
 
     async def reset(self) -> None:
-        """Delete everything, messages too."""
-        await self._write(lambda: [reset], self._committed, _a_while)
+        """Delete all records and messages."""
+        await self._write(lambda: [reset], self._committed, _for_a_while)
         self.router.forget()
 
+    def end(self) -> None:
+        """Refuse the requests that still wait for the store, which is about to be closed."""
+        self._outage.stop()
+
     def pause(self) -> None:
-        """Do nothing by itself from now on: nothing that falls due happens, and messages wait."""
+        """Stop the timers, and make messages wait, until `resume` is called."""
         self._paused = self._paused or Event()
         self.router.hold()
 
     def resume(self) -> None:
-        """Go on after `pause`. What fell due meanwhile happens now."""
+        """Continue after `pause`. What fell due meanwhile happens now."""
         if self._paused is not None:
             self._paused.set()
             self._paused = None
             self.router.release()
 
     async def recover(self) -> None:
-        """Free every lease and send for everything that can run: those who held the leases are dead."""
+        """Release every lease and send every task that can run: the processes that held the leases are dead."""
         cursor: str | None = None
         while True:
             step = partial(self._recovery, cursor)
-            cursor = await self._write_and_look(step, _a_while)
+            cursor = await self._write_and_arm(step, _for_a_while)
             if cursor is None:
                 return
 
             await lowlevel.checkpoint()
 
-    def _recovery(self, cursor: str | None) -> Step:
-        return partial(recover, now=self.now(), rules=self.rules, cursor=cursor, limit=_A_SWEEP)
-
-    async def sweep(self, now: int | None = None, *, patience: Patience = _a_while) -> None:
-        """Do everything that is due at the given instant; or a part of what is due now, and arm the timer again."""
+    async def sweep(self, now: int | None = None, *, limit: TimeLimit = _for_a_while) -> None:
+        """Do everything that is due at the instant `now`; by default, a part of what is due at the present instant."""
 
         def step() -> Step:
-            at, limit = (self.now(), _A_SWEEP) if now is None else (now, None)
-            return partial(tick, now=at, rules=self.rules, renew=frozenset(self.holders), limit=limit)
+            at, most = (self.now(), _RECORDS_PER_SWEEP) if now is None else (now, None)
+            return partial(tick, now=at, rules=self.rules, renew=frozenset(self.holders), limit=most)
 
-        await self._write_and_look(step, patience)
+        await self._write_and_arm(step, limit)
 
     async def keep_time(self, safety_sweep: float) -> None:
         """Sweep whenever something is due, and every `safety_sweep` seconds because clocks may jump.
@@ -246,13 +229,11 @@ class Engine:
         Raises:
             StoreLost: the store is gone.
         """
-        # One of several connections is enough; if it goes, the next takes over.
+        # Every connection calls this, and one at a time runs. When it goes, the next takes over.
         async with self._sweeping:
             while True:
                 await self._timer.wait(safety_sweep)
-                if self.lost is not None:
-                    raise StoreLost(*self.lost.args)
-
+                self._check_not_lost()
                 if self._paused is not None:
                     await self._paused.wait()
                     continue
@@ -265,83 +246,149 @@ class Engine:
 
     async def _try_sweep(self) -> None:
         try:
-            await self.sweep(patience=_for_ever)
+            await self.sweep(limit=_forever)
         except StoreLost:
             raise
         except StoreError:
-            _logger.exception("the sweep for timers failed and is tried again")
-            self._timer.earlier(self.now() + _TRY_AGAIN)
+            logger.exception("the sweep for timers failed and is tried again")
+            self._timer.earlier(self.now() + _RETRY_SWEEP_AFTER)
 
-    async def _write_and_look(self, step: Callable[[], Step], patience: Patience) -> str | None:
-        """Take a step and look when the next sweep is due. Returns the cursor that the step was answered with."""
-        look = _Look(partial(next_due, rules=self.rules))
-        # Cleared before and not after: what is committed meanwhile may be due earlier than what the look finds.
+    def _recovery(self, cursor: str | None) -> Step:
+        return partial(recover, now=self.now(), rules=self.rules, cursor=cursor, limit=_RECORDS_PER_SWEEP)
+
+    async def _search(self, request: Search, now: int | None, then: Callable[[int, Response], None] | None) -> Response:
+        """Answer a search by several reads, so that a long search does not occupy the loop."""
+        at = self.now() if now is None else now
+        wrong = validate(request, self.rules)
+        if wrong is None:
+            searching = Searching(request, _RECORDS_PER_LOOK)
+            while not await self.read(searching.look):
+                await lowlevel.checkpoint()
+
+            response = searching.response()
+        else:
+            response = Response(status=400, error=wrong)
+
+        if then is not None:
+            then(at, response)
+
+        return response
+
+    async def _write(
+        self, steps: Callable[[], Sequence[Step]], committed: Committed, limit: TimeLimit
+    ) -> Sequence[Outcome]:
+        """Run steps in one transaction. `steps` makes them anew for each attempt while the store is unavailable."""
+        try:
+            outcomes = await self._transact(steps, committed)
+        except StoreUnavailable as error:
+            outcomes = await self._outage.retry(partial(self._transact, steps, committed), error, limit)
+
+        if self._outage.began is not None:
+            self._outage.note_success(outcomes)
+
+        return outcomes
+
+    async def _transact(self, steps: Callable[[], Sequence[Step]], committed: Committed) -> Sequence[Outcome]:
+        if self.lost is not None:
+            raise StoreLost(*self.lost.args)
+
+        try:
+            if self._group_commit is not None:
+                return await self._group_commit.commit(steps(), committed)
+
+            outcomes = self._store.transact(steps())
+        except StoreLost as error:
+            self._lose(error)
+            raise
+
+        committed(outcomes)
+        return outcomes
+
+    async def _write_and_arm(self, step: Callable[[], Step], limit: TimeLimit) -> str | None:
+        """Run a step, set the timer to the next instant at which something is due, and return the answer's cursor."""
+        upcoming = _Query(partial(next_due, rules=self.rules))
+        # Cleared before the commit and not after it: requests that are committed meanwhile may be due earlier.
         self._timer.clear()
-        [outcome, _] = await self._write(lambda: [step(), look], self._committed, patience)
-        self._timer.earlier(look.found)
+        [outcome, _] = await self._write(lambda: [step(), upcoming], self._committed, limit)
+        self._timer.earlier(upcoming.answer)
         self.router.deliver_due(self.now())
         self._timer.earlier(self.router.next_due())
         return outcome.response.cursor
 
     def _committed(self, outcomes: Sequence[Outcome]) -> None:
+        """Set the timer and send the messages of committed outcomes."""
         for outcome in outcomes:
-            self._timer.earlier(min(_instants(outcome.changes), default=None))
-            if len(self._brake):
-                self._note_progress(outcome.changes)
-            self.router.deliver(self._to_send_now(outcome.messages))
+            # The earliest instant at which something may be due. Too early does no harm.
+            earliest = self._timer.instant
+            for change in outcome.changes:
+                match change:
+                    case PutPromise(promise) if promise.pending:
+                        due: int | None = promise.timeout_at
+                    case PutTask(task):
+                        self._note_progress(task)
+                        due = task.due_at
+                    case PutSchedule(schedule):
+                        due = schedule.next_run_at
+                    case _:
+                        continue
+
+                if due is not None and due < earliest:
+                    self._timer.earlier(due)
+                    earliest = due
+
+            if outcome.messages:
+                self._send(outcome.messages)
+
             for watch in self.watchers:
                 watch(outcome)
 
-    def _note_progress(self, changes: Sequence[Change]) -> None:
-        for change in changes:
-            if isinstance(change, PutTask) and change.task.state is not TaskState.PENDING:
-                self.router.withdraw(change.task.id)
-                if change.task.state is not TaskState.ACQUIRED:
-                    self._brake.forget(change.task.id)
+    def _note_progress(self, task: Task) -> None:
+        if task.state is not TaskState.PENDING:
+            self.router.withdraw(task.id)
+            if task.state is not TaskState.ACQUIRED:
+                self._redelivery.reset(task.id)
 
-    def _to_send_now(self, messages: Sequence[Outgoing]) -> Sequence[Outgoing]:
-        """Give what is to be sent at once; what is not is sent later."""
-        if not any(outgoing.given_back for outgoing in messages):
-            return messages
+    def _send(self, messages: Sequence[Outgoing]) -> None:
+        """Deliver messages now; deliver `execute` messages of tasks that are returned again and again later."""
+        at_once: list[Outgoing] = []
+        for outgoing in messages:
+            if outgoing.given_back and isinstance(outgoing.message, Execute):
+                now = self.now()
+                due = self._redelivery.next_delivery(outgoing.message.task_id, now)
+                if due > now:
+                    self.router.delay(outgoing, due)
+                    self._timer.earlier(due)
+                    continue
 
-        now = self.now()
-        return [outgoing for outgoing in messages if not (outgoing.given_back and self._is_paused(outgoing, now))]
+            at_once.append(outgoing)
 
-    def _is_paused(self, outgoing: Outgoing, now: int) -> bool:
-        assert isinstance(outgoing.message, Execute)
-        due = self._brake.due(outgoing.message.task_id, now)
-        if due <= now:
-            return False
+        self.router.deliver(at_once)
 
-        self.router.pause(outgoing, due)
-        self._timer.earlier(due)
-        return True
+    def _check_not_lost(self) -> None:
+        if self.lost is not None:
+            raise StoreLost(*self.lost.args)
+
+    def _lose(self, error: StoreLost) -> None:
+        if self.lost is None:
+            self.lost = error
+            # This wakes `keep_time`, which raises the error and so ends all connections.
+            self._timer.earlier(0)
 
 
 @define
-class _Look(Generic[T]):
-    """A step that changes nothing and remembers what it saw."""
+class _Query(Generic[T]):
+    """A step that changes nothing and keeps the answer of a query."""
 
     _query: Callable[[View], T]
-    found: T = field(init=False)
+    answer: T = field(init=False)
 
     def __call__(self, view: View) -> Outcome:
-        self.found = self._query(view)
+        self.answer = self._query(view)
         return Outcome(response=Response(status=200))
 
 
-def _instants(changes: Sequence[Change]) -> Iterator[int]:
-    """Give the instants at which something may be due that was not before. Too many do no harm."""
-    for change in changes:
-        match change:
-            case PutPromise(promise) if promise.pending:
-                yield promise.timeout_at
-            case PutTask(task) if task.due_at is not None:
-                yield task.due_at
-            case PutSchedule(schedule):
-                yield schedule.next_run_at
-            case _:
-                pass
+def _change_nothing(_: View) -> Outcome:
+    return Outcome(response=Response(status=200))
 
 
 async def open_engine(store: Store, rules: Rules, clock: Clock, *, keep_leases: bool) -> Engine:
@@ -362,7 +409,7 @@ async def open_engine(store: Store, rules: Rules, clock: Clock, *, keep_leases: 
 
 
 async def close_store(store: Store) -> None:
-    """Close the store, whatever happens meanwhile."""
+    """Close the store, also if the caller is cancelled."""
     with CancelScope(shield=True):
         await _run(store, store.close)
 

@@ -1,4 +1,4 @@
-"""The times in which the store cannot be written: how long requests wait for it, and what the log says."""
+"""Outages of the store: how requests are retried while it cannot be written, and what is logged."""
 
 from __future__ import annotations
 
@@ -14,70 +14,60 @@ from attrs import define, field
 from .._errors import StoreUnavailable
 from .._protocol import Outcome
 
-Patience: TypeAlias = Callable[[], float]
-"""Gives how many seconds after its first attempt a request is tried for the last time. It is asked each time."""
+TimeLimit: TypeAlias = Callable[[], float]
+"""Returns for how many seconds after its first attempt a request is retried. It is called before every retry."""
 
-_logger: Final = logging.getLogger("resonate_anyio")
+Attempt: TypeAlias = Callable[[], Awaitable[Sequence[Outcome]]]
 
-#: Seconds between two attempts at one request: at first, and at most.
+logger: Final = logging.getLogger("resonate_anyio")
+
+#: Seconds between two attempts, at first and at most.
 _FIRST_PAUSE: Final = 0.01
 _LONGEST_PAUSE: Final = 0.5
 
-#: Seconds after which an outage is told in the log.
-_TOLD_AFTER: Final = 1.0
-
-
-Attempt: TypeAlias = Callable[[], Awaitable[Sequence[Outcome]]]
+#: Seconds after which an outage is logged.
+_LOG_AFTER: Final = 1.0
 
 
 @define(eq=False)
 class Outage:
-    """Whether the store can be written. One outage is one line in the log, and one more when it is over.
+    """Whether the store can be written. An outage is logged once, and once more when it is over.
 
-    Waiting requests form a queue, and only the first is tried: so a thousand of them cost no more than one. A request
-    that was refused goes to the end, because a full disk may have room for a smaller one.
+    Waiting requests form a queue, and only the first is retried, so a thousand of them cost no more than one. A request
+    that fails again goes to the end, because a full disk may have room for a smaller request.
+
+    Attributes:
+        began: the time of the event loop at which the store could not be written for the first time; None if the last
+            write succeeded.
     """
 
-    #: The first is the one that is tried.
-    _line: deque[_Place] = field(init=False, factory=deque)
+    began: float | None = field(init=False, default=None)
+    _queue: deque[_Place] = field(init=False, factory=deque)
     _pause: float = field(init=False, default=_FIRST_PAUSE)
-    _began: float | None = field(init=False, default=None)
-    _told: bool = field(init=False, default=False)
-    _over: bool = field(init=False, default=False)
+    _logged: bool = field(init=False, default=False)
+    _stopped: bool = field(init=False, default=False)
 
-    async def outlast(self, attempt: Attempt, patience: Patience) -> Sequence[Outcome]:
-        """Make an attempt, and again while the store is unavailable. Between two of them it can be cancelled.
+    async def retry(self, attempt: Attempt, error: StoreUnavailable, limit: TimeLimit) -> Sequence[Outcome]:
+        """Retry an attempt that failed with `error` until it succeeds. It can be cancelled between two attempts.
 
         Raises:
-            StoreUnavailable: the store was unavailable for longer than the patience.
+            StoreUnavailable: the store was unavailable for as long as the limit.
         """
-        try:
-            outcomes = await attempt()
-        except StoreUnavailable as error:
-            self._failed(error)
-            if patience() <= 0 or self._over:
-                raise
-
-            outcomes = await self._try_again(attempt, patience, error)
-
-        self._succeeded(outcomes)
-        return outcomes
-
-    async def _try_again(self, attempt: Attempt, patience: Patience, error: StoreUnavailable) -> Sequence[Outcome]:
+        self._failed(error)
         began = current_time()
 
         def left() -> float:
-            # Not the patience less the time that has passed: rounding would leave a rest in which no time passes.
-            return 0 if self._over else (began + patience()) - current_time()
+            # Not the limit less the time that has passed: rounding could leave a rest in which no time passes.
+            return 0 if self._stopped else (began + limit()) - current_time()
 
         while left() > 0:
             with self._place() as place:
-                await self._turn_of(place, left)
-                if self._line[0] is not place:
+                await self._wait_turn(place, left)
+                if self._queue[0] is not place:
                     break
 
                 await sleep(self._pause)
-                if self._over:
+                if self._stopped:
                     break
 
                 try:
@@ -87,64 +77,65 @@ class Outage:
                     self._pause = min(2 * max(self._pause, _FIRST_PAUSE), _LONGEST_PAUSE)
                     self._failed(error)
                 else:
-                    # So those behind are tried at once.
+                    # So the requests behind this one are retried at once.
                     self._pause = 0
                     return outcomes
 
         raise error
 
-    async def _turn_of(self, place: _Place, left: Callable[[], float]) -> None:
-        """Wait until the place is the first, or there is no time left."""
-        while self._line[0] is not place and (seconds := left()) > 0:
-            place.stirred = Event()
+    def note_success(self, outcomes: Sequence[Outcome]) -> None:
+        """End the outage if something was written and no request waits."""
+        # On a full disk a step that changes nothing succeeds during the outage as well.
+        if self.began is None or self._queue or not any(outcome.changes for outcome in outcomes):
+            return
+
+        if self._logged:
+            logger.warning("store.available again after %.1f s: what waited goes on", current_time() - self.began)
+
+        self.began, self._logged = None, False
+
+    def recheck_limits(self) -> None:
+        """Make every waiting request call its time limit again, because the limit may have become shorter."""
+        for place in self._queue:
+            place.woken.set()
+
+    def stop(self) -> None:
+        """Retry nothing from now on: the store is being closed, and the next engine may open it."""
+        self._stopped = True
+        self.recheck_limits()
+
+    async def _wait_turn(self, place: _Place, left: Callable[[], float]) -> None:
+        """Wait until the place is the first of the queue, or no time is left."""
+        while self._queue[0] is not place and (seconds := left()) > 0:
+            place.woken = Event()
             with move_on_after(seconds):
-                await place.stirred.wait()
+                await place.woken.wait()
 
     @contextmanager
     def _place(self) -> Iterator[_Place]:
         place = _Place()
-        self._line.append(place)
+        self._queue.append(place)
         try:
             yield place
         finally:
-            self._line.remove(place)
-            if self._line:
-                self._line[0].stirred.set()
-
-    def stir(self) -> None:
-        """Ask every waiting request for its patience again: it may have become shorter."""
-        for place in self._line:
-            place.stirred.set()
-
-    def give_up(self) -> None:
-        """Try nothing again from now on: the store is being closed, and the next engine may open it."""
-        self._over = True
-        self.stir()
+            self._queue.remove(place)
+            if self._queue:
+                self._queue[0].woken.set()
 
     def _failed(self, error: StoreUnavailable) -> None:
-        if self._began is None:
-            self._began, self._pause = current_time(), _FIRST_PAUSE
-        elif not self._told and current_time() - self._began >= _TOLD_AFTER:
-            self._told = True
-            _logger.warning(
+        if self.began is None:
+            self.began, self._pause = current_time(), _FIRST_PAUSE
+        elif not self._logged and current_time() - self.began >= _LOG_AFTER:
+            self._logged = True
+            logger.warning(
                 "store.unavailable %s. What has to be recorded waits and is tried again until the store can be "
                 "written; what runs goes on, and nothing is lost",
                 error,
             )
 
-    def _succeeded(self, outcomes: Sequence[Outcome]) -> None:
-        # Where there is no room, what changes nothing succeeds all the same.
-        if self._began is None or self._line or not any(outcome.changes for outcome in outcomes):
-            return
-
-        if self._told:
-            _logger.warning("store.available again after %.1f s: what waited goes on", current_time() - self._began)
-
-        self._began, self._told = None, False
-
 
 @define(eq=False)
 class _Place:
-    """A place in the line. It is told when it may be the first, or may have no time left."""
+    """A place in the queue. `woken` is set when the place may be the first, or when its time may be over."""
 
-    stirred: Event = field(init=False, factory=Event)
+    woken: Event = field(init=False, factory=Event)

@@ -1,4 +1,4 @@
-"""When the next sweep is due."""
+"""The wait for the next instant at which something is due."""
 
 from __future__ import annotations
 
@@ -12,10 +12,14 @@ from ..abc import Clock
 
 @define
 class Timer:
-    """The earliest instant at which something is due, and the waiting for it."""
+    """The earliest instant at which something is due, and the wait for this instant.
+
+    Attributes:
+        instant: the instant; infinite if nothing is due.
+    """
 
     _clock: Clock
-    _due: int | None = field(init=False, default=None)
+    instant: float = field(init=False, default=math.inf)
     _moved: Event = field(init=False, factory=Event)
 
     @property
@@ -24,17 +28,17 @@ class Timer:
         return self._delay() <= 0
 
     def clear(self) -> None:
-        """Forget what was due."""
-        self._due = None
+        """Forget the instant."""
+        self.instant = math.inf
 
     def earlier(self, due: int | None) -> None:
-        """Take note that something is due at this instant, if it is earlier than what is known."""
-        if due is not None and (self._due is None or due < self._due):
-            self._due = due
+        """Wait until `due` if that is earlier than the present instant of the timer; None means never."""
+        if due is not None and due < self.instant:
+            self.instant = due
             self._moved.set()
 
     async def wait(self, at_most: float) -> None:
-        """Wait until something is due, but no longer than so many seconds."""
+        """Wait until something is due, for at most `at_most` seconds."""
         with move_on_after(at_most):
             while (delay := self._delay()) > 0:
                 self._moved = Event()
@@ -42,4 +46,4 @@ class Timer:
                     await self._moved.wait()
 
     def _delay(self) -> float:
-        return math.inf if self._due is None else (self._due - self._clock()) / 1000
+        return (self.instant - self._clock()) / 1000

@@ -12,7 +12,7 @@ from __future__ import annotations
 import logging
 import math
 import sys
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from anyio import CancelScope, Event, create_task_group, current_effective_deadline, current_time, move_on_after
 from attrs import define, field
@@ -20,34 +20,35 @@ from attrs import define, field
 from .._concurrency._cancellation import is_requested, raise_cancelled
 from .._concurrency._interrupts import interrupt_among, interrupt_here, interrupt_in
 from .._concurrency._tasks import Task, after_this_round, current_task, is_timed, joins
-from .._errors import NetworkError, StoreLost, TooLarge
+from .._errors import NetworkError, ResonateError, StoreLost, TooLarge
 from .._history import History
 from .._ids import Naming, origin_of
 from .._protocol import Promise, PromiseState, Request, Response
 from .._requests._queries import refusal
 from .._requests._requester import unavailable
+from .._workflow._frame import Frame
 from .._workflow._host import Drop, crash
 from .._workflow._lanes import current_frame
-from .._workflow._presence import Presence, Wait
+from .._workflow._presence import Presence, RunningFrame, Wait
 from .._workflow._reasons import OUTSIDE, SCOPE, Reason
 from .._workflow._regions import own_deadline, reason_for
 from ._journal import Journal
 from ._lease import Lease
 from ._services import Event as Report
-from ._suspension import Phase
+from ._suspension import Phase, Suspension
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, KeysView, ValuesView
+    from collections.abc import Callable, Collection, KeysView, Mapping, Sequence, ValuesView
     from typing import NoReturn
 
     from .._codec import Codec
+    from .._concurrency._backoff import Backoff
     from .._concurrency._tasks import Census
-    from .._requests._subscriptions import Backoff, Listener
+    from .._functions._function import Function
+    from .._requests._subscriptions import Listener
     from .._workflow._frame import Frame
-    from .._workflow._host import Facilities
-    from .._workflow._node import External
+    from .._workflow._host import Awaited, Facilities
     from ._services import Services
-    from ._suspension import Suspension
 
 _ANSWERS = frozenset({200, 300, 404, 409})
 _FIRST_RETRY = 0.25
@@ -104,7 +105,7 @@ class Execution:
     task: Task = field(default=None, init=False)
     stirred_at: float = field(factory=current_time, init=False)
     _scope: CancelScope = field(factory=lambda: CancelScope(shield=True), init=False)
-    _subscriptions: dict[str, External] = field(factory=dict, init=False)
+    _subscriptions: dict[str, Awaited] = field(factory=dict, init=False)
     _looked: bool = field(default=False, init=False)
     fulfilling: bool = field(default=False, init=False)
 
@@ -119,6 +120,67 @@ class Execution:
         self.naming = Naming(self.id, self.origin, self.services.separator)
         self.presence = Presence(self.now, self.services.young, self._unlisten_to_call)
         self.journal = Journal(self)
+
+    @classmethod
+    def of(
+        cls,
+        services: Services,
+        lease: Lease,
+        promise: Promise,
+        call: tuple[Function, tuple[Any, ...], Mapping[str, Any]],
+        history: History,
+        wakes: Sequence[str] = (),
+    ) -> Execution:
+        """Return the execution of a task that was acquired.
+
+        Args:
+            services: the worker.
+            lease: of the task.
+            promise: the root.
+            call: the function of the root, and its arguments.
+            history: what is on record below the root.
+            wakes: the pending wake promises of earlier executions of the task.
+        """
+        execution = cls(
+            services=services,
+            id=lease.id,
+            lease=lease,
+            version=lease.version,
+            origin=lineage(promise, services.separator),
+            history=history,
+            local_records=history.local,
+            changed_at=max(promise.created_at, history.last_change),
+        )
+        execution.suspension = Suspension(execution)
+        execution.suspension.wakes.extend(wakes)
+        function, args, kwargs = call
+        execution.root = Frame(
+            execution=execution,
+            record=promise,
+            type=function.returns,
+            parent=None,
+            function=function,
+            args=args,
+            kwargs=kwargs,
+            retry=function.retry,
+        )
+        return execution
+
+    def count_record(self) -> None:
+        """Count a promise that was put on record in the branch of the execution."""
+        self.local_records += 1
+
+    def note_change(self, at: int) -> None:
+        """Note when something of the execution was made or settled, in the server's milliseconds."""
+        self.changed_at = max(self.changed_at, at)
+
+    def begin_to_fulfill(self) -> None:
+        """The end of the root is about to be recorded from here."""
+        self.fulfilling = True
+
+    def settled_by_cascade(self, record: Promise) -> None:
+        """Note what the root was settled with from this process: the log tells it."""
+        self.settlement = record
 
     async def run(self) -> None:
         """Run the root function to its end, or until the execution is dropped."""
@@ -152,7 +214,7 @@ class Execution:
 
     # Frames
 
-    def _unlisten_to_call(self, frame: Frame, listener: Listener) -> None:
+    def _unlisten_to_call(self, frame: RunningFrame, listener: Listener) -> None:
         self.services.subscriptions.unsubscribe(frame.id, listener)
 
     def runs(self, frame: Frame) -> bool:
@@ -221,7 +283,7 @@ class Execution:
         return self._subscriptions.keys()
 
     @property
-    def externals(self) -> ValuesView[External]:
+    def externals(self) -> ValuesView[Awaited]:
         """What is waited for and settles elsewhere."""
         return self._subscriptions.values()
 
@@ -260,10 +322,6 @@ class Execution:
         self.settlement = record
         self.drop(Drop.SETTLED)
         self.services.cancel_below_later(self.id)
-
-    def note_settlement(self, record: Promise) -> None:
-        """Note the record that a request of this process, and not the code of the execution, has settled."""
-        self.settlement = record
 
     # Putting away
 
@@ -372,14 +430,8 @@ class Execution:
                 await (self.until_hot() if settling else self.gate())
             try:
                 response = await self.services.connection.request(request)
-            except TooLarge:
-                await self.check()
-                raise
-            except NetworkError as exc:
-                failure: Exception = exc
             except Exception as exc:  # noqa: BLE001 - whatever a network raises, it is not an outcome of a call
-                if not finished or isinstance(exc, StoreLost):
-                    await crash(self, exc)
+                await self._check_failure(exc, finished=finished)
                 failure = exc
             else:
                 if self.dropped is not None or sys.exception() is not None:
@@ -388,14 +440,26 @@ class Execution:
                     return response
                 failure = refusal(request, response)
                 if response.status in _REFUSALS or not (finished or unavailable(response)):
-                    if response.status in _REFUSALS and (finished or not settling):
-                        raise failure
-                    await crash(self, failure)
+                    await self._refused(failure, response, final=finished or not settling)
             await self.check()
             backoff = backoff or self.services.subscriptions.backoff(_FIRST_RETRY)
             logger.warning("execution.unanswered id=%s retry_in=%.2f reason=%s", self.id, backoff.delay, failure)
             with move_on_after(backoff.next()):
                 await self._wait(Event(), patient=False)
+
+    async def _check_failure(self, failure: Exception, *, finished: bool) -> None:
+        """Raise what a request has failed with, or drop the execution, unless the request is to be sent again."""
+        if isinstance(failure, TooLarge):
+            await self.check()
+            raise failure
+        if not isinstance(failure, NetworkError) and (not finished or isinstance(failure, StoreLost)):
+            await crash(self, failure)
+
+    async def _refused(self, refused: ResonateError, response: Response, *, final: bool) -> NoReturn:
+        """Raise a refusal of this very request. Of another one, the execution is dropped."""
+        if response.status in _REFUSALS and final:
+            raise refused
+        await crash(self, refused)
 
     async def regain(self, version: int) -> None:
         """The server says that the task is not held at `version`: go on when it is held again, if ever.
@@ -409,7 +473,7 @@ class Execution:
             # It is held at that version after all, and yet refused.
             await self.lose()
 
-    async def listen(self, node: External) -> None:
+    async def listen(self, node: Awaited) -> None:
         """Hear of the settling of a promise that is not run here."""
         self.services.subscriptions.subscribe(node.id, node.settle)
         self._subscriptions[node.id] = node
@@ -425,7 +489,7 @@ class Execution:
         if node.due is not None:
             self.services.falls_asleep(self, record.timeout_at)
 
-    def unlisten(self, node: External) -> None:
+    def unlisten(self, node: Awaited) -> None:
         """Hear of it no more."""
         if self._subscriptions.pop(node.id, None) is not None:
             self.services.subscriptions.unsubscribe(node.id, node.settle)

@@ -53,13 +53,13 @@ class Journal:
         """Record a call that runs in this execution; `again`: ask for one that is on record already."""
         execution = self._execution
         if not again:
-            execution.local_records += 1
+            execution.count_record()
             if execution.local_records == _LARGE_BRANCH:
                 self._warn_of_size()
         response = await execution.request(request)
         if response.promise is None:
             await crash(execution, refusal(request, response))
-        execution.changed_at = max(execution.changed_at, response.promise.created_at)
+        execution.note_change(response.promise.created_at)
         return response.promise
 
     def _warn_of_size(self) -> None:
@@ -135,7 +135,7 @@ class Journal:
         response = await execution.request(request, settling=True, leased=not finished, finished=finished)
         if response.promise is None:
             await crash(execution, refusal(request, response))
-        execution.changed_at = max(execution.changed_at, response.promise.settled_at or 0)
+        execution.note_change(response.promise.settled_at or 0)
         return response.promise
 
     async def settle_late(self, id: str, state: PromiseState, value: Value) -> None:
@@ -155,7 +155,7 @@ class Journal:
             # One whose making was not answered may not exist.
             await execution.request(PromiseSettle(id=id, state=PromiseState.RESOLVED, value=EMPTY), settling=True)
         # From here on the answer says who has settled it, and not a message.
-        execution.fulfilling = True
+        execution.begin_to_fulfill()
         action = PromiseSettle(id=execution.id, state=state, value=value)
         while True:
             version = execution.version

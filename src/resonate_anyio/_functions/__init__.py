@@ -1,1 +1,1 @@
-"""Durable functions: how they are described, registered, and called."""
+"""Durable functions: how they are described, registered and called."""

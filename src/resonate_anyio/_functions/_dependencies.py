@@ -1,4 +1,4 @@
-"""Objects that durable functions need and that are no arguments: connection pools, clients, settings."""
+"""Objects that durable functions need and that are not arguments: connection pools, clients, settings."""
 
 from __future__ import annotations
 
@@ -13,30 +13,30 @@ T = TypeVar("T")
 
 @define
 class Dependencies:
-    """One object for each type."""
+    """The dependencies of a program: one object for each type."""
 
     _objects: dict[type, object] = Factory(dict)
 
     def add(self, value: object, kind: type) -> None:
-        """Give out `value` for `kind` from now on.
+        """Make `value` the dependency for `kind`.
 
         Raises:
-            UsageError: `value` is no `kind`.
+            UsageError: `value` is not an instance of `kind`.
         """
         if not isinstance(value, kind):
-            msg = f"{value!r} is given as the dependency {kind.__qualname__}, but is none"
+            msg = f"{value!r} is given as the dependency {kind.__qualname__}, but is not an instance of it"
             raise UsageError(msg)
         self._objects[kind] = value
 
     def get(self, kind: type[T]) -> T:
-        """The object for `kind`, or the only one that is an instance of it.
+        """Return the dependency for `kind`, or the only one that is an instance of `kind`.
 
         Raises:
-            UsageError: there is none, or more than one.
+            UsageError: no dependency, or more than one, is an instance of `kind`.
         """
         if kind in self._objects:
             return cast("T", self._objects[kind])
-        # An object is often of a private subclass of what its users know it as.
+        # The class of an object is often a private subclass of the class that its users name.
         fitting = [value for value in self._objects.values() if isinstance(value, kind)]
         if len(fitting) == 1:
             return fitting[0]

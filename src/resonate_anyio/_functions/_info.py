@@ -1,4 +1,4 @@
-"""`Info`: what a durable function may know about its own execution."""
+"""`Info`: the metadata that a durable function can read about its own call."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ T = TypeVar("T")
 
 @frozen(kw_only=True)
 class Info:
-    """Metadata of one run of a durable function. A leaf asks for it by annotating its first parameter with `Info`.
+    """Metadata of one run of a durable function. A leaf receives it by annotating its first parameter with `Info`.
 
     Attributes:
         id: the id of the function's promise.
-        parent_id: the id of the function that called it; None for a root.
-        origin_id: the id of the root of its lineage, across workers.
-        branch_id: the id of the root of its part of the call graph: what one worker runs as one execution.
+        parent_id: the id of the calling function; None for a root.
+        origin_id: the id of the root of the lineage, across workers.
+        branch_id: the id of the root function of the execution: the part of the call graph that one worker runs.
         func_name: the registered name of the function.
-        timeout_at: its deadline, in UTC.
-        tags: the tags of its promise.
-        attempt: 1 for the first attempt of this run, one more for each retry (see `RetryPolicy`).
+        timeout_at: the deadline of the function, in UTC.
+        tags: the tags of the function's promise.
+        attempt: 1 for the first attempt of this run, and one more for each retry (see `RetryPolicy`).
     """
 
     id: str
@@ -41,17 +41,16 @@ class Info:
     _dependencies: Dependencies = field(alias="dependencies", repr=False, eq=False)
 
     def get_dependency(self, kind: type[T]) -> T:
-        """The object that was given to `Resonate.with_dependency` for this type.
+        """Return the object that was given to `Resonate.with_dependency` for this type.
 
         Raises:
-            UsageError: none was given.
+            UsageError: no object was given for it.
         """
         return self._dependencies.get(kind)
 
     def check_cancelled(self) -> None:
-        """Let a synchronous leaf stop early: raises the backend's cancellation once its result is no longer wanted.
+        """Raise the backend's cancellation if the call was cancelled, so that a synchronous leaf can stop early.
 
-        Call it from time to time in long loops. Asynchronous functions need no such call: they are cancelled at their
-        next `await`.
+        Call it regularly in long loops. An asynchronous function does not need it: it is cancelled at its next `await`.
         """
         from_thread.check_cancelled()

@@ -1,7 +1,7 @@
 """When to call a failed function again.
 
-A policy is a value: it knows neither clock nor randomness and keeps no state, so that one may be shared by every
-function of a program. The engine counts the attempts, rolls the dice and waits.
+A policy is an immutable value without a clock, randomness or state, so that all functions of a program can share one.
+The worker counts the attempts, draws the random numbers and waits.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ Duration: TypeAlias = float | timedelta
 """Seconds, or a `timedelta`."""
 
 ErrorFilter: TypeAlias = type[Exception] | tuple[type[Exception], ...] | Callable[[Exception], bool]
-"""Which errors are worth another attempt: a type, several, or a function that decides."""
+"""The errors that are retried: a type, several types, or a function that decides."""
 
 
 class RetryPolicy(ABC):
-    """Says whether, and after how long, a function that raised is called again.
+    """A rule that says whether, and after how long, a function that raised is called again.
 
-    Subclass it for a rule of your own; keep it free of state, because one policy may serve many calls at once.
+    Subclass it to write your own rule. Keep the subclass free of state: several calls may use one policy concurrently.
     """
 
     @abstractmethod
@@ -35,9 +35,9 @@ class RetryPolicy(ABC):
         """Return the seconds to wait before the next attempt, or None to give up.
 
         Args:
-            attempt: how many attempts were made so far, the failed one included: 1 after the first failure.
-            error: what the last attempt raised.
-            random: a number in [0, 1) for jitter, so that the policy itself needs no source of randomness.
+            attempt: the number of attempts so far, the failed one included: 1 after the first failure.
+            error: the exception that the last attempt raised.
+            random: a random number in [0, 1) for jitter.
         """
 
 
@@ -80,7 +80,7 @@ def _filter(_instance: object, _attribute: Attribute[Any], value: Any) -> None:
 
 @frozen(kw_only=True)
 class _Backoff(RetryPolicy, ABC):
-    """What the policies that do retry have in common."""
+    """The fields and rules that all policies with retries share."""
 
     attempts: int | None = field(default=None, validator=_attempts)
     jitter: float = field(default=0.0, validator=_fraction)
@@ -90,7 +90,7 @@ class _Backoff(RetryPolicy, ABC):
         """Return the seconds until the next attempt, or None if this error or this attempt was the last."""
         if (self.attempts is not None and attempt >= self.attempts) or not self._retries(error):
             return None
-        # Jitter only ever shortens a delay: the cap stays a cap.
+        # Jitter only shortens a delay, so that `max_delay` remains an upper limit.
         return self._base(attempt) * (1 - self.jitter * random)
 
     def _retries(self, error: Exception) -> bool:
@@ -106,32 +106,32 @@ class _Backoff(RetryPolicy, ABC):
 @final
 @frozen(kw_only=True)
 class Constant(_Backoff):
-    """Wait the same time before every further attempt.
+    """Wait the same time before each retry.
 
     Attributes:
-        wait: the time between attempts.
-        attempts: how often the function is called in all; None for no limit.
-        jitter: by which fraction, at most, a delay is shortened at random.
-        on: which errors are worth another attempt.
+        wait: the delay before each retry.
+        attempts: the maximum number of calls, the first included; None for no limit.
+        jitter: the maximum fraction by which a delay is shortened at random.
+        on: the errors that are retried.
     """
 
     wait: float = field(default=1.0, alias="delay", converter=seconds)
 
-    def _base(self, attempt: int) -> float:  # noqa: ARG002 - every attempt waits alike
+    def _base(self, attempt: int) -> float:  # noqa: ARG002 - the delay is constant
         return self.wait
 
 
 @final
 @frozen(kw_only=True)
 class Linear(_Backoff):
-    """Wait one step longer after every failure.
+    """Wait one step longer after each failure.
 
     Attributes:
-        wait: the first delay, and by how much it grows.
-        max_delay: no delay is longer than this.
-        attempts: how often the function is called in all; None for no limit.
-        jitter: by which fraction, at most, a delay is shortened at random.
-        on: which errors are worth another attempt.
+        wait: the first delay, and the amount that is added after each failure.
+        max_delay: the upper limit of the delay.
+        attempts: the maximum number of calls, the first included; None for no limit.
+        jitter: the maximum fraction by which a delay is shortened at random.
+        on: the errors that are retried.
     """
 
     wait: float = field(default=1.0, alias="delay", converter=seconds)
@@ -144,15 +144,15 @@ class Linear(_Backoff):
 @final
 @frozen(kw_only=True)
 class Exponential(_Backoff):
-    """Wait `factor` times longer after every failure.
+    """Wait `factor` times longer after each failure.
 
     Attributes:
         wait: the first delay.
-        factor: by what it is multiplied from attempt to attempt.
-        max_delay: no delay is longer than this.
-        attempts: how often the function is called in all; None for no limit.
-        jitter: by which fraction, at most, a delay is shortened at random.
-        on: which errors are worth another attempt.
+        factor: the number that the delay is multiplied by after each failure.
+        max_delay: the upper limit of the delay.
+        attempts: the maximum number of calls, the first included; None for no limit.
+        jitter: the maximum fraction by which a delay is shortened at random.
+        on: the errors that are retried.
     """
 
     wait: float = field(default=1.0, alias="delay", converter=seconds)
@@ -171,4 +171,4 @@ class Exponential(_Backoff):
 
 
 Retry = Exponential
-"""The policy to reach for: `Retry(attempts=5)` waits 1, 2, 4, 8 seconds, each up to a tenth less."""
+"""The usual policy: `Retry(attempts=5)` waits 1, 2, 4 and 8 seconds, each shortened by up to a tenth."""

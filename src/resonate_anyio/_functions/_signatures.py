@@ -1,7 +1,7 @@
-"""What a callable's signature says: its kind, its parameters' types, the type of its result.
+"""Reading a callable's signature: its kind, the types of its parameters, the type of its result.
 
 Annotations may be strings, may name classes that were imported under `TYPE_CHECKING` only, and may name classes that
-are local to the function in which the callable was defined. All of that is settled here, once for each callable.
+are local to the function in which the callable was defined. They are resolved here, once for each callable.
 """
 
 from __future__ import annotations
@@ -22,19 +22,20 @@ from attrs import frozen
 from .._errors import InvalidFunction
 
 _PACKAGE: Final = __name__.partition(".")[0]
-_GIVEN: Final = ("Context", "Info")
+_MARKERS: Final = ("Context", "Info")
+"""The classes of this package that a first parameter can be annotated with; the worker passes an instance."""
 POSITIONAL: Final = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
 
 
 class Kind(Enum):
-    """What a durable function may do, as its first parameter says."""
+    """The kinds of durable functions, distinguished by the first parameter."""
 
     WORKFLOW = "workflow"
-    """Takes a `Context`: it may make durable calls of its own."""
+    """Takes a `Context`, with which it makes durable calls."""
     INFO_LEAF = "info leaf"
-    """Takes an `Info`: a leaf that is told of its own call."""
+    """A leaf that takes an `Info`, the metadata of its own call."""
     LEAF = "leaf"
-    """Takes its arguments only."""
+    """A leaf that takes its arguments only."""
 
 
 _KINDS: Final = {"Context": Kind.WORKFLOW, "Info": Kind.INFO_LEAF, None: Kind.LEAF}
@@ -42,7 +43,7 @@ _KINDS: Final = {"Context": Kind.WORKFLOW, "Info": Kind.INFO_LEAF, None: Kind.LE
 
 @frozen(kw_only=True)
 class Details:
-    """What `inspect_callable` finds. It holds no reference to the callable, so that it can be cached by it."""
+    """The result of `inspect_callable`. It holds no reference to the callable, so that a cache can free both."""
 
     kind: Kind
     is_async: bool
@@ -53,7 +54,7 @@ class Details:
 
 @frozen
 class _Unresolved:
-    """An annotation that names something which does not exist at run time."""
+    """An annotation with a name that does not exist at run time."""
 
     text: str
     reason: str
@@ -64,10 +65,10 @@ _methods: Final[WeakKeyDictionary[types.FunctionType, Details]] = WeakKeyDiction
 
 
 def inspect_callable(func: Callable[..., Any]) -> Details:
-    """Look at a callable's signature. Functions and methods are looked at once.
+    """Return the details of a callable's signature. Those of functions and methods are cached.
 
     Raises:
-        InvalidFunction: the signature cannot be a durable function's.
+        InvalidFunction: a durable function cannot have this signature.
     """
     if isinstance(func, types.FunctionType):
         return _cached(_functions, func, func)
@@ -85,21 +86,23 @@ def _cached(
     return details
 
 
-def is_given_by_engine(annotation: object) -> bool:
-    """Whether a type is the `Context` or the `Info` that the engine passes as the first argument."""
-    return _given(annotation) is not None
+def is_context_or_info(type_: type) -> bool:
+    """Return whether a type is the `Context` or the `Info` that the worker passes as the first argument."""
+    return _marker(type_) is not None
 
 
-def _given(annotation: object) -> str | None:
+def _marker(annotation: object) -> str | None:
+    """Return "Context" or "Info" if an annotation is that class of this package or a subclass of it."""
     if isinstance(annotation, _Unresolved):
-        last = re.split(r"[.\[]", annotation.text.strip("'\" "))
-        names = [part for part in last if part in _GIVEN]
+        parts = re.split(r"[.\[]", annotation.text.strip("'\" "))
+        names = [part for part in parts if part in _MARKERS]
         return names[0] if names else None
     if typing.get_origin(annotation) is typing.Annotated:
-        return _given(typing.get_args(annotation)[0])
-    mro = annotation.__mro__ if isinstance(annotation, type) else ()
-    ours = (base.__name__ for base in mro if base.__module__.partition(".")[0] == _PACKAGE)
-    return next((name for name in ours if name in _GIVEN), None)
+        return _marker(typing.get_args(annotation)[0])
+    for base in annotation.__mro__ if isinstance(annotation, type) else ():
+        if base.__name__ in _MARKERS and base.__module__.partition(".")[0] == _PACKAGE:
+            return base.__name__
+    return None
 
 
 def _inspect(func: Callable[..., Any]) -> Details:
@@ -108,13 +111,13 @@ def _inspect(func: Callable[..., Any]) -> Details:
     signature = _signature(func)
     hints = _hints(inner)
     first = next(iter(signature.parameters.values()), None)
-    given = _given(hints.get(first.name, Any)) if first is not None else None
+    marker = _marker(hints.get(first.name, Any)) if first is not None else None
     is_async = inspect.iscoroutinefunction(inner) or inspect.iscoroutinefunction(_outermost(func))
-    _check_first(label, first, given, hints, is_async=is_async)
-    parameters = list(signature.parameters.values())[0 if given is None else 1 :]
+    _check_first(label, first, marker, hints, is_async=is_async)
+    parameters = list(signature.parameters.values())[0 if marker is None else 1 :]
     _check_rest(label, [parameter.name for parameter in parameters], hints)
     return Details(
-        kind=_KINDS[given],
+        kind=_KINDS[marker],
         is_async=is_async,
         signature=signature.replace(parameters=parameters, return_annotation=inspect.Signature.empty),
         hints={parameter.name: hints[parameter.name] for parameter in parameters if parameter.name in hints},
@@ -123,9 +126,10 @@ def _inspect(func: Callable[..., Any]) -> Details:
 
 
 def _innermost(func: Callable[..., Any]) -> Callable[..., Any]:
-    """Return the function whose annotations count: inside partials, methods, callable objects, decorators.
+    """Return the function whose annotations count: inside partials, methods, callable objects and decorators.
 
-    A plain wrapper around an `async def` gives a coroutine when called, hence what is inside decides that too.
+    A synchronous wrapper around an `async def` returns a coroutine when called, so the inner function also decides
+    whether a callable is asynchronous.
     """
     while True:
         match func:
@@ -154,24 +158,24 @@ def _signature(func: Callable[..., Any]) -> inspect.Signature:
     try:
         return inspect.signature(func)
     except ValueError:
-        # Some builtins do not tell; they take what they are given.
+        # Some builtins have no signature. Any arguments are passed to them.
         return inspect.signature(lambda *args, **kwargs: (args, kwargs))
 
 
 def _check_first(
     label: str,
     first: inspect.Parameter | None,
-    given: str | None,
+    marker: str | None,
     hints: Mapping[str, object],
     *,
     is_async: bool,
 ) -> None:
     if first is None:
         return
-    if given is not None and first.kind not in POSITIONAL:
-        msg = f"{label}: the {given} is passed by position, so {first.name!r} must be a plain first parameter"
+    if marker is not None and first.kind not in POSITIONAL:
+        msg = f"{label}: the {marker} is passed by position, so {first.name!r} must be a plain first parameter"
         raise InvalidFunction(msg)
-    if given == "Context" and not is_async:
+    if marker == "Context" and not is_async:
         msg = (
             f"{label} takes a Context, so it must be `async def`: its durable calls are awaited. "
             f"A plain function is a leaf: drop the Context, or take an Info"
@@ -189,7 +193,7 @@ def _check_first(
 def _check_rest(label: str, names: list[str], hints: Mapping[str, object]) -> None:
     for name in [*names, "return"]:
         hint = hints.get(name, Any)
-        misplaced = _given(hint)
+        misplaced = _marker(hint)
         if misplaced is not None:
             msg = (
                 f"{label}: {name!r} is annotated with {misplaced}, which only the first parameter can be "
@@ -210,7 +214,7 @@ def _hints(inner: Callable[..., Any]) -> dict[str, object]:
     local = _local_names(inner)
     try:
         return typing.get_type_hints(inner, localns=local, include_extras=True)
-    except Exception:  # noqa: BLE001 - an annotation is any expression; each is looked at on its own now
+    except Exception:  # noqa: BLE001 - an annotation is any expression; each is resolved by itself now
         scope = {**inner.__globals__, **local}
         return {name: _resolve(annotation, scope) for name, annotation in _raw_annotations(inner).items()}
 
@@ -232,9 +236,9 @@ def _resolve(annotation: object, scope: dict[str, Any]) -> object:
 
 
 def _local_names(inner: types.FunctionType) -> dict[str, Any]:
-    """Return what the annotations name among the locals of the function that defines `inner`, if it still runs.
+    """Return the locals that the annotations name, of the function that defines `inner`, if it is still running.
 
-    Classes that are local to a test or to a `main` are found there; nothing else keeps them for an annotation.
+    Classes that are local to a test or to a `main` function can be found only there.
     """
     if "<locals>" not in inner.__qualname__:
         return {}
@@ -243,7 +247,7 @@ def _local_names(inner: types.FunctionType) -> dict[str, Any]:
     for frame in _stack():
         code = frame.f_code
         if any(inner.__code__ is constant for constant in code.co_consts):
-            # Asking for the locals of a frame can keep them alive as long as it runs: only if need be.
+            # Reading `f_locals` can keep the locals alive as long as the frame runs, so it is read only for these.
             wanted = names.intersection(code.co_varnames + code.co_cellvars)
             return {name: frame.f_locals[name] for name in wanted if name in frame.f_locals}
     return {}

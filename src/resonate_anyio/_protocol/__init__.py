@@ -37,6 +37,7 @@ from ._messages import (
     TaskSearch as TaskSearch,
     TaskSuspend as TaskSuspend,
     Unblock as Unblock,
+    subject_of as subject_of,
 )
 from ._outbox import Outbox as Outbox
 from ._records import (

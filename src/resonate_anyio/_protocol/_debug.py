@@ -10,9 +10,9 @@ from ._json import integer, required
 from ._messages import Outgoing, Response
 from ._outbox import Outbox
 from ._pages import all_promises, all_schedules, all_tasks
+from ._promises import task_record
 from ._records import Promise, TaskState
 from ._rules import Rules
-from ._settlement import task_record
 from ._view import Change, DropCallback, DropListener, DropPromise, DropSchedule, DropTask, Outcome, View
 from ._wire import Envelope, encode_message
 from ._wire_records import encode_promise, encode_task

@@ -6,7 +6,7 @@ the step the store writes the content of the draft: each changed record once, in
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import TypeVar, cast
 
 from attrs import define, field
@@ -66,17 +66,21 @@ class Draft:
         return self._schedules[id] if id in self._schedules else self.view.schedule(id)
 
     def branch(self, branch: str) -> Sequence[Promise]:
+        stored = self.view.branch(branch)
         written = {id: promise for id, promise in self._promises.items() if promise.branch == branch}
-        return _merge({promise.id: promise for promise in self.view.branch(branch)}, written)
+        return _merge({promise.id: promise for promise in stored}, written) if written else stored
 
     def awaiters(self, awaited: str) -> Sequence[Callback]:
-        return _merge({c.awaiter: c for c in self.view.awaiters(awaited)}, self._awaiters.get(awaited, {}))
+        stored, written = self.view.awaiters(awaited), self._awaiters.get(awaited)
+        return _merge({callback.awaiter: callback for callback in stored}, written) if written else stored
 
     def awaited(self, awaiter: str) -> Sequence[Callback]:
-        return _merge({c.awaited: c for c in self.view.awaited(awaiter)}, self._awaited.get(awaiter, {}))
+        stored, written = self.view.awaited(awaiter), self._awaited.get(awaiter)
+        return _merge({callback.awaited: callback for callback in stored}, written) if written else stored
 
     def listeners(self, promise: str) -> Sequence[str]:
-        return _merge({address: address for address in self.view.listeners(promise)}, self._listeners.get(promise, {}))
+        stored, written = self.view.listeners(promise), self._listeners.get(promise)
+        return _merge({address: address for address in stored}, written) if written else stored
 
     def put_promise(self, promise: Promise) -> None:
         self._promises[promise.id] = promise
@@ -119,28 +123,22 @@ class Draft:
 
     def outcome(self, response: Response) -> Outcome:
         """Return the outcome of the step, with this response."""
-        return Outcome(response=response, changes=tuple(self._changes()), messages=tuple(self._messages))
-
-    def _changes(self) -> Iterator[Change]:
-        yield from map(PutPromise, self._promises.values())
-        yield from map(PutTask, self._tasks.values())
-
+        changes: list[Change] = [*map(PutPromise, self._promises.values()), *map(PutTask, self._tasks.values())]
         for id, schedule in self._schedules.items():
-            yield DropSchedule(id) if schedule is None else PutSchedule(schedule)
+            changes.append(DropSchedule(id) if schedule is None else PutSchedule(schedule))
 
         for awaited, awaiters in self._awaiters.items():
             for awaiter, callback in awaiters.items():
-                yield DropCallback(awaited, awaiter) if callback is None else PutCallback(callback)
+                changes.append(DropCallback(awaited, awaiter) if callback is None else PutCallback(callback))
 
         for promise, addresses in self._listeners.items():
             for address, written in addresses.items():
-                yield (DropListener if written is None else PutListener)(promise, address)
+                changes.append((DropListener if written is None else PutListener)(promise, address))
+
+        return Outcome(response=response, changes=tuple(changes), messages=tuple(self._messages))
 
 
 def _merge(stored: dict[str, T], written: Mapping[str, T | None]) -> list[T]:
     """Return `stored` updated with `written`, in the order of the keys. None in `written` means deleted."""
-    if not written:
-        return list(stored.values())
-
     merged = {**stored, **written}
     return [value for key in sorted(merged) if (value := merged[key]) is not None]

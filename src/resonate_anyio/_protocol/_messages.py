@@ -265,6 +265,18 @@ Request: TypeAlias = (
     | ScheduleSearch
 )
 
+
+def subject_of(request: Request) -> str:
+    """Return the id that a request is about; empty if it is about none or several."""
+    match request:
+        case TaskCreate(action=action):
+            return action.id
+        case RegisterCallback(awaited=awaited) | RegisterListener(awaited=awaited):
+            return awaited
+        case _:
+            return getattr(request, "id", "")
+
+
 Status: TypeAlias = Literal[200, 300, 400, 401, 403, 404, 409, 422, 500, 501]
 
 

@@ -79,9 +79,23 @@ def parse_delay(text: str | None) -> int | None:
     return instant if (instant := int(text)) < 2**63 else None
 
 
+# Sets an attribute of a frozen value, in its constructor.
+_set: Final = object.__setattr__
+
+
 @frozen(kw_only=True)
 class Promise:
-    """A durable promise as stored (docs/protocol.md 5.2)."""
+    """A durable promise as stored (docs/protocol.md 5.2).
+
+    The attributes described here follow from the others. They are computed once, because every request reads them.
+    Equality and the repr ignore them.
+
+    Attributes:
+        pending: whether the stored state is pending. The deadline may have passed nevertheless: see `expired`.
+        target: the address for the `execute` messages of its task, or None if it has no task.
+        branch: the branch; promises of one branch are preloaded together (docs/protocol.md 8.0).
+        armed: the smallest of these sets that contains the promise.
+    """
 
     id: str
     state: PromiseState = PromiseState.PENDING
@@ -91,38 +105,47 @@ class Promise:
     timeout_at: int
     created_at: int
     settled_at: int | None = None
+    pending: bool = field(init=False, eq=False, repr=False)
+    target: str | None = field(init=False, eq=False, repr=False)
+    branch: str | None = field(init=False, eq=False, repr=False)
+    armed: Armed = field(init=False, eq=False, repr=False)
 
-    @property
-    def pending(self) -> bool:
-        """Whether the stored state is pending. The deadline may have passed nevertheless: see `expired`."""
-        return self.state is PromiseState.PENDING
+    def __attrs_post_init__(self) -> None:
+        tag = self.tags.get
+        target = tag("resonate:target")
+        if target is not None:
+            armed = Armed.TARGETED
+        elif tag("resonate:timer") == "true" or tag("resonate:external") == "true":
+            armed = Armed.EXTERNAL
+        else:
+            armed = Armed.ALL
+
+        _set(self, "pending", self.state is PromiseState.PENDING)
+        _set(self, "target", target)
+        _set(self, "branch", tag("resonate:branch"))
+        _set(self, "armed", armed)
 
     def expired(self, now: int) -> bool:
         """Return whether the stored state is pending although the deadline has passed at `now`."""
         return self.pending and self.timeout_at <= now
 
-    @property
-    def target(self) -> str | None:
-        """The address for the `execute` messages of its task, or None if it has no task."""
-        return self.tags.get("resonate:target")
-
-    @property
-    def branch(self) -> str | None:
-        """The branch; promises of one branch are preloaded together (docs/protocol.md 8.0)."""
-        return self.tags.get("resonate:branch")
+    def with_outcome(self, state: PromiseState, value: Value, at: int) -> Promise:
+        """Return the promise as settled at the instant `at`."""
+        return Promise(
+            id=self.id,
+            state=state,
+            param=self.param,
+            value=value,
+            tags=self.tags,
+            timeout_at=self.timeout_at,
+            created_at=self.created_at,
+            settled_at=at,
+        )
 
     @property
     def timer(self) -> bool:
         """Whether the promise is resolved at its deadline, instead of rejected."""
         return self.tags.get("resonate:timer") == "true"
-
-    @property
-    def armed(self) -> Armed:
-        """The smallest of these sets that contains the promise."""
-        if self.target is not None:
-            return Armed.TARGETED
-
-        return Armed.EXTERNAL if self.timer or self.tags.get("resonate:external") == "true" else Armed.ALL
 
     @property
     def awaitable(self) -> bool:

@@ -9,9 +9,9 @@ from attrs import evolve
 from ._cron import Cron, last_before, next_after, occurrences, parse_cron
 from ._draft import Draft
 from ._messages import Response, ScheduleCreate, ScheduleDelete, ScheduleGet
+from ._promises import timed_out
 from ._records import Missed, Promise, Schedule, Task, TaskState
 from ._rules import LAST_INSTANT
-from ._settlement import timed_out
 
 LATE_AFTER: Final = 10_000
 """Milliseconds after which an occurrence that has not fired counts as missed."""

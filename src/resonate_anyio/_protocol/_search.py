@@ -9,8 +9,8 @@ from attrs import define, field
 
 from ._draft import Draft
 from ._messages import PromiseSearch, Response, ScheduleSearch, TaskSearch
+from ._promises import task_record
 from ._records import Promise, Schedule, TaskRecord
-from ._settlement import task_record
 from ._view import Kind, View
 
 Search: TypeAlias = PromiseSearch | TaskSearch | ScheduleSearch

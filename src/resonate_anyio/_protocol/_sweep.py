@@ -7,10 +7,10 @@ from typing import Final
 
 from ._draft import Draft
 from ._messages import Response
+from ._promises import dispatch, put_settled, timed_out
 from ._records import Promise, Task, TaskState
 from ._rules import LAST_INSTANT, Rules
 from ._schedules import fire
-from ._settlement import dispatch, settle, timed_out
 from ._tasks import renewed
 from ._view import Outcome, View
 
@@ -87,7 +87,7 @@ def next_due(view: View, rules: Rules) -> int | None:
 
 def _settle_expired(draft: Draft, limit: int | None) -> Sequence[Promise]:
     due = draft.view.due_promises(draft.now, armed=draft.rules.armed, limit=limit)
-    settle(draft, map(timed_out, due))
+    put_settled(draft, [timed_out(promise) for promise in due])
     return due
 
 

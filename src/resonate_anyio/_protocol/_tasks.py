@@ -24,8 +24,8 @@ from ._messages import (
     TaskRelease,
     TaskSuspend,
 )
+from ._promises import clear_ready, dispatch, new_promise, preload, settle_by, task_record, touch
 from ._records import Callback, Promise, Task, TaskState
-from ._settlement import born, clear_ready, dispatch, preload, settle_by, task_record, touch
 from ._validation import validate
 
 _OK = Response(status=200)
@@ -61,7 +61,7 @@ def create(draft: Draft, request: TaskCreate) -> Response:
 
 
 def _create_new(draft: Draft, request: TaskCreate) -> Response:
-    promise = born(draft, request.action)
+    promise = new_promise(draft, request.action)
     draft.put_promise(promise)
     if promise.pending:
         task = Task(id=promise.id, state=TaskState.PENDING)

@@ -7,10 +7,10 @@ that fails either round changes nothing.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Mapping
+from operator import attrgetter
 from typing import Any, Final, TypeAlias
-
-from attrs import frozen
 
 from ._addresses import valid_address
 from ._cron import parse_cron
@@ -44,60 +44,74 @@ from ._rules import Rules
 Verdict: TypeAlias = str | None
 """The text of the violation, or None."""
 
-_SETTLING: Final = {PromiseState.RESOLVED, PromiseState.REJECTED, PromiseState.CANCELED}
 _MAX_LIMIT: Final = 1000
 
 
-@frozen
-class _Check:
-    """A condition on one field. `text` is the error message of the servers."""
+_Check: TypeAlias = tuple[Callable[[Any], Any], Callable[[Any], object], str]
+"""How to read a field, a condition on its value, and the error message of the servers."""
 
-    field: str
-    holds: Callable[[Any], bool]
-    text: str
+# Every request is checked, so the conditions are methods of built-in objects, which cost less than functions.
+_not_empty: Final = bool
+_not_negative: Final = (0).__le__
+_positive: Final = (0).__lt__
+_without_null_bytes: Final = re.compile(r"[^\0]*").fullmatch
+_settling: Final = frozenset({PromiseState.RESOLVED, PromiseState.REJECTED, PromiseState.CANCELED}).__contains__
+_page_size: Final = range(1, _MAX_LIMIT + 1).__contains__
+
+
+def _check(field: str, holds: Callable[[Any], object], text: str) -> _Check:
+    return attrgetter(field), holds, text
 
 
 def _required(field: str, what: str) -> _Check:
-    return _Check(field, bool, f"{what} is required")
+    return _check(field, _not_empty, f"{what} is required")
 
 
-def _not_negative(field: str, what: str) -> _Check:
-    return _Check(field, lambda number: number >= 0, f"{what} must be a non-negative integer")
+def _integer(field: str, what: str) -> _Check:
+    return _check(field, _not_negative, f"{what} must be a non-negative integer")
+
+
+def _creating(prefix: str = "") -> tuple[_Check, ...]:
+    return (
+        _required(f"{prefix}id", "Promise ID"),
+        _check(f"{prefix}id", _without_null_bytes, "Promise ID must not contain null bytes"),
+        _integer(f"{prefix}timeout_at", "TimeoutAt"),
+    )
+
+
+def _ending(prefix: str = "") -> tuple[_Check, ...]:
+    return (
+        _required(f"{prefix}id", "Promise ID"),
+        _check(f"{prefix}state", _settling, "State must be resolved, rejected or rejected_canceled"),
+    )
 
 
 _TASK_ID: Final = _required("id", "Task ID")
 _PROMISE_ID: Final = _required("id", "Promise ID")
 _SCHEDULE_ID: Final = _required("id", "Schedule ID")
 _PID: Final = _required("pid", "Process ID")
-_VERSION: Final = _not_negative("version", "Version")
-_TTL: Final = _Check("ttl", lambda ttl: ttl > 0, "TTL must be a positive integer")
-_PAGE: Final = _Check("limit", lambda limit: 1 <= limit <= _MAX_LIMIT, "Invalid 'limit' — must be between 1 and 1000")
+_VERSION: Final = _integer("version", "Version")
+_TTL: Final = _check("ttl", _positive, "TTL must be a positive integer")
+_PAGE: Final = _check("limit", _page_size, "Invalid 'limit' — must be between 1 and 1000")
 
 _FIELDS: Final[Mapping[type[Request], tuple[_Check, ...]]] = {
     PromiseGet: (_PROMISE_ID,),
-    PromiseCreate: (
-        _PROMISE_ID,
-        _Check("id", lambda text: "\0" not in text, "Promise ID must not contain null bytes"),
-        _not_negative("timeout_at", "TimeoutAt"),
-    ),
-    PromiseSettle: (
-        _PROMISE_ID,
-        _Check("state", _SETTLING.__contains__, "State must be resolved, rejected or rejected_canceled"),
-    ),
+    PromiseCreate: _creating(),
+    PromiseSettle: _ending(),
     RegisterCallback: (_required("awaited", "Awaited promise ID"), _required("awaiter", "Awaiter promise ID")),
     RegisterListener: (_required("awaited", "Awaited promise ID"), _required("address", "Address")),
     PromiseSearch: (_PAGE,),
     TaskGet: (_TASK_ID,),
-    TaskCreate: (_PID, _TTL),
+    TaskCreate: (_PID, _TTL, *_creating("action.")),
     TaskAcquire: (_TASK_ID, _VERSION, _PID, _TTL),
     TaskRelease: (_TASK_ID, _VERSION),
-    TaskFulfill: (_TASK_ID, _VERSION),
+    TaskFulfill: (_TASK_ID, _VERSION, *_ending("action.")),
     TaskSuspend: (
         _TASK_ID,
         _VERSION,
-        _Check("awaited", bool, "Actions array cannot be empty"),
-        _Check("awaited", all, "Awaited promise ID is required"),
-        _Check("awaiters", all, "Awaiter promise ID is required"),
+        _check("awaited", _not_empty, "Actions array cannot be empty"),
+        _check("awaited", all, "Awaited promise ID is required"),
+        _check("awaiters", all, "Awaiter promise ID is required"),
     ),
     TaskFence: (_TASK_ID, _VERSION),
     TaskHeartbeat: (_PID,),
@@ -109,7 +123,7 @@ _FIELDS: Final[Mapping[type[Request], tuple[_Check, ...]]] = {
         _SCHEDULE_ID,
         _required("cron", "Cron expression"),
         _required("promise_id", "Promise ID template"),
-        _not_negative("promise_timeout", "Promise timeout"),
+        _integer("promise_timeout", "Promise timeout"),
     ),
     ScheduleDelete: (_SCHEDULE_ID,),
     ScheduleSearch: (_PAGE,),
@@ -118,28 +132,31 @@ _FIELDS: Final[Mapping[type[Request], tuple[_Check, ...]]] = {
 
 def validate(request: Request, rules: Rules) -> Verdict:
     """Return the violations of the request, or None if it is valid."""
-    if wrong := _violations(request):
+    wrong: list[str] = []
+    for read, holds, text in _FIELDS[type(request)]:
+        if not holds(read(request)):
+            wrong.append(text)
+
+    if wrong:
         return "; ".join(wrong)
 
     relate = _RELATIONS.get(type(request))
     return None if relate is None else relate(request, rules)
 
 
-def _violations(request: Request) -> list[str]:
-    wrong = [check.text for check in _FIELDS[type(request)] if not check.holds(getattr(request, check.field))]
-    if isinstance(request, TaskCreate | TaskFulfill):
-        wrong += _violations(request.action)
-
-    return wrong
-
-
 def _promise_create(request: PromiseCreate, rules: Rules) -> Verdict:
-    return (
-        (_lineage(request, rules.separator) if rules.checks_lineage else None)
-        or (_delay(request) if rules.checks_delay else None)
-        or _timer(request.tags, rules)
-        or _target(request)
-    )
+    tags = request.tags
+    if rules.checks_lineage and (wrong := _lineage(request, rules.separator)):
+        return wrong
+
+    if rules.checks_delay and (wrong := _delay(request)):
+        return wrong
+
+    if rules.refuses_targeted_timers and (wrong := _timer(tags)):
+        return wrong
+
+    target = tags.get("resonate:target")
+    return None if target is None or valid_address(target) else "Invalid resonate:target address"
 
 
 def _lineage(request: PromiseCreate, separator: str) -> Verdict:
@@ -156,11 +173,9 @@ def _lineage(request: PromiseCreate, separator: str) -> Verdict:
     return f"resonate:prefix must not contain '{separator}'" if separator in tags.get("resonate:prefix", "") else None
 
 
-def _timer(tags: Mapping[str, str], rules: Rules) -> Verdict:
-    if rules.refuses_targeted_timers and tags.get("resonate:timer") == "true" and "resonate:target" in tags:
-        return "A timer must not have a resonate:target tag"
-
-    return None
+def _timer(tags: Mapping[str, str]) -> Verdict:
+    refused = tags.get("resonate:timer") == "true" and "resonate:target" in tags
+    return "A timer must not have a resonate:target tag" if refused else None
 
 
 def _delay(request: PromiseCreate) -> Verdict:
@@ -176,11 +191,6 @@ def _delay(request: PromiseCreate) -> Verdict:
         return "resonate:delay must be less than timeoutAt"
 
     return None if "resonate:target" in request.tags else "resonate:delay requires a resonate:target tag"
-
-
-def _target(request: PromiseCreate) -> Verdict:
-    target = request.tags.get("resonate:target")
-    return None if target is None or valid_address(target) else "Invalid resonate:target address"
 
 
 def _register_callback(request: RegisterCallback, rules: Rules) -> Verdict:
@@ -256,7 +266,7 @@ def _schedule_create(request: ScheduleCreate, rules: Rules) -> Verdict:
     if rules.checks_schedules and "resonate:target" not in request.promise_tags:
         return "promiseTags must include a resonate:target tag"
 
-    if wrong := _timer(request.promise_tags, rules):
+    if rules.refuses_targeted_timers and (wrong := _timer(request.promise_tags)):
         return wrong
 
     try:

@@ -13,11 +13,12 @@ from typing import Final
 from anyio import current_time
 from attrs import define, field, frozen
 
+from .._concurrency._backoff import Backoff
 from .._errors import NetworkError, ResonateError
 from .._protocol import Request, Response, ScheduleDelete
 from ..abc import Connection
 from ._queries import refusal
-from ._subscriptions import Backoff, Subscriptions
+from ._subscriptions import Subscriptions
 
 logger = logging.getLogger("resonate_anyio")
 

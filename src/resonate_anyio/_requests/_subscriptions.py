@@ -10,15 +10,13 @@ from typing import Final, TypeAlias
 from anyio import CancelScope, Event, move_on_after
 from attrs import define, field
 
-from .._concurrency._backoff import Delays
+from .._concurrency._backoff import FIRST, Backoff
 from .._errors import NotRunning
 from .._protocol import Promise
 
 Listener: TypeAlias = Callable[[Promise], None]
 """Called with the record of a promise that was settled."""
 
-FIRST_BACKOFF: Final = 1.0
-LONGEST_BACKOFF: Final = 60.0
 STOPPED: Final = "the Resonate object was stopped; the execution with this id continues at the next start"
 """The text of the error for code that waits when the worker stops."""
 
@@ -128,9 +126,9 @@ class Subscriptions:
             while not (self.stopping or event.is_set()):
                 await self.wait(event)
 
-    def backoff(self, first: float = FIRST_BACKOFF) -> Backoff:
-        """Return pauses between attempts that fail, the first of about `first` seconds."""
-        return Backoff(self._random, first, LONGEST_BACKOFF, 1.5, subscriptions=self)
+    def backoff(self, first: float = FIRST) -> Backoff:
+        """Return the delays between attempts that fail. Its pauses end when the worker begins to stop."""
+        return Backoff(first, random=self._random, sleep=self.pause)
 
     def jittered(self, delay: float) -> float:
         """Return `delay` changed at random by up to a half, so that attempts that failed together are spread."""
@@ -152,18 +150,3 @@ class Subscriptions:
         """End every wait."""
         self.stopped = True
         self.wake()
-
-
-@define(eq=False)
-class Backoff(Delays):
-    """Delays that end when the worker begins to stop. Each is changed at random by up to a half.
-
-    Attributes:
-        subscriptions: the waits of the worker.
-    """
-
-    subscriptions: Subscriptions = field(kw_only=True)
-
-    async def pause(self) -> None:
-        """Wait for the next delay, or until the worker begins to stop."""
-        await self.subscriptions.pause(self.next())

@@ -14,10 +14,10 @@ from anyio.lowlevel import checkpoint
 from attrs import define, field
 
 from .._errors import DecodeError, InvalidArgument, NetworkError, NotRegistered, RequestError, ResonateError
-from .._execution._build import RootCall, build_execution
+from .._execution._execution import Execution
 from .._execution._lease import Lease
 from .._execution._suspension import without_wakes
-from .._functions._function import bind
+from .._functions._arguments import bind
 from .._history import History
 from .._ids import below
 from .._protocol import (
@@ -41,9 +41,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from .._concurrency._supervisor import Supervisor
-    from .._execution._execution import Execution
     from .._execution._services import Services
-    from .._functions._function import Registry
+    from .._functions._registry import Registry
     from ._leases import Leases
     from ._residency import Residency
 
@@ -260,7 +259,7 @@ class Acquisition:
         try:
             call = codec.decode_call(promise.param)
             function = self.registry.get(call.func, 1 if call.version is None else call.version)
-            root = RootCall(function, *bind(function, codec, call))
+            args, kwargs = bind(function, codec, call)
         except (NotRegistered, DecodeError, InvalidArgument) as exc:
             self.leases.idle[task.id] = task.version
             # Not at once: the server would send the task here again immediately.
@@ -270,7 +269,7 @@ class Acquisition:
         if found is None:
             return None
         lease, history, wakes = found
-        execution = build_execution(self.services, lease, promise, root, history, wakes)
+        execution = Execution.of(self.services, lease, promise, (function, tuple(args), kwargs), history, wakes)
         self.admission.begun(task.id)
         self._declined.pop(task.id, None)
         self.leases.idle.pop(task.id, None)

@@ -48,7 +48,7 @@ class CancelCascade:
     def note_settlement(self, record: Promise) -> None:
         """Note the record that a request of this worker has settled, for the log, if its execution is here."""
         if execution := self._executions.get(record.id):
-            execution.note_settlement(record)
+            execution.settled_by_cascade(record)
 
     async def run(self, id: str) -> None:
         """End the local code of a settled promise, and cancel every pending descendant, in the order of their ids.

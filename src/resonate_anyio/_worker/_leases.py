@@ -13,17 +13,16 @@ from typing import TYPE_CHECKING, Final
 
 from attrs import define, field
 
-from .._concurrency._backoff import longer
 from .._errors import ResonateError
 from .._execution._lease import Lease
 from .._protocol import TaskGet, TaskRecord, TaskRelease, TaskState
-from .._requests._subscriptions import FIRST_BACKOFF, LONGEST_BACKOFF
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from anyio import Event
 
+    from .._concurrency._backoff import Backoff
     from .._requests._requester import Requester
     from .._requests._subscriptions import Subscriptions
     from ..abc import Connection
@@ -58,7 +57,7 @@ class Leases:
     idle: dict[str, int] = field(factory=dict, init=False)
     _when_added: Callable[[], None] = field(default=_nothing, init=False)
     _when_doubted: Callable[[], None] = field(default=_nothing, init=False)
-    _delays: dict[str, float] = field(factory=dict, init=False)
+    _backoffs: dict[str, Backoff] = field(factory=dict, init=False)
 
     def observe(self, *, added: Callable[[], None] = _nothing, doubted: Callable[[], None] = _nothing) -> None:
         """Have functions called.
@@ -136,15 +135,15 @@ class Leases:
             reason: why it is released, for the log.
             unless: an event that ends the delay, because the reason does not hold any more.
         """
-        delay = self._delays.get(id, FIRST_BACKOFF)
-        self._delays[id] = longer(delay, LONGEST_BACKOFF)
-        logger.warning("task.handed_back id=%s in=%.1f reason=%s", id, delay, reason)
+        backoff = self._backoffs.setdefault(id, self._subscriptions.backoff())
+        logger.warning("task.handed_back id=%s in=%.1f reason=%s", id, backoff.delay, reason)
+        delay = backoff.next()
         self.idle[id] = version
         # If the lease lapsed during the delay, the server would send the task here again.
         lease = Lease(self, id)
         lease.grant(version, self.elapsed())
         try:
-            await self._subscriptions.pause(self._subscriptions.jittered(delay), unless)
+            await self._subscriptions.pause(delay, unless)
         finally:
             lease.end()
         await self._requester.request_until_answered(TaskRelease(id=id, version=version))
@@ -152,7 +151,7 @@ class Leases:
 
     def ended(self, id: str) -> None:
         """Reset the delay of a task that has run to its end here, or can run now."""
-        self._delays.pop(id, None)
+        self._backoffs.pop(id, None)
 
     async def release_if_held(self, id: str, runs_here: Callable[[str], bool]) -> None:
         """Release a task that this worker holds without running it, because the answer to its request was lost."""

@@ -52,7 +52,7 @@ if TYPE_CHECKING:
     from .._concurrency._tasks import Census
     from .._execution._execution import Execution
     from .._functions._dependencies import Dependencies
-    from .._functions._function import Registry
+    from .._functions._registry import Registry
     from .._protocol import Promise, Request, Response, TaskRecord, Value
     from .._workflow._frame import Frame
     from .._workflow._presence import Young

@@ -47,7 +47,7 @@ async def outcome(frame: Frame, child: Node) -> None:
             await _cancel(frame, child)
         if frame.execution.dropped is not None or ended_by_cancellation(child):
             raise
-        lane_of(frame).owed = Owed.of(exc)
+        lane_of(frame).owe(Owed.of(exc))
 
 
 def ended_by_cancellation(child: Node) -> bool:
@@ -124,7 +124,7 @@ async def interrupt_again(frame: Frame, child: Node, reason: Reason, *, lived_ms
         region = _at_depth(reason)
         if region is not None and _was_around(region, child):
             # Only once: whoever awaits it again gets the outcome, as they did then.
-            child.replayed = False
+            child.cancelled_again()
             await _end(frame, child, region)
 
 
@@ -150,7 +150,7 @@ async def _wait_for_scope(frame: Frame, child: Node, lived_ms: int) -> None:
             return
     except get_cancelled_exc_class():
         # Others who wait for it, whom nothing had cancelled, get the outcome as they did then.
-        child.replayed = False
+        child.cancelled_again()
         child.recancelled.set()
         raise
     recorded, requested = "an await that a scope around it had cancelled", "one that none cancels"

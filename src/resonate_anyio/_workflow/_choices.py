@@ -108,7 +108,7 @@ class RecordedChoice(Invocation):
         if self._cancellation(node.record) is not None:
             return None
         # It was on record already: the choice stands, and the cancellation has to come again.
-        lane_of(self.frame).owed = Owed.of(cancellation)
+        lane_of(self.frame).owe(Owed.of(cancellation))
         return node.record
 
     def _cancellation(self, record: Promise) -> tuple[Reason, int] | None:
@@ -126,6 +126,7 @@ class RecordedChoice(Invocation):
         return identity_of(record, codec).operation == str(codec.decode(self.param)["fact"])
 
     def _timeout_at(self, now: int) -> int:
+        del now
         # In the past for certain, by the server's clock: it is born resolved.
         return self.frame.record.created_at
 

@@ -33,18 +33,17 @@ from attrs import define, evolve, field
 
 from .._concurrency._cancellation import Owed, is_requested, raise_cancelled
 from .._concurrency._interrupts import interrupt_behind
-from .._concurrency._package import caller
 from .._concurrency._protection import exposed
-from .._concurrency._tasks import cancelling, current_task
+from .._concurrency._tasks import caller, cancelling, current_task
 from .._errors import ApplicationError, DuplicateId, RequestError, TooLarge, UsageError, WrongWorld
-from .._functions._function import Kind
 from .._functions._info import Info
+from .._functions._signatures import Kind
 from .._history import PARENT_TAG
 from .._protocol import EMPTY, Promise, PromiseState, Value
 from .._time import from_ms
 from . import _log
 from ._host import Drop, crash
-from ._lanes import Lane, current_lane, insist, lane_of
+from ._lanes import Lane, Lanes, current_lane, insist, lane_of
 from ._leaf import run_leaf
 from ._node import Children, Node
 from ._order import Order
@@ -71,7 +70,6 @@ if TYPE_CHECKING:
 
     from .._functions._function import Function
     from .._functions._retry import RetryPolicy
-    from .._history import RecordedLane
 
 logger = logging.getLogger("resonate_anyio")
 
@@ -101,6 +99,7 @@ class Frame(Node):
     children: Children = field(init=False)
     ended: bool = field(default=False, init=False)
     order: Order = field(init=False)
+    lanes: Lanes = field(init=False)
     regions: set[Region] = field(factory=set, init=False)
     expired: set[int] = field(factory=set, init=False)
     scope: CancelScope = field(factory=CancelScope, init=False)
@@ -109,19 +108,18 @@ class Frame(Node):
     _tasks: TaskGroup | None = field(default=None, init=False)
     _calls: int = field(default=0, init=False)
     _segments: set[str] = field(factory=set, init=False)
-    _last_lane: int | None = field(default=None, init=False)
-    _unmatched_lanes: int = field(default=0, init=False)
     _pins: int = field(default=0, init=False)
     _info: Info | None = field(default=None, init=False)
     failed_with: Exception | None = field(default=None, init=False)
 
     def __attrs_post_init__(self) -> None:
-        self.id = self.record.id
-        self.pending = self.record.state is PromiseState.PENDING
+        self.id: str = self.record.id
+        self.pending: bool = self.record.state is PromiseState.PENDING
         history = self.execution.history
         self.replaying = bool(history.records) and history.has_unasked(self.id)
         self.children = Children(self)
         self.order = Order(self.execution, self.id)
+        self.lanes = Lanes(history, self.id)
 
     # Running
 
@@ -247,11 +245,6 @@ class Frame(Node):
         return self.scope.cancel_called
 
     @property
-    def ends_at(self) -> float:
-        """The deadline of its function, by the loop's clock."""
-        return self.scope.deadline
-
-    @property
     def unwinding(self) -> bool:
         """Whether some of its code is being cancelled."""
         return self.cancel_called or any(region.scope.cancel_called for region in self.regions)
@@ -369,8 +362,7 @@ class Frame(Node):
             place: file and line of the call, if it was made elsewhere than it is waited for.
         """
         if lane.owed is not None:
-            owed, lane.owed = lane.owed, None
-            owed.collect()
+            lane.collect()
         for region in regions_around.get():
             await region.before_wait()
         # A deadline that has passed already is not what the code waits under: it is being cancelled.
@@ -454,29 +446,13 @@ class Frame(Node):
     def asked(self) -> None:
         """A call of this run was found in the history."""
         self.replaying = self.execution.history.has_unasked(self.id)
-        self.execution.presence.stir()
+        if self.execution.presence.stirred:
+            self.execution.presence.stir()
         if self._stopped_by is not None and not self._behind:
             self.scope.cancel()
         if not self.replaying:
             for region in tuple(self.regions):
                 region.catch_up()
-
-    def recorded_lanes(self) -> dict[int, RecordedLane]:
-        """The lanes of earlier runs that no task has taken yet."""
-        lanes = self.execution.history.lanes(self.id)
-        if self._last_lane is None:
-            self._last_lane = max(lanes, default=0)
-        return lanes
-
-    def next_lane(self) -> int:
-        """The number of a lane that is not on record."""
-        self._last_lane = (self._last_lane or 0) + 1
-        return self._last_lane
-
-    def next_unmatched_lane(self) -> str:
-        """The label of a lane whose first call is not known yet."""
-        self._unmatched_lanes += 1
-        return f"q{self._unmatched_lanes}"
 
     def pin(self) -> None:
         """A plain scope has ended a call. A replay has to wait until the scope does it again."""
@@ -522,7 +498,7 @@ class Frame(Node):
     def _pass_on(self, ending: Ending, cancellation: BaseException) -> None:
         """Let the cancellation that has ended the call go on, unless another outcome stands, which is handed over."""
         if self.record.state not in {PromiseState.CANCELED, PromiseState.TIMEDOUT} and self.parent is not None:
-            lane_of(self.parent).owed = Owed.of(cancellation)
+            lane_of(self.parent).owe(Owed.of(cancellation))
             return
         if self.parent is not None and isinstance(ending, TimedOut):
             # The deadline was that of a scope around the call, and that is what the code sees of it.

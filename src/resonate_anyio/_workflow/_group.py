@@ -13,7 +13,7 @@ from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import ExitStack, asynccontextmanager
 from contextvars import copy_context
 from functools import partial
-from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, TypeVarTuple
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, TypeVarTuple, cast
 
 from anyio import Event, create_task_group, current_effective_deadline, get_cancelled_exc_class
 from attrs import define, field
@@ -104,6 +104,11 @@ class Group(Region):
     _one_ended: Event = field(factory=Event, init=False)
 
     @property
+    def _own(self) -> Frame:
+        """The frame, with all that only a group needs of it."""
+        return cast("Frame", self.frame)
+
+    @property
     def entered_once(self) -> bool:
         """Whether its block has begun, and may have ended."""
         return self._tasks is not None
@@ -134,7 +139,7 @@ class Group(Region):
 
         Of an open group only (see `check_open`).
         """
-        start = LaneStart.plan(self.frame)
+        start = LaneStart.plan(self._own)
         start.cancel_here()
         member = _Member()
         self._members.append(member)
@@ -188,7 +193,7 @@ class Group(Region):
         if cancellation is not None:
             raise cancellation
         for node in self._nodes():
-            await rejoin(self.frame, node)
+            await rejoin(self._own, node)
         await self.frame.order.turn(lane_of(self.frame))
         return swallowed
 
@@ -229,7 +234,7 @@ class Group(Region):
         errors = self._errors(failure)
         for node in self._nodes():
             if errors or cancellation is not None or node.record.state is not PromiseState.CANCELED:
-                self.frame.children.mark_seen(node)
+                self._own.children.mark_seen(node)
         if errors:
             msg = f"{len(errors)} of what a task group of {self.frame.id!r} has started failed"
             raise ExceptionGroup(msg, errors) from None
@@ -261,7 +266,7 @@ class Group(Region):
     def _expired(self, node: Node) -> Region | None:
         token = regions_around.set(self.stack)
         try:
-            return expired_scope(self.frame, node)
+            return expired_scope(self._own, node)
         finally:
             regions_around.reset(token)
 
@@ -338,9 +343,9 @@ class Group(Region):
         if node is None:
             return
         if not isinstance(node, Frame):
-            await outcome(self.frame, node)
+            await outcome(self._own, node)
         elif node.pending:
-            await node.run(self.frame.depth + 1)
+            await node.run(self._own.depth + 1)
         if self._counts(node):
             self._failed(history=node.replayed, at=node.record.settled_at)
 
@@ -353,7 +358,7 @@ class Group(Region):
         order, lane = self.frame.order, lane_of(self.frame)
         await order.turn(lane)
         try:
-            ending = await self.frame.outcome_of(_called(func, args))
+            ending = await self._own.outcome_of(_called(func, args))
         finally:
             order.rest(lane)
         if isinstance(ending, Raised):

@@ -16,13 +16,12 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from .._codec import Codec
+    from .._concurrency._backoff import Backoff
     from .._concurrency._threads import Threads
     from .._functions._dependencies import Dependencies
     from .._functions._function import Function
     from .._history import History
     from .._ids import Naming
-    from .._requests._subscriptions import Backoff
-    from ._node import External
     from ._presence import Presence
 
 
@@ -118,6 +117,30 @@ class Journal(Protocol):
         ...
 
 
+class Awaited(Protocol):
+    """A promise that is waited for, and that is settled elsewhere.
+
+    Attributes:
+        id: its id.
+        pending: whether it has no outcome yet, as far as is known.
+        record: what is known of it.
+        due: for a sleep, the instant that was asked for, in the server's milliseconds.
+    """
+
+    @property
+    def id(self) -> str: ...
+    @property
+    def pending(self) -> bool: ...
+    @property
+    def record(self) -> Promise: ...
+    @property
+    def due(self) -> int | None: ...
+
+    def settle(self, record: Promise) -> None:
+        """Take over a settled record and wake all who wait."""
+        ...
+
+
 class Host(Protocol):
     """The execution, as a run of one of its functions sees it.
 
@@ -186,11 +209,11 @@ class Host(Protocol):
         """Evict the execution. The first reason stands."""
         ...
 
-    async def listen(self, node: External) -> None:
+    async def listen(self, node: Awaited) -> None:
         """Hear of the settlement of a promise that is not settled by this execution."""
         ...
 
-    def unlisten(self, node: External) -> None:
+    def unlisten(self, node: Awaited) -> None:
         """Stop listening."""
         ...
 

@@ -2,8 +2,8 @@
 
 1. *Plan.* The id of the call, its place in the code, and whether it is on record already. Nothing is awaited.
 2. *Find or create.* What is on record has to be what the code asks for; else the execution is halted
-   (docs/semantics.md 2.7). A new call is recorded before it begins. One that is reached in a cancelled scope is recorded
-   as cancelled (docs/semantics.md 3.4).
+   (docs/semantics.md 2.7). A new call is recorded before it begins. One that is reached in a cancelled scope is
+   recorded as cancelled (docs/semantics.md 3.4).
 3. *Run or wait.* A function of this process runs in the task of its caller. Everything else is waited for.
 4. *Settle.* The frame records its own outcome (see `_frame`).
 5. *Deliver.* The recorded outcome is handed to the code.
@@ -25,7 +25,7 @@ from attrs import define, evolve, field
 
 from .._concurrency._tasks import EAGER_TASKS
 from .._errors import NonDeterminismError, TooLate
-from .._functions._function import Kind
+from .._functions._signatures import Kind
 from .._history import (
     LANE_TAG,
     ORDER_TAG,
@@ -76,38 +76,46 @@ async def invoke(invocation: Invocation) -> object:
     if frame.depth >= DEEPEST and isinstance(invocation, LocalInvocation):
         frame.refuse_depth(invocation.function.name)
     try:
-        if lane.label != "":
+        # 2. Find or create.
+        if lane.label == "":
+            node = await invocation.open(lane)
+        else:
             # A function may not end while a call of another task of its own is being put on record.
             with frame.children.invoking():
                 node = await invocation.open(lane)
-        else:
-            node = await invocation.open(lane)
         if invocation.recorded is not None:
             await invocation.refuse_again(node)
-        if isinstance(node, Frame):
-            if node.pending:
-                if (depth := frame.depth + 1) % _STACK_SLICE:
-                    await node.run(depth)
-                else:
-                    # The interpreter's stack must not end in the code of this package.
-                    frame.start(node, depth)
-                    await outcome(frame, node)
-            if node.record.state is PromiseState.RESOLVED and not EAGER_TASKS:
-                # The usual case of what follows.
-                frame.children.mark_seen(node)
-                if frame.order.shared or frame.order.past:
-                    await frame.order.turn(lane)
-                else:
-                    lane.count_return()
-                return frame.execution.codec.decode(node.record.value, node.type)
+        # 3. and 4. Run it, which settles it, or wait for it.
+        if node.pending:
+            await _complete(frame, node)
+        # 5. Deliver.
+        if EAGER_TASKS or node.record.state is not PromiseState.RESOLVED or not isinstance(node, Frame):
+            return await deliver(frame, node)
+        # The usual case of `deliver`, without its questions.
+        if not node.replayed:
+            frame.children.mark_seen(node)
+        if frame.order.shared or frame.order.past:
+            await frame.order.turn(lane)
         else:
-            await outcome(frame, node)
-        return await deliver(frame, node)
+            lane.count_return()
+        return frame.execution.codec.decode(node.record.value, node.type)
     except get_cancelled_exc_class():
         # One that is void was never made: the first run was cancelled before it.
         if not invocation.void:
             await frame.order.turn_of_cancelled(lane)
         raise
+
+
+async def _complete(frame: Frame, node: Node) -> None:
+    """Run what runs here, in the task of its caller, and wait for everything else."""
+    if not isinstance(node, Frame):
+        await outcome(frame, node)
+    elif (depth := frame.depth + 1) % _STACK_SLICE:
+        await node.run(depth)
+    else:
+        # The interpreter's stack must not end in the code of this package.
+        frame.start(node, depth)
+        await outcome(frame, node)
 
 
 @define(kw_only=True, eq=False)
@@ -192,7 +200,8 @@ class Invocation(PositionCheck):
     def _take(self) -> None:
         self.recorded = self.execution.history.take(self.id)
         if self.recorded is not None:
-            self.frame.order.asked(self.recorded)
+            if ORDER_TAG in self.recorded.tags:
+                self.frame.order.asked(self.recorded)
             if self._scopes:
                 fix_instants(self._scopes, self.recorded)
             self.frame.asked()
@@ -229,11 +238,29 @@ class Invocation(PositionCheck):
         Args:
             lane: the lane of the running code, if the caller knows it.
         """
-        frame, execution = self.frame, self.execution
+        frame = self.frame
         if self.doubt is not None or self.void or self.place.lane.unsure or (frame.replaying and self.recorded is None):
             # The first run may not have come to this call.
             await self.meet()
-        condemned, now = False, 0
+        now = await self._admit(lane)
+        record = self.recorded
+        if record is None:
+            record = await self._create(self._request(now))
+        elif record.pending or not self._matches:
+            record = await self._take_up(record, self._request(now))
+        if record.pending and record.timeout_at <= now:
+            record = await self.execution.journal.fresh(record)
+        _log.call_opened(self, record)
+        node = self._node(record)
+        if self.operation.awaited and record.state is not PromiseState.RESOLVED:
+            frame.children.adopt(node, self._number)
+        if self.apart and self.unfinished and node.pending:
+            await self._check_not_cancelled(node)
+        return node
+
+    async def _admit(self, lane: Lane | None) -> int:
+        """Wait until the call may begin, and return the server's time. One that is cancelled meanwhile is recorded."""
+        frame, execution, condemned, now = self.frame, self.execution, False, 0
         try:
             await execution.gate()
             if self.recorded is None and execution.history.partial and self.operation.scope == "global":
@@ -246,34 +273,31 @@ class Invocation(PositionCheck):
                     condemned = frame.replaying and self.is_condemned()
                     await frame.before_wait(lane or lane_of(frame), self.made_at)
         except get_cancelled_exc_class():
-            if not self.execution.interrupted() and not self.void:
-                if condemned:
-                    self.withdraw()
-                else:
-                    await self.open_cancelled()
+            await self._admission_cancelled(condemned=condemned)
             raise
-        record = self.recorded
-        if record is None:
-            request = self._request(now)
-            try:
-                record = await self.create(request)
-            except get_cancelled_exc_class() as exc:
-                record = await self._create_interrupted(exc)
-                if record is None:
-                    raise
-            if record.param != request.param or record.tags != request.tags or frame.order.shared:
-                await self._check(record, request)
-        elif record.pending or not self._matches:
-            record = await self._take_up(record, self._request(now))
-        if record.pending and record.timeout_at <= now:
-            record = await execution.journal.fresh(record)
-        _log.call_opened(self, record)
-        node = self._node(record)
-        if self.operation.awaited:
-            frame.children.adopt(node, self._number)
-        if self.apart and self.unfinished and node.pending:
-            await self._check_not_cancelled(node)
-        return node
+        return now
+
+    async def _admission_cancelled(self, *, condemned: bool) -> None:
+        """The code was cancelled before the call began: that is recorded, unless the first run did not come to it."""
+        if self.execution.interrupted() or self.void:
+            return
+        if condemned:
+            self.withdraw()
+        else:
+            await self.open_cancelled()
+
+    async def _create(self, request: PromiseCreate) -> Promise:
+        """Record a new call before it begins."""
+        try:
+            record = await self.create(request)
+        except get_cancelled_exc_class() as exc:
+            earlier = await self._create_interrupted(exc)
+            if earlier is None:
+                raise
+            record = earlier
+        if record.param != request.param or record.tags != request.tags or self.frame.order.shared:
+            await self._check(record, request)
+        return record
 
     async def _take_up(self, record: Promise, request: PromiseCreate) -> Promise:
         """See that what is on record is this call, and return it as it is now."""
@@ -393,7 +417,7 @@ class Invocation(PositionCheck):
         return tags
 
     def _numbered(self) -> Mapping[str, str]:
-        """Return where it stands in the order of the frame's tasks. It gets its number when it is about to be recorded."""
+        """Return where it stands in the order of the frame's tasks. It is numbered when it is about to be recorded."""
         if self.recorded is not None:
             return {tag: self.recorded.tags[tag] for tag in (ORDER_TAG,) if tag in self.recorded.tags}
         if self._order_tags is None:
@@ -414,7 +438,7 @@ class Invocation(PositionCheck):
         return identity_of(request, self.execution.codec)
 
     def _asks_for(self, record: Promise) -> bool:
-        """Return whether `record` was made for the same operation, function and version, and with the same arguments."""
+        """Return whether `record` was made for the same operation, function, version and arguments."""
         tags = self._kind_tags()
         if record.param == self.param and tags.items() <= record.tags.items():
             return True
@@ -589,7 +613,7 @@ class PromiseInvocation(Invocation):
         # It is not a call: it has no position, and no lane begins with it.
         tags.pop(LANE_TAG, None)
         tags.pop(POSITION_TAG, None)
-        param = self.execution.codec.encode({"fact": PROMISE.name})
+        param = self.execution.codec.encode({"fact": "ctx.promise"})
         note = PromiseCreate(id=self._note_id, timeout_at=self.frame.record.created_at, param=param, tags=tags)
         await self.execution.journal.create_local(note)
 

@@ -15,28 +15,67 @@ A lane also numbers all its calls and choices, whatever they call: that is their
 from __future__ import annotations
 
 from contextvars import Context, ContextVar
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from anyio import CancelScope, get_cancelled_exc_class
 from attrs import define, evolve, field, frozen
 
 from .._concurrency._cancellation import Owed
 from .._concurrency._tasks import cancelling, current_task
-from .._history import LANE_TAG, Position, RecordedLane, lane_tag
+from .._history import LANE_TAG, History, Position, RecordedLane, lane_tag
 from .._ids import Counter, Mark, hashed
 from .._protocol import Promise
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
-    from ._frame import Frame
     from ._host import Host
-    from ._positions import PositionCheck
+    from ._run import Run
 
 T = TypeVar("T")
 
 current_lane: ContextVar[Lane | None] = ContextVar("resonate_anyio.current_lane", default=None)
 """The lane of the code that is running, or of the task that has started it; None in the ephemeral world."""
+
+
+class Doubt(Protocol):
+    """A call of a lane that is not what is on record at its position (see `_positions`)."""
+
+    @property
+    def resolved(self) -> bool:
+        """Whether it is known what becomes of it."""
+        ...
+
+    def withdraw(self) -> None:
+        """Do not make it."""
+        ...
+
+
+@define(eq=False)
+class Lanes:
+    """The numbers of the lanes of plain tasks of one frame, and what is on record of such lanes."""
+
+    _history: History
+    _frame: str
+    _last: int | None = field(default=None, init=False)
+    _unmatched: int = field(default=0, init=False)
+
+    def recorded(self) -> dict[int, RecordedLane]:
+        """Return the lanes of earlier runs that no task has taken yet."""
+        lanes = self._history.lanes(self._frame)
+        if self._last is None:
+            self._last = max(lanes, default=0)
+        return lanes
+
+    def next(self) -> int:
+        """Return the number of a lane that is not on record."""
+        self._last = (self._last or 0) + 1
+        return self._last
+
+    def next_unmatched(self) -> str:
+        """Return the label of a lane whose first call is not known yet."""
+        self._unmatched += 1
+        return f"q{self._unmatched}"
 
 
 @define(eq=False)
@@ -57,7 +96,7 @@ class Lane:
              Later calls of the lane wait for that.
     """
 
-    frame: Frame
+    frame: Run
     task: object = None
     label: str | None = None
     owed: Owed | None = None
@@ -67,7 +106,7 @@ class Lane:
     counter: Counter = field(factory=Counter, init=False)
     rewound: list[int] = field(factory=list, init=False)
     tags: dict[str, str] = field(factory=dict, init=False)
-    doubt: PositionCheck | None = field(default=None, init=False)
+    doubt: Doubt | None = field(default=None, init=False)
     _recorded: tuple[int, RecordedLane] | None = field(default=None, init=False)
 
     def open(self, number: int) -> Lane:
@@ -77,12 +116,22 @@ class Lane:
             number: the number that its start has in this lane.
         """
         if self.label is None:
-            self.label = self.frame.next_unmatched_lane()
-        self.counter.opened = opened = self.counter.opened + 1
+            self.label = self.frame.lanes.next_unmatched()
+        opened = self.counter.open_lane()
         self.frame.order.share()
         label = f"{self.label}-{opened}" if self.label else str(opened)
         # The start of its task is the first of its returns, and has the number 0.
         return Lane(self.frame, label=label, opener=self, start=number, returns=-1)
+
+    def owe(self, owed: Owed | None) -> None:
+        """Hold back a cancellation, if there is one: see `owed`."""
+        self.owed = owed
+
+    def collect(self) -> None:
+        """Raise a cancellation that was held back."""
+        if self.owed is not None:
+            owed, self.owed = self.owed, None
+            owed.collect()
 
     @property
     def unsure(self) -> bool:
@@ -109,7 +158,7 @@ class Lane:
             self.frame.execution.history.return_lane(self.frame.id, *self._recorded)
 
 
-def current_frame() -> Frame | None:
+def current_frame() -> Run | None:
     """The frame whose code is running, or None in the ephemeral world."""
     lane = current_lane.get()
     return None if lane is None else lane.frame
@@ -122,39 +171,37 @@ def execution_in(context: Context) -> Host | None:
     return None if lane is None or lane.frame.ended else lane.frame.execution
 
 
-def call_place(frame: Frame, name: str) -> Place:
+def call_place(frame: Run, name: str) -> Place:
     """Return the place of a call of `name` whose builder is being made; it gets the next number."""
     lane = lane_of(frame)
     counter = lane.counter
     before = counter.mark() if frame.replaying else None
-    counter.numbered += 1
-    return Place(lane, counter.number(name), number=counter.numbered, before=before, age=len(lane.rewound))
+    part = counter.number(name)
+    return Place(lane, part, number=counter.numbered, before=before, age=len(lane.rewound))
 
 
-def choice_place(frame: Frame, name: str) -> Place:
+def choice_place(frame: Run, name: str) -> Place:
     """Return the place of a choice whose builder is being made."""
     lane = lane_of(frame)
     before = lane.counter.mark() if frame.replaying else None
-    lane.counter.numbered += 1
-    part = lane.counter.number_own(name)
+    part = lane.counter.number_choice(name)
     return Place(lane, part, number=lane.counter.numbered, before=before, age=len(lane.rewound))
 
 
-def lane_place(frame: Frame) -> Place:
+def lane_place(frame: Run) -> Place:
     """Return the place of the start of a lane."""
     lane = lane_of(frame)
     before = lane.counter.mark() if frame.replaying else None
-    lane.counter.numbered += 1
-    return Place(lane, "", number=lane.counter.numbered, before=before, age=len(lane.rewound))
+    return Place(lane, "", number=lane.counter.number_lane(), before=before, age=len(lane.rewound))
 
 
-def own_place(frame: Frame, name: str) -> Place:
+def own_place(frame: Run, name: str) -> Place:
     """The place of something of the engine's own that is not put on record."""
     lane = lane_of(frame)
     return Place(lane, lane.counter.number_own(name))
 
 
-def lane_of(frame: Frame) -> Lane:
+def lane_of(frame: Run) -> Lane:
     """The lane of the task that is running code of `frame`."""
     lane, task = current_lane.get(), current_task()
     if lane is None or lane.frame is not frame or (lane.task is not None and lane.task is not task):
@@ -223,7 +270,7 @@ class Place:
             identity = f"1:{hashed(self.part, content())}"
             number = self._recorded_lane(id_of, same_call, identity)
             recorded = None if number is None else lane.frame.execution.history.take_lane(lane.frame.id, number)
-            lane.begin(number or lane.frame.next_lane(), identity, recorded)
+            lane.begin(number or lane.frame.lanes.next(), identity, recorded)
         label = lane.label
         assert label is not None
         return f"{self.part}t{label}" if label and not self.named else self.part, lane.tags
@@ -257,7 +304,7 @@ class Place:
     def alone(self) -> str:
         """The segment of something that is no call."""
         if self.lane.label is None:
-            self.lane.label = self.lane.frame.next_unmatched_lane()
+            self.lane.label = self.lane.frame.lanes.next_unmatched()
         return self._segment(self.lane.label)
 
     def _segment(self, label: str) -> str:
@@ -266,7 +313,7 @@ class Place:
     def _recorded_lane(
         self, id_of: Callable[[str], str], same_call: Callable[[Promise], bool], identity: str
     ) -> int | None:
-        for number, lane in self.lane.frame.recorded_lanes().items():
+        for number, lane in self.lane.frame.lanes.recorded().items():
             if lane.identity is not None:
                 if lane.identity == identity:
                     return number

@@ -2,21 +2,45 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from anyio import Event, move_on_after
 
 from .._concurrency._protection import exposed
-from .._functions._function import Kind
+from .._functions._signatures import Kind
 from . import _log
 
 if TYPE_CHECKING:
-    from ._frame import Frame
+    from .._functions._function import Function
+    from .._functions._info import Info
+    from .._functions._retry import RetryPolicy
+    from ._host import Host
 
 
-async def run_leaf(frame: Frame) -> object:
+class LeafFrame(Protocol):
+    """The frame of a leaf."""
+
+    @property
+    def id(self) -> str: ...
+    @property
+    def execution(self) -> Host: ...
+    @property
+    def function(self) -> Function: ...
+    @property
+    def args(self) -> tuple[Any, ...]: ...
+    @property
+    def kwargs(self) -> Mapping[str, Any]: ...
+    @property
+    def retry(self) -> RetryPolicy | None: ...
+
+    def attempt(self, number: int) -> Info:
+        """Return what the leaf is told of itself in its `number`-th attempt."""
+        ...
+
+
+async def run_leaf(frame: LeafFrame) -> object:
     """Call the function until it returns, or until its retry policy gives up; then its last exception is raised.
 
     Attempts are counted for this run: after a crash the count begins anew.
@@ -42,7 +66,7 @@ async def run_leaf(frame: Frame) -> object:
         number += 1
 
 
-async def _run_in_thread(frame: Frame, call: Callable[[], Any]) -> object:
+async def _run_in_thread(frame: LeafFrame, call: Callable[[], Any]) -> object:
     execution, threads = frame.execution, frame.execution.facilities.threads
     permit = await threads.permit(frame)
     try:

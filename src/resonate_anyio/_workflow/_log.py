@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from .._protocol import Promise
     from ._frame import Frame
     from ._invocation import Invocation
+    from ._leaf import LeafFrame
     from ._node import Node
 
 logger: Final = logging.getLogger("resonate_anyio.executions")
@@ -36,7 +37,7 @@ def call_started(frame: Frame) -> None:
         logger.debug("call.started %s", _call(frame))
 
 
-def call_retried(frame: Frame, attempt: int, delay: float, error: Exception) -> None:
+def call_retried(frame: LeafFrame, attempt: int, delay: float, error: Exception) -> None:
     """An attempt of a leaf has failed, and there will be another one."""
     if logger.isEnabledFor(logging.WARNING):
         logger.warning("call.retried %s attempt=%d retry_in=%.3f error=%s", _call(frame), attempt, delay, short(error))
@@ -55,7 +56,7 @@ def call_settled(node: Node) -> None:
 # Their parts
 
 
-def _call(frame: Frame) -> str:
+def _call(frame: LeafFrame) -> str:
     function = frame.function
     return (
         f"id={plain(frame.id)} execution={plain(frame.execution.id)} func={plain(function.name)} "

@@ -25,10 +25,10 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from types import TracebackType
 
-    from ._frame import Frame
     from ._host import Host
     from ._outcomes import Ending
     from ._regions import Region
+    from ._run import Run
 
 
 _MOST_NOTES: Final = 10
@@ -81,6 +81,18 @@ class Node:
         if first:
             _log.call_settled(self)
         self._settled.set()
+
+    def cancelled_again(self) -> None:
+        """A replay has cancelled the code where it awaits this node: other awaits get the outcome."""
+        self.replayed = False
+
+    def start_in(self, group: Region | None) -> None:
+        """Note the durable task group that it was started in, if any."""
+        self.group = group
+
+    def mark_known(self) -> None:
+        """Let its outcome be asked for at once: that it has ended is on record for its frame."""
+        self.known = True
 
     async def wait(self) -> None:
         """Wait until it is settled. Being cancelled here changes nothing about it."""
@@ -144,7 +156,7 @@ class External(Node):
         has_descendants: whether something runs below it that has to end with it.
     """
 
-    caller: Frame
+    caller: Run
     due: int | None = None
     has_descendants: bool = False
     _listening: bool = field(default=False, init=False)
@@ -205,7 +217,7 @@ class Children:
     is it.
     """
 
-    _frame: Frame
+    _frame: Run
     _nodes: dict[str, Node] = field(factory=dict, init=False)
     _invocations: int = field(default=0, init=False)
     _opened: Event = field(factory=Event, init=False)

@@ -173,7 +173,7 @@ class Order:
                 raise
             # What returns is history, which cannot be cancelled (docs/semantics.md 3.1).
             self._has_returned(label, count)
-            lane.owed = Owed.of(exc)
+            lane.owe(Owed.of(exc))
 
     async def turn_of_cancelled(self, lane: Lane) -> None:
         """A call ends with a cancellation that goes on into the code of `lane`. That is a return as well.

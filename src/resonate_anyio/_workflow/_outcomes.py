@@ -9,7 +9,7 @@ from anyio import get_cancelled_exc_class
 from attrs import frozen
 
 from .._concurrency._package import FOLDER
-from .._errors import DurableCancelledError, DurableError, DurableTimeoutError
+from .._errors import DurableCancelledError, DurableError, DurableTimeoutError, add_id
 from .._protocol import Promise, PromiseState
 from ._reasons import Reason, reason_of
 
@@ -128,10 +128,8 @@ def failure_of(
         case PromiseState.PENDING:  # pragma: no cover - callers wait first
             msg = f"{record.id!r} is pending"
             raise AssertionError(msg)
-    if isinstance(error, DurableError) and error.id is None:
-        # A subclass of the user's may have made it read-only.
-        with suppress(Exception):
-            error.id = record.id
+    if isinstance(error, DurableError):
+        add_id(error, record.id)
     return Exception.with_traceback(error, live)
 
 

@@ -137,6 +137,11 @@ class PositionCheck(ABC):
         return self.doubt is not None
 
     @property
+    def resolved(self) -> bool:
+        """Whether it is known what becomes of it: it is not in doubt, or no call waits for that."""
+        return self._resolved is None
+
+    @property
     def new(self) -> bool:
         """Whether it is not on record."""
         return True
@@ -205,10 +210,9 @@ class PositionCheck(ABC):
             if block is not None:
                 await block.end_here()
             await checkpoint_if_cancelled()
-            if block is None and not await self._stirred(ends_at):
-                if not self._end_expired_scope(self.doubt):
-                    self._go_on()
-                    return
+            if block is None and not await self._stirred(ends_at) and not self._end_expired_scope(self.doubt):
+                self._go_on()
+                return
             if not self.void:
                 self.compare()
 
@@ -223,7 +227,7 @@ class PositionCheck(ABC):
             # Live code, which does this for every call.
             return
         ends_at = current_time() + _LONGEST_WAIT
-        while (doubt := lane.doubt) is not None and doubt._resolved is not None and not self.void:
+        while (doubt := lane.doubt) is not None and not doubt.resolved and not self.void:
             if not await self._stirred(ends_at):
                 return
         ahead = self._ahead()

@@ -16,7 +16,7 @@ from .._concurrency._tasks import Task, joins
 
 if TYPE_CHECKING:
     from .._protocol import Promise
-    from ._frame import Frame
+    from ._reasons import Reason
 
 
 class Deadline(Protocol):
@@ -30,6 +30,22 @@ class Deadline(Protocol):
     def map_deadline(self, now: int) -> None:
         """Map it to the loop's clock, which may have parted from the server's. `now` is the server's time."""
         ...
+
+
+class RunningFrame(Deadline, Protocol):
+    """A frame, as `Presence` knows it."""
+
+    @property
+    def id(self) -> str: ...
+    @property
+    def parent(self) -> object: ...
+    @property
+    def record(self) -> Promise: ...
+    @property
+    def unwinding(self) -> bool: ...
+    def put_away(self) -> None: ...
+    def request_cancel(self, reason: Reason) -> None: ...
+    def expire(self) -> None: ...
 
 
 @define(eq=False)
@@ -115,20 +131,21 @@ class Presence:
         leaf_running: the block in which a leaf runs, or is being recorded.
         pins: how many outcomes of unfinished frames a replay could not give back at once, because they came from a
             scope that is not on record. While there are any, the execution is not evicted for economy.
+        stirred: what calls wait for that are not what is on record at their positions.
     """
 
     now: Callable[[], int]
     young: Young
-    unlisten: Callable[[Frame, Callable[[Promise], None]], None]
+    unlisten: Callable[[RunningFrame, Callable[[Promise], None]], None]
     emptied: Event | None = field(default=None, init=False)
-    frames: dict[Frame, Callable[[Promise], None] | None] = field(factory=dict, init=False)
+    frames: dict[RunningFrame, Callable[[Promise], None] | None] = field(factory=dict, init=False)
     waits: set[Wait] = field(factory=set, init=False)
     leaf_running: LeafRunning = field(factory=LeafRunning, init=False)
     pins: int = field(default=0, init=False)
     _deadlines: set[Deadline] = field(factory=set, init=False)
-    _stirred: set[Event] = field(factory=set, init=False)
+    stirred: set[Event] = field(factory=set, init=False)
 
-    def enter(self, frame: Frame) -> None:
+    def enter(self, frame: RunningFrame) -> None:
         """Know of a frame whose code begins to run, and keep its deadline."""
         self.frames[frame] = None
         self._deadlines.add(frame)
@@ -136,7 +153,7 @@ class Presence:
         if frame.parent is not None:
             self.young.add(frame)
 
-    def leave(self, frame: Frame) -> None:
+    def leave(self, frame: RunningFrame) -> None:
         """The code of a frame has ended."""
         listener = self.frames.pop(frame)
         self._deadlines.discard(frame)
@@ -151,7 +168,7 @@ class Presence:
             self.emptied = Event()
             await self.emptied.wait()
 
-    def listen(self, frame: Frame, listener: Callable[[Promise], None]) -> None:
+    def listen(self, frame: RunningFrame, listener: Callable[[Promise], None]) -> None:
         """Keep what listens to the promise of a running frame."""
         self.frames[frame] = listener
 
@@ -193,13 +210,13 @@ class Presence:
     @contextmanager
     def watching(self, changed: Event) -> Iterator[None]:
         """Set `changed` when something may have changed for calls in doubt, while the block lasts."""
-        self._stirred.add(changed)
+        self.stirred.add(changed)
         try:
             yield
         finally:
-            self._stirred.discard(changed)
+            self.stirred.discard(changed)
 
     def stir(self) -> None:
         """Let calls that are in doubt look again."""
-        for event in self._stirred:
+        for event in self.stirred:
             event.set()

@@ -92,7 +92,7 @@ class Race:
         runner = self.runners[index]
         await runner.settled()
         if runner.node is not None:
-            runner.node.known = True
+            runner.node.mark_known()
         await self.frame.order.turn(lane_of(self.frame))
         return index
 

@@ -11,7 +11,7 @@ import logging
 import math
 from contextlib import contextmanager
 from contextvars import ContextVar
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, cast
 
 from anyio import CancelScope, Event, current_effective_deadline, current_time, move_on_after
 from anyio.lowlevel import checkpoint_if_cancelled
@@ -25,11 +25,11 @@ from ._lanes import current_frame, lane_of
 from ._reasons import PARENT, SCOPE, Reason
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
     from typing import NoReturn
 
-    from ._frame import Frame
     from ._lanes import Lane
+    from ._run import Run
 
 PATIENCE: Final = 30.0
 """Seconds for which a replay may be late: code that waits for something that is not durable must not wait for ever."""
@@ -60,7 +60,7 @@ class Region:
             if nothing is.
     """
 
-    frame: Frame
+    frame: Run
     scope: CancelScope = field(init=False)
     depth: int = field(default=0, init=False)
     stack: tuple[Region, ...] = field(default=(), init=False)
@@ -158,10 +158,10 @@ class Region:
         for record, position in history.unasked(frame.id):
             if position.label != label and is_before(record, position, names):
                 return False
-        return all(self._is_caught_up(below) for below in frame.execution.presence.frames)
+        return all(self._is_caught_up(below) for below in cast("Iterable[Run]", frame.execution.presence.frames))
 
-    def _is_caught_up(self, below: Frame) -> bool:
-        child: Frame | None = below
+    def _is_caught_up(self, below: Run) -> bool:
+        child: Run | None = below
         while child is not None and child.parent is not self.frame:
             child = child.parent
         position = None if child is None else Position.of(child.record)
@@ -206,14 +206,14 @@ def own_deadline() -> float:
     deadlines = [region.scope.deadline for region in regions_around.get()]
     frame = current_frame()
     while frame is not None:
-        deadlines.append(frame.ends_at)
+        deadlines.append(frame.scope.deadline)
         frame = frame.parent
     return min(deadlines, default=math.inf)
 
 
-def reason_for(frame: Frame) -> Reason:
+def reason_for(frame: Run) -> Reason:
     """Why a cancellation that has arrived in the code of `frame` came."""
-    above: Frame | None = frame
+    above: Run | None = frame
     while above is not None:
         if above.cancel_called:
             return Reason(PARENT)
@@ -224,7 +224,7 @@ def reason_for(frame: Frame) -> Reason:
     return Reason(SCOPE)
 
 
-def marked_path(frame: Frame, stack: tuple[Region, ...], *, above: bool) -> str:
+def marked_path(frame: Run, stack: tuple[Region, ...], *, above: bool) -> str:
     """Return the durable blocks of `frame` in `stack`, with a mark at each that has been cancelled.
 
     A shield keeps the running code from the cancellation.

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from types import TracebackType
     from typing import Self
 
-    from ._frame import Frame
+    from ._run import Run
 
 SCOPES_TAG: Final = "resonate-anyio:scopes"
 """The instants of the durable scopes around a call, the outermost first, in milliseconds; `~` before those that a
@@ -190,7 +190,7 @@ class MoveOnScope(DurableScope):
         return bool(super().__exit__(exc_type, exc, traceback))
 
 
-def durable_scopes(frame: Frame) -> tuple[Scope, ...]:
+def durable_scopes(frame: Run) -> tuple[Scope, ...]:
     """The durable scopes of `frame` around the running code, the outermost first."""
     stack = regions_around.get()
     return tuple(one for one in stack if isinstance(one, Scope) and one.frame is frame) if stack else ()

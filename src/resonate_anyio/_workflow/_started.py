@@ -88,7 +88,7 @@ class Started:
 
     def opened(self, node: Node) -> None:
         """It is on record."""
-        node.group = self.group
+        node.start_in(self.group)
         self.node = node
         self._changed.set()
 

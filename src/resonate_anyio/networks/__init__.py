@@ -1,4 +1,4 @@
-"""Networks: how requests reach an engine, and how its messages come back."""
+"""Networks: how requests reach a server or the embedded engine, and how messages come back."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ __all__ = ("HttpNetwork", "LocalNetwork", "system_clock")
 
 
 def __getattr__(name: str) -> object:
-    # The HTTP library takes as long to import as all the rest: those who have no server need not wait for it.
+    # The HTTP library takes as long to import as the rest of the package: only programs with a server wait for it.
     if name == "HttpNetwork":
         from ._http import HttpNetwork  # noqa: PLC0415
 

@@ -1,4 +1,4 @@
-"""One request as the bytes to send, and the bytes that came back as its answer; how they travel is not known here."""
+"""One request as bytes to send, and the bytes of the reply as an answer. The transport is elsewhere."""
 
 from __future__ import annotations
 
@@ -10,15 +10,7 @@ from uuid import uuid4
 from attrs import evolve
 
 from .._errors import BadAnswer, NetworkError, TooLarge
-from .._protocol import (
-    RegisterCallback,
-    RegisterListener,
-    Request,
-    Response,
-    TaskCreate,
-    decode_response,
-    encode_request,
-)
+from .._protocol import Request, Response, decode_response, encode_request, subject_of
 from .._protocol._json import loads
 from ._token import Token
 from ._wire import Reply
@@ -26,16 +18,16 @@ from ._wire import Reply
 
 @final
 class Exchange:
-    """A request under way, and what becomes of it.
+    """A request on its way to the server, and its answer or its error.
 
     Args:
-        request: what is asked for.
-        token: goes into the envelope, and out of every text that comes back.
-        max_body: how many bytes the server takes.
-        url: the server, for messages.
+        request: the request.
+        token: is put into the envelope, and removed from every text of the reply.
+        max_body: the largest request that the server accepts, in bytes.
+        url: the address of the server, for error messages.
 
     Raises:
-        TooLarge: it is larger than that.
+        TooLarge: the request is larger than `max_body`.
     """
 
     def __init__(self, request: Request, token: Token, max_body: int, url: str) -> None:
@@ -45,21 +37,21 @@ class Exchange:
         self._corr_id = uuid4().hex
         envelope = encode_request(request, self._corr_id, auth=token.text)
         self.body = json.dumps(envelope, separators=(",", ":")).encode()
-        """What to send."""
+        """The bytes to send."""
         if len(self.body) > max_body:
             raise TooLarge(request.kind, self._subject, len(self.body), max_body)
 
     def answer(self, reply: Reply) -> Response:
-        """Read the answer, whatever its protocol status.
+        """Return the answer in a reply, whatever its protocol status.
 
         Raises:
-            TooLarge: the server says that the request is.
-            BadAnswer: this is no answer to it.
+            TooLarge: the server says that the request is too large.
+            BadAnswer: the reply is not an answer to the request.
         """
         if reply.status == HTTPStatus.REQUEST_ENTITY_TOO_LARGE:
             raise TooLarge(self._request.kind, self._subject, len(self.body))
 
-        # Raised outside of `except`: the first error's text may hold what this one has left out.
+        # Raised outside of `except`: the text of the first error may contain the token.
         try:
             return self._read(reply)
         except ValueError as error:
@@ -70,11 +62,11 @@ class Exchange:
         raise BadAnswer(self._request.kind, self._subject, f"{reason}: {excerpt!r}", reply.status, self._url)
 
     def unanswered(self, reason: str) -> NetworkError:
-        """Give the error for a request that was not answered."""
+        """Return the error for a request that was not answered."""
         return NetworkError(self._request.kind, self._subject, self._token.redacted(reason), self._url)
 
     def failed_like(self, error: NetworkError) -> NetworkError:
-        """Give the error for a request that was not sent because one before it failed."""
+        """Return the error for a request that was not sent because an earlier request failed with `error`."""
         if isinstance(error, BadAnswer):
             return BadAnswer(self._request.kind, self._subject, error.reason, error.status, self._url)
         return NetworkError(self._request.kind, self._subject, error.reason, self._url)
@@ -88,7 +80,7 @@ class Exchange:
 
         match document:
             case {"kind": self._request.kind, "head": {"corrId": self._corr_id, "status": reply.status}}:
-                return self._hushed(decode_response(self._request.kind, document))
+                return self._without_token(decode_response(self._request.kind, document))
             case {"kind": self._request.kind, "head": {"corrId": self._corr_id, "status": status}}:
                 msg = f"its envelope says {self._token.excerpt(str(status))}"
             case {"kind": _, "head": {}}:
@@ -97,26 +89,15 @@ class Exchange:
                 msg = "it is no envelope of the protocol"
         raise ValueError(msg)
 
-    def _hushed(self, response: Response) -> Response:
-        """Take the token out of the text of an error, and of one inside of it."""
+    def _without_token(self, response: Response) -> Response:
+        """Remove the token from the text of an error, and from that of an inner answer."""
         if response.error is None and response.action is None:
             return response
 
         error = None if response.error is None else self._token.redacted(response.error)
-        action = None if response.action is None else self._hushed(response.action)
+        action = None if response.action is None else self._without_token(response.action)
         return evolve(response, error=error, action=action)
 
     @property
     def _subject(self) -> str:
         return subject_of(self._request)
-
-
-def subject_of(request: Request) -> str:
-    """The id that a request is about; empty if it is about none or several."""
-    match request:
-        case TaskCreate(action=action):
-            return action.id
-        case RegisterCallback(awaited=awaited) | RegisterListener(awaited=awaited):
-            return awaited
-        case _:
-            return getattr(request, "id", "")

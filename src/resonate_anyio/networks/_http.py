@@ -1,4 +1,4 @@
-"""The network to a server, over HTTP. This is the one module that knows the HTTP library."""
+"""The network to a server, over HTTP. This is the only module that imports the HTTP library."""
 
 from __future__ import annotations
 
@@ -28,11 +28,11 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-_logger: Final = logging.getLogger("resonate_anyio")
+logger: Final = logging.getLogger("resonate_anyio")
 _httpx_logger: Final = logging.getLogger("httpx")
 
 _CLOSE_WITHIN: Final = 1.0
-# What a broken exchange raises: httpx for what it knows, and now and then what is below it.
+# The errors of a failed exchange: mostly those of httpx, and at times those of the layers below it.
 _BROKEN: Final = (
     httpx.HTTPError,
     httpx.StreamError,
@@ -45,32 +45,32 @@ _BROKEN: Final = (
 
 @final
 class HttpNetwork(Network):
-    """A Resonate Server, or `resonate-anyio dev`.
+    """The network to a Resonate Server, or to `resonate-anyio dev`.
 
-    Options are given once: the client of the event loop, and the one that heartbeats are sent with from a thread of
-    their own, are both made from them, anew for each connection. As usual with httpx, `HTTP_PROXY`, `HTTPS_PROXY`,
-    `ALL_PROXY`, `NO_PROXY`, `SSL_CERT_FILE` and `SSL_CERT_DIR` are honoured. Redirects are not followed.
+    Two clients are made from the options for each connection: one for the event loop, and one for the thread that sends
+    heartbeats. As usual with httpx, they honour `HTTP_PROXY`, `HTTPS_PROXY`, `ALL_PROXY`, `NO_PROXY`, `SSL_CERT_FILE`
+    and `SSL_CERT_DIR`. Redirects are not followed.
 
-    httpx logs each request at INFO. For the requests of this network that line is left out, unless the program gives
-    the logger `httpx` a level of its own, or logs at DEBUG. Other requests of the program are logged as ever.
+    httpx logs each request at INFO. For the requests of this network this line is left out, unless the program sets a
+    level of the logger `httpx`, or logs at DEBUG. Other requests of the program are logged as usual.
 
     Args:
         url: the address of the server, e.g. `http://localhost:8001`.
         token: sent with every request. It is never shown.
-        headers: sent with every request besides, e.g. for a gateway.
-        verify: how the server's certificate is checked: True (by the usual authorities), the path of a file or folder
-            with authorities, an `ssl.SSLContext`, or False (not at all).
+        headers: further headers, sent with every request, e.g. for a gateway.
+        verify: how the server's certificate is checked: True (by the usual authorities), the path of a file or
+            directory of CA certificates, an `ssl.SSLContext`, or False (not at all).
         cert: the certificate of this client: a path, or paths of certificate and key, and the key's password.
         proxy: the address of a proxy.
-        connect_timeout: how long connecting may take, in seconds.
-        request_timeout: how long a request may take from the first to the last, in seconds. Leases have to be at least
-            four times as long.
-        max_body: how many bytes the server takes. What is larger is not sent.
-        client: a client of your own to use instead. It is not closed. The options above that are about connecting are
-            its own affair then.
-        sync_client: the same for heartbeats; without it, those of an own client are sent from the event loop.
-        transport: takes the place of the network below httpx, for tests. It is not closed, and heartbeats are sent from
-            the event loop.
+        connect_timeout: maximum number of seconds for connecting.
+        request_timeout: maximum number of seconds for a request as a whole. Leases have to be at least four times as
+            long.
+        max_body: the largest request that the server accepts, in bytes. Larger requests are not sent.
+        client: a client to use instead of one that is made here. It is not closed. The options above that concern
+            connecting are ignored then.
+        sync_client: a client for heartbeats. If only `client` is given, heartbeats are sent from the event loop.
+        transport: replaces the network below httpx, for tests. It is not closed, and heartbeats are sent from the event
+            loop.
         clock: the wall clock in milliseconds.
 
     Raises:
@@ -111,7 +111,7 @@ class HttpNetwork(Network):
         self._sync_client = sync_client
         self._transport = transport
         if client is not None and sync_client is None:
-            _logger.warning(
+            logger.warning(
                 "http.heartbeats_on_the_loop hint=%r",
                 "client= was given without sync_client=httpx.Client(...): heartbeats are sent from the event loop, "
                 "and a function that blocks it for longer than the ttl loses its lease",
@@ -124,12 +124,12 @@ class HttpNetwork(Network):
     async def connect(self, identity: Identity) -> AsyncGenerator[Connection, None]:
         """Open a connection; see `abc.Network.connect`.
 
-        This returns when the stream of messages is up, or that has failed, or after 5 seconds.
+        This returns when the stream of messages is open, when opening it has failed, or after 5 seconds.
 
         Raises:
             RequestError: the server does not accept the token.
         """
-        # Adding it once more changes nothing.
+        # Adding a filter that was added before changes nothing.
         _httpx_logger.addFilter(_without_own_requests)
         async with AsyncExitStack() as stack:
             clients = _Clients(self._make_client)
@@ -146,7 +146,7 @@ class HttpNetwork(Network):
 
     def _usual_security(self, verify: bool) -> ssl.SSLContext:  # noqa: FBT001 - as httpx has it
         if self.url.startswith("http:"):
-            # Nothing is ever checked by it, so that the authorities need not be loaded.
+            # Without TLS nothing is checked, so the authorities need not be loaded.
             return ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
         return httpx.create_ssl_context(verify=verify)
 
@@ -166,9 +166,9 @@ class HttpNetwork(Network):
 
 @final
 class _Clients:
-    """Clients for the event loop, as many as are in use at once, and each for one exchange at a time.
+    """Clients for the event loop: each makes one exchange at a time, and more are made when all are in use.
 
-    For each request httpx looks at all connections of its client, several times over: with twenty of them that takes
+    For each request httpx looks at all connections of its client several times. With twenty connections this takes
     longer than the request itself.
     """
 
@@ -179,7 +179,7 @@ class _Clients:
 
     @contextmanager
     def borrow(self) -> Generator[httpx.AsyncClient, None, None]:
-        # The one that was used last: its connection is the least likely to have been closed meanwhile.
+        # The client that was used last: its connection is the least likely to have been closed meanwhile.
         client = self._idle.pop() if self._idle else self._another()
         try:
             yield client
@@ -192,7 +192,7 @@ class _Clients:
         return client
 
     async def aclose(self) -> None:
-        """Close all connections, whatever happens meanwhile, without waiting for the peer."""
+        """Close all connections, also if cancelled, without waiting for the peer."""
         with CancelScope(shield=True), anyio.move_on_after(_CLOSE_WITHIN):
             for client in self._made:
                 await client.aclose()
@@ -200,7 +200,7 @@ class _Clients:
 
 @final
 class _HttpxWire(Wire):
-    """A server as httpx reaches it."""
+    """A server, reached by httpx."""
 
     def __init__(
         self,
@@ -213,7 +213,7 @@ class _HttpxWire(Wire):
     ) -> None:
         self._url = url.join("/")
         self._headers = {"Content-Type": "application/json", "Accept": "application/json", **headers}
-        # What a proxy compresses it may hold back.
+        # A proxy that compresses a stream may hold it back.
         self._stream_headers = {"Accept": "text/event-stream", "Accept-Encoding": "identity", **headers}
         self._timeout = timeout
         self._clients = clients
@@ -260,7 +260,7 @@ class _HttpxWire(Wire):
                     await response.aclose()
 
     async def _open(self, client: httpx.AsyncClient, path: str) -> httpx.Response:
-        # Only until the stream is there: what comes later may take hours.
+        # The limit is for the answer's head only: the first message may take hours.
         timeout = httpx.Timeout(None, connect=self._timeout.connect)
         request = client.build_request("GET", self._url.join(path), headers=self._stream_headers, timeout=timeout)
         with anyio.move_on_after(self._timeout.read), _own_request():
@@ -272,9 +272,10 @@ class _HttpxWire(Wire):
 
 @final
 class _Body(httpx.AsyncByteStream):
-    """The body of a request, in one piece.
+    """The body of a request, in one chunk.
 
-    That of httpx is an async generator: a connection that breaks while it is sent leaves it behind, and trio warns.
+    The class of httpx is an async generator. A connection that breaks during sending leaves the generator unfinished,
+    and trio warns.
     """
 
     def __init__(self, body: bytes) -> None:
@@ -297,7 +298,7 @@ _in_own_request: Final = ContextVar("resonate_anyio_own_request", default=False)
 
 @contextmanager
 def _own_request() -> Generator[None, None, None]:
-    """What httpx logs in the block is about a request of this network."""
+    """Mark the lines that httpx logs in the block as lines about a request of this network."""
     token = _in_own_request.set(True)
     try:
         yield
@@ -306,9 +307,9 @@ def _own_request() -> Generator[None, None, None]:
 
 
 def _without_own_requests(record: logging.LogRecord) -> bool:
-    """Leave out httpx's lines about requests of this network, unless the program has asked for them.
+    """Return whether to log a line of httpx. Lines about requests of this network are left out unless asked for.
 
-    A filter of the logger that decides by the request, because a level would be for the whole program.
+    This is a filter that looks at the request, because a level of the logger would concern the whole program.
     """
     if record.levelno > logging.INFO or not _in_own_request.get():
         return True
@@ -316,7 +317,7 @@ def _without_own_requests(record: logging.LogRecord) -> bool:
 
 
 async def _unbroken(sending: Awaitable[T]) -> T:
-    """Await something of httpx's; raise `NoAnswer` for what it raises, and chain nothing to that."""
+    """Await a call of httpx. Raise `NoAnswer` for its errors, without chaining them."""
     try:
         return await sending
     except _BROKEN as error:
@@ -348,7 +349,7 @@ def _reply(response: httpx.Response) -> Reply:
 
 
 def _reason(error: BaseException) -> str:
-    """What happened, in a few words. Many errors of httpx have a type only, and those below them the words."""
+    """Return a short description of an error. Many errors of httpx have no text, but the errors below them have."""
     link: BaseException | None = error
     while link is not None and not str(link):
         link = link.__cause__ or link.__context__
@@ -356,7 +357,7 @@ def _reason(error: BaseException) -> str:
 
 
 def _watch(response: httpx.Response) -> None:
-    # A transport for tests has no socket below it.
+    # A transport for tests has no socket.
     stream = response.extensions.get("network_stream")
     sock = None if stream is None else stream.get_extra_info("socket")
     if sock is not None:

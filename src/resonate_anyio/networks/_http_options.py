@@ -16,11 +16,11 @@ def check_url(url: str) -> str:
     """Return the address of a server without a slash at its end.
 
     Raises:
-        InvalidArgument: it is none, or says more than where the server is.
+        InvalidArgument: it is not the address of a server, or contains more than that.
     """
     parts = _split(url)
     if parts is None or parts.scheme not in {"http", "https"} or not parts.hostname:
-        # What it is may hold a password.
+        # The text may contain a password.
         shown = "" if isinstance(url, str) and "@" in url else f", not {url!r}"
         msg = f"url is the address of a Resonate Server, such as http://localhost:8001{shown}"
         raise InvalidArgument(msg)
@@ -38,7 +38,7 @@ def _split(url: object) -> SplitResult | None:
         return None
     try:
         parts = urlsplit(url)
-        _ = parts.port  # it is checked when it is asked for
+        _ = parts.port  # reading the port checks it
     except ValueError:
         return None
     return parts
@@ -48,14 +48,14 @@ def check_proxy(proxy: str | None) -> str | None:
     """Return the address of a proxy.
 
     Raises:
-        InvalidArgument: it is none.
+        InvalidArgument: it is not the address of a proxy.
     """
     if proxy is None:
         return None
 
     parts = _split(proxy)
     if parts is None or parts.scheme not in _PROXIES or not parts.hostname:
-        # what it is may hold a password
+        # The text may contain a password.
         msg = f"proxy is an address that starts with one of {', '.join(_PROXIES)}, such as http://localhost:8080"
         raise InvalidArgument(msg)
     return proxy
@@ -65,12 +65,12 @@ def check_headers(headers: Mapping[str, str] | None, *, with_token: bool) -> dic
     """Return the headers to send with every request.
 
     Raises:
-        InvalidArgument: one cannot be sent, or says what the token says.
+        InvalidArgument: a header cannot be sent, or is the one that the token is sent in.
     """
     checked = dict(headers or {})
     for name, value in checked.items():
         if not (isinstance(name, str) and isinstance(value, str) and name and set(name + value) <= _PRINTABLE):
-            # what the value is must not be told
+            # The value must not be shown.
             msg = f"headers are printable ASCII texts by name; the one of {name!r} is not"
             raise InvalidArgument(msg)
         if with_token and name.lower() == "authorization":
@@ -83,7 +83,7 @@ def check_timeout(name: str, value: float) -> float:
     """Return a number of seconds.
 
     Raises:
-        InvalidArgument: it is none, or no time at all.
+        InvalidArgument: it is not a positive, finite number.
     """
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value < float("inf"):
         msg = f"{name} is a number of seconds, more than 0, not {value!r}"
@@ -95,7 +95,7 @@ def check_size(name: str, value: int) -> int:
     """Return a number of bytes.
 
     Raises:
-        InvalidArgument: it is none.
+        InvalidArgument: it is not a positive integer.
     """
     if isinstance(value, bool) or not isinstance(value, int) or value < 1:
         msg = f"{name} is a number of bytes, at least 1, not {value!r}"

@@ -1,4 +1,4 @@
-"""Having the system watch a peer that may be silent for hours."""
+"""TCP keepalive for connections that may be silent for hours."""
 
 from __future__ import annotations
 
@@ -7,29 +7,29 @@ from collections.abc import Iterator
 from contextlib import suppress
 from typing import Final, Protocol
 
-# A peer that is gone is noticed within a minute: after so many seconds of silence, so often, so many seconds apart.
+# A dead peer is noticed within a minute: after `_IDLE` seconds of silence, by `_COUNT` probes each `_INTERVAL` seconds.
 _IDLE: Final = 30
 _COUNT: Final = 3
 _INTERVAL: Final = 10
 
 
 class Socket(Protocol):
-    """As much of a socket as this needs; each backend has one of its own."""
+    """The part of a socket that is used here. Each backend has a class of its own."""
 
     def setsockopt(self, level: int, option: int, value: int, /) -> None: ...
 
 
 def watch_peer(sock: Socket) -> None:
-    """Let the system ask a silent peer whether it is there, and end the connection when it does not answer."""
+    """Make the system probe a silent peer, and end the connection if it does not answer."""
     for level, option, value in _options():
-        # Not every kind of socket has them all; without them a dead peer is noticed later.
+        # Not every kind of socket has all options; without them a dead peer is noticed later.
         with suppress(OSError):
             sock.setsockopt(level, option, value)
 
 
 def _options() -> Iterator[tuple[int, int, int]]:
     yield socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1
-    # macOS has another name for the first.
+    # macOS has another name for the first option.
     for names, value in (
         (("TCP_KEEPIDLE", "TCP_KEEPALIVE"), _IDLE),
         (("TCP_KEEPINTVL",), _INTERVAL),

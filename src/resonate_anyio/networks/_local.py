@@ -1,4 +1,4 @@
-"""The network that needs no server: the engine runs in this process."""
+"""The network that needs no server process: the embedded engine."""
 
 from __future__ import annotations
 
@@ -15,34 +15,32 @@ from attrs import define, field
 from .._concurrency._background import beside
 from .._embedded._clock import MonotoneClock, system_clock
 from .._embedded._engine import Engine, close_store, open_engine
-from .._embedded._outage import Patience
 from .._errors import TooLarge, UsageError
-from .._protocol import EMBEDDED, Request, Response, Rules, encode_request
+from .._protocol import EMBEDDED, Request, Response, Rules, encode_request, subject_of
 from ..abc import Clock, Connection, Dialect, Identity, Network, Store
 from ..stores._faults import RowTooLarge
-from ._exchange import subject_of
 
 _SAFETY_SWEEP: Final = 60.0
 
-_AT_THE_END: Final = 5.0
-"""Seconds that a request waits for a store that cannot be written, once its sender has begun to stop."""
+_STOPPING_LIMIT: Final = 5.0
+"""Seconds for which a request waits for a store that cannot be written, once its sender has begun to stop."""
 
 
 @final
 class LocalNetwork(Network):
-    """An engine in this process, shared by all who connect to this object.
+    """An embedded engine, shared by all connections of this object.
 
-    The first connection opens the store and takes up what earlier processes left: it frees their leases and sends for
-    everything that can run. The last one closes it. All connections live in one event loop.
+    The first connection opens the store and takes over the work of earlier processes: it releases their leases and
+    sends every task that can run. The last connection closes the store. All connections live in one event loop.
 
     Args:
-        store: where the state is kept.
+        store: the store that keeps the state.
         clock: the wall clock in milliseconds. It may jump: the engine's time stands still while the clock goes back.
         rules: the server's rules to follow.
-        safety_sweep: how often to look for what is due although no timer says so, in seconds: clocks jump, computers
-            sleep. `math.inf` for never, which is the default with a clock that is not the system's; else 60 seconds.
-        keep_leases: leave the leases that are found in the store to those who hold them, because they are other
-            processes that may live. For servers.
+        safety_sweep: seconds between two sweeps that look for what is due even if no timer has fired, because clocks
+            jump and computers sleep. `math.inf` means never. Default: 60 seconds with the system's clock, else never.
+        keep_leases: do not release the leases that are found in the store: their holders are other processes, which may
+            be alive. For servers.
     """
 
     def __init__(
@@ -57,8 +55,8 @@ class LocalNetwork(Network):
         self._store = store
         self._clock = MonotoneClock(clock)
         self._rules = rules
-        # A clock that was injected moves with the event loop; looking for its jumps would take a minute of real time
-        # for each year of a virtual one.
+        # An injected clock moves with the event loop. Sweeps that look for its jumps would take a minute of real time
+        # for each year of virtual time.
         default = _SAFETY_SWEEP if clock is system_clock else math.inf
         self._safety_sweep = default if safety_sweep is None else safety_sweep
         self._keep_leases = keep_leases
@@ -73,8 +71,8 @@ class LocalNetwork(Network):
 
         Raises:
             StoreError: the store cannot be opened or written.
-            UsageError: connections of another event loop are open, or one of the same group and pid; or the clock is
-                past the year 9999.
+            UsageError: connections of another event loop are open, or a connection of the same group and pid is, or
+                the clock is past the year 9999.
         """
         async with self.running() as engine:
             if engine.router.has(identity):
@@ -83,8 +81,7 @@ class LocalNetwork(Network):
                     f"that shares this network a pid of its own, or leave it out"
                 )
                 raise UsageError(msg)
-            connection = _LocalConnection(engine, identity, _dialect_of(engine.rules))
-            connection.clock_check = self._safety_sweep
+            connection = _LocalConnection(engine, identity, _dialect_of(engine.rules), self._safety_sweep)
             try:
                 yield connection
             finally:
@@ -92,7 +89,7 @@ class LocalNetwork(Network):
 
     @asynccontextmanager
     async def running(self) -> AsyncGenerator[Engine, None]:
-        """Take part in the engine, for as long as the block lasts, without a connection: for servers.
+        """Keep the engine running during the block, without a connection: for servers.
 
         Raises:
             StoreError: the store cannot be opened or written.
@@ -103,7 +100,7 @@ class LocalNetwork(Network):
 
     @asynccontextmanager
     async def _opened(self) -> AsyncGenerator[Engine, None]:
-        """Give the engine: the first who comes opens it, the last who goes closes it."""
+        """Return the engine. The first user opens it, and the last one closes it."""
         session = self._join()
         try:
             async with session.gate:
@@ -139,13 +136,13 @@ class LocalNetwork(Network):
                     session.engine = None
                     await close_store(self._store)
 
-        # Whoever came while the store was being closed has the session on, and opens it again.
+        # A user that joined while the store was being closed uses this session, and opens the store again.
         if session.users == 0:
             self._session = None
 
     @asynccontextmanager
     async def _timekeeping(self, engine: Engine) -> AsyncGenerator[None, None]:
-        # A shield of its own: cancelling the host must not stop the timers before the host has left.
+        # A shield of its own: the cancellation of the host must not stop the timers before the host has left.
         scope = CancelScope(shield=True)
         keep_time = partial(_keep_time, engine, self._safety_sweep, scope)
         async with beside(keep_time, scope.cancel, name="resonate timers"):
@@ -165,11 +162,12 @@ class _Session:
 
 @final
 class _LocalConnection(Connection):
-    """A participant in this process."""
+    """A connection to the engine of this process."""
 
     keeps_leases = True
 
-    def __init__(self, engine: Engine, identity: Identity, dialect: Dialect) -> None:
+    def __init__(self, engine: Engine, identity: Identity, dialect: Dialect, clock_check: float) -> None:
+        self.clock_check = clock_check
         self._engine: Engine | None = engine
         self._dialect = dialect
         self._holder = identity.holder
@@ -185,29 +183,26 @@ class _LocalConnection(Connection):
     def now(self) -> int:
         return self._now()
 
-    async def request(self, request: Request) -> Response:
-        return await self._ask(request, self._patience)
-
-    async def request_within(self, request: Request, seconds: float) -> Response:
-        return await self._ask(request, lambda: min(seconds, self._patience()))
-
-    def _patience(self) -> float:
-        # Nothing is gained by giving up, unless the worker is about to end: it has stopped listening then.
-        return _AT_THE_END if self._mailbox.closed else math.inf
-
-    async def _ask(self, request: Request, patience: Patience) -> Response:
+    async def request(self, request: Request, seconds: float = math.inf) -> Response:
         await lowlevel.checkpoint()
         if self._engine is None:
             msg = "this connection is closed; send requests inside `async with network.connect(...)`"
             raise UsageError(msg)
 
         try:
-            return await self._engine.request(request, patience=patience)
+            return await self._engine.request(request, limit=partial(self._limit, seconds))
         except RowTooLarge as error:
             raise TooLarge(request.kind, subject_of(request), len(str(encode_request(request, "")))) from error
 
+    async def request_within(self, request: Request, seconds: float) -> Response:
+        return await self.request(request, seconds)
+
+    def _limit(self, seconds: float) -> float:
+        # To give up gains nothing, unless the worker is stopping: then it has closed its mailbox.
+        return min(seconds, _STOPPING_LIMIT) if self._mailbox.closed else seconds
+
     def close(self) -> None:
-        """Leave the engine: what was not read is for others, and leases are no longer renewed."""
+        """Leave the engine: unread messages are sent to others, and leases are no longer renewed."""
         if self._engine is not None:
             self._engine.holders.remove(self._holder)
             self._engine = None

@@ -1,4 +1,4 @@
-"""A connection to a server: requests, what is known about the server, and its messages."""
+"""A connection to a server: its requests, its messages, and the facts about the server."""
 
 from __future__ import annotations
 
@@ -23,16 +23,16 @@ from ._server_clock import ServerClock
 from ._token import Token
 from ._wire import NoAnswer, Wire
 
-# How long the start waits for the server, in seconds.
-_PATIENCE: Final = 5.0
-# Requests under way at once. More would only wait at the server, which decides them one after the other.
+# Maximum number of seconds that the start waits for the server.
+_START_WITHIN: Final = 5.0
+# Maximum number of requests in progress. More would only wait in the server, which decides one after the other.
 _AT_ONCE: Final = 50
 _BLOCKING_TIMEOUT: Final = 5.0
 
 
 @frozen(kw_only=True)
 class Terms:
-    """What all connections of one network have in common."""
+    """The settings that all connections of one network share."""
 
     url: str
     token: Token
@@ -43,7 +43,7 @@ class Terms:
 
 @final
 class RemoteConnection(Connection):
-    """A participant whose engine is a server somewhere else."""
+    """A connection to a server in another process."""
 
     keeps_leases = False
     clock_check = 60.0
@@ -78,7 +78,7 @@ class RemoteConnection(Connection):
         self._check_usable()
         exchange = self._exchange(request)
         deadline = current_time() + self._terms.request_timeout
-        # Until it has a slot it may be cancelled. All of it is within one deadline, which leases reckon with.
+        # The request may be cancelled until it has a slot. One deadline limits all of it, and leases rely on that.
         with CancelScope(deadline=deadline):
             await self._probe_for(exchange)
             async with self._slots:
@@ -95,18 +95,18 @@ class RemoteConnection(Connection):
             reason = str(failure)
         else:
             response = exchange.answer(reply)
-            # Not before: what is no answer may come from somebody else, with a clock of his own.
+            # Not before the answer was read: other replies may come from a proxy with a clock of its own.
             self._clock.observe(reply.date, sent=sent, received=received)
             return response
 
         raise exchange.unanswered(reason)
 
     def _request_blocking(self, request: Request) -> Response:
-        """Send one request from another thread, with a client and a connection of its own."""
+        """Send one request from a worker thread, with another client and connection."""
         self._check_usable()
         exchange = self._exchange(request)
         try:
-            # Not longer than leases reckon with, of which a heartbeat may have to be sent twice.
+            # Leases rely on this limit: within one lease a heartbeat may have to be sent twice.
             timeout = min(_BLOCKING_TIMEOUT, self._terms.request_timeout)
             reply = self._wire.post_blocking(exchange.body, timeout)
         except NoAnswer as failure:
@@ -117,12 +117,12 @@ class RemoteConnection(Connection):
         raise exchange.unanswered(reason)
 
     async def greet(self) -> None:
-        """Find out how the server reads ids, and see that it accepts this client; one that is away may be so.
+        """Find out how the server reads ids, and check that it accepts this client. A server may be unreachable.
 
         Raises:
-            RequestError: it does not.
+            RequestError: the server does not accept this client.
         """
-        # Whoever makes a request is told of anything else, and the poll has told the log.
+        # Requests will raise the other errors, and the poll has logged them.
         with suppress(NetworkError):
             await self._probe_once()
 
@@ -171,7 +171,7 @@ class RemoteConnection(Connection):
             raise UsageError(msg)
 
     def close(self) -> None:
-        """Take no more requests, and end the messages."""
+        """Refuse further requests, and end the messages."""
         self._open = False
         self.poll.messages.close()
 
@@ -186,8 +186,8 @@ async def open_connection(wire: Wire, identity: Identity, terms: Terms) -> Async
 
 
 async def _begin(connection: RemoteConnection) -> None:
-    # An `execute` that is sent while no stream is up is sent again only after half a minute.
-    with anyio.move_on_after(_PATIENCE):
+    # An `execute` message that is sent while no stream is open is sent again only after half a minute.
+    with anyio.move_on_after(_START_WITHIN):
         await connection.greet()
         await connection.poll.attempted.wait()
     connection.poll.expect_gap()

@@ -1,4 +1,4 @@
-"""What time it is at the server, as far as its answers tell."""
+"""An estimate of the server's clock from its answers."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from .._embedded._clock import MonotoneClock
 from ..abc import Clock
 
 _SECOND: Final = 1000
-# Clocks that are a day apart are no longer two readings of one time: one of them is wrong, and who knows which.
+# If two clocks are a day apart, one of them is wrong, and it is unknown which one.
 _FARTHEST: Final = 24 * 3600 * _SECOND
 
 
 @define
 class ServerClock:
-    """The local wall clock, put right by the `Date` of the server's answers.
+    """The local wall clock, corrected by the `Date` header of the server's answers.
 
-    A date is cut to whole seconds, and made at some instant between the sending of the request and the arrival of the
-    answer. So each answer gives bounds for how far the server is ahead, and many of them give narrow ones. As long as
-    0 is within the bounds nothing is put right: clocks that NTP keeps need no help.
+    A date is cut to whole seconds, and was made at some instant between the sending of the request and the arrival of
+    the answer. So each answer gives bounds for how far the server's clock is ahead; many answers give narrow bounds. As
+    long as 0 is within the bounds nothing is corrected: clocks that are synchronised by NTP need no correction.
     """
 
     _clock: Clock
@@ -34,25 +34,25 @@ class ServerClock:
         self._monotone = MonotoneClock(lambda: self._clock() + self.offset)
 
     def now(self) -> int:
-        """The server's instant in milliseconds. It never goes back."""
+        """Return the server's present instant in milliseconds. It never goes back."""
         return self._monotone()
 
     def local(self) -> int:
-        """The instant by the local clock, for `observe`."""
+        """Return the present instant of the local clock, for `observe`."""
         return self._clock()
 
     @property
     def offset(self) -> int:
-        """How far the server is ahead, in milliseconds, at the least that agrees with what was observed."""
+        """The smallest lead of the server's clock that agrees with the observations, in milliseconds."""
         return min(max(0, self._least), self._most)
 
     def observe(self, date: str | None, *, sent: int, received: int) -> None:
-        """Take note of the `Date` of an answer.
+        """Use the `Date` header of an answer.
 
         Args:
-            date: the header; anything that is no plausible date is passed over.
+            date: the header; it is ignored if it is not a plausible date.
             sent: the local instant before the request was sent.
-            received: the local instant after its answer had come.
+            received: the local instant after the answer had arrived.
         """
         instant = None if date is None else _parse(date)
         if instant is None or received < sent:
@@ -64,13 +64,13 @@ class ServerClock:
 
         self._least, self._most = max(self._least, least), min(self._most, most)
         if self._least > self._most:
-            # One of the clocks was set: what was known holds no more.
+            # One of the clocks was set, so the earlier bounds do not hold any more.
             self._least, self._most = least, most
 
 
 @lru_cache(maxsize=4)
 def _parse(date: str) -> int | None:
-    """The instant in milliseconds. Many answers come with the same date."""
+    """Return the instant in milliseconds. Many answers have the same date."""
     try:
         parsed = parsedate_to_datetime(date)
         return None if parsed.tzinfo is None else int(parsed.timestamp()) * _SECOND

@@ -1,7 +1,7 @@
-"""The event stream that messages come in (docs/protocol.md 11.3), taken apart without any input or output.
+"""The decoder of the event stream that carries messages (docs/protocol.md 11.3). It does no input or output.
 
-httpx-sse is not used for it: like the decoder of httpx that it was made from, it holds back a line that ends with a
-lone CR until the next chunk tells whether an LF follows. A stream may be silent for hours, and the message with it.
+httpx-sse is not used. Like the decoder of httpx on which it is based, it holds back a line that ends with a lone CR
+until the next chunk shows whether an LF follows. A stream may be silent for hours, and would delay the message as long.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ _MESSAGE: Final = frozenset({b"", b"message"})
 
 @define
 class EventDecoder:
-    """Gives the data of each message, from chunks that may be cut anywhere.
+    """Decodes the data of each message from chunks, which may be cut anywhere.
 
-    Lines end with LF, CR LF or CR and with nothing else; comments, ids and events of other types are passed over. Data
-    stays bytes: what they mean is for others to decide.
+    Only LF, CR LF and CR end a line. Comments, ids and events of other types are ignored. The data is returned as
+    bytes, and not interpreted.
     """
 
     _line: bytearray = field(factory=bytearray, init=False)
@@ -32,7 +32,7 @@ class EventDecoder:
     _data: list[bytes] = field(factory=list, init=False)
 
     def feed(self, chunk: bytes) -> Iterator[bytes]:
-        """Take the next bytes and give the data of the messages that end in them."""
+        """Decode the next bytes and return the data of each message that ends in them."""
         for line in self._lines(chunk):
             data = self._take(line)
             if data is not None:
@@ -45,7 +45,7 @@ class EventDecoder:
         if self._after_cr:
             chunk = chunk.removeprefix(b"\n")
 
-        # A CR ends its line at once, and an LF that comes with the next chunk belongs to it.
+        # A CR ends its line at once. An LF at the beginning of the next chunk belongs to it.
         self._after_cr = chunk.endswith(b"\r")
         *ends, rest = _END_OF_LINE.split(chunk)
         for end in ends:

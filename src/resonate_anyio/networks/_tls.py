@@ -1,4 +1,4 @@
-"""How the certificate of a server is checked, and which one this client shows."""
+"""How the server's certificate is checked, and which certificate this client presents."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import TypeAlias
 from .._errors import InvalidArgument
 
 Verify: TypeAlias = bool | str | os.PathLike[str] | ssl.SSLContext
-"""True: by the usual authorities; a path: by those in that file or folder; False: not at all; or a context."""
+"""True: by the usual authorities; a path: by the authorities in this file or directory; False: not; or a context."""
 
 Certificate: TypeAlias = str | tuple[str, str] | tuple[str, str, str]
 """The path of a certificate, or paths of certificate and key, and the password of the key."""
@@ -26,7 +26,7 @@ class Security:
         usual: makes a context that checks by the usual authorities, or not at all.
 
     Raises:
-        InvalidArgument: a file cannot be read, or is not what it should be.
+        InvalidArgument: a file cannot be read, or has the wrong content.
     """
 
     def __init__(self, verify: Verify, cert: Certificate | None, usual: Callable[[bool], ssl.SSLContext]) -> None:
@@ -34,12 +34,12 @@ class Security:
             msg = "cert cannot be added to the SSLContext in verify; call its load_cert_chain instead"
             raise InvalidArgument(msg)
         self._make: Callable[[], ssl.SSLContext] = lambda: _loaded(verify, cert, usual)
-        # Files are looked at now, so that whoever names them hears of what is wrong; the usual authorities take a
-        # while to load, which is left to the first connection.
+        # Files are read now, so that the caller who names them gets the error. The usual authorities take long to
+        # load, so the first connection loads them.
         self._context = None if isinstance(verify, bool) and cert is None else self._make()
 
     def context(self) -> ssl.SSLContext:
-        """Give the context, which is the same each time."""
+        """Return the context. It is the same object each time."""
         self._context = self._context or self._make()
         return self._context
 
@@ -76,6 +76,6 @@ def _show(context: ssl.SSLContext, cert: Certificate) -> None:
     try:
         context.load_cert_chain(*paths)
     except (OSError, TypeError) as error:
-        # the password is not told
+        # The password must not be shown.
         msg = f"cert={paths[:2]!r} cannot be used: {error}"
         raise InvalidArgument(msg) from error

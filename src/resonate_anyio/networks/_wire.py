@@ -1,4 +1,4 @@
-"""What the HTTP network needs of an HTTP library, which `_http` gives it."""
+"""The interface between the HTTP network and an HTTP library. `_http` implements it."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from attrs import field, frozen
 
 
 class NoAnswer(Exception):
-    """An exchange broke off: no connection, no complete answer, or not in time. Its text says what happened.
+    """An exchange failed: there was no connection, or no complete answer in time. The text says why.
 
-    What the library raised is not chained to it: such texts may repeat what was sent.
+    The error of the library is not chained to this one, because its text may repeat what was sent.
     """
 
 
@@ -22,7 +22,7 @@ class Reply:
 
     Attributes:
         date: its `Date` header.
-        location: where it redirects to, which is never followed.
+        location: the address that it redirects to. Redirects are not followed.
     """
 
     status: int
@@ -33,10 +33,10 @@ class Reply:
 
 @frozen(kw_only=True)
 class Stream:
-    """An answer whose body is still coming in.
+    """An answer whose body is still being received.
 
     Attributes:
-        chunks: the body; reading it raises `NoAnswer` if it breaks off.
+        chunks: the body; reading it raises `NoAnswer` if the connection breaks.
     """
 
     status: int
@@ -52,17 +52,17 @@ class Wire(ABC):
 
     @abstractmethod
     async def post(self, body: bytes) -> Reply:
-        """Send a request and read its answer. How long that may take is for the caller to limit."""
+        """Send a request and return its answer. The caller limits the time."""
 
     @abstractmethod
     def post_blocking(self, body: bytes, timeout: float) -> Reply:
-        """Do the same on a thread that may wait, without an event loop.
+        """Do the same from a worker thread, without an event loop.
 
         Args:
-            body: what to send.
-            timeout: how many seconds may pass without progress.
+            body: the bytes to send.
+            timeout: the number of seconds that may pass without progress.
         """
 
     @abstractmethod
     def stream(self, path: str) -> AbstractAsyncContextManager[Stream]:
-        """Open an answer that never ends. What is silent is not timed out, but the peer is watched by the system."""
+        """Open an answer that never ends. Silence is not a timeout; TCP keepalive notices a dead peer."""

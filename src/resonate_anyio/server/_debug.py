@@ -25,6 +25,6 @@ async def answer_debug(engine: Engine, envelope: Envelope) -> object:
             await engine.sweep(tick_time(envelope, engine.rules))
             return []
         case _:
-            return await engine.look(partial(snapshot, outbox=engine.router.waiting, rules=engine.rules))
+            return await engine.read(partial(snapshot, outbox=engine.router.waiting, rules=engine.rules))
 
     return {}

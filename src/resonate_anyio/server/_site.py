@@ -91,7 +91,7 @@ class Site:
 
     async def _ready(self) -> Reply:
         try:
-            await self._engine.look(lambda view: view.promise(""))
+            await self._engine.check_writable()
         except StoreError:
             return _NOT_READY
 

@@ -1,4 +1,4 @@
-"""Where an embedded engine keeps its state: in memory, or in one SQLite file."""
+"""The stores of the embedded engine: its state is kept in memory, or in one SQLite file."""
 
 from ._memory import MemoryStore as MemoryStore
 from ._sqlite import SQLiteStore as SQLiteStore

@@ -1,4 +1,4 @@
-"""SQLite's errors in words: what went wrong with which file, and what to do about it."""
+"""SQLite's errors as errors of this package: they name the file, the problem and what to do about it."""
 
 from __future__ import annotations
 
@@ -35,12 +35,12 @@ _ADVICE: Final = {
 
 
 class RowTooLarge(StoreError):
-    """SQLite cannot hold a row that is so large; nothing was written. `LocalNetwork` says which request it was."""
+    """SQLite cannot hold a row of this size; nothing was written. `LocalNetwork` names the request in its error."""
 
 
 _LOCKED: Final = frozenset({sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_PROTOCOL})
 
-# Faults that may pass, by themselves or when they are mended. Until then the file is as it was.
+# Faults that may pass by themselves, or when a person removes their cause. Until then the file does not change.
 _PASSING: Final = _LOCKED | {
     sqlite3.SQLITE_FULL,
     sqlite3.SQLITE_IOERR,
@@ -54,21 +54,21 @@ _LOST: Final = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB})
 
 
 def code_of(error: sqlite3.Error) -> int | None:
-    """Give SQLite's primary result code, or None for an error that Python's module found by itself."""
+    """Return SQLite's primary result code, or None for an error that Python's module raised by itself."""
     code: int | None = getattr(error, "sqlite_errorcode", None)
     return None if code is None else code & _PRIMARY
 
 
-def named(path: str, error: sqlite3.Error) -> StoreError:
-    """Make an error that says which file it is about and what to do, while the file is being opened."""
-    reason = _in_words(error)
-    # Only a lock is worth waiting for: what else is wrong at the start is for the user to see.
+def error_on_open(path: str, error: sqlite3.Error) -> StoreError:
+    """Return the error to raise for an error of SQLite while the file is being opened."""
+    reason = _reason(error)
+    # Only a lock is waited for: the user has to see any other fault at the start.
     return StoreUnavailable(path, reason) if code_of(error) in _LOCKED else StoreError(f"{path}: {reason}")
 
 
-def named_in_use(path: str, error: sqlite3.Error) -> StoreError:
-    """The same while the file is in use: what passes is a `StoreUnavailable`, damage a `StoreLost`."""
-    code, reason = code_of(error), _in_words(error)
+def error_in_use(path: str, error: sqlite3.Error) -> StoreError:
+    """Return the error to raise while the file is in use: `StoreUnavailable` if it may pass, `StoreLost` for damage."""
+    code, reason = code_of(error), _reason(error)
     if code in _PASSING:
         return StoreUnavailable(path, reason)
 
@@ -78,6 +78,6 @@ def named_in_use(path: str, error: sqlite3.Error) -> StoreError:
     return (RowTooLarge if code == sqlite3.SQLITE_TOOBIG else StoreError)(f"{path}: {reason}")
 
 
-def _in_words(error: sqlite3.Error) -> str:
+def _reason(error: sqlite3.Error) -> str:
     advice = _ADVICE.get(code_of(error) or 0)
     return str(error) if advice is None else f"{error}: {advice}"

@@ -1,8 +1,8 @@
-"""Which files an open store stands on, told by device and inode, and which files it does not take.
+"""The files of an open store, identified by device and inode, and the files that a store refuses.
 
-The owner's lock is found by the name of the file, so a file with two names could have two owners: those are refused. A
-file that is deleted or replaced while it is in use keeps working for who has it open, and is gone afterwards: so it is
-looked at before each commit. That takes microseconds, and opens nothing (see `_lock` for why that matters).
+The owner's lock is found by the name of the file, so a file with two names could have two owners: it is refused. A file
+that is deleted or replaced while it is in use can still be written by the process that has it open, but the records are
+lost afterwards. So the files are checked before each commit. This takes microseconds, and opens no file (see `_lock`).
 """
 
 from __future__ import annotations
@@ -27,19 +27,19 @@ _AFTER: Final = (
 
 
 def refuse_unusual(path: str, mounts: Path = MOUNTS) -> None:
-    """Refuse what is no ordinary file, and a file that has more than one name.
+    """Refuse a path that is not an ordinary file, and a file that has more than one name.
 
     Args:
         path: an absolute path without symbolic links.
         mounts: the system's list of mounts.
 
     Raises:
-        StoreError: it is such a file.
+        StoreError: the path is refused.
     """
     try:
         found = os.stat(path)  # noqa: PTH116 - a path is a str here, as SQLite wants it
     except OSError:
-        # It is to be made, or SQLite will say what is wrong.
+        # The file will be created, or SQLite will raise the error.
         return
 
     if not stat.S_ISREG(found.st_mode):
@@ -71,22 +71,22 @@ def _kind_of(mode: int) -> str:
 
 @frozen
 class Files:
-    """The files of an open store, as they were when it was opened."""
+    """The files of an open store, with their identities at the time of opening."""
 
     _path: str
     _keys: Mapping[str, _Key]
 
     @classmethod
     def at(cls, path: str, names: Iterable[str]) -> Files:
-        """Note the files `names`, which exist, of the database `path`.
+        """Return the files `names` of the database `path`, which exist, with their present identities.
 
         Raises:
-            StoreLost: one of them is gone already.
+            StoreLost: one of them does not exist any more.
         """
         return cls(path, {name: _key_of(path, name) for name in names})
 
     def check(self) -> None:
-        """See that they are still in place.
+        """Check that the files are in place.
 
         Raises:
             StoreLost: one of them was deleted, moved or replaced.

@@ -1,12 +1,12 @@
-"""A store that keeps its state in memory: fast, and gone with the object."""
+"""A store that keeps its state in memory, as long as the object lives."""
 
 from __future__ import annotations
 
+from bisect import bisect_left, bisect_right, insort
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from functools import partial
-from heapq import merge
+from heapq import heapify, heappop, heappush, merge
 from itertools import islice
-from typing import TypeAlias, TypeVar, final
+from typing import Any, Final, Generic, TypeVar, final
 
 from attrs import define, field
 
@@ -36,18 +36,137 @@ from .._protocol import (
     View,
 )
 from ..abc import Store
-from ._index import DueIndex, Groups, Table
+
+R = TypeVar("R")
+
+# A heap with at most this many stale entries is not rebuilt.
+_STALE_ALLOWED: Final = 64
+
+
+@define
+class Table(Generic[R]):
+    """Records by id, and their ids in order.
+
+    Attributes:
+        records: the records by id, in no order; only `put` changes it.
+    """
+
+    records: dict[str, R] = field(init=False, factory=dict)
+    _ids: list[str] = field(init=False, factory=list)
+
+    def put(self, id: str, record: R | None) -> R | None:
+        """Put or (None) remove a record. Return the record that was there."""
+        old = self.records.get(id)
+        if record is not None:
+            self.records[id] = record
+            if old is None:
+                insort(self._ids, id)
+        elif old is not None:
+            del self.records[id]
+            del self._ids[bisect_left(self._ids, id)]
+
+        return old
+
+    def after(self, id: str | None, until: str | None = None) -> Iterator[R]:
+        """Return the records whose id is greater than `id` and not greater than `until`, in order."""
+        end = len(self._ids) if until is None else bisect_right(self._ids, until)
+        # Not islice(ids, start): that would walk over everything before the start.
+        return (self.records[self._ids[index]] for index in range(self._start(id), end))
+
+    def id_ahead(self, id: str | None, count: int) -> str | None:
+        """Return the id that is `count` places after `id`, or None if there is none."""
+        index = self._start(id) + count - 1
+        return self._ids[index] if index < len(self._ids) else None
+
+    def _start(self, id: str | None) -> int:
+        return 0 if id is None else bisect_right(self._ids, id)
+
+
+@define
+class Groups(Generic[R]):
+    """Members by group and key. A group without members takes no space."""
+
+    _groups: dict[str, dict[str, R]] = field(init=False, factory=dict)
+
+    def of(self, group: str) -> list[R]:
+        """Return the members of a group in the order of their keys."""
+        members = self._groups.get(group)
+        return [] if members is None else [members[key] for key in sorted(members)]
+
+    def put(self, group: str, key: str, member: R | None) -> R | None:
+        """Put or (None) remove a member. Return the member that was there."""
+        members = self._groups.get(group)
+        old = None if members is None else members.get(key)
+        if member is not None:
+            self._groups.setdefault(group, {})[key] = member
+        elif members is not None and old is not None:
+            del members[key]
+            if not members:
+                del self._groups[group]
+
+        return old
+
+    def everything(self) -> Iterator[tuple[str, str, R]]:
+        """Return every member with its group and its key, by group and then by key."""
+        for group, members in sorted(self._groups.items()):
+            for key in sorted(members):
+                yield group, key, members[key]
+
+
+@define
+class DueIndex:
+    """The instant at which each id is due: a heap, of which entries that differ from `_instants` are ignored."""
+
+    _instants: dict[str, int] = field(init=False, factory=dict)
+    _heap: list[tuple[int, str]] = field(init=False, factory=list)
+
+    def put(self, id: str, instant: int | None) -> None:
+        """Make `id` due at an instant, or (None) never."""
+        if instant is None:
+            self._instants.pop(id, None)
+        elif self._instants.get(id) != instant:
+            self._instants[id] = instant
+            heappush(self._heap, (instant, id))
+            if len(self._heap) > 2 * len(self._instants) + _STALE_ALLOWED:
+                self._heap = [(instant, id) for id, instant in self._instants.items()]
+                heapify(self._heap)
+
+    def _live(self, entry: tuple[int, str]) -> bool:
+        instant, id = entry
+        return self._instants.get(id) == instant
+
+    def due(self, now: int) -> Iterator[tuple[int, str]]:
+        """Return every instant up to `now` with the id that is due then, in order. An id may come twice."""
+        # Reading changes nothing: this walks down the heap, which is a tree, the earliest branch first.
+        coming = [(self._heap[0], 0)] if self._heap else []
+        while coming:
+            entry, index = heappop(coming)
+            if entry[0] > now:
+                return
+
+            for child in (2 * index + 1, 2 * index + 2):
+                if child < len(self._heap):
+                    heappush(coming, (self._heap[child], child))
+
+            if self._live(entry):
+                yield entry
+
+    def next(self) -> int | None:
+        """Return the earliest instant at which an id is due, or None."""
+        while self._heap and not self._live(self._heap[0]):
+            heappop(self._heap)
+
+        return self._heap[0][0] if self._heap else None
+
 
 T = TypeVar("T")
-
-Undo: TypeAlias = Callable[[], object]
 
 
 @final
 class MemoryStore(Store):
-    """Keeps everything in memory, for as long as the object lives.
+    """Keeps the state in memory, as long as the object lives.
 
-    What was written is still there after `close()` and `open()`. Use an `SQLiteStore` to survive the process.
+    The state is still there after `close()` and `open()`. Use an `SQLiteStore` to keep it longer than the process.
     """
 
     def __init__(self) -> None:
@@ -55,7 +174,7 @@ class MemoryStore(Store):
         self._opened = False
 
     def open(self) -> None:
-        """Make ready for use.
+        """Make the store ready for use.
 
         Raises:
             StoreError: it is open already.
@@ -67,71 +186,76 @@ class MemoryStore(Store):
         self._opened = True
 
     def close(self) -> None:
-        """End the use; what was written stays."""
+        """Close the store. The state stays in memory."""
         self._opened = False
 
     def transact(self, steps: Sequence[Step]) -> list[Outcome]:
         """Run the steps and keep all their changes, or none if one of them raises."""
-        tables = self._used()
-        log: list[Undo] = []
+        if not self._opened:
+            raise _not_open()
+
+        tables = self._tables
+        outcomes: list[Outcome] = []
+        undo: list[Change] = []
         try:
-            return [_take(step, tables, log) for step in steps]
+            for step in steps:
+                outcome = step(tables)
+                for change in outcome.changes:
+                    # One by one, so that `undo` is complete even if the next change fails.
+                    undo.append(_WRITERS[type(change)](tables, change))  # noqa: PERF401
+
+                outcomes.append(outcome)
         except BaseException:
-            for undo in reversed(log):
-                undo()
+            for change in reversed(undo):
+                _WRITERS[type(change)](tables, change)
 
             raise
 
+        return outcomes
+
     def read(self, query: Callable[[View], T]) -> T:
-        """Give `query` a view of the present state and return its answer."""
-        return query(self._used())
-
-    def _used(self) -> _Tables:
+        """Call `query` with a view of the present state and return its answer."""
         if not self._opened:
-            msg = "this MemoryStore is not open; call open() first"
-            raise StoreError(msg)
+            raise _not_open()
 
-        return self._tables
+        return query(self._tables)
 
     def __repr__(self) -> str:
         return f"<MemoryStore {'open' if self._opened else 'closed'}>"
 
 
-def _take(step: Step, tables: _Tables, log: list[Undo]) -> Outcome:
-    outcome = step(tables)
-    # One by one, so that the log holds what was done even if a later change fails.
-    log.extend(tables.write(change) for change in outcome.changes)
-
-    return outcome
+def _not_open() -> StoreError:
+    msg = "this MemoryStore is not open; call open() first"
+    return StoreError(msg)
 
 
 @define
 class _Tables:
-    """The state and its indexes: what a step reads (a `View`) and the one way to change it (`write`)."""
+    """The records and their indexes: the `View` that steps read, and one method for each kind of change."""
 
     _promises: Table[Promise] = field(init=False, factory=Table)
     _tasks: Table[Task] = field(init=False, factory=Table)
     _schedules: Table[Schedule] = field(init=False, factory=Table)
     _awaiters: Groups[Callback] = field(init=False, factory=Groups)
     _awaited: Groups[Callback] = field(init=False, factory=Groups)
-    _listeners: Groups[tuple[str, str]] = field(init=False, factory=Groups)
+    _listeners: Groups[str] = field(init=False, factory=Groups)
     _branches: Groups[str] = field(init=False, factory=Groups)
-    # Deadlines are filed apart, because servers differ in which promises they sweep.
+    # One index for each group of promises, because servers differ in the groups whose deadlines they watch.
     _deadlines: dict[Armed, DueIndex] = field(init=False, factory=lambda: {armed: DueIndex() for armed in Armed})
     _due_tasks: DueIndex = field(init=False, factory=DueIndex)
     _due_schedules: DueIndex = field(init=False, factory=DueIndex)
 
     def promise(self, id: str) -> Promise | None:
-        return self._promises.get(id)
+        return self._promises.records.get(id)
 
     def task(self, id: str) -> Task | None:
-        return self._tasks.get(id)
+        return self._tasks.records.get(id)
 
     def schedule(self, id: str) -> Schedule | None:
-        return self._schedules.get(id)
+        return self._schedules.records.get(id)
 
     def branch(self, branch: str) -> Sequence[Promise]:
-        return list(_known(self._promises, self._branches.of(branch)))
+        return _records(self._promises, self._branches.of(branch))
 
     def awaiters(self, awaited: str) -> Sequence[Callback]:
         return self._awaiters.of(awaited)
@@ -140,7 +264,7 @@ class _Tables:
         return self._awaited.of(awaiter)
 
     def listeners(self, promise: str) -> Sequence[str]:
-        return [address for _, address in self._listeners.of(promise)]
+        return self._listeners.of(promise)
 
     def search_promises(
         self,
@@ -181,95 +305,119 @@ class _Tables:
                 return self._schedules.id_ahead(after, count)
 
     def due_promises(self, now: int, *, armed: Armed, limit: int | None = None) -> Sequence[Promise]:
-        return list(_known(self._promises, _first_due(self._among(armed), now, limit)))
+        return _records(self._promises, _first_due(self._among(armed), now, limit))
 
-    def _among(self, armed: Armed) -> Iterator[DueIndex]:
-        return (index for filed, index in self._deadlines.items() if filed <= armed)
+    def _among(self, armed: Armed) -> list[DueIndex]:
+        return [index for group, index in self._deadlines.items() if group <= armed]
 
     def due_tasks(self, now: int, *, limit: int | None = None) -> Sequence[Task]:
-        return list(_known(self._tasks, _first_due([self._due_tasks], now, limit)))
+        return _records(self._tasks, _first_due([self._due_tasks], now, limit))
 
     def due_schedules(self, now: int, *, limit: int | None = None) -> Sequence[Schedule]:
-        return list(_known(self._schedules, _first_due([self._due_schedules], now, limit)))
+        return _records(self._schedules, _first_due([self._due_schedules], now, limit))
 
     def next_due(self, *, armed: Armed) -> int | None:
         indexes = (*self._among(armed), self._due_tasks, self._due_schedules)
         return min((instant for index in indexes if (instant := index.next()) is not None), default=None)
 
     def all_callbacks(self) -> Sequence[Callback]:
-        return list(self._awaited.everything())
+        return [callback for _, _, callback in self._awaited.everything()]
 
     def all_listeners(self) -> Sequence[tuple[str, str]]:
-        return list(self._listeners.everything())
+        return [(promise, address) for promise, address, _ in self._listeners.everything()]
 
-    def write(self, change: Change) -> Undo:  # noqa: C901, PLR0911 - one for each kind of change
-        """Make one change, and give what takes it back."""
-        match change:
-            case PutPromise(promise):
-                return partial(self._set_promise, promise.id, self._set_promise(promise.id, promise))
-            case DropPromise(id):
-                return partial(self._set_promise, id, self._set_promise(id, None))
-            case PutTask(task):
-                return partial(self._set_task, task.id, self._set_task(task.id, task))
-            case DropTask(id):
-                return partial(self._set_task, id, self._set_task(id, None))
-            case PutSchedule(schedule):
-                return partial(self._set_schedule, schedule.id, self._set_schedule(schedule.id, schedule))
-            case DropSchedule(id):
-                return partial(self._set_schedule, id, self._set_schedule(id, None))
-            case PutCallback(callback):
-                return self._write_callback(callback.awaited, callback.awaiter, callback)
-            case DropCallback(awaited, awaiter):
-                return self._write_callback(awaited, awaiter, None)
-            case PutListener(promise_id, address):
-                old = self._listeners.put(promise_id, address, (promise_id, address))
-                return partial(self._listeners.put, promise_id, address, old)
-            case DropListener(promise_id, address):
-                old = self._listeners.put(promise_id, address, None)
-                return partial(self._listeners.put, promise_id, address, old)
+    def put_promise(self, change: PutPromise) -> Change:
+        promise = change.promise
+        id, old = promise.id, self._promises.put(promise.id, promise)
+        moved = old is None or old.branch != promise.branch or old.armed is not promise.armed
+        if moved:
+            if old is not None:
+                self._remove_from_indexes(old)
 
-    def _write_callback(self, awaited: str, awaiter: str, callback: Callback | None) -> Undo:
-        return partial(self._set_callback, awaited, awaiter, self._set_callback(awaited, awaiter, callback))
+            if promise.branch is not None:
+                self._branches.put(promise.branch, id, id)
 
-    def _set_promise(self, id: str, promise: Promise | None) -> Promise | None:
-        old = self._promises.put(id, promise)
-        self._file_branch(id, old, promise)
-        due = promise.timeout_at if promise is not None and promise.pending else None
-        filed = Armed.ALL if promise is None else promise.armed
-        for armed, index in self._deadlines.items():
-            index.put(id, due if armed is filed else None)
+        self._deadlines[promise.armed].put(id, promise.timeout_at if promise.pending else None)
+        return DropPromise(id) if old is None else PutPromise(old)
 
-        return old
+    def drop_promise(self, change: DropPromise) -> Change:
+        old = self._promises.put(change.id, None)
+        if old is None:
+            return change
 
-    def _file_branch(self, id: str, old: Promise | None, new: Promise | None) -> None:
-        before = None if old is None else old.branch
-        after = None if new is None else new.branch
-        if before != after:
-            if before is not None:
-                self._branches.put(before, id, None)
+        self._remove_from_indexes(old)
+        return PutPromise(old)
 
-            if after is not None:
-                self._branches.put(after, id, id)
+    def _remove_from_indexes(self, promise: Promise) -> None:
+        self._deadlines[promise.armed].put(promise.id, None)
+        if promise.branch is not None:
+            self._branches.put(promise.branch, promise.id, None)
 
-    def _set_task(self, id: str, task: Task | None) -> Task | None:
-        timed = task is not None and task.state in {TaskState.PENDING, TaskState.ACQUIRED}
-        self._due_tasks.put(id, task.due_at if task is not None and timed else None)
-        return self._tasks.put(id, task)
+    def put_task(self, change: PutTask) -> Change:
+        task = change.task
+        old = self._tasks.put(task.id, task)
+        self._due_tasks.put(task.id, task.due_at if task.state in _TIMED else None)
+        return DropTask(task.id) if old is None else PutTask(old)
 
-    def _set_schedule(self, id: str, schedule: Schedule | None) -> Schedule | None:
-        self._due_schedules.put(id, None if schedule is None else schedule.next_run_at)
-        return self._schedules.put(id, schedule)
+    def drop_task(self, change: DropTask) -> Change:
+        old = self._tasks.put(change.id, None)
+        self._due_tasks.put(change.id, None)
+        return change if old is None else PutTask(old)
 
-    def _set_callback(self, awaited: str, awaiter: str, callback: Callback | None) -> Callback | None:
+    def put_schedule(self, change: PutSchedule) -> Change:
+        schedule = change.schedule
+        old = self._schedules.put(schedule.id, schedule)
+        self._due_schedules.put(schedule.id, schedule.next_run_at)
+        return DropSchedule(schedule.id) if old is None else PutSchedule(old)
+
+    def drop_schedule(self, change: DropSchedule) -> Change:
+        old = self._schedules.put(change.id, None)
+        self._due_schedules.put(change.id, None)
+        return change if old is None else PutSchedule(old)
+
+    def put_callback(self, change: PutCallback) -> Change:
+        callback = change.callback
+        awaited, awaiter = callback.awaited, callback.awaiter
+        old = self._awaiters.put(awaited, awaiter, callback)
         self._awaited.put(awaiter, awaited, callback)
-        return self._awaiters.put(awaited, awaiter, callback)
+        return DropCallback(awaited, awaiter) if old is None else PutCallback(old)
+
+    def drop_callback(self, change: DropCallback) -> Change:
+        old = self._awaiters.put(change.awaited, change.awaiter, None)
+        self._awaited.put(change.awaiter, change.awaited, None)
+        return change if old is None else PutCallback(old)
+
+    def put_listener(self, change: PutListener) -> Change:
+        old = self._listeners.put(change.promise, change.address, change.address)
+        return DropListener(change.promise, change.address) if old is None else change
+
+    def drop_listener(self, change: DropListener) -> Change:
+        old = self._listeners.put(change.promise, change.address, None)
+        return change if old is None else PutListener(change.promise, change.address)
+
+
+_TIMED: Final = frozenset({TaskState.PENDING, TaskState.ACQUIRED})
+
+_WRITERS: Final[dict[type[Change], Callable[[_Tables, Any], Change]]] = {
+    PutPromise: _Tables.put_promise,
+    DropPromise: _Tables.drop_promise,
+    PutTask: _Tables.put_task,
+    DropTask: _Tables.drop_task,
+    PutSchedule: _Tables.put_schedule,
+    DropSchedule: _Tables.drop_schedule,
+    PutCallback: _Tables.put_callback,
+    DropCallback: _Tables.drop_callback,
+    PutListener: _Tables.put_listener,
+    DropListener: _Tables.drop_listener,
+}
+"""The method that makes each kind of change. It returns the change that undoes this one."""
 
 
 def _first_due(indexes: Iterable[DueIndex], now: int, limit: int | None) -> list[str]:
-    """Give the ids that are due, in their order, or those `limit` of them that are due first."""
+    """Return the ids that are due, in their order, or the `limit` ids that are due first."""
     first = islice(merge(*(index.due(now) for index in indexes)), limit)
     return sorted({id for _, id in first})
 
 
-def _known(table: Table[T], ids: Iterable[str]) -> Iterator[T]:
-    return (record for id in ids if (record := table.get(id)) is not None)
+def _records(table: Table[T], ids: Iterable[str]) -> list[T]:
+    return [table.records[id] for id in ids]

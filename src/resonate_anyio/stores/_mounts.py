@@ -1,7 +1,7 @@
-"""Where a path lies: on a disk of this machine, or on a network file system.
+"""Whether a path lies on a disk of this machine or on a network file system.
 
-SQLite's locks and its shared memory do not work between machines, so a file on a network file system would be taken
-for free by two engines at once.
+SQLite's locks and shared memory do not work between machines. On a network file system, two engines could own one file
+at the same time.
 """
 
 from __future__ import annotations
@@ -42,11 +42,11 @@ _NETWORKED: Final = frozenset(
 
 
 def refuse_network(path: str, mounts: Path = MOUNTS) -> None:
-    """Refuse a path that is seen to lie on a network file system. Only Linux shows its mounts like this.
+    """Refuse a path on a network file system. Only on Linux the mounts are known.
 
     Args:
         path: an absolute path without symbolic links.
-        mounts: the system's list of mounts; if it is absent, nothing is refused.
+        mounts: the system's list of mounts. If it does not exist, no path is refused.
 
     Raises:
         StoreError: the path lies on a network file system.
@@ -61,12 +61,12 @@ def refuse_network(path: str, mounts: Path = MOUNTS) -> None:
 
 
 def is_mounted(path: str, mounts: Path = MOUNTS) -> bool:
-    """Whether the path itself is a mount point. Only Linux shows its mounts like this."""
+    """Return whether the path itself is a mount point. Only on Linux the mounts are known."""
     return any(point == path for point, _ in _mounted(mounts))
 
 
 def _filesystem(path: str, mounts: Path) -> str | None:
-    """Give the type of the file system that the path lies on, where it is known."""
+    """Return the type of the file system of the path, or None if it is unknown."""
     found = [
         (len(point), order, kind)
         for order, (point, kind) in enumerate(_mounted(mounts))
@@ -88,7 +88,7 @@ def _mounted(mounts: Path) -> Iterator[tuple[str, str]]:
 
 
 def _unescape(point: bytes) -> bytes:
-    # The kernel writes the bytes that would break the line as three octal digits.
+    # The kernel writes bytes that would break the line as three octal digits.
     for escape, byte in ((rb"\040", b" "), (rb"\011", b"\t"), (rb"\012", b"\n"), (rb"\134", b"\\")):
         point = point.replace(escape, byte)
 

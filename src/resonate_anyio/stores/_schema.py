@@ -1,7 +1,7 @@
-"""The layout of the SQLite file, and records to rows and back.
+"""The layout of the SQLite file, and the conversion of records to rows and back.
 
 Texts are compared as bytes of UTF-8 (SQLite's BINARY collation), which is the order of ids everywhere. Tags and headers
-are JSON objects; the tags that are asked for by index have columns of their own beside.
+are JSON objects. Tags that have an index are stored in columns of their own as well.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Any, Final, TypeAlias
 from .._protocol import EMPTY, Callback, Missed, Promise, PromiseState, Schedule, Task, TaskState, Value
 
 APPLICATION_ID: Final = 0x52736E61
-"""`Rsna`: marks the file as ours, in its header."""
+"""`Rsna`: marks the file, in its header, as a file of this package."""
 
 VERSION: Final = 1
 """The layout's version, in the file's header (`user_version`)."""
@@ -21,11 +21,10 @@ VERSION: Final = 1
 INDEXES: Final = """
 CREATE INDEX IF NOT EXISTS promises_by_state ON promises (state, id) WHERE state <> 'resolved';
 """
-"""Indexes that files of this layout may lack, if they were made before these were added. Older versions keep them up
-to date."""
+"""Indexes that older files of this layout may lack. Older versions of this package keep them up to date."""
 
 COLUMNS: Final = {"schedules": {"missed": "TEXT"}}
-"""Columns that such files may lack, by table. Older versions leave them alone: they name the columns that they use."""
+"""Columns that older files of this layout may lack, by table. Older versions name the columns that they use."""
 
 SCHEMA: Final = f"""
 CREATE TABLE promises (
@@ -106,7 +105,7 @@ _PROMISE_STATES: Final[Mapping[str, PromiseState]] = {str(state): state for stat
 _TASK_STATES: Final[Mapping[str, TaskState]] = {str(state): state for state in TaskState}
 
 dumps: Final[Callable[[object], str]] = json.JSONEncoder(separators=(",", ":")).encode
-"""Writes tags and headers; searches for tags rely on how it does that."""
+"""Encodes tags and headers. Searches for tags rely on its format."""
 
 
 def load_promise(row: Row) -> Promise:
@@ -150,7 +149,7 @@ def load_callback(row: Row) -> Callback:
 
 
 def dump_promise(promise: Promise) -> Row:
-    """Give all columns of the table `promises`."""
+    """Return all columns of the table `promises`."""
     return (
         promise.id,
         promise.state,
@@ -166,12 +165,12 @@ def dump_promise(promise: Promise) -> Row:
 
 
 def dump_task(task: Task) -> Row:
-    """Give all columns of the table `tasks`."""
+    """Return all columns of the table `tasks`."""
     return (task.id, task.state, task.version, task.ttl, task.pid, task.due_at)
 
 
 def dump_schedule(schedule: Schedule) -> Row:
-    """Give all columns of the table `schedules`."""
+    """Return all columns of the table `schedules`."""
     return (
         schedule.id,
         schedule.cron,

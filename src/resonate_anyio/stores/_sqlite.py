@@ -14,7 +14,7 @@ from .._errors import StoreError, UsageError
 from .._protocol import Outcome, Step, View
 from ..abc import Store
 from ._checkpoint import Checkpointer
-from ._faults import RowTooLarge, code_of, named, named_in_use
+from ._faults import RowTooLarge, code_of, error_in_use, error_on_open
 from ._identity import Files, refuse_unusual
 from ._lock import lock, lock_file, open_for_reading, sign
 from ._mounts import refuse_network
@@ -25,22 +25,22 @@ T = TypeVar("T")
 
 Durability: TypeAlias = Literal["process", "power"]
 
-# A file of more bytes than this is opened and closed on a thread: its log may have to be copied, an index made.
+# A file of more bytes than this is opened and closed on a thread: its log may have to be copied, or an index created.
 _LARGE: Final = 16_000_000
 
 
 @final
 class SQLiteStore(Store):
-    """Keeps everything in one SQLite file (with `-wal`, `-shm` and `-owner` beside it).
+    """Keeps the state in one SQLite file (with `-wal`, `-shm` and `-owner` files beside it).
 
-    One engine owns the file, from `open()` to `close()` or to the end of the process, however it ends. Reading it
-    meanwhile with any SQLite tool is fine. A tool that holds its write lock makes the engine wait; nothing is lost.
+    One engine owns the file from `open()` to `close()`, or to the end of the process. Meanwhile any SQLite tool may
+    read the file. A tool that holds its write lock makes the engine wait, and no record is lost.
 
     Args:
-        path: the file; it is made if it does not exist, its directory is not.
-        durability: what a finished `transact` survives. `"process"`: the death of the process at any instant, but a
-            loss of power may take back the last transactions (never parts of one). `"power"`: a loss of power too; each
-            commit then waits for the disk, so it is done on a thread, many requests at once.
+        path: the file. It is created if it does not exist; its directory is not.
+        durability: what a finished `transact` survives. `"process"`: the end of the process at any instant; a loss of
+            power may undo the last transactions (each as a whole). `"power"`: a loss of power too. Each commit then
+            waits for the disk, so commits are made on a thread, each for many requests.
     """
 
     def __init__(self, path: str | os.PathLike[str], *, durability: Durability = "process") -> None:
@@ -72,13 +72,13 @@ class SQLiteStore(Store):
         return self.blocking or sum(map(_size_of, (self._path, f"{self._path}-wal"))) > _LARGE
 
     def open(self) -> None:
-        """Become the owner of the file; make the file if there is none.
+        """Become the owner of the file. Create the file if it does not exist.
 
         Raises:
-            StoreInUse: another engine owns it; `pid` tells which process.
-            StoreUnavailable: another program holds its write lock.
-            StoreError: it is not ours, from a newer version, damaged, on a network file system, open already, not an
-                ordinary file, or has more than one name (hard links).
+            StoreInUse: another engine owns the file; `pid` is its process id.
+            StoreUnavailable: another program holds the write lock of the file.
+            StoreError: the file was made by another program or by a newer version, is damaged, on a network file
+                system, open already, not an ordinary file, or has more than one name (hard links).
         """
         if self._use is not None:
             msg = f"{self._path} is open already; one engine uses a store at a time, so share its LocalNetwork"
@@ -90,10 +90,10 @@ class SQLiteStore(Store):
 
         refuse_network(self._path)
         refuse_unusual(self._path)
-        with _errors_named(self._path), ExitStack() as stack:
-            _look_before(self._path)
+        with _translated_errors(self._path), ExitStack() as stack:
+            _check_before_lock(self._path)
             stack.enter_context(closing(lock(self._path)))
-            # Another name may have been made, and opened, since it was looked at; the lock is held from here on.
+            # A hard link may have been made, and opened, since the first check. From here on the lock is held.
             refuse_unusual(self._path)
             connection = stack.enter_context(closing(_connect(self._path)))
             _prepare(connection, self._path)
@@ -106,11 +106,11 @@ class SQLiteStore(Store):
             self._use = _Use(connection, Tables(connection), files, checkpointer, os.getpid(), stack.pop_all())
 
     def close(self) -> None:
-        """Move the log into the file and give the file back."""
+        """Copy the log into the file, and release the file."""
         use, self._use = self._use, None
-        # The connections of a forked child are its parent's: what it did to them, it would do to the parent's file.
+        # The connections in a forked child belong to its parent: closing them would change the parent's file.
         if use is not None and use.pid == os.getpid():
-            with _errors_named(self._path):
+            with _translated_errors(self._path):
                 use.resources.close()
 
     def transact(self, steps: Sequence[Step]) -> list[Outcome]:
@@ -119,20 +119,20 @@ class SQLiteStore(Store):
         Raises:
             StoreUnavailable: another program holds the write lock, the disk is full, or it fails.
             StoreLost: the file was deleted, moved, replaced or damaged.
-            StoreError: the database refused for another reason. Here as above nothing is changed.
+            StoreError: the database refused for another reason. In all cases nothing was changed.
         """
         use = self._used()
-        with _errors_named(self._path, named_in_use), use.checkpointer.writing():
+        with _translated_errors(self._path, error_in_use), use.checkpointer.writing():
             try:
                 use.connection.execute("BEGIN IMMEDIATE")
             except sqlite3.Error:
-                # Who holds the lock of a file that is gone may hold it for ever.
+                # If the file is gone, its lock may be held for ever.
                 use.files.check()
                 raise
 
             try:
-                outcomes = [_take(step, use.tables) for step in steps]
-                # As late as can be: what is written into a file that is gone is lost.
+                outcomes = [_run(step, use.tables) for step in steps]
+                # As late as possible: records that are written into a file that is gone are lost.
                 use.files.check()
                 use.connection.execute("COMMIT")
             except BaseException:
@@ -143,9 +143,15 @@ class SQLiteStore(Store):
         return outcomes
 
     def read(self, query: Callable[[View], T]) -> T:
-        """Give `query` a view of the present state and return its answer."""
+        """Call `query` with a view of the present state and return its answer.
+
+        Raises:
+            StoreUnavailable: the disk fails.
+            StoreLost: the file is damaged.
+            StoreError: the database refused for another reason.
+        """
         tables = self._used().tables
-        with _errors_named(self._path, named_in_use):
+        with _translated_errors(self._path, error_in_use):
             return query(tables)
 
     def _used(self) -> _Use:
@@ -167,7 +173,7 @@ class SQLiteStore(Store):
 
 @frozen
 class _Use:
-    """What the store holds between `open` and `close`. Closing `resources` gives all of it back."""
+    """The resources of the store between `open` and `close`. Closing `resources` releases all of them."""
 
     connection: sqlite3.Connection
     tables: Tables
@@ -177,7 +183,7 @@ class _Use:
     resources: ExitStack
 
 
-def _take(step: Step, tables: Tables) -> Outcome:
+def _run(step: Step, tables: Tables) -> Outcome:
     outcome = step(tables)
     for change in outcome.changes:
         tables.write(change)
@@ -186,19 +192,21 @@ def _take(step: Step, tables: Tables) -> Outcome:
 
 
 def _roll_back(connection: sqlite3.Connection) -> None:
-    # A full disk makes SQLite roll back by itself.
+    # On a full disk SQLite has rolled back by itself.
     if connection.in_transaction:
         connection.execute("ROLLBACK")
 
 
 @contextmanager
-def _errors_named(path: str, name: Callable[[str, sqlite3.Error], StoreError] = named) -> Generator[None, None, None]:
+def _translated_errors(
+    path: str, translate: Callable[[str, sqlite3.Error], StoreError] = error_on_open
+) -> Generator[None, None, None]:
     try:
         yield
     except sqlite3.Error as error:
-        raise name(path, error) from error
+        raise translate(path, error) from error
     except OverflowError as error:
-        # Beyond 2 GB it is Python that refuses. Integers have been checked before.
+        # Python's module refuses values beyond 2 GB. Integers were checked before.
         msg = f"{path}: {error}; nothing was written"
         raise RowTooLarge(msg) from error
     except UnicodeEncodeError as error:
@@ -207,7 +215,7 @@ def _errors_named(path: str, name: Callable[[str, sqlite3.Error], StoreError] = 
 
 
 def _connect(path: str) -> sqlite3.Connection:
-    # Without patience for the locks of other programs: SQLite would sleep on the event loop. The engine tries again.
+    # Without a wait for the locks of other programs: SQLite would sleep on the event loop. The engine tries again.
     return sqlite3.connect(path, timeout=0, isolation_level=None, check_same_thread=False)
 
 
@@ -218,22 +226,22 @@ def _size_of(path: str) -> int:
         return 0
 
 
-def _look_before(path: str) -> None:
-    # Without the right to write, so that a file that is not ours stays as it is, and nothing is put beside it.
+def _check_before_lock(path: str) -> None:
+    # Read-only, so that a file of another program is not changed, and no files are created beside it.
     if not os.path.exists(path):  # noqa: PTH110 - a path is a str here, as SQLite wants it
         return
 
     try:
         with closing(open_for_reading(path)) as connection:
-            _recognise(connection, path)
+            _is_ours(connection, path)
     except sqlite3.OperationalError as error:
-        # What a crash has left half done cannot be read before it is rolled back: look again with the right to write.
+        # After a crash the file cannot be read before a rollback: it is checked again by a connection that may write.
         if code_of(error) not in {sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN}:
             raise
 
 
-def _recognise(connection: sqlite3.Connection, path: str) -> bool:
-    """Tell whether the file is one of ours, or (False) empty."""
+def _is_ours(connection: sqlite3.Connection, path: str) -> bool:
+    """Return whether the file is one of this package (True) or empty (False). Raise an error for any other file."""
     [application_id] = connection.execute("PRAGMA application_id").fetchone()
     [version] = connection.execute("PRAGMA user_version").fetchone()
     [pages] = connection.execute("PRAGMA page_count").fetchone()
@@ -255,12 +263,12 @@ def _recognise(connection: sqlite3.Connection, path: str) -> bool:
 
 
 def _prepare(connection: sqlite3.Connection, path: str) -> None:
-    """Make the tables in an empty file; see that any other is ours, and has all indexes."""
-    if _recognise(connection, path):
+    """Create the tables in an empty file. Check that any other file is of this package, and add missing indexes."""
+    if _is_ours(connection, path):
         _complete(connection)
         return
 
-    # Before anything is in the file, and before it gets a log: so the header on the disk always says whose it is.
+    # Before the file has any content, and before it has a log: so the header on the disk always names the program.
     connection.execute("PRAGMA auto_vacuum = INCREMENTAL")
     connection.executescript(
         f"BEGIN IMMEDIATE; PRAGMA application_id = {APPLICATION_ID}; PRAGMA user_version = {VERSION}; {SCHEMA} COMMIT;"
@@ -268,7 +276,7 @@ def _prepare(connection: sqlite3.Connection, path: str) -> None:
 
 
 def _complete(connection: sqlite3.Connection) -> None:
-    """Add what a file lacks that an older version has made. That version can go on with it."""
+    """Add the columns and indexes that a file of an older version lacks. The older version can still use the file."""
     missing = [
         f"ALTER TABLE {table} ADD COLUMN {column} {kind};"
         for table, columns in COLUMNS.items()

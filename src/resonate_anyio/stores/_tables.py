@@ -1,4 +1,4 @@
-"""The state in the SQLite file: what a step reads (a `View`) and the one way to change it (`write`)."""
+"""The state in the SQLite file: the `View` that steps read, and the method that writes changes."""
 
 from __future__ import annotations
 
@@ -147,7 +147,7 @@ class Tables:
     ) -> Sequence[Promise]:
         clauses = _among(after, until, state) + _likely("tags", tags)
         if state is not None and state is not PromiseState.RESOLVED:
-            # Said once more, so that SQLite knows that it may use the index over these.
+            # The condition of the index, repeated so that SQLite uses the index.
             clauses.append(("state <> 'resolved'", None))
         if (branch := tags.get("resonate:branch")) is not None:
             clauses.append(("branch = ?", branch))
@@ -169,7 +169,7 @@ class Tables:
 
     def id_ahead(self, kind: Kind, after: str | None, count: int) -> str | None:
         sql = f"SELECT id FROM {kind} WHERE id > ? ORDER BY id LIMIT 1 OFFSET ?"  # noqa: S608 - our own names
-        # The empty text is the least of all, and an id as well.
+        # The empty text is the smallest text, and may be an id.
         above = sql if after is not None else sql.replace(" > ", " >= ")
         row = self._connection.execute(above, (after or "", count - 1)).fetchone()
         return None if row is None else row[0]
@@ -250,7 +250,7 @@ class Tables:
         where = f" WHERE {' AND '.join(clause for clause, _ in clauses)}" if clauses else ""
         parameters = tuple(value for _, value in clauses if value is not None)
         with closing(self._connection.execute(f"{select}{where} ORDER BY id", parameters)) as rows:
-            # The rest is filtered here and not in SQL: the cursor stops as soon as the page is full.
+            # The remaining conditions are checked here and not in SQL: the cursor stops when the page is full.
             return list(islice(filter(wanted, map(load, rows)), limit))
 
 
@@ -263,6 +263,6 @@ def _among(after: str | None, until: str | None, state: str | None = None) -> li
 
 
 def _likely(column: str, tags: Mapping[str, str]) -> list[_Clause]:
-    """Leave out most of what lacks a tag, by its text and without reading the rest of the row."""
-    # As the tags are written; what only looks alike is left to be told apart by who asks.
+    """Return clauses that exclude most rows without these tags, by the text of the column."""
+    # In the format in which tags are written. The caller excludes rows that only contain the same text.
     return [(f"instr({column}, ?)", f"{dumps(name)}:{dumps(value)}") for name, value in tags.items()]

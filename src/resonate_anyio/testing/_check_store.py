@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Final, TypeAlias, TypeVar
+from typing import Final, TypeAlias
 
 from .._errors import StoreError
 from .._protocol import (
@@ -36,8 +36,6 @@ from .._protocol import (
 )
 from ..abc import Store
 
-T = TypeVar("T")
-
 Check: TypeAlias = Callable[[Store], None]
 
 # In byte order of UTF-8: capitals before small letters, and what lies outside of the 16-bit plane at the very end.
@@ -68,10 +66,10 @@ def run_check(check: Check, store: Store) -> None:
 
 def _is_empty_at_first(store: Store) -> None:
     _expect(
-        "nothing is there", (None, None, None), _read(store, lambda v: (v.promise("a"), v.task("a"), v.schedule("a")))
+        "nothing is there", (None, None, None), store.read(lambda v: (v.promise("a"), v.task("a"), v.schedule("a")))
     )
-    _expect("nothing is found", [], _read(store, _everything))
-    _expect("nothing is due", None, _read(store, lambda v: v.next_due(armed=Armed.ALL)))
+    _expect("nothing is found", [], store.read(_everything))
+    _expect("nothing is due", None, store.read(lambda v: v.next_due(armed=Armed.ALL)))
 
 
 def _gives_back_what_was_put(store: Store) -> None:
@@ -102,11 +100,11 @@ def _gives_back_what_was_put(store: Store) -> None:
     )
     _write(store, PutPromise(full), PutPromise(bare), PutTask(task), PutTask(idle), PutSchedule(schedule))
 
-    _expect("a promise keeps every field", full, _read(store, lambda v: v.promise("full")))
-    _expect("absent fields stay absent", bare, _read(store, lambda v: v.promise("bare")))
-    _expect("a task keeps every field", task, _read(store, lambda v: v.task("full")))
-    _expect("absent fields of a task stay absent", idle, _read(store, lambda v: v.task("bare")))
-    _expect("a schedule keeps every field", schedule, _read(store, lambda v: v.schedule("s")))
+    _expect("a promise keeps every field", full, store.read(lambda v: v.promise("full")))
+    _expect("absent fields stay absent", bare, store.read(lambda v: v.promise("bare")))
+    _expect("a task keeps every field", task, store.read(lambda v: v.task("full")))
+    _expect("absent fields of a task stay absent", idle, store.read(lambda v: v.task("bare")))
+    _expect("a schedule keeps every field", schedule, store.read(lambda v: v.schedule("s")))
 
 
 def _puts_over_what_was_there(store: Store) -> None:
@@ -114,10 +112,10 @@ def _puts_over_what_was_there(store: Store) -> None:
     _write(store, *map(PutTask, (_task("p"), _task("p", state=TaskState.FULFILLED, due_at=None))))
     _write(store, *map(PutSchedule, (_schedule("s"), _schedule("s", next_run_at=9))))
 
-    _expect("the last promise put counts", 7, _read(store, lambda v: [p.timeout_at for p in _promises(v)])[0])
-    _expect("the last task put counts", ["fulfilled"], _read(store, lambda v: [t.state for t in _tasks(v)]))
-    _expect("the last schedule put counts", [9], _read(store, lambda v: [s.next_run_at for s in _schedules(v)]))
-    _expect("what it was before is not due", 9, _read(store, lambda v: v.next_due(armed=Armed.ALL)))
+    _expect("the last promise put counts", 7, store.read(lambda v: [p.timeout_at for p in _promises(v)])[0])
+    _expect("the last task put counts", ["fulfilled"], store.read(lambda v: [t.state for t in _tasks(v)]))
+    _expect("the last schedule put counts", [9], store.read(lambda v: [s.next_run_at for s in _schedules(v)]))
+    _expect("what it was before is not due", 9, store.read(lambda v: v.next_due(armed=Armed.ALL)))
 
 
 def _drops(store: Store) -> None:
@@ -126,13 +124,13 @@ def _drops(store: Store) -> None:
     _write(store, PutPromise(_promise("p", tags=branch)), PutTask(_task("p")))
     _write(store, DropSchedule("s"), DropCallback("p", "q"), DropListener("p", "x"))
     _write(store, DropPromise("p"), DropTask("p"))
-    _expect("what was dropped is gone", [], _read(store, _everything))
-    _expect("what was dropped is not due", None, _read(store, lambda v: v.next_due(armed=Armed.ALL)))
-    _expect("nor in its branch", [], _read(store, lambda v: v.branch("b")))
+    _expect("what was dropped is gone", [], store.read(_everything))
+    _expect("what was dropped is not due", None, store.read(lambda v: v.next_due(armed=Armed.ALL)))
+    _expect("nor in its branch", [], store.read(lambda v: v.branch("b")))
 
     _write(store, DropSchedule("s"), DropCallback("p", "q"), DropListener("p", "x"))
     _write(store, DropPromise("p"), DropTask("p"))
-    _expect("dropping what is not there does nothing", [], _read(store, _everything))
+    _expect("dropping what is not there does nothing", [], store.read(_everything))
 
 
 def _finds_in_byte_order(store: Store) -> None:
@@ -155,7 +153,7 @@ def _finds_in_byte_order(store: Store) -> None:
         "all_listeners": lambda v: [address for _, address in v.all_listeners()],
     }
     for name, ids in lists.items():
-        _expect(f"{name} is in ascending byte order", list(_IDS), list(_read(store, ids)))
+        _expect(f"{name} is in ascending byte order", list(_IDS), list(store.read(ids)))
 
 
 def _searches_by_page(store: Store) -> None:
@@ -172,9 +170,9 @@ def _searches_by_page(store: Store) -> None:
         ("z", 9, []),
     ]
     for after, limit, page in pages:
-        promises = _read(store, partial(_promises, after=after, limit=limit))
-        tasks = _read(store, partial(_tasks, after=after, limit=limit))
-        schedules = _read(store, partial(_schedules, after=after, limit=limit))
+        promises = store.read(partial(_promises, after=after, limit=limit))
+        tasks = store.read(partial(_tasks, after=after, limit=limit))
+        schedules = store.read(partial(_schedules, after=after, limit=limit))
         _expect("promises come by page", page, [promise.id for promise in promises])
         _expect("tasks come by page", page, [task.id for task in tasks])
         _expect("schedules come by page", page, [schedule.id for schedule in schedules])
@@ -188,7 +186,7 @@ def _searches_by_filter(store: Store) -> None:
     _write(store, *(PutSchedule(_schedule(id, tags=tags)) for id, tags in (("a", red), ("b", both))))
 
     def promises(state: PromiseState | None, tags: dict[str, str], limit: int = 9) -> list[str]:
-        found = _read(store, lambda v: v.search_promises(state=state, tags=tags, after=None, limit=limit))
+        found = store.read(lambda v: v.search_promises(state=state, tags=tags, after=None, limit=limit))
         return [promise.id for promise in found]
 
     _expect("all of the tags must be there", ["b", "d"], promises(None, both))
@@ -196,9 +194,9 @@ def _searches_by_filter(store: Store) -> None:
     _expect("a tag of another value is not found", [], promises(None, {"colour": "blue"}))
     _expect("state and tags must both hold", ["d"], promises(PromiseState.REJECTED, red))
     _expect("the limit counts what is found", ["b"], promises(None, both, limit=1))
-    tasks = _read(store, lambda v: v.search_tasks(state=TaskState.HALTED, after=None, limit=9))
+    tasks = store.read(lambda v: v.search_tasks(state=TaskState.HALTED, after=None, limit=9))
     _expect("tasks are found by state", ["b"], [task.id for task in tasks])
-    schedules = _read(store, lambda v: v.search_schedules(tags=both, after=None, limit=9))
+    schedules = store.read(lambda v: v.search_schedules(tags=both, after=None, limit=9))
     _expect("schedules are found by tags", ["b"], [schedule.id for schedule in schedules])
 
 
@@ -213,7 +211,7 @@ def _searches_up_to_an_id(store: Store) -> None:
             schedules = view.search_schedules(tags={}, after=after, until=until, limit=9)
             return [[found.id for found in promises], [found.id for found in tasks], [found.id for found in schedules]]
 
-        return _read(store, look)
+        return store.read(look)
 
     _expect("the end of a range is in it", [["b", "c"]] * 3, ids("a", "c"))
     _expect("the end need not be an id", [["b", "c"]] * 3, ids("a", "cc"))
@@ -223,13 +221,13 @@ def _searches_up_to_an_id(store: Store) -> None:
 
     kinds: tuple[Kind, ...] = ("promises", "tasks", "schedules")
     for kind in kinds:
-        ahead = [_read(store, partial(_ahead, kind=kind, after=None, count=count)) for count in (1, 2, 5, 6)]
+        ahead = [store.read(partial(_ahead, kind=kind, after=None, count=count)) for count in (1, 2, 5, 6)]
         _expect(f"an id is found by its distance among {kind}", ["", "a", "d", None], ahead)
         _expect(
-            f"counting begins after an id ({kind})", "c", _read(store, partial(_ahead, kind=kind, after="a", count=2))
+            f"counting begins after an id ({kind})", "c", store.read(partial(_ahead, kind=kind, after="a", count=2))
         )
         _expect(
-            f"nothing is ahead of the last ({kind})", None, _read(store, partial(_ahead, kind=kind, after="d", count=1))
+            f"nothing is ahead of the last ({kind})", None, store.read(partial(_ahead, kind=kind, after="d", count=1))
         )
 
 
@@ -248,7 +246,7 @@ def _gives_a_part_of_what_is_due(store: Store) -> None:
             tasks, schedules = view.due_tasks(35, limit=limit), view.due_schedules(35, limit=limit)
             return [[found.id for found in promises], [found.id for found in tasks], [found.id for found in schedules]]
 
-        return _read(store, look)
+        return store.read(look)
 
     _expect("all that is due comes by id", [["a", "b", "c"]] * 3, ids(None))
     _expect("of a part, what is due first", [["b", "c"]] * 3, ids(2))
@@ -264,7 +262,7 @@ def _finds_branches(store: Store) -> None:
     _write(store, PutPromise(_promise("r.1", state=PromiseState.RESOLVED, tags={"resonate:branch": "r"})))
 
     def found(branch: str) -> list[str]:
-        return [promise.id for promise in _read(store, lambda v: v.branch(branch))]
+        return [promise.id for promise in store.read(lambda v: v.branch(branch))]
 
     for branch, ids in (("r", ["r", "r.1"]), ("r.2", ["r.2"]), ("", ["x"]), ("R", [])):
         _expect(f"the branch {branch!r} is complete", ids, found(branch))
@@ -273,23 +271,23 @@ def _finds_branches(store: Store) -> None:
 def _finds_callbacks_from_both_ends(store: Store) -> None:
     ab, ac, xb = Callback("a", "b"), Callback("a", "c", ready=True), Callback("x", "b")
     _write(store, *map(PutCallback, (xb, ac, ab)))
-    _expect("callbacks are found by awaited", [ab, ac], _read(store, lambda v: v.awaiters("a")))
-    _expect("callbacks are found by awaiter", [ab, xb], _read(store, lambda v: v.awaited("b")))
-    _expect("all callbacks come by awaiter, then awaited", [ab, xb, ac], _read(store, lambda v: v.all_callbacks()))
+    _expect("callbacks are found by awaited", [ab, ac], store.read(lambda v: v.awaiters("a")))
+    _expect("callbacks are found by awaiter", [ab, xb], store.read(lambda v: v.awaited("b")))
+    _expect("all callbacks come by awaiter, then awaited", [ab, xb, ac], store.read(lambda v: v.all_callbacks()))
 
     _write(store, PutCallback(Callback("a", "b", ready=True)), DropCallback("a", "c"))
     ready = [Callback("a", "b", ready=True)]
-    _expect("a callback becomes ready", ready, _read(store, lambda v: v.awaiters("a")))
-    _expect("a callback becomes ready at both ends", [*ready, xb], _read(store, lambda v: v.awaited("b")))
-    _expect("a dropped callback is gone at both ends", [], _read(store, lambda v: v.awaited("c")))
+    _expect("a callback becomes ready", ready, store.read(lambda v: v.awaiters("a")))
+    _expect("a callback becomes ready at both ends", [*ready, xb], store.read(lambda v: v.awaited("b")))
+    _expect("a dropped callback is gone at both ends", [], store.read(lambda v: v.awaited("c")))
 
 
 def _finds_listeners(store: Store) -> None:
     _write(store, PutListener("p", "y"), PutListener("p", "x"), PutListener("o", "z"), PutListener("p", "x"))
-    _expect("an address listens once", ["x", "y"], _read(store, lambda v: v.listeners("p")))
-    _expect("nobody listens to others", [], _read(store, lambda v: v.listeners("q")))
+    _expect("an address listens once", ["x", "y"], store.read(lambda v: v.listeners("p")))
+    _expect("the addresses of one promise do not listen to others", [], store.read(lambda v: v.listeners("q")))
     listeners = [("o", "z"), ("p", "x"), ("p", "y")]
-    _expect("all listeners come by promise, then address", listeners, _read(store, lambda v: v.all_listeners()))
+    _expect("all listeners come by promise, then address", listeners, store.read(lambda v: v.all_listeners()))
 
 
 def _knows_what_is_due(store: Store) -> None:
@@ -309,22 +307,22 @@ def _knows_what_is_due(store: Store) -> None:
     )
 
     def promises(now: int, armed: Armed = Armed.ALL) -> list[str]:
-        return [p.id for p in _read(store, lambda v: v.due_promises(now, armed=armed))]
+        return [p.id for p in store.read(lambda v: v.due_promises(now, armed=armed))]
 
     _expect("nothing is due a moment before", [], promises(19))
     _expect("a deadline is due at its instant", ["plain"], promises(20))
     _expect("what was due stays due", ["aimed", "outer", "plain", "timer", "untrue"], promises(99))
     _expect("internal promises can be left out", ["aimed", "outer", "timer"], promises(99, Armed.EXTERNAL))
     _expect("promises without target can be left out", ["aimed"], promises(99, Armed.TARGETED))
-    _expect("a lease is due at its instant", ["held"], [t.id for t in _read(store, lambda v: v.due_tasks(40))])
-    _expect("a retry is due at its instant", ["held", "ready"], [t.id for t in _read(store, lambda v: v.due_tasks(50))])
-    _expect("no schedule is due a moment before", [], _read(store, lambda v: v.due_schedules(59)))
-    _expect("a schedule is due at its instant", ["s"], [s.id for s in _read(store, lambda v: v.due_schedules(60))])
+    _expect("a lease is due at its instant", ["held"], [t.id for t in store.read(lambda v: v.due_tasks(40))])
+    _expect("a retry is due at its instant", ["held", "ready"], [t.id for t in store.read(lambda v: v.due_tasks(50))])
+    _expect("no schedule is due a moment before", [], store.read(lambda v: v.due_schedules(59)))
+    _expect("a schedule is due at its instant", ["s"], [s.id for s in store.read(lambda v: v.due_schedules(60))])
 
 
 def _knows_what_is_due_next(store: Store) -> None:
     def due(armed: Armed = Armed.ALL) -> int | None:
-        return _read(store, lambda v: v.next_due(armed=armed))
+        return store.read(lambda v: v.next_due(armed=armed))
 
     _write(store, PutSchedule(_schedule("s", next_run_at=60)))
     _expect("a schedule counts", 60, due())
@@ -360,7 +358,7 @@ def _lets_steps_see_those_before(store: Store) -> None:
 
 def _keeps_all_or_nothing(store: Store) -> None:
     _write(store, *_one_of_each("kept"))
-    before = _read(store, _everything)
+    before = store.read(_everything)
 
     def fail(view: View) -> Outcome:
         _expect("the failing step sees the changes", _promise_of_each("lost"), view.promise("lost"))
@@ -379,20 +377,20 @@ def _keeps_all_or_nothing(store: Store) -> None:
     else:
         _fail("an exception of a step comes out of transact as it is")
 
-    _expect("a failed transaction leaves no trace", before, _read(store, _everything))
-    _expect("nor in what is due", 40, _read(store, lambda v: v.next_due(armed=Armed.ALL)))
+    _expect("a failed transaction leaves no trace", before, store.read(_everything))
+    _expect("nor in what is due", 40, store.read(lambda v: v.next_due(armed=Armed.ALL)))
     _write(store, *_one_of_each("lost"))
-    _expect("the store is usable afterwards", _promise_of_each("lost"), _read(store, lambda v: v.promise("lost")))
+    _expect("the store is usable afterwards", _promise_of_each("lost"), store.read(lambda v: v.promise("lost")))
 
 
 def _keeps_over_close_and_open(store: Store) -> None:
     _write(store, *_one_of_each("a"), *_one_of_each("b"))
-    before = _read(store, _everything)
+    before = store.read(_everything)
     store.close()
     store.close()
     store.open()
-    _expect("what was written is still there", before, _read(store, _everything))
-    _expect("and is still due", 40, _read(store, lambda v: v.next_due(armed=Armed.ALL)))
+    _expect("what was written is still there", before, store.read(_everything))
+    _expect("and is still due", 40, store.read(lambda v: v.next_due(armed=Armed.ALL)))
 
 
 def _opens_once(store: Store) -> None:
@@ -447,10 +445,6 @@ def _outcome(*changes: Change) -> Outcome:
 
 def _write(store: Store, *changes: Change) -> None:
     store.transact([lambda _: _outcome(*changes)])
-
-
-def _read(store: Store, query: Callable[[View], T]) -> T:
-    return store.read(query)
 
 
 def _promises(view: View, after: str | None = None, limit: int = 1000) -> Sequence[Promise]:

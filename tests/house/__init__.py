@@ -1,0 +1,1 @@
+"""What holds for the source itself: its rooms, its sizes and its words. Nothing of the package runs here."""
