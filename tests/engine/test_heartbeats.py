@@ -15,12 +15,12 @@ from anyio.abc import ObjectReceiveStream
 from attrs import define, field
 
 from resonate_anyio import NetworkError
-from resonate_anyio._concurrency._loop_monitor import LoopWatch
+from resonate_anyio._concurrency._loop_monitor import LoopMonitor
 from resonate_anyio._execution._lease import Lease
 from resonate_anyio._protocol import Message, Request, Response, TaskHeartbeat, TaskRecord, TaskState
 from resonate_anyio._requests._requester import Requester
 from resonate_anyio._requests._subscriptions import Subscriptions
-from resonate_anyio._worker._heartbeats import LoopHeart, Schedule, ThreadHeart
+from resonate_anyio._worker._heartbeats import HeartbeatPlan, LoopHeartbeats, ThreadHeartbeats
 from resonate_anyio._worker._leases import Leases
 from resonate_anyio.abc import Connection, Dialect, Gap
 
@@ -79,13 +79,13 @@ class Bench:
 
     connection: FakeConnection
     leases: Leases = field(init=False)
-    schedule: Schedule = field(init=False)
+    plan: HeartbeatPlan = field(init=False)
 
     def __attrs_post_init__(self) -> None:
         waiting = Subscriptions()
         requester = Requester(self.connection, waiting)
         self.leases = Leases(self.connection, "me", waiting, requester, TTL, 10.0)
-        self.schedule = Schedule(leases=self.leases, connection=self.connection, holder="me", ttl=TTL)
+        self.plan = HeartbeatPlan(leases=self.leases, connection=self.connection, holder="me", ttl=TTL)
 
     def lease(self, id: str) -> Lease:
         lease = Lease(self.leases, id)
@@ -94,7 +94,7 @@ class Bench:
 
     def round(self) -> None:
         """Do one round."""
-        asking = self.schedule.round()
+        asking = self.plan.round()
         with suppress(StopIteration):
             request = next(asking)
             while True:
@@ -114,9 +114,9 @@ def bench() -> Bench:
 
 def test_no_lease_no_round(bench: Bench) -> None:
     """Without leases nothing is due, and one that was given back is not renewed."""
-    assert bench.schedule.delay() is None
+    assert bench.plan.delay() is None
     bench.lease("a").end()
-    assert bench.schedule.delay() is None
+    assert bench.plan.delay() is None
     bench.round()
     assert [] == bench.connection.asked
 
@@ -124,16 +124,16 @@ def test_no_lease_no_round(bench: Bench) -> None:
 def test_when(bench: Bench) -> None:
     """A lease is renewed when a third of it is over, and those that are nearly as old with it."""
     bench.lease("a")
-    assert 20 == bench.schedule.delay()
+    assert 20 == bench.plan.delay()
     bench.connection.time = 4
     bench.lease("b")
     bench.connection.time = 12
     bench.lease("c")
-    assert 8 == bench.schedule.delay()
+    assert 8 == bench.plan.delay()
     bench.connection.time = 20
     bench.round()
     assert [["a", "b"]] == bench.connection.named
-    assert 12 == bench.schedule.delay()
+    assert 12 == bench.plan.delay()
 
 
 @pytest.mark.parametrize(
@@ -195,7 +195,7 @@ def test_lapsed_leases_are_left_alone(bench: Bench) -> None:
     """What may have lapsed is not renewed by a heartbeat: somebody has to ask whose it is."""
     bench.lease("a")
     bench.connection.time = 60
-    assert bench.schedule.delay() is None
+    assert bench.plan.delay() is None
     bench.round()
     assert [] == bench.connection.asked
 
@@ -203,7 +203,7 @@ def test_lapsed_leases_are_left_alone(bench: Bench) -> None:
 def test_looked_at_once_a_minute(bench: Bench) -> None:
     """A lease is asked about once a minute, and one that somebody else has is not certain any more."""
     told: list[str] = []
-    bench.leases.doubted = lambda: told.append("doubted")
+    bench.leases.observe(doubted=lambda: told.append("doubted"))
     lease = bench.lease("a")
     for instant in range(20, 140, 20):
         bench.connection.time = instant
@@ -226,7 +226,7 @@ def test_looks_do_not_hold_up_heartbeats(takes: float) -> None:
     bench.connection.takes = takes
     least = 60.0
     while bench.connection.time < 600:
-        delay = bench.schedule.delay()
+        delay = bench.plan.delay()
         if delay is None:
             least = 0
             break
@@ -256,11 +256,11 @@ def test_silent_server(bench: Bench) -> None:
     bench.connection.silent = True
     bench.round()
     assert 2 == len(bench.connection.asked)
-    assert 10 == bench.schedule.delay()
+    assert 10 == bench.plan.delay()
     bench.connection.silent = False
     bench.round()
     assert 102 == len(bench.connection.asked)
-    assert 20 == bench.schedule.delay()
+    assert 20 == bench.plan.delay()
 
 
 async def until(condition: Callable[[], bool]) -> None:
@@ -276,9 +276,9 @@ async def test_a_thread_beats_while_the_loop_is_blocked(caplog: pytest.LogCaptur
     waiting = Subscriptions()
     connection = Clocked()
     leases = Leases(connection, "me", waiting, Requester(connection, waiting), ttl, 0.1)
-    schedule = Schedule(leases=leases, connection=connection, holder="me", ttl=ttl)
-    heart = ThreadHeart(schedule, connection.send, ttl, "heart")
-    leases.enrolled = heart.nudge
+    plan = HeartbeatPlan(leases=leases, connection=connection, holder="me", ttl=ttl)
+    heart = ThreadHeartbeats(plan, LoopMonitor(), connection.send, "heart")
+    leases.observe(added=heart.wake)
     lease = Lease(leases, "a")
     lease.grant(1, connection.elapsed())
     try:
@@ -312,9 +312,9 @@ async def test_a_thread_rests_without_leases() -> None:
     waiting = Subscriptions()
     connection = Clocked()
     leases = Leases(connection, "me", waiting, Requester(connection, waiting), ttl, 0.01)
-    schedule = Schedule(leases=leases, connection=connection, holder="me", ttl=ttl)
-    heart = ThreadHeart(schedule, connection.send, ttl, "the heart of this test")
-    leases.enrolled = heart.nudge
+    plan = HeartbeatPlan(leases=leases, connection=connection, holder="me", ttl=ttl)
+    heart = ThreadHeartbeats(plan, LoopMonitor(), connection.send, "the heart of this test")
+    leases.observe(added=heart.wake)
     lease = Lease(leases, "a")
     lease.grant(1, connection.elapsed())
     await until(lambda: len(connection.named) >= 2)
@@ -330,11 +330,11 @@ async def test_a_thread_rests_without_leases() -> None:
 @pytest.mark.wall
 async def test_a_loop_that_answers_is_not_named(caplog: pytest.LogCaptureFixture) -> None:
     """A loop that is not blocked is silent for no time, and is not warned about."""
-    watch = LoopWatch()
+    monitor = LoopMonitor()
     with caplog.at_level(logging.WARNING):
         for _ in range(3):
-            assert 0 == watch.silence()
-            await until(lambda: math.isinf(watch.patience))
+            assert 0 == monitor.silence()
+            await until(lambda: math.isinf(monitor.patience))
     assert "" == caplog.text
 
 
@@ -343,9 +343,9 @@ async def test_from_the_loop() -> None:
     waiting = Subscriptions()
     connection = InLoop()
     leases = Leases(connection, "me", waiting, Requester(connection, waiting), TTL, 10.0)
-    schedule = Schedule(leases=leases, connection=connection, holder="me", ttl=TTL)
-    heart = LoopHeart(schedule, connection, waiting)
-    leases.enrolled = heart.nudge
+    plan = HeartbeatPlan(leases=leases, connection=connection, holder="me", ttl=TTL)
+    heart = LoopHeartbeats(plan, connection, waiting)
+    leases.observe(added=heart.wake)
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(heart.run)
         await anyio.sleep(1000)

@@ -658,7 +658,7 @@ async def test_everything_is_asked_for_in_turn(resonate: Resonate, wire: Wire) -
         wire.forget()
         worker.connection.recheck = 60
         worker.subscriptions._random = lambda: 0.5
-        worker.background(worker.residency.recheck, name="recheck")
+        worker.background(worker.rechecks.run_periodically, name="recheck")
         await anyio.sleep(95)
         assert 600 == wire.counts()["promise.register_listener"]
         await anyio.sleep(205)

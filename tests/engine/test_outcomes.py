@@ -217,11 +217,11 @@ async def test_asking_again_and_again_leaves_nothing_behind(network: LocalNetwor
         worker = worker_of(resonate)
         await resonate.promises.create("approval", worker.connection.now() + 10**9)
         handle = await resonate.get("approval")
-        before = worker._supervisor._busy
+        before = worker.supervisor._busy
         for _ in range(50):
             with anyio.move_on_after(1):
                 await handle
-        assert worker._supervisor._busy - before < 5
+        assert worker.supervisor._busy - before < 5
 
 
 async def test_cancelled_before_the_start(resonate: Resonate) -> None:

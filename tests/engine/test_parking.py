@@ -718,14 +718,14 @@ async def test_message_lost_over_a_suspend(wire: Wire, monkeypatch: pytest.Monke
 
 def forget_messages(resonate: Resonate, monkeypatch: pytest.MonkeyPatch, *kinds: type[object]) -> None:
     """From now on such messages are lost."""
-    worker = worker_of(resonate)
-    handle = worker._handle
+    messages = worker_of(resonate).messages
+    handle = messages.handle
 
     def lossy(message: Any) -> None:
         if not isinstance(message, kinds):
             handle(message)
 
-    monkeypatch.setattr(type(worker), "_handle", lambda _, message: lossy(message))
+    monkeypatch.setattr(type(messages), "handle", lambda _, message: lossy(message))
 
 
 @pytest.mark.parametrize("kind", [Unblock, Execute])
@@ -860,7 +860,7 @@ async def test_lost_messages_are_asked_for(network: LocalNetwork, monkeypatch: p
     async with resonate:
         worker = worker_of(resonate)
         worker.connection.recheck = 20
-        worker.background(worker.residency.recheck, name="recheck")
+        worker.background(worker.rechecks.run_periodically, name="recheck")
         forget_messages(resonate, monkeypatch, Unblock, Execute)
         handle = await resonate.run("w", "waiting").spawn()
         await anyio.sleep(10)

@@ -15,7 +15,7 @@ from attrs import define, field, frozen
 
 from resonate_anyio import Resonate
 from resonate_anyio._protocol import Promise, PromiseState
-from resonate_anyio._worker import _residency as _upkeep
+from resonate_anyio._worker import _residency
 from resonate_anyio.testing import VirtualClock, run_virtual
 
 from ..chosen import network_on
@@ -102,12 +102,12 @@ def scheduling(order: int) -> Iterator[None]:
 @contextmanager
 def _rarely_blind() -> Iterator[None]:
     """On asyncio, what is put away is looked after every ten minutes: too often for months to pass at once."""
-    before = _upkeep._BLIND_WAIT_MS
-    _upkeep._BLIND_WAIT_MS = round(_LEASE * 1000)  # type: ignore[misc]
+    before = _residency._BLIND_WAIT_MS
+    _residency._BLIND_WAIT_MS = round(_LEASE * 1000)  # type: ignore[misc]
     try:
         yield
     finally:
-        _upkeep._BLIND_WAIT_MS = before  # type: ignore[misc]
+        _residency._BLIND_WAIT_MS = before  # type: ignore[misc]
 
 
 async def _play(plan: Plan, chaos: Chaos) -> Story:

@@ -12,7 +12,8 @@ from hypothesis import Phase, given, settings, strategies as st
 from resonate_anyio._history import History
 from resonate_anyio._protocol import Promise, PromiseState, Unblock
 from resonate_anyio._worker._cascade import CancelCascade
-from resonate_anyio._worker._worker import Worker
+from resonate_anyio._worker._messages import Messages
+from resonate_anyio._worker._rechecks import Rechecks
 from resonate_anyio._workflow._invocation import LocalInvocation
 from resonate_anyio._workflow._node import Children
 from resonate_anyio._workflow._scopes import Scope as EngineScope
@@ -43,9 +44,9 @@ def children_outlive_failures(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(Children, "cancel", nothing)
 
 
-def sweeps_stop_at_the_top(patch: pytest.MonkeyPatch) -> None:
+def cascades_stop_at_the_top(patch: pytest.MonkeyPatch) -> None:
     """What is below something that was cancelled from outside is forgotten."""
-    patch.setattr(CancelCascade, "_sweep", nothing)
+    patch.setattr(CancelCascade, "_cancel_descendants", nothing)
 
 
 def history_is_ignored(patch: pytest.MonkeyPatch) -> None:
@@ -63,19 +64,19 @@ def history_is_ignored(patch: pytest.MonkeyPatch) -> None:
 
 def messages_are_believed(patch: pytest.MonkeyPatch) -> None:
     """A message that a promise has changed is taken for one that it was resolved."""
-    handle = Worker._handle
+    handle = Messages.handle
 
-    def believe(self: Worker, message: Any) -> None:
+    def believe(self: Messages, message: Any) -> None:
         if isinstance(message, Unblock) and message.promise.pending:
             message = Unblock(evolve(message.promise, state=PromiseState.RESOLVED))
         handle(self, message)
 
-    patch.setattr(Worker, "_handle", believe)
+    patch.setattr(Messages, "handle", believe)
 
 
 def nobody_asks_again(patch: pytest.MonkeyPatch) -> None:
     """What is waited for is not asked for again, although messages are lost."""
-    patch.setattr(Worker, "recheck", nothing)
+    patch.setattr(Rechecks, "recheck", nothing)
 
 
 def restarts_extend_scopes(patch: pytest.MonkeyPatch) -> None:
@@ -97,7 +98,7 @@ MESSAGES: Final[Troubles] = st.fixed_dictionaries({"mishaps": mishaps(5), "setti
 
 FAULTS: Final[dict[Break, Troubles]] = {
     children_outlive_failures: CALM,
-    sweeps_stop_at_the_top: CALM,
+    cascades_stop_at_the_top: CALM,
     history_is_ignored: CRASHES,
     restarts_extend_scopes: CRASHES,
     positions_are_ignored: CRASHES,

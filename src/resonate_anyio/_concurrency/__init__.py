@@ -1,1 +1,1 @@
-"""Concurrency: what anyio does not have, for asyncio and for trio alike."""
+"""Concurrency: tools that anyio does not offer, for asyncio and trio alike."""

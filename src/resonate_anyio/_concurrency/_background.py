@@ -1,4 +1,4 @@
-"""`beside`: a task that lives as long as a block does."""
+"""`beside`: a background task that runs as long as a block."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from anyio import create_task_group
 async def beside(
     func: Callable[[], Coroutine[Any, Any, object]], end: Callable[[], object], *, name: str
 ) -> AsyncGenerator[None, None]:
-    """Run `func` in a task of its own beside the block.
+    """Run `func` in a background task while the block runs.
 
-    An error comes out as it is, without a group around it. One of the task cancels the block and is raised after it.
+    Errors are raised without a group around them. An error of the task cancels the block, and is raised after it.
 
     Args:
-        func: what the task does; it is not shielded.
-        end: called at the end of the block; it makes `func` return.
-        name: of the task.
+        func: the function that the task runs, without a shield.
+        end: called at the end of the block; makes `func` return.
+        name: the name of the task.
     """
     failure: Exception | None = None
     broken: Exception | None = None
@@ -43,7 +43,7 @@ async def beside(
             end()
 
     if broken is not None:
-        # What the block raised is what came of it.
+        # The error of the block is a consequence of the error of the task.
         raise broken from failure
 
     if failure is not None:

@@ -1,10 +1,10 @@
-"""The backend's own cancellation: raising it by hand, and telling whether anybody asked for it.
+"""The backend's own cancellation: how to raise it, and how to find out whether it was requested.
 
-An execution that is put away is ended by cancelling its scope. A durable call that is made after that, or inside a
-shield of the user's, has to end as well, and nothing but the backend's own cancellation may go through user code
-(`except Exception` must not catch it, `finally` and `async with` must see what they always see). trio's `Cancelled`
-cannot be constructed, so one is caught in a scope of our own and raised again outside of it: it then travels up to the
-nearest regions_around scope that is cancelled, which is the execution's.
+An execution is dropped by cancelling its scope. A durable call that is made after that, or inside a shield of the user,
+has to end as well. Only the backend's own cancellation may pass through the code of the user: `except Exception` must
+not catch it, and `finally` and `async with` must see the usual exception. trio's `Cancelled` cannot be constructed. So
+one is caught in a scope of this module and raised again outside that scope: it then travels up to the nearest
+enclosing scope that is cancelled, which is that of the execution.
 """
 
 from __future__ import annotations
@@ -22,22 +22,22 @@ T = TypeVar("T")
 
 
 def is_requested() -> bool:
-    """Whether a cancellation that has just been caught was asked for: by a scope around here, or (in asyncio) a caller.
+    """Return whether a cancellation that was just caught was requested: by an enclosing scope or, in asyncio, a caller.
 
-    Otherwise it has escaped from some other task or future that was cancelled, and is a failure like any other.
+    If it was not, it comes from another task or future that was cancelled, and is a failure like any other.
     """
     if current_effective_deadline() == -math.inf:
         return True
-    # anyio has no word for this: `asyncio.timeout` and `Task.cancel` leave a count, which trio's scopes do not need.
+    # `asyncio.timeout` and `Task.cancel` leave a count, which anyio does not show and trio does not need.
     return cancelling() > 0
 
 
 @frozen
 class Owed:
-    """A cancellation that was caught and is still to be raised, at the next opportunity.
+    """A cancellation that was caught, and has to be raised at the next opportunity.
 
-    Only asyncio needs it: it delivers each request for a cancellation once, and counts those that are not taken back.
-    The scopes of anyio and of trio deliver theirs again and again.
+    Only asyncio needs this: it delivers each request for a cancellation once, and counts the requests that are not
+    taken back. The scopes of anyio and of trio deliver theirs again and again.
     """
 
     _cancellation: BaseException
@@ -45,21 +45,22 @@ class Owed:
 
     @classmethod
     def of(cls, cancellation: BaseException) -> Owed | None:
-        """Remember a cancellation that has just been caught, if anyone is waiting for it and does not ask again."""
+        """Return a cancellation that was just caught; None if it does not have to be raised again by hand."""
         count = 0 if current_effective_deadline() == -math.inf else cancelling()
         return cls(cancellation, count) if count else None
 
     def collect(self) -> None:
-        """Raise it, unless whoever had asked for it has given up."""
+        """Raise the cancellation, unless the request for it was taken back."""
         if cancelling() >= self._count:
             raise self._cancellation
 
 
 class Teardown:
-    """Tells whether the event loop is being taken down around everybody.
+    """Tells whether the event loop is being taken down.
 
-    asyncio cancels every task when a program is interrupted a second time, the engine's own among them, in spite of
-    all shields. A task that runs nothing of the user's and makes one of these knows such a cancellation from others.
+    When a program is interrupted a second time, asyncio cancels every task in spite of all shields, the tasks of this
+    package included. An object of this class is made in a task that runs no code of the user: such a task is cancelled
+    for no other reason.
     """
 
     def __init__(self) -> None:
@@ -67,7 +68,7 @@ class Teardown:
 
     @property
     def begun(self) -> bool:
-        """Whether the task was cancelled from outside of the engine."""
+        """Whether the task that has made this object was cancelled from outside."""
         return self._task is not None and self._task.cancelling() > 0
 
 

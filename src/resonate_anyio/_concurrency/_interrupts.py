@@ -1,25 +1,25 @@
-"""Whether the program is being interrupted: an exception that ends it is on its way through the code of an execution.
+"""Interrupts: finding a KeyboardInterrupt, SystemExit or GeneratorExit on its way through the code of an execution.
 
-KeyboardInterrupt, SystemExit and GeneratorExit are no outcome of anything. The function that they leave is dropped as
-in a crash. But on their way they may cancel other tasks (a task group or nursery that they pass does) and run `finally`
-blocks, and nothing that comes of that may be recorded. So before a cancellation, an error that came with one, or a new
-call is recorded, the engine looks for an interrupt that is still on its way. It can be in four places:
+An interrupt ends the program. It is not the outcome of a call: the function that it leaves is dropped as in a crash.
+But on its way it may cancel other tasks (a task group or nursery that it passes does that) and run `finally` blocks.
+None of the consequences may be recorded. So before a cancellation, an error that came with one, or a new call is
+recorded, the worker looks for an interrupt that is still on its way. It can be in four places:
 
-* The running task handles it (`finally`, `except BaseException`, `async with`): the interpreter tells.
-* Another task handles it, and is suspended in that: the coroutine holds the exception.
+* The running task handles it (`finally`, `except BaseException`, `async with`): the interpreter knows it.
+* Another task handles it, and is suspended meanwhile: the coroutine of that task holds the exception.
 * A task group or nursery has caught it and waits for its tasks: the group, or the coroutine of its exit, holds it.
-* An error has replaced it: the error has it as its context.
+* An error has replaced it: it is the context of the error.
 
-An interrupt that a task of asyncio's ends with leaves the event loop at once; what runs after that is the end of the
-loop, which cancels every task (see `Teardown`). One that comes to code of the engine's itself is told by the `except`
-clauses around all tasks that the engine starts.
+An interrupt that ends a task of asyncio leaves the event loop at once. The code that runs after that belongs to the end
+of the loop, which cancels every task (see `Teardown`). An interrupt in the code of this package itself is found by the
+`except` clauses around all tasks that the worker starts.
 
-That is every way that an interrupt can take from where it is raised to where it leaves the execution, so it is found as
-long as it is on its way. Code that catches it ends that way. Not found is
+These are all ways of an interrupt from the place where it is raised to the place where it leaves the execution, so it
+is found as long as it is on its way. If code catches it, its way ends there. Two cases are not found:
 
-* an interrupt that code of the user's swallows, or a SystemExit that a function handles which names it;
-* what a `finally` block tells other tasks without cancelling them (it sets an event, say), if it then waits for
-  something that is not durable: they go on meanwhile, and what they call is recorded.
+* code of the user swallows the interrupt, or a function that names SystemExit handles it;
+* a `finally` block signals other tasks without cancelling them (for example, it sets an event) and then waits for
+  something that is not durable. The other tasks continue meanwhile, and their calls are recorded.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ _LONGEST_CHAIN: Final = 100
 
 
 def interrupt_in(exc: object) -> BaseException | None:
-    """The interrupt that `exc` is, or that a group has in it."""
+    """Return the interrupt that `exc` is, or that is in it if it is a group."""
     if isinstance(exc, INTERRUPTS):
         return exc
     if isinstance(exc, BaseExceptionGroup) and not isinstance(exc, ExceptionGroup):
@@ -49,9 +49,9 @@ def interrupt_in(exc: object) -> BaseException | None:
 
 
 def interrupt_here() -> BaseException | None:
-    """The interrupt that the running code handles, in a `finally` block, say."""
+    """Return the interrupt that the running code handles, for example in a `finally` block."""
     if (innermost := sys.exception()) is None:
-        # As at nearly every durable call.
+        # This is the case at nearly every durable call.
         return None
     for handled in _with_contexts(innermost):
         if (found := interrupt_in(handled)) is not None:
@@ -63,10 +63,10 @@ def interrupt_here() -> BaseException | None:
 
 
 def interrupt_behind(error: BaseException) -> BaseException | None:
-    """The interrupt that `error` has replaced: it was raised while that was on its way."""
+    """Return the interrupt that `error` has replaced, because it was raised while the interrupt was on its way."""
     cause: BaseException | None = error
     for context in _with_contexts(error.__context__):
-        # What was raised from another error, on purpose, is that program's word on it.
+        # `raise ... from` shows that the program has replaced the interrupt on purpose.
         meant = cause is not None and cause.__cause__ is context
         cause = context
         if (found := interrupt_in(context)) is None or (meant and not isinstance(found, KeyboardInterrupt)):
@@ -79,7 +79,7 @@ def interrupt_behind(error: BaseException) -> BaseException | None:
 
 
 def interrupt_among(tasks: Iterable[Task]) -> BaseException | None:
-    """The interrupt that one of the tasks, or a task group of theirs, has on its way while it is suspended."""
+    """Return an interrupt that is on its way in one of the suspended tasks, or in a task group of theirs."""
     for task in tasks:
         for exc in exceptions_of_groups(task):
             if (found := interrupt_in(exc)) is not None:
@@ -92,7 +92,7 @@ def interrupt_among(tasks: Iterable[Task]) -> BaseException | None:
 
 
 def _with_contexts(exc: BaseException | None) -> Iterator[BaseException]:
-    """An exception, what was handled when it was raised, and so on."""
+    """Return an exception, the exception that was being handled when it was raised, and so on."""
     for _ in range(_LONGEST_CHAIN):
         if exc is None:
             return
@@ -101,12 +101,12 @@ def _with_contexts(exc: BaseException | None) -> Iterator[BaseException]:
 
 
 def _handling(exc: BaseException) -> FrameType | None:
-    """The frame that an exception has come to."""
+    """Return the outermost frame that an exception has reached."""
     return None if exc.__traceback__ is None else exc.__traceback__.tb_frame
 
 
 def _stack() -> tuple[set[FrameType], set[FrameType]]:
-    """The frames of the running task, and those around the event loop: a program may run it while it handles one."""
+    """Return the frames of the running task, and those around the event loop: they may handle an exception too."""
     task = current_task()
     first = getattr(coroutine_of(task), "cr_frame", None) if task is not None else None
     inside: set[FrameType] = set()
@@ -121,10 +121,10 @@ def _stack() -> tuple[set[FrameType], set[FrameType]]:
 
 
 def _is_meant(interrupt: BaseException, code: CodeType | None, exc: object) -> bool:
-    """Whether the code that handles it has made it an ordinary exception.
+    """Return whether the code that handles an interrupt expects it, so that it does not end the program.
 
-    An asynchronous generator that is closed handles a GeneratorExit, and that is how it ends. SystemExit is what some
-    parsers of arguments raise: code that names it expects it. Nothing expects a KeyboardInterrupt.
+    An asynchronous generator that is closed ends with a GeneratorExit. Some parsers of arguments raise SystemExit, and
+    code that names SystemExit expects it. No code is taken to expect a KeyboardInterrupt.
     """
     if isinstance(interrupt, GeneratorExit):
         traceback = exc.__traceback__ if isinstance(exc, BaseException) else None

@@ -1,4 +1,4 @@
-"""`LoopWatch`: whether an event loop answers, as seen from another thread."""
+"""`LoopMonitor`: tells another thread whether an event loop is blocked."""
 
 from __future__ import annotations
 
@@ -18,12 +18,15 @@ from anyio.lowlevel import current_token
 logger = logging.getLogger("resonate_anyio")
 
 _LATE: Final = 1.0
-"""Seconds that a loop may take to answer. One that does not in time is logged, once, with what it is at."""
+"""Seconds after which a loop that has not answered is logged, once, with the stack of the code that it runs."""
 _SHOWN_FRAMES: Final = 12
 
 
-class LoopWatch:
-    """Made in the event loop that it watches; `silence` is called from another thread."""
+class LoopMonitor:
+    """Monitors the event loop in which it is created. Another thread calls `silence` from time to time.
+
+    To ask the loop is to have a callback called in it; the loop has answered when the callback has run.
+    """
 
     def __init__(self) -> None:
         self._token = current_token()
@@ -31,28 +34,28 @@ class LoopWatch:
         self._asked_at = 0.0
         self._answered = Event()
         self._answered.set()
-        self._told = False
+        self._logged = False
 
     @property
     def patience(self) -> float:
-        """Seconds after which to look again, if the loop has been asked and may turn out to be blocked."""
-        return _LATE if not self._answered.is_set() and not self._told else math.inf
+        """Seconds after which to call `silence` again because the loop may be blocked; infinity if it has answered."""
+        return _LATE if not self._answered.is_set() and not self._logged else math.inf
 
     def silence(self) -> float:
-        """For how many seconds the loop has not answered. One that has is asked anew."""
+        """Return for how many seconds the loop has not answered; 0 if it has. In that case, ask it again."""
         if self._answered.is_set():
             self._ask()
             return 0.0
         silence = monotonic() - self._asked_at
-        if silence >= _LATE and not self._told:
-            self._told = True
-            self._tell(silence)
+        if silence >= _LATE and not self._logged:
+            self._logged = True
+            self._log(silence)
         return silence
 
     def call_soon(self, func: Callable[[], object]) -> None:
-        """Call a function in the loop, and do not wait for that."""
-        # The call itself waits for as long as the loop is blocked.
-        Thread(target=self._call, args=(func,), name="resonate loop watch", daemon=True).start()
+        """Call a function in the loop, without waiting for that."""
+        # In a thread of its own, because the call waits as long as the loop is blocked.
+        Thread(target=self._call, args=(func,), name="resonate loop monitor", daemon=True).start()
 
     def _call(self, func: Callable[[], object]) -> None:
         with suppress(RunFinishedError, RuntimeError):
@@ -61,15 +64,15 @@ class LoopWatch:
     def _ask(self) -> None:
         self._asked_at = monotonic()
         self._answered = Event()
-        self._told = False
+        self._logged = False
         self.call_soon(self._answered.set)
 
-    def _tell(self, silence: float) -> None:
+    def _log(self, silence: float) -> None:
         frame = sys._current_frames().get(self._thread)
         place = "" if frame is None else "".join(traceback.format_stack(frame, limit=_SHOWN_FRAMES))
         logger.warning(
-            "worker.loop_blocked for=%.1f: the event loop does nothing else meanwhile, and deadlines and cancellations "
-            "are late; call what blocks it through a synchronous durable function, or in a thread\n%s",
+            "worker.loop_blocked for=%.1f: no other code of the event loop runs meanwhile, and deadlines and "
+            "cancellations are late; put the blocking code into a synchronous durable function, or a thread\n%s",
             silence,
             place,
         )

@@ -1,4 +1,4 @@
-"""Where this package lies, and which code is its own."""
+"""Where the source of this package is."""
 
 from __future__ import annotations
 
@@ -9,4 +9,4 @@ NAME: Final = __name__.partition(".")[0]
 """The name of the package."""
 
 FOLDER: Final = str(Path(__file__).parent.parent)
-"""The folder of the package's source. Code whose file lies in it is the package's own."""
+"""The folder of the package's source. Code in files of this folder is the package's own."""

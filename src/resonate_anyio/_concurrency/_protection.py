@@ -1,11 +1,11 @@
-"""Ctrl-C on trio: where in this package's code it may be raised, and where not.
+"""Ctrl-C on trio: in which code KeyboardInterrupt may be raised.
 
-trio raises KeyboardInterrupt wherever the main thread happens to be, unless the code there is protected. In the middle
-of the engine's bookkeeping it would leave that half done. So all code of this package is protected, and what functions
-of the user's do below it is exposed again (`exposed`). A Ctrl-C that comes in protected code is raised in the program's
-main task, at its next checkpoint.
+trio raises KeyboardInterrupt in whatever code the main thread runs, unless that code is protected. In the bookkeeping
+of this package it would leave an operation half done. So all code of this package is protected, and the functions of
+the user that it calls are exposed again (`exposed`). If Ctrl-C is pressed while protected code runs, KeyboardInterrupt
+is raised in the main task of the program, at its next checkpoint.
 
-asyncio does nothing of the kind: there the first Ctrl-C cancels the main task.
+On asyncio nothing has to be protected: the first Ctrl-C cancels the main task.
 """
 
 from __future__ import annotations
@@ -39,18 +39,18 @@ _PROTECTED: Final = tuple(
         "stores",
     )
 )
-"""Codecs are missing: they call code of the user's."""
+"""The packages that are protected. Codecs are not among them, because they call code of the user."""
 
 _done: Final[set[str]] = set()
 
 
 async def exposed(func: Callable[[], Awaitable[T]]) -> T:
-    """Await code of the user's."""
+    """Await a function of the user."""
     return await func()
 
 
 def protect_package() -> None:
-    """Protect the code of this package's modules that are loaded by now, if trio is what runs."""
+    """Protect the code of this package's modules that are loaded by now, if the backend is trio."""
     if on_asyncio():
         return
     protect = sys.modules["trio"].lowlevel.enable_ki_protection
@@ -64,7 +64,7 @@ def protect_package() -> None:
 
 @frozen
 class _Function:
-    """What trio takes for a function: it looks at the code only, and marks that."""
+    """An object that trio accepts as a function: it only reads the code, and marks it."""
 
     code: CodeType
 
@@ -74,7 +74,7 @@ class _Function:
 
 
 def _code_in(module: ModuleType) -> Iterator[CodeType]:
-    """All code that is written in a module."""
+    """Return all code that is defined in a module."""
     for member in tuple(vars(module).values()):
         if not str(getattr(member, "__module__", "")).startswith(NAME):
             continue
@@ -84,13 +84,13 @@ def _code_in(module: ModuleType) -> Iterator[CodeType]:
 
 
 def _code_of(member: Any) -> Iterator[CodeType]:
-    """The code of a function, or of the members of a class."""
+    """Return the code of a function, or of the members of a class."""
     if isinstance(member, type):
         members = [each for each in vars(member).values() if not isinstance(each, type)]
     else:
         members = [member]
     for each in members:
-        # What properties, static and class methods and decorated functions are made from.
+        # The functions inside properties, static and class methods, and decorated functions.
         for name in ("fget", "fset", "__func__", "__wrapped__"):
             if inner := getattr(each, name, None):
                 yield from _code_of(inner)

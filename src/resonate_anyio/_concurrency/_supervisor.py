@@ -1,4 +1,4 @@
-"""The tasks of one worker: children of the host's task, out of reach of its cancellation, and all waited for."""
+"""`Supervisor`: owner of the tasks of one worker: starts them, shields them from cancellation, waits for their end."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ _ROUNDS: Final = 3
 
 
 async def all_begun() -> None:
-    """Wait until every task that was started before this call has begun, if it ever does.
+    """Wait until every task that was started before this call has begun, or never will.
 
-    An interrupt may end a task before its first step, and asyncio cancels such tasks when it takes the loop down.
+    An interrupt may end a task before its first step: asyncio cancels such tasks when it takes the loop down.
     """
     with CancelScope(shield=True):
         for _ in range(_ROUNDS):
@@ -31,10 +31,10 @@ async def all_begun() -> None:
 
 @define(eq=False)
 class Supervisor:
-    """Runs tasks, and knows when none is left.
+    """Runs tasks in a task group of the host, and knows when all of them have ended.
 
-    Each runs under a shield of its own, entered before its first checkpoint. So when the host leaves the task group,
-    after `dismissed`, there is nothing left in it to wait for.
+    Each task runs under a shield of its own, which it enters before its first checkpoint. So a cancellation of the host
+    does not reach it. When the host leaves the task group, after `wait_idle`, no task is left in it.
     """
 
     _group: TaskGroup
@@ -44,7 +44,7 @@ class Supervisor:
     _changed: Event = field(factory=Event, init=False)
 
     def spawn(self, func: Callable[..., Awaitable[None]], *args: object, name: str) -> None:
-        """Run `func` in a task of its own, with the context variables of whoever calls."""
+        """Run `func` in a task of its own, with the context variables of the caller."""
         self._busy += 1
         self._unstarted += 1
         try:
@@ -55,28 +55,32 @@ class Supervisor:
             raise
 
     def start_background(self, func: Callable[..., Awaitable[None]], *args: object, name: str) -> None:
-        """Run `func` in a task of its own, with the context variables of the host: it works for nobody in particular.
+        """Run `func` in a task of its own, with the context variables of the host.
 
-        A task that code of the user's happens to cause must not be taken for one of the user's.
+        Context variables tell which execution a task belongs to. A task that is started here belongs to none, even if
+        code of an execution has caused it.
         """
         self._context.copy().run(self.spawn, func, *args, name=name)
 
     async def run_to_completion(self, func: Callable[[], Awaitable[T]], *, name: str) -> T:
-        """Run `func` in a task of its own and give its outcome. It runs to its end, although whoever waits may not."""
-        errand = _Errand(func)
-        self.start_background(errand.run, name=name)
-        await errand.ended.wait()
-        if errand.error is not None:
-            raise errand.error
-        return cast("T", errand.result)
+        """Run `func` in a task of its own, and return its result.
+
+        If the caller is cancelled, `func` still runs to completion.
+        """
+        completion = _Completion(func)
+        self.start_background(completion.run, name=name)
+        await completion.ended.wait()
+        if completion.error is not None:
+            raise completion.error
+        return cast("T", completion.result)
 
     def start_last(self, func: Callable[[], Awaitable[None]], *, name: str) -> None:
-        """Run the last task, which waits for the others and is not waited for by `dismissed`."""
+        """Run the task that stops the worker. It calls `wait_idle`, which does not wait for it."""
         self._group.start_soon(self._run_last, func, name=name)
 
     @contextmanager
-    def joined(self) -> Iterator[None]:
-        """Count what another task does in the block as work of this crew."""
+    def counted(self) -> Iterator[None]:
+        """Let `wait_idle` wait until the block has ended, which runs in a task that this object has not started."""
         self._busy += 1
         try:
             yield
@@ -84,7 +88,7 @@ class Supervisor:
             self._left()
 
     async def wait_idle(self) -> None:
-        """Wait until no task is left."""
+        """Wait until all tasks have ended."""
         while True:
             while self._busy > self._unstarted:
                 self._changed = Event()
@@ -111,8 +115,8 @@ class Supervisor:
 
 
 @define(eq=False)
-class _Errand:
-    """What one task does for another."""
+class _Completion:
+    """The run of a function in a task of its own, and its outcome."""
 
     _func: Callable[[], Awaitable[object]]
     ended: Event = field(factory=Event, init=False)
@@ -122,11 +126,11 @@ class _Errand:
     async def run(self) -> None:
         try:
             self.result = await self._func()
-        except Exception as exc:  # noqa: BLE001 - it is raised where it is waited for
+        except Exception as exc:  # noqa: BLE001 - it is raised in the task that waits for it
             self.error = exc
         except BaseException:
-            # The program ends. There is no result, and the waiting code must not take None for one.
-            self.error = NotRunning("the program was interrupted while this was done")
+            # There is no result, and the waiting code must not take None for one.
+            self.error = NotRunning("the program was interrupted during this call")
             raise
         finally:
             self.ended.set()

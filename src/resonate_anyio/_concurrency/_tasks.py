@@ -1,7 +1,7 @@
-"""The tasks of executions, which asyncio and trio keep each in its own way and anyio has no word for.
+"""Tasks of asyncio and trio, as far as anyio does not offer access to them.
 
-An execution may be parked if none of its tasks can go on by itself, so its tasks have to be found, those that the
-user's own code has started among them, and what each of them awaits.
+An execution may be parked if none of its tasks can continue by itself. So this module finds its tasks, including those
+that code of the user has started, and what each of them awaits.
 """
 
 from __future__ import annotations
@@ -26,21 +26,21 @@ from anyio import create_task_group, get_cancelled_exc_class
 from ._package import FOLDER
 
 Task: TypeAlias = Any
-"""A task of the running backend's: an `asyncio.Task` or a `trio.lowlevel.Task`."""
+"""A task of the running backend: an `asyncio.Task` or a `trio.lowlevel.Task`."""
 
 
 def on_asyncio() -> bool:
-    """Whether the running backend is asyncio; else it is trio."""
+    """Return whether the running backend is asyncio; else it is trio."""
     return get_cancelled_exc_class() is asyncio.CancelledError
 
 
 def _trio() -> Any:
-    """The module, which whoever runs trio has imported."""
+    """Return the module `trio`, which is imported if it is the running backend."""
     return sys.modules["trio"]
 
 
 def current_task() -> Task:
-    """The task that is running."""
+    """Return the running task."""
     trio = sys.modules.get("trio")
     if trio is not None and trio.lowlevel.in_trio_task():
         return trio.lowlevel.current_task()
@@ -48,7 +48,7 @@ def current_task() -> Task:
 
 
 def caller() -> tuple[str, int]:
-    """Return file and line of the nearest stack frame outside of this package."""
+    """Return the file and line of the nearest stack frame outside this package."""
     frame = sys._getframe(1)
     while frame.f_back is not None and frame.f_code.co_filename.startswith(FOLDER):
         frame = frame.f_back
@@ -56,7 +56,7 @@ def caller() -> tuple[str, int]:
 
 
 def cancelling() -> int:
-    """Return how many requests for a cancellation the running task has: a count that only asyncio keeps."""
+    """Return the number of requests to cancel the running task, which only asyncio counts."""
     if get_cancelled_exc_class() is not asyncio.CancelledError:
         return 0
     task = asyncio.current_task()
@@ -64,10 +64,10 @@ def cancelling() -> int:
 
 
 def spawn_alone(func: Callable[[], Coroutine[Any, Any, None]], *, name: str) -> Task:
-    """Run `func` in a task of the event loop that has no parent, and give the task; the caller has to keep it.
+    """Run `func` in a task without a parent, and return the task; the caller has to keep a reference to it.
 
-    On trio it is a system task: it is cancelled when the main task has ended, and may not raise. On asyncio the same
-    is done by `asyncio.run`; what only closes its loop is seen to by `LoopEnd`.
+    On trio it is a system task, which is cancelled when the main task has ended, and must not raise. On asyncio,
+    `asyncio.run` cancels it at its end; for programs that only close their loop there is `LoopEnd`.
     """
     if on_asyncio():
         return asyncio.get_running_loop().create_task(func(), name=name)
@@ -75,11 +75,11 @@ def spawn_alone(func: Callable[[], Coroutine[Any, Any, None]], *, name: str) -> 
 
 
 def call_in_loop(token: object, func: Callable[[], object]) -> None:
-    """Call `func` soon in an event loop, from wherever this is called: another thread, or no task at all.
+    """Call `func` in an event loop soon. This function may be called in any thread, and outside any task.
 
     Args:
-        token: what `anyio.lowlevel.EventLoopToken.native_token` is.
-        func: what to call; it may not raise.
+        token: the `native_token` of an `anyio.lowlevel.EventLoopToken`.
+        func: the function; it must not raise.
 
     Raises:
         RuntimeError: the loop has ended.
@@ -92,26 +92,27 @@ def call_in_loop(token: object, func: Callable[[], object]) -> None:
 
 
 class LoopEnd:
-    """Has something done in the running event loop before that is closed.
+    """Runs a function in the running event loop before the loop is closed.
 
-    asyncio has no such hook, and a loop may be closed with tasks in it: these are collected some day, with errors in
-    the log, and what they hold is not given back. So the two methods that end a loop are wrapped, on that one object,
-    for as long as something has to be done. trio cancels its system tasks and waits for them, and needs none of this.
+    asyncio has no hook for this, and a loop may be closed while it has tasks. These are garbage collected some time
+    later, with errors in the log, and do not release what they hold. So the two methods that end a loop are wrapped, on
+    that one loop, as long as there is a function to run. trio cancels its system tasks and waits for them, so that
+    nothing has to be wrapped.
 
     Args:
-        end: what is done. If it has been done earlier, call `withdraw`.
+        end: the function. If its work is done earlier, call `withdraw`.
     """
 
     def __init__(self, end: Callable[[], Coroutine[Any, Any, None]]) -> None:
         self._end = end
         self._hooks: _Hooks | None = None
-        # A loop that lets nothing be changed about it is closed without a word.
+        # A loop whose attributes cannot be set is closed without a call of the function.
         if on_asyncio() and hasattr(loop := asyncio.get_running_loop(), "__dict__"):
             self._hooks = _Hooks.of(loop)
             self._hooks.ends.append(end)
 
     def withdraw(self) -> None:
-        """It has been done."""
+        """Do not run the function any more."""
         if self._hooks is not None:
             self._hooks.ends.remove(self._end)
             self._hooks.unhook_if_done()
@@ -127,36 +128,36 @@ class _Hooks:
         self._close = loop.close
         self._shutdown_asyncgens = loop.shutdown_asyncgens
         self.ends: list[Callable[[], Coroutine[Any, Any, None]]] = []
-        # On the object: the loop keeps what it is to end, and all of it can be collected together.
+        # As attributes of the loop, so that the loop and this object can be garbage collected together.
         vars(loop).update(close=self.close, shutdown_asyncgens=self.shutdown_asyncgens)
 
     @classmethod
     def of(cls, loop: AbstractEventLoop) -> _Hooks:
-        """Those of the loop, made if there are none."""
+        """Return the wrapped methods of a loop; wrap them if that has not been done."""
         hooks = getattr(vars(loop).get("close"), "__self__", None)
         return hooks if isinstance(hooks, cls) else cls(loop)
 
     def unhook_if_done(self) -> None:
-        """Give the loop its own methods back if there is nothing left to end."""
+        """Unwrap the methods of the loop if there is no function left to run."""
         own = vars(self._loop)
         if not self.ends and own.get("close") == self.close:
             del own["close"], own["shutdown_asyncgens"]
 
     async def _end_all(self) -> None:
-        # A child of a fork has a copy of all this, and none of it is its own.
+        # The child of a fork has a copy of this object. The functions belong to its parent.
         while self.ends and self._process == os.getpid():
             end = self.ends[-1]
             await end()
-            if end in self.ends:  # pragma: no cover - whoever ends withdraws
+            if end in self.ends:  # pragma: no cover - the functions call `withdraw`
                 self.ends.remove(end)
 
     async def shutdown_asyncgens(self) -> None:
-        """What the loop does, after the ends: what waits inside of async generators is not to be torn out of them."""
+        """Run the functions, then the method of the loop: code inside async generators has to end in order."""
         await self._end_all()
         await self._shutdown_asyncgens()
 
     def close(self) -> None:
-        """What the loop does, after the ends."""
+        """Run the functions, then the method of the loop."""
         if self.ends and self._process == os.getpid() and not (self._loop.is_running() or self._loop.is_closed()):
             self._complete()
         self._close()
@@ -168,22 +169,22 @@ class _Hooks:
         except RuntimeError:
             run()
         else:
-            # The loop is closed by code of another one, or by the garbage collector meanwhile.
+            # Code of another loop, or the garbage collector while another loop runs, closes this one.
             thread = Thread(target=run, name="resonate loop end")
             thread.start()
             thread.join()
 
 
 _scheduled: Final[WeakSet[asyncio.Task[Any]]] = WeakSet()
-"""Tasks that are known to be run by the event loop."""
+"""Tasks that are known to be run by the event loop, and not inside the call that has started them."""
 
 
 EAGER_TASKS: Final = sys.version_info >= (3, 12)
-"""Whether asyncio may run a task inside of the call that makes it (`asyncio.eager_task_factory`)."""
+"""Whether asyncio may run a task inside the call that starts it (`asyncio.eager_task_factory`)."""
 
 
 def is_being_started() -> bool:
-    """Whether the running task still runs inside of the call that has made it (`asyncio.eager_task_factory`)."""
+    """Return whether the running task still runs inside the call that started it (`asyncio.eager_task_factory`)."""
     if sys.version_info < (3, 12) or not on_asyncio():
         return False
     task = asyncio.current_task()
@@ -196,7 +197,7 @@ def is_being_started() -> bool:
 
 
 def _is_run_by_another(task: asyncio.Task[Any]) -> bool:
-    """Whether the task's function was called, in the end, by code of another task."""
+    """Return whether code of another task is on the stack around the function of `task`."""
     first = getattr(task.get_coro(), "cr_frame", None)
     frame: FrameType | None = sys._getframe()
     while frame is not None and frame is not first:
@@ -209,12 +210,12 @@ def _is_run_by_another(task: asyncio.Task[Any]) -> bool:
 
 
 def sees_every_deadline() -> bool:
-    """Whether `current_effective_deadline` tells of every deadline there is. It does not know `asyncio.timeout`."""
+    """Return whether `current_effective_deadline` knows every deadline. It does not know `asyncio.timeout`."""
     return not on_asyncio()
 
 
 def after_this_round(callback: Callable[[], object]) -> None:
-    """Call it in the event loop once the tasks have run that are ready now."""
+    """Call `callback` in the event loop once the tasks that are ready now have run."""
     if on_asyncio():
         asyncio.get_running_loop().call_soon(callback)
     else:
@@ -222,12 +223,13 @@ def after_this_round(callback: Callable[[], object]) -> None:
 
 
 class Census:
-    """All tasks at this instant, by whom they work for.
+    """All tasks at one instant, by their owners: the executions that they belong to.
 
-    trio's tasks are a tree. Those of asyncio are not, but each has a context, inherited from the task that made it.
+    The tasks of trio are a tree. Those of asyncio are not, but each has a context that it inherits from the task that
+    has started it.
 
     Args:
-        owner_in: tells from a task's context whom it works for, or gives None.
+        owner_in: returns the owner of a task from the task's context, or None.
     """
 
     def __init__(self, owner_in: Callable[[Context], object | None]) -> None:
@@ -245,16 +247,38 @@ class Census:
             self._owned.setdefault(owner, []).append(task)
 
     def tasks_of(self, owner: object, root: Task) -> set[Task]:
-        """The tasks that work for `owner`, whose first one is `root`, and any that may."""
+        """Return the tasks of `owner`, whose first one is `root`, and those whose owner is unknown."""
         if not on_asyncio():
             return set(_tree(root))
         return {root, *self._owned.get(owner, ()), *self._unknown}
 
 
+class RoundCensus:
+    """A census that is taken once in a round of the event loop, since it takes milliseconds with thousands of tasks.
+
+    Args:
+        owner_in: as for `Census`.
+    """
+
+    def __init__(self, owner_in: Callable[[Context], object | None]) -> None:
+        self._owner_in = owner_in
+        self._census: Census | None = None
+
+    def take(self) -> Census:
+        """Return the census of this round."""
+        if self._census is None:
+            self._census = Census(self._owner_in)
+            after_this_round(self._forget)
+        return self._census
+
+    def _forget(self) -> None:
+        self._census = None
+
+
 def _context_of(task: asyncio.Task[Any]) -> Context | None:
     if sys.version_info >= (3, 12):
         return task.get_context()
-    # Python 3.11 keeps it to itself, but shows it to the garbage collector.
+    # Python 3.11 has no method for it, but the garbage collector knows it.
     return next((each for each in gc.get_referents(task) if isinstance(each, Context)), None)
 
 
@@ -266,9 +290,9 @@ def _tree(root: Task) -> Iterator[Task]:
 
 
 def joins(task: Task) -> bool:
-    """Whether the task waits for other tasks to end, at the exit of a task group or nursery: those tell the rest.
+    """Return whether the task waits for other tasks, at the exit of a task group or nursery.
 
-    When they have ended, it is about to go on, and waits no more.
+    Whether it can continue then depends on those tasks. Once they have ended, it does not wait any more.
     """
     chain = list(await_chain(task))
     exits = _group_exits(on_asyncio=on_asyncio())
@@ -276,17 +300,17 @@ def joins(task: Task) -> bool:
         return False
     if not on_asyncio():
         return bool(task.child_nurseries) and bool(task.child_nurseries[-1].child_tasks)
-    # What it awaits in the end is a future, seen through the iterator that awaiting it has made.
+    # The last link of the chain is the iterator of a future, which is found through it.
     return not any(isinstance(each, asyncio.Future) and each.done() for each in gc.get_referents(chain[-1]))
 
 
 def is_timed(task: Task) -> bool:
-    """Whether an `asyncio.timeout` is around what the task awaits, which `current_effective_deadline` does not tell."""
+    """Return whether the task awaits inside `asyncio.timeout`, which `current_effective_deadline` does not know."""
     return isinstance(task, asyncio.Task) and any(map(_is_inside_of_timeout, await_chain(task)))
 
 
 def _is_inside_of_timeout(link: object) -> bool:
-    # Whatever a suspended coroutine has entered it keeps on its stack, or at least the way out.
+    # A suspended coroutine keeps the context managers that it has entered, or their `__aexit__`, on its stack.
     held = (getattr(each, "__self__", each) for each in gc.get_referents(link))
     return any(isinstance(each, asyncio.Timeout) and _is_armed(each) for each in held)
 
@@ -297,19 +321,19 @@ def _is_armed(timeout: asyncio.Timeout) -> bool:
 
 @cache
 def _group_exits(*, on_asyncio: bool) -> frozenset[CodeType]:
-    """The code of the exits of all kinds of task groups of the running backend."""
+    """Return the code of `__aexit__` of all kinds of task groups of the running backend."""
     native = TaskGroup() if on_asyncio else _trio().open_nursery()
     groups: tuple[Any, ...] = (create_task_group(), native)
     return frozenset(type(group).__aexit__.__code__ for group in groups)
 
 
 def coroutine_of(task: Task) -> Any:
-    """What the task runs."""
+    """Return the coroutine of a task."""
     return task.get_coro() if isinstance(task, asyncio.Task) else task.coro
 
 
 def await_chain(task: Task) -> Iterator[object]:
-    """What the task's function awaits, what that awaits, and so on inwards."""
+    """Return the coroutine of a task, the object that it awaits, the object that this one awaits, and so on."""
     link = coroutine_of(task)
     while link is not None:
         yield link
@@ -317,9 +341,9 @@ def await_chain(task: Task) -> Iterator[object]:
 
 
 def exceptions_of_groups(task: Task) -> Iterator[BaseException]:
-    """What the task groups and nurseries that the task has open will raise: what their bodies and tasks have raised.
+    """Return the exceptions that the bodies and tasks of the task groups and nurseries of a task have raised so far.
 
-    No backend has a public way to ask; what one keeps elsewhere is not seen.
+    The backends have no public interface for this; exceptions that they keep elsewhere are not found.
     """
     if isinstance(task, asyncio.Task):
         for link in await_chain(task):
@@ -346,13 +370,13 @@ def _awaited_by(link: object) -> object | None:
         case AsyncGeneratorType():
             return link.ag_await
         case _:
-            # `coroutine.__await__()` and `asyncgenerator.__anext__()` give objects that do not say what is in them.
+            # The iterators of `coroutine.__await__()` and `asyncgenerator.__anext__()` do not name what they wrap.
             inner = (each for each in gc.get_referents(link) if isinstance(each, (CoroutineType, AsyncGeneratorType)))
             return next(inner, None)
 
 
 def stack_of(task: Task) -> str:
-    """Where the task's code is, outermost call first, as in a traceback; without the frames of this package."""
+    """Return where the code of a task is, like a traceback, without the frames of this package."""
     frames = [frame for link in await_chain(task) if (frame := _frame_of(link)) is not None]
     theirs = [frame for frame in frames if not frame.f_code.co_filename.startswith(FOLDER)]
     return "".join(StackSummary.extract((frame, frame.f_lineno) for frame in theirs).format())

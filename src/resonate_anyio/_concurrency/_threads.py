@@ -14,23 +14,23 @@ from attrs import define, field
 
 @define(eq=False)
 class Threads:
-    """Runs synchronous functions in worker threads and bounds how many there are.
+    """Runs synchronous functions in a limited number of worker threads.
 
-    A thread cannot be stopped. When its await is cancelled it is abandoned and its result dropped, but it is counted
-    until it has really ended, so that the limit holds; the backends' own limiters differ in that.
+    A thread cannot be stopped. If the task that awaits it is cancelled, the thread is abandoned and its result is
+    ignored. It still counts until it has ended, so that the limit holds; the limiters of the backends release it early.
     """
 
     _limiter: CapacityLimiter
     _running: set[Permit] = field(factory=set, init=False)
 
     async def permit(self, owner: object = None) -> Permit:
-        """Wait until one more thread may run."""
-        permit = Permit(self, owner)
+        """Wait until one more thread may run, and return the permit for it."""
+        permit = Permit(self._release, owner)
         await self._limiter.acquire_on_behalf_of(permit)
         return permit
 
     async def run(self, call: Callable[[], Any], permit: Permit) -> object:
-        """Call it in a thread and return what it returns. The permit is used up, whatever happens."""
+        """Call `call` in a thread and return its result. The permit is released when the thread has ended."""
         self._running.add(permit)
         thread = _Thread(call, permit.release, current_token())
         try:
@@ -41,7 +41,7 @@ class Threads:
 
     @property
     def owners(self) -> list[object]:
-        """The owners of the threads that have not ended, whether or not anything waits for them."""
+        """The owners of the threads that have not ended, abandoned ones included."""
         return [permit.owner for permit in self._running]
 
     def _release(self, permit: Permit) -> None:
@@ -51,19 +51,23 @@ class Threads:
 
 @define(eq=False)
 class Permit:
-    """The right to run one thread."""
+    """The right to run one thread.
 
-    _threads: Threads
+    Attributes:
+        owner: for which object the thread runs.
+    """
+
+    _release: Callable[[Permit], None]
     owner: object = None
 
     def release(self) -> None:
-        """Give it back."""
-        self._threads._release(self)
+        """Let another thread run."""
+        self._release(self)
 
 
 @define(eq=False)
 class _Thread:
-    """One call in a worker thread. Exactly one of `body` and `give_up` calls `release`, in the event loop."""
+    """One call in a worker thread. Exactly one of `body` and `give_up` calls `_release`, in the event loop."""
 
     _call: Callable[[], Any]
     _release: Callable[[], None]
@@ -73,7 +77,7 @@ class _Thread:
     _given_up: bool = field(default=False, init=False)
 
     def body(self) -> object:
-        """Runs in the thread."""
+        """Make the call. This runs in the thread."""
         with self._lock:
             if self._given_up:
                 return None
@@ -81,12 +85,12 @@ class _Thread:
         try:
             return self._call()
         finally:
-            # The loop may be gone by the time that an abandoned thread ends.
+            # The event loop may be closed when an abandoned thread ends.
             with suppress(RuntimeError):
                 from_thread.run_sync(self._release, token=self._token)
 
     def give_up(self) -> None:
-        """Runs in the event loop, when the await has failed: a call that has not begun never begins."""
+        """Prevent a call that has not begun. This runs in the event loop, when the await has failed."""
         with self._lock:
             if self._begun or self._given_up:
                 return

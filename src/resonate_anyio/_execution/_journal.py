@@ -146,7 +146,7 @@ class Journal:
         """
         request = PromiseSettle(id=id, state=state, value=value)
         with CancelScope(shield=True):
-            promise_of(request, await self._execution.services.requester.ask(request), id)
+            promise_of(request, await self._execution.services.requester.request_with_retries(request), id)
 
     async def fulfill(self, state: PromiseState, value: Value, *, finished: bool = False) -> Promise:
         """Record the end of the root, and give back what is on record then. For `finished` see `settle`."""

@@ -411,7 +411,7 @@ class Suspension:
     async def _find_out(self, attempt: _Attempt) -> None:
         """Read the task, because the answer to the suspend was lost."""
         execution = self._execution
-        response = await execution.services.requester.insist(TaskGet(id=execution.id))
+        response = await execution.services.requester.request_until_answered(TaskGet(id=execution.id))
         if self._is_over(attempt) or response is None:
             return
         task = response.task
@@ -436,7 +436,7 @@ class Suspension:
         execution = self._execution
         for id in list(self.wakes):
             settle = PromiseSettle(id=id, state=PromiseState.RESOLVED, value=EMPTY)
-            if await execution.services.requester.insist(settle) is None:
+            if await execution.services.requester.request_until_answered(settle) is None:
                 return
             self.wakes.remove(id)
         grant = await acquire(execution.services, execution.id, execution.version)
@@ -483,7 +483,7 @@ class Suspension:
         """Ask who holds the task: if it can be acquired, this execution does not hold it any more."""
         execution = self._execution
         try:
-            response = await execution.services.requester.insist(TaskGet(id=execution.id))
+            response = await execution.services.requester.request_until_answered(TaskGet(id=execution.id))
             await self.wait_transferred()
             task = None if response is None else response.task
             if task is None or execution.services.is_mine(task, execution.version):

@@ -77,12 +77,12 @@ async def acquire(asker: Asker, id: str, version: int) -> Grant | None:
     """Acquire the task `id` at the version at which it was suspended. Return None if that is refused."""
     request = TaskAcquire(id=id, version=version, pid=asker.identity.holder, ttl=asker.ttl_ms)
     sent = asker.connection.elapsed()
-    response = await asker.requester.insist(request)
+    response = await asker.requester.request_until_answered(request)
     if response is not None and response.status == 200 and response.task is not None:
         return Grant(response.task.version, response.preload, sent)
     # The request may have been sent several times, and the answer that granted the lease may be lost. No attempt was
     # sent before `sent`.
-    response = None if response is None else await asker.requester.insist(TaskGet(id=id))
+    response = None if response is None else await asker.requester.request_until_answered(TaskGet(id=id))
     task = None if response is None else response.task
     return Grant(version + 1, (), sent) if asker.is_mine(task, version + 1) else None
 

@@ -1,1 +1,1 @@
-"""Requests: how a worker asks the server, and how it hears of promises that settle."""
+"""Requests: how a worker asks the server, and how it learns that promises are settled."""

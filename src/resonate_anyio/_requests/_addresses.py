@@ -1,4 +1,4 @@
-"""Where a call is sent: a group's name as users write it, or an address as the protocol has it."""
+"""Addresses: where a call is sent, as users write it and as the protocol has it."""
 
 from __future__ import annotations
 
@@ -7,23 +7,23 @@ from .._ids import check_unicode
 
 
 def address(target: str) -> str:
-    """The address of `target`: a bare name is a group, of which any worker will do.
+    """Return the address of `target`. A bare name means any worker of the group with that name.
 
     Raises:
-        InvalidArgument: it is empty, or a bare name that cannot be a group's.
+        InvalidArgument: `target` is empty, or cannot be the name of a group.
     """
     if not isinstance(target, str) or not target or any(c.isspace() for c in target):
-        msg = f"a target is a group's name or an address such as 'poll://any@group', not {target!r}"
+        msg = f"target must be the name of a group, or an address such as 'poll://any@group', got {target!r}"
         raise InvalidArgument(msg)
     check_unicode(target, "target")
     return target if "://" in target else any_of(target)
 
 
 def any_of(group: str) -> str:
-    """The address of whichever worker of the group is free."""
+    """Return the address of any worker of the group."""
     return f"poll://any@{group}"
 
 
 def nowhere(group: str) -> str:
-    """An address that no worker ever listens at: a promise needs a target for its deadline to be armed."""
+    """Return an address at which no worker listens. Servers arm the deadline of a promise only if it has a target."""
     return f"poll://uni@{group}/none"

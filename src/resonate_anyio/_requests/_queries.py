@@ -1,4 +1,4 @@
-"""Requests about promises that several parts of the engine make, and what their answers mean."""
+"""Requests about promises that several parts of the worker and the client make, and what the answers mean."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from .._history import descendants_of
 from .._ids import below, origin_of, shortened_below
 from .._protocol import Promise, PromiseGet, PromiseSearch, Request, Response
 
-Ask: TypeAlias = Callable[[Request], Awaitable[Response]]
-"""Whatever carries a request to the server."""
+Send: TypeAlias = Callable[[Request], Awaitable[Response]]
+"""A function that sends a request to the server and returns the answer."""
 
 MAY_NOT_SEARCH: Final = frozenset({403, 501})
-"""What servers answer that allow no searches, or not with a token that is restricted to a prefix."""
+"""Statuses of servers that allow no searches, or none with a token that is restricted to a prefix."""
 
 _FIRST_PAGE: Final = 8
 _LARGEST_PAGE: Final = 1000
@@ -22,16 +22,16 @@ _GROWTH: Final = 8
 
 
 def refusal(request: Request, response: Response) -> RequestError:
-    """The error that an answer is which the requester cannot handle."""
+    """Return the error for an answer that the sender of the request cannot handle."""
     return RequestError(request.kind, response.status, response.error or "")
 
 
 def promise_of(request: Request, response: Response, id: str) -> Promise:
-    """The promise of an answer.
+    """Return the promise in an answer.
 
     Raises:
-        NotFound: 404.
-        RequestError: any other refusal.
+        NotFound: the status is 404.
+        RequestError: the server has refused the request.
     """
     if response.status == 404:
         raise NotFound("promise", id)  # noqa: EM101 - the kind of thing, not a message
@@ -40,33 +40,33 @@ def promise_of(request: Request, response: Response, id: str) -> Promise:
     return response.promise
 
 
-async def get_promise(ask: Ask, id: str) -> Promise:
-    """The record of `id`.
+async def get_promise(send: Send, id: str) -> Promise:
+    """Return the record of `id`.
 
     Raises:
-        NotFound: there is none.
+        NotFound: there is no such promise.
     """
     request = PromiseGet(id=id)
-    return promise_of(request, await ask(request), id)
+    return promise_of(request, await send(request), id)
 
 
-async def scan(ask: Ask, start: str, expected: int = 0) -> AsyncIterator[Promise]:
-    """Every record whose id starts with `start`, in id order: one range scan, a page at a time.
+async def scan(send: Send, start: str, expected: int = 0) -> AsyncIterator[Promise]:
+    """Return every record whose id starts with `start`, in the order of ids: one range scan, a page at a time.
 
-    The protocol knows no upper end of a range: the last page has records that are not asked for. So the first page is
-    small, and the next ones grow.
+    The protocol has no upper end of a range, so the last page contains records outside it. To keep these few, the first
+    page is small and the next ones grow.
 
     Args:
-        ask: carries the requests.
-        start: what the ids start with.
-        expected: how many there are at least.
+        send: sends the requests.
+        start: the beginning of the ids.
+        expected: the least number of records.
     """
     cursor: str | None = start
     page = _FIRST_PAGE
     while cursor is not None:
         request = PromiseSearch(cursor=cursor, limit=min(expected + page, _LARGEST_PAGE))
         expected, page = 0, page * _GROWTH
-        response = await ask(request)
+        response = await send(request)
         if response.status != 200:
             raise refusal(request, response)
         for record in response.promises:
@@ -76,17 +76,17 @@ async def scan(ask: Ask, start: str, expected: int = 0) -> AsyncIterator[Promise
         cursor = response.cursor
 
 
-async def descendants(ask: Ask, id: str, separators: Sequence[str]) -> list[Promise]:
-    """What `id` has called, directly or not, in id order; detached subtrees are left out.
+async def descendants(send: Send, id: str, separators: Sequence[str]) -> list[Promise]:
+    """Return the records of all calls below `id`, in the order of ids, without detached calls and those below them.
 
     Args:
-        ask: carries the requests.
-        id: whose descendants.
-        separators: what may join the id of a root and what is below it; the first is this client's own.
+        send: sends the requests.
+        id: the call at the top.
+        separators: the separators that may follow the id of a root; that of this client first.
     """
     starts = {below(id, separator): None for separator in separators}
     origin = origin_of(id, separators[0])
     if origin != id:
-        # Ids that were too long are not below the one that made them.
+        # Ids that would be too long are shortened, and then do not start with the id of their parent.
         starts[shortened_below(origin, separators[0])] = None
-    return descendants_of(id, [record for start in starts async for record in scan(ask, start)])
+    return descendants_of(id, [record for start in starts async for record in scan(send, start)])

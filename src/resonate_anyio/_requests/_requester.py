@@ -1,8 +1,8 @@
-"""`Requester`: how one worker asks the server, again if need be.
+"""`Requester`: sends the requests of one worker to the server, again if there is no answer.
 
-The network sends a request once. Whether it is sent again depends on what it is for: what records something for an
-execution is sent again only while its lease lasts (`Execution.request`), what takes a lease is followed up by looking
-whether it was taken (`Acquisition`). All else is here: it may be sent twice without harm.
+A network sends a request once. This module repeats the requests that may be sent twice without harm. Two kinds of
+requests are repeated elsewhere: those that record something for an execution, only while its lease lasts
+(`Execution.request`); and those that acquire a lease, after a look whether the lease was granted (`Acquisition`).
 """
 
 from __future__ import annotations
@@ -25,24 +25,24 @@ logger = logging.getLogger("resonate_anyio")
 _REFUSALS: Final = frozenset({400, 403})
 _UNAVAILABLE: Final = frozenset({429, 500, 502, 503, 504})
 _PATIENCE: Final = 30.0
-"""Seconds after which somebody who waits for an answer is told that there is none."""
+"""Seconds after which a request fails for code that waits for the answer."""
 _UNAUTHORIZED: Final = 401
 _FIRST_RETRY: Final = 0.25
 
 
 def unavailable(response: Response) -> bool:
-    """Whether a server answers that it cannot answer now."""
+    """Return whether the answer says that the server cannot handle requests at present."""
     return response.status in _UNAVAILABLE
 
 
 @frozen
 class Answer:
-    """What a request was answered with.
+    """The answer to a request that was sent once or several times.
 
     Attributes:
         response: the answer.
-        sent: when the request was sent that it belongs to, by the clock of leases.
-        again: whether the same was sent before, and that may have had its effect.
+        sent: when the answered request was sent, by the clock of leases.
+        again: whether the same request was sent before, so that it may have taken effect already.
     """
 
     response: Response
@@ -57,40 +57,43 @@ class Requester:
     _connection: Connection
     _subscriptions: Subscriptions
 
-    async def ask(self, request: Request) -> Response:
-        """Send a request that may be sent twice until it is answered, for half a minute.
+    async def request_with_retries(self, request: Request) -> Response:
+        """Send a request again until it is answered, for half a minute at most.
 
         Raises:
-            NetworkError: it was not.
-            ResonateError: it cannot be sent.
+            NetworkError: there was no answer.
+            ResonateError: the request cannot be sent.
         """
-        answer = await self.persist(request)
+        answer = await self.answer_with_retries(request)
         return _first_answer(request, answer.response) if answer.again else answer.response
 
-    async def persist(self, request: Request) -> Answer:
-        """The same, with how the answer was come by, for requests of which a second one may be answered otherwise."""
-        tries = Tries(self._subscriptions, self._subscriptions.backoff(_FIRST_RETRY))
+    async def answer_with_retries(self, request: Request) -> Answer:
+        """Do the same as `request_with_retries`, and return whether the request was sent before.
+
+        This is for requests that are answered differently when they are sent a second time.
+        """
+        attempts = Attempts(self._subscriptions, self._subscriptions.backoff(_FIRST_RETRY))
         while True:
             sent = self._connection.elapsed()
             try:
-                response = await self._connection.request_within(request, tries.left)
+                response = await self._connection.request_within(request, attempts.seconds_left)
             except NetworkError as exc:
-                await tries.failed(exc)
+                await attempts.failed(exc)
             else:
                 if not unavailable(response):
-                    return Answer(response, sent, again=tries.count > 0)
-                await tries.failed(refusal(request, response))
+                    return Answer(response, sent, again=attempts.count > 0)
+                await attempts.failed(refusal(request, response))
 
-    async def insist(self, request: Request) -> Response | None:
-        """Send a request until it is answered, be it with a refusal: that would be the same the next time.
+    async def request_until_answered(self, request: Request) -> Response | None:
+        """Send a request again until it is answered, however long that takes. A refusal is an answer.
 
-        None if the worker is being stopped: it is tried once more then.
+        Return None if the worker stops meanwhile; one more attempt is made then.
         """
         backoff = self._subscriptions.backoff()
         while True:
             try:
                 response = await self._connection.request(request)
-                # A token may be about to be changed; nothing else goes on without it.
+                # The token may be replaced soon. Without a valid token no other request succeeds either.
                 if not unavailable(response) and response.status != _UNAUTHORIZED:
                     if response.status in _REFUSALS:
                         logger.warning("worker.refused kind=%s status=%d", request.kind, response.status)
@@ -105,11 +108,11 @@ class Requester:
 
 
 @define(eq=False)
-class Tries:
-    """The attempts at one request of somebody who waits for the answer.
+class Attempts:
+    """The attempts at one request, made for code that waits for the answer.
 
     Attributes:
-        count: how many have failed.
+        count: the number of failed attempts.
     """
 
     _subscriptions: Subscriptions
@@ -118,18 +121,18 @@ class Tries:
     count: int = field(default=0, init=False)
 
     @property
-    def left(self) -> float:
-        """Seconds until there is no point in another one."""
+    def seconds_left(self) -> float:
+        """The seconds until no further attempt is made."""
         return self._deadline - current_time()
 
     async def failed(self, failure: ResonateError) -> None:
-        """One has failed: wait before the next one, unless it has been long enough.
+        """Note a failed attempt, and wait before the next one.
 
         Raises:
-            ResonateError: `failure`.
+            ResonateError: `failure`, if there is no next attempt.
         """
         self.count += 1
-        left = self.left
+        left = self.seconds_left
         if left <= 0 or self._subscriptions.stopping:
             raise failure
         delay = min(self._backoff.next(), left)
@@ -138,6 +141,6 @@ class Tries:
 
 
 def _first_answer(request: Request, response: Response) -> Response:
-    """What an earlier attempt would have been answered, as far as a later one can tell."""
+    """Return the answer that an earlier attempt would have got, as far as the answer to a later one tells."""
     gone = isinstance(request, ScheduleDelete) and response.status == 404
     return Response(status=200) if gone else response

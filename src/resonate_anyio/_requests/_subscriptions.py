@@ -1,4 +1,4 @@
-"""Who waits for what in one worker: promises that settle elsewhere, pauses, the end of the worker itself."""
+"""`Subscriptions`: all waits of one worker: for promises that are settled elsewhere, for time, and for its end."""
 
 from __future__ import annotations
 
@@ -15,34 +15,41 @@ from .._errors import NotRunning
 from .._protocol import Promise
 
 Listener: TypeAlias = Callable[[Promise], None]
+"""Called with the record of a promise that was settled."""
 
-STOPPED: Final = "the Resonate object was stopped; what runs under this id is kept and goes on at the next start"
-"""What is told to those who wait for something when the worker stops."""
+STOPPED: Final = "the Resonate object was stopped; the execution with this id continues at the next start"
+"""The text of the error for code that waits when the worker stops."""
 
 
 @define(eq=False)
 class Inbox:
-    """Where one waiter is told that its promise has settled."""
+    """The place where the record of a settled promise is put for one waiting task.
+
+    Attributes:
+        changed: set when a record is put here.
+    """
 
     changed: Event = field(factory=Event, init=False)
     _record: Promise | None = field(default=None, init=False)
 
     def put(self, record: Promise) -> None:
+        """Put a record here."""
         self._record = record
         self.changed.set()
 
     def take(self) -> Promise | None:
+        """Return the record, if there is one, and wait for the next one from now on."""
         self.changed = Event()
         return self._record
 
 
 @define(eq=False)
 class Subscriptions:
-    """All waits of one worker, so that messages can end one of them and stopping can end all.
+    """All waits of one worker, so that a message can end one of them, and a stop can end all.
 
     Attributes:
-        stopping: the worker has begun to put things away.
-        stopped: nothing runs any more, and nothing is waited for.
+        stopping: whether the worker has begun to stop. Pauses end.
+        stopped: whether nothing of the worker runs any more. All waits end.
     """
 
     _random: Callable[[], float] = random
@@ -51,11 +58,14 @@ class Subscriptions:
     _listeners: dict[str, list[Listener]] = field(factory=dict, init=False)
     _scopes: set[CancelScope] = field(factory=set, init=False)
 
+    # Promises
+
     def subscribe(self, id: str, listener: Listener) -> None:
-        """Call `listener` with the record of `id` once a message says that it has settled."""
+        """Call `listener` with the record of `id` once that is known to be settled."""
         self._listeners.setdefault(id, []).append(listener)
 
     def unsubscribe(self, id: str, listener: Listener) -> None:
+        """Do not call `listener` for `id` any more."""
         listeners = self._listeners.get(id, [])
         if listener in listeners:
             listeners.remove(listener)
@@ -64,12 +74,12 @@ class Subscriptions:
 
     @property
     def ids(self) -> KeysView[str]:
-        """What is waited for."""
+        """The ids of the promises that have subscribers."""
         return self._listeners.keys()
 
     @contextmanager
     def inbox(self, id: str) -> Iterator[Inbox]:
-        """An inbox that is subscribed to `id` while the block lasts."""
+        """Subscribe an inbox to `id` while the block runs."""
         inbox = Inbox()
         self.subscribe(id, inbox.put)
         try:
@@ -78,18 +88,20 @@ class Subscriptions:
             self.unsubscribe(id, inbox.put)
 
     def notify(self, record: Promise) -> None:
-        """A promise has settled."""
+        """Call the listeners of a promise that was settled, and forget them."""
         for listener in self._listeners.pop(record.id, []):
             listener(record)
 
+    # Waits
+
     async def wait(self, event: Event) -> None:
-        """Wait for `event`, or until everybody is to look again.
+        """Wait for `event`, or until `wake` is called.
 
         Raises:
-            NotRunning: the worker stopped.
+            NotRunning: the worker has stopped.
         """
         self.check()
-        # The event is somebody else's and means something to others: it is not set to wake who waits for it.
+        # Other code may wait for the same event, so `wake` cancels a scope and does not set the event.
         with CancelScope() as scope:
             self._scopes.add(scope)
             try:
@@ -99,7 +111,7 @@ class Subscriptions:
         self.check()
 
     def check(self) -> None:
-        """See that the worker has not stopped.
+        """Check that the worker has not stopped.
 
         Raises:
             NotRunning: it has.
@@ -108,7 +120,7 @@ class Subscriptions:
             raise NotRunning(STOPPED)
 
     async def pause(self, delay: float, unless: Event | None = None) -> None:
-        """Wait so many seconds, or until `unless` is set, or the worker begins to stop."""
+        """Wait for `delay` seconds, or until `unless` is set, or until the worker begins to stop."""
         event = Event() if unless is None else unless
         with move_on_after(delay), suppress(NotRunning):
             while not (self.stopping or event.is_set()):
@@ -119,13 +131,15 @@ class Subscriptions:
         return Backoff(first, random=self._random, sleep=self.pause)
 
     def jittered(self, delay: float) -> float:
-        """About `delay`: what has failed together is not to be tried again together."""
+        """Return `delay` changed at random by up to a half, so that attempts that failed together are spread."""
         return delay * (0.5 + self._random())
 
     def wake(self) -> None:
-        """Make every waiter look again."""
+        """End every `wait`, so that the waiting code looks again at what it waits for."""
         for scope in self._scopes:
             scope.cancel()
+
+    # The end
 
     def begin_to_stop(self) -> None:
         """End every pause."""

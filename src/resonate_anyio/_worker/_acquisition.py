@@ -1,17 +1,13 @@
-"""`Acquisition`: how tasks come to a worker: sent for by a message, or started by a caller in this process.
+"""`Acquisition`: how a worker takes tasks: because of a message, or because a caller in this process starts a root.
 
-Both end in a lease, or in nothing. An answer that grants one may be lost; what is recorded comes with it only, so a
-task that is found to be held without being run is released and acquired once more. Where there is a limit on the
-executions of a worker, what it is sent for beyond that waits in line: whoever of the group has room may take it.
-
-Whatever is done about one task is done by one at a time, from the first request on: who holds a lease and has not begun
-yet would look to another like an answer that was lost.
+Both ways end with a lease, or without one. The answer that grants a lease may be lost, and the records of the task come
+only with that answer. So a task that this worker holds without running it is released and acquired once more.
 """
 
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from anyio import CancelScope, Event, move_on_after
 from anyio.lowlevel import checkpoint
@@ -39,128 +35,115 @@ from .._protocol import (
 from .._requests._queries import MAY_NOT_SEARCH, get_promise, promise_of, refusal, scan
 from .._requests._requester import unavailable
 from .._workflow._host import Drop
+from ._admission import Admission
 
 if TYPE_CHECKING:
-    from ._worker import Worker
+    from collections.abc import Callable, Mapping
+
+    from .._concurrency._supervisor import Supervisor
+    from .._execution._services import Services
+    from .._functions._registry import Registry
+    from ._leases import Leases
+    from ._residency import Residency
 
 logger = logging.getLogger("resonate_anyio")
 
-_MOMENT = 1.0
-_TAKEN = frozenset({409, 422})
-_MOST_DECLINED = 1000
-"""So many tasks are remembered that were given back for want of their function; the others come with a message."""
+_CLAIM_WAIT: Final = 1.0
+"""Seconds that a caller waits while a message about the same root is being handled."""
+_TAKEN: Final = frozenset({409, 422})
+_MOST_DECLINED: Final = 1000
+"""Maximum number of released tasks that are remembered until their function is registered."""
 
 
 @define(eq=False)
 class _Declined:
-    """A task that was given back because its function is not registered.
+    """A task that is released because its function is not registered.
 
     Attributes:
-        name: the function.
-        version: of the task.
-        known: set when the function is registered.
-        released: whether the task is not held any more.
+        name: the name of the function.
+        version: the version of the task.
+        registered: set when the function is registered.
+        released: whether the task has been released.
     """
 
     name: str
     version: int
-    known: Event = field(factory=Event, init=False)
+    registered: Event = field(factory=Event, init=False)
     released: bool = field(default=False, init=False)
 
 
-@define(eq=False)
+@define(eq=False, kw_only=True)
 class Acquisition:
-    """See the module's docstring."""
+    """See the module's docstring.
 
-    _worker: Worker
-    _limit: float
-    _claims: dict[str, Event] = field(factory=dict, init=False)
-    _beginning: set[str] = field(factory=set, init=False)
-    _line: dict[str, int] = field(factory=dict, init=False)
-    _later: dict[str, int] = field(factory=dict, init=False)
+    Attributes:
+        services: the port of executions.
+        supervisor: owns the tasks of the worker.
+        leases: keeps and releases leases.
+        registry: the registered functions.
+        executions: the executions in this process.
+        residency: counts the executions that are hot.
+        limit: the maximum number of executions in progress.
+        run: runs an execution.
+        admission: decides whether another execution may begin.
+    """
+
+    services: Services
+    supervisor: Supervisor
+    leases: Leases
+    registry: Registry
+    executions: Mapping[str, Execution]
+    residency: Residency
+    limit: float
+    run: Callable[[Execution], None]
+    admission: Admission = field(init=False)
     _declined: dict[str, _Declined] = field(factory=dict, init=False)
 
-    @property
-    def crowd(self) -> int:
-        """How many tasks wait because there is no room for them."""
-        return len(self._line)
+    def __attrs_post_init__(self) -> None:
+        self.admission = Admission(self.limit, self.executions, self.residency, self._begin_to_take)
 
-    @property
-    def _load(self) -> int:
-        """How many executions are under way, or about to be."""
-        return self._worker.residency.hot + len(self._beginning)
+    def handle_execute(self, id: str, version: int) -> None:
+        """Handle an `execute` message for task `id` at `version`."""
+        self.admission.handle_execute(id, version)
 
-    def _claim(self, id: str) -> None:
-        """From now on nobody else does anything about the task."""
-        self._claims[id] = Event()
-        if id not in self._worker.executions:
-            self._beginning.add(id)
+    # Because of a message
 
-    def _unclaim(self, id: str) -> None:
-        self._claims.pop(id).set()
-        self._beginning.discard(id)
-        if id in self._later:
-            self.sent_for(id, self._later.pop(id))
-        self.stir()
-
-    # By a message
-
-    def sent_for(self, id: str, version: int) -> None:
-        """Somebody is to acquire the task `id` at `version`."""
-        if id in self._claims:
-            self._later[id] = max(version, self._later.get(id, 0))
-        elif not self._told(id, version):
-            self._line[id] = max(version, self._line.get(id, 0))
-            self.stir()
-
-    def _told(self, id: str, version: int) -> bool:
-        """Whether an execution that is here sees to it. That takes no room, and does not wait in line."""
-        execution = self._worker.executions.get(id)
-        return execution is not None and execution.suspension.handle_execute(version)
-
-    def stir(self) -> None:
-        """Take what waits in line, if there is room."""
-        while self._line and self._load < self._limit:
-            id = next(iter(self._line))
-            version = self._line.pop(id)
-            # It may have begun since, because a caller has started it.
-            if not self._told(id, version):
-                self._claim(id)
-                self._worker.background(self._take, id, version, name=f"resonate take {id}")
-        if self._line:
-            self._worker.residency.make_room()
+    def _begin_to_take(self, id: str, version: int) -> None:
+        self.supervisor.start_background(self._take, id, version, name=f"resonate acquire {id}")
 
     async def _take(self, id: str, version: int) -> None:
-        """Acquire a task that a message told of, and run it."""
+        """Acquire a task that was named in a message, and run it."""
         try:
-            if await self._vacated(id):
-                # Meanwhile it may have been sent for again.
-                await self._acquire(id, max(version, self._later.pop(id, version)))
+            if await self._earlier_run_ended(id):
+                await self._acquire(id, self.admission.latest_version(id, version))
         except Exception:
             logger.exception("task.take_failed id=%s", id)
-            self._worker.background(self._look_for, id, name=f"resonate look for {id}")
+            self._release_if_held_later(id)
         finally:
-            self._unclaim(id)
+            self.admission.unclaim(id)
 
-    async def _look_for(self, id: str) -> None:
-        await self._worker.leases.look_for(id, self._worker.executions.__contains__)
+    def _release_if_held_later(self, id: str) -> None:
+        self.supervisor.start_background(self._release_if_held, id, name=f"resonate check lease {id}")
 
-    async def _vacated(self, id: str) -> bool:
-        """Wait until no code of an earlier run of `id` is here. False if that is because the worker stops."""
-        if (execution := self._worker.executions.get(id)) is None:
+    async def _release_if_held(self, id: str) -> None:
+        await self.leases.release_if_held(id, self.executions.__contains__)
+
+    async def _earlier_run_ended(self, id: str) -> bool:
+        """Wait until code of an earlier run of `id` has ended here. Return False if the worker stops meanwhile."""
+        if (execution := self.executions.get(id)) is None:
             return True
         await execution.ended.wait()
-        return not self._worker.draining
+        return not self.services.draining
 
     async def _acquire(self, id: str, version: int) -> Execution | None:
-        """Acquire a task and run it. None if somebody else has it, or it cannot be run here."""
-        worker = self._worker
-        backoff = worker.subscriptions.backoff()
-        while not worker.draining:
-            request = TaskAcquire(id=id, version=version, pid=worker.identity.holder, ttl=worker.ttl_ms)
-            sent = worker.connection.elapsed()
+        """Acquire a task and run it. Return None if another worker holds it, or if it cannot run here."""
+        services = self.services
+        backoff = services.subscriptions.backoff()
+        while not services.draining:
+            request = TaskAcquire(id=id, version=version, pid=services.identity.holder, ttl=services.ttl_ms)
+            sent = services.connection.elapsed()
             try:
-                response = await worker.connection.request(request)
+                response = await services.connection.request(request)
             except NetworkError as exc:
                 failure: object = exc
             else:
@@ -177,193 +160,213 @@ class Acquisition:
         return None
 
     async def _available(self, id: str, *, doubtful: bool) -> TaskRecord | None:
-        """The task, if nobody runs it: what this worker holds without knowing is released.
+        """Return the task if it can be acquired. A lease that this worker holds without running the task is released.
 
         Args:
             id: the task.
-            doubtful: whether it is unknown what came of a request of this worker's. Else the network has to be one that
-                may send a request twice, for the second answer to tell less than the first.
+            doubtful: whether the effect of a request of this worker is unknown. If not, it can still be unknown on a
+                network that may send a request twice, because the answer to the second one is then returned.
         """
-        worker = self._worker
-        if not doubtful and worker.connection.keeps_leases:
+        services = self.services
+        if not doubtful and services.connection.keeps_leases:
             return None
-        response = await worker.requester.insist(TaskGet(id=id))
+        response = await services.requester.request_until_answered(TaskGet(id=id))
         task = None if response is None else response.task
-        if task is None or id in worker.executions:
+        if task is None or id in self.executions:
             return None
-        if worker.leases.is_mine(task, task.version):
-            await worker.leases.release(id, task.version)
+        if self.leases.is_mine(task, task.version):
+            await self.leases.release(id, task.version)
             return task
         return task if doubtful and task.state is TaskState.PENDING else None
 
-    # By a caller
+    # Because of a caller
 
     async def start(self, create: PromiseCreate) -> tuple[Promise, Execution | None]:
-        """Start a root here, or join what has its id. Returns its record, and its execution if it runs here.
+        """Start a root here, or join the one with the same id.
 
-        Where there is no room it is sent for, like any other.
+        If no further execution may begin here, the server sends the task to the group as usual.
+
+        Returns:
+            The record of the root, and its execution if that is in this process.
         """
         await checkpoint()
-        worker = self._worker
-        worker.subscriptions.check()
-        if create.id in self._claims:
-            # It is about to begin here, or that takes longer: because the server is away, say.
-            with move_on_after(_MOMENT):
-                await self._claims[create.id].wait()
-            worker.subscriptions.check()
-        if create.id in self._claims or self._load >= self._limit:
-            return promise_of(create, await worker.ask(create), create.id), None
-        self._claim(create.id)
+        services, claims = self.services, self.admission.claims
+        services.subscriptions.check()
+        if create.id in claims:
+            # A message about it is being handled. That may take long, for example while the server is unreachable.
+            with move_on_after(_CLAIM_WAIT):
+                await claims[create.id].wait()
+            services.subscriptions.check()
+        if create.id in claims or self.admission.full:
+            return promise_of(create, await services.requester.request_with_retries(create), create.id), None
+        self.admission.claim(create.id)
         try:
-            # Not to be cancelled between taking the lease and using it; and a worker that stops waits for that.
-            with worker.joined(), CancelScope(shield=True):
+            # Not cancelled between the grant of the lease and its use; a worker that stops waits for this.
+            with self.supervisor.counted(), CancelScope(shield=True):
                 started = await self._start(create)
             return started  # noqa: RET504 - to a type checker, a scope may swallow the return
         finally:
-            self._unclaim(create.id)
+            self.admission.unclaim(create.id)
 
     async def _start(self, create: PromiseCreate) -> tuple[Promise, Execution | None]:
-        worker = self._worker
-        request = TaskCreate(pid=worker.identity.holder, ttl=worker.ttl_ms, action=create)
+        services = self.services
+        request = TaskCreate(pid=services.identity.holder, ttl=services.ttl_ms, action=create)
         try:
-            answer = await worker.requester.persist(request)
+            answer = await services.requester.answer_with_retries(request)
             if answer.response.status not in _TAKEN:
-                # The arguments are read back from the record, so that the first run sees what a replay would.
+                # The arguments are decoded from the record, so that the first run gets the same ones as a replay.
                 promise = promise_of(request, answer.response, create.id)
                 return promise, await self._accept(answer.response, answer.sent)
-            promise = await get_promise(worker.ask, create.id)
-            if promise.pending and create.id not in worker.executions:
-                await self._take_back(create.id, lost=answer.again)
-            return promise, worker.executions.get(create.id)
+            promise = await get_promise(services.requester.request_with_retries, create.id)
+            if promise.pending and create.id not in self.executions:
+                await self._acquire_again(create.id, unanswered=answer.again)
+            return promise, self.executions.get(create.id)
         except BaseException:
-            # A cancellation of asyncio's own as well, which no shield holds up.
-            worker.background(self._look_for, create.id, name=f"resonate look for {create.id}")
+            # This includes a cancellation of asyncio's own, which a shield does not stop.
+            self._release_if_held_later(create.id)
             raise
 
-    async def _take_back(self, id: str, *, lost: bool) -> None:
-        """Run a task that was made already, if it was this worker that did it and the answer was lost."""
-        worker = self._worker
-        if not lost and worker.connection.keeps_leases:
+    async def _acquire_again(self, id: str, *, unanswered: bool) -> None:
+        """Run a task that exists already, if an unanswered request of this worker has created it."""
+        services = self.services
+        if not unanswered and services.connection.keeps_leases:
             return
-        task = (await worker.ask(TaskGet(id=id))).task
-        if task is not None and worker.leases.is_mine(task, task.version) and id not in worker.executions:
-            await worker.leases.release(id, task.version)
+        task = (await services.requester.request_with_retries(TaskGet(id=id))).task
+        if task is not None and self.leases.is_mine(task, task.version) and id not in self.executions:
+            await self.leases.release(id, task.version)
             await self._acquire(id, task.version)
 
-    # What was acquired
+    # Acquired tasks
 
     async def _accept(self, response: Response, sent: float) -> Execution | None:
-        """Run the task that was acquired. One that this program cannot run is handed back, and None returned.
+        """Run an acquired task. If this program cannot run it, release it later and return None.
 
         Args:
             response: the answer that granted the lease.
             sent: when the request was sent, by the clock of leases.
         """
-        worker, task, promise = self._worker, response.task, response.promise
+        task, promise = response.task, response.promise
         assert task is not None
         assert promise is not None
         if task.state is not TaskState.ACQUIRED:
             return None
         if promise.timer:
-            await self._drop_timer(task, promise)
+            await self._end_timer(task, promise)
             return None
-        if (execution := worker.executions.get(task.id)) is not None:
+        if (execution := self.executions.get(task.id)) is not None:
             return await self._rejoin(execution, task, response.preload, sent)
+        codec = self.services.facilities.codec
         try:
-            call = worker.codec.decode_call(promise.param)
-            function = worker.registry.get(call.func, 1 if call.version is None else call.version)
-            args, kwargs = bind(function, worker.codec, call)
+            call = codec.decode_call(promise.param)
+            function = self.registry.get(call.func, 1 if call.version is None else call.version)
+            args, kwargs = bind(function, codec, call)
         except (NotRegistered, DecodeError, InvalidArgument) as exc:
-            worker.leases.idle[task.id] = task.version
-            # Not at once: it would be sent here again immediately.
-            worker.background(self._decline, task, exc, name=f"resonate decline {task.id}")
+            self.leases.idle[task.id] = task.version
+            # Not at once: the server would send the task here again immediately.
+            self.supervisor.start_background(self._decline, task, exc, name=f"resonate decline {task.id}")
             return None
-        lease = Lease(worker.leases, task.id)
-        # Kept from now on: to read the history may take long.
+        found = await self._lease_and_history(task, response, sent)
+        if found is None:
+            return None
+        lease, history, wakes = found
+        execution = Execution.of(self.services, lease, promise, (function, tuple(args), kwargs), history, wakes)
+        self.admission.begun(task.id)
+        self._declined.pop(task.id, None)
+        self.leases.idle.pop(task.id, None)
+        self.run(execution)
+        return execution
+
+    async def _lease_and_history(
+        self, task: TaskRecord, response: Response, sent: float
+    ) -> tuple[Lease, History, list[str]] | None:
+        """Keep the lease, and return it with the history and the pending wake promises; None if the worker stops."""
+        lease = Lease(self.leases, task.id)
+        # Renewed from now on: the history may take long to read.
         lease.grant(task.version, sent)
-        worker.leases.idle[task.id] = task.version
+        self.leases.idle[task.id] = task.version
         try:
             remote = await self._remote_history(task, len(response.preload))
         except BaseException:
             lease.end()
             raise
-        if worker.draining:
+        if self.services.draining:
             lease.end()
-            await worker.leases.release(task.id, task.version)
-            worker.leases.idle.pop(task.id, None)
+            await self.leases.release(task.id, task.version)
+            self.leases.idle.pop(task.id, None)
             return None
-        wakes, calls = without_wakes(below(task.id, worker.separator), remote or [])
-        history = History.of(response.preload, None if remote is None else calls)
-        execution = Execution.of(worker, lease, promise, (function, tuple(args), kwargs), history, wakes)
-        self._beginning.discard(task.id)
-        self._declined.pop(task.id, None)
-        worker.leases.idle.pop(task.id, None)
-        worker.start(execution)
-        return execution
+        wakes, calls = without_wakes(below(task.id, self.services.separator), remote or [])
+        return lease, History.of(response.preload, None if remote is None else calls), wakes
 
-    # What was sent for and cannot be run yet
+    async def _remote_history(self, task: TaskRecord, local: int) -> list[Promise] | None:
+        """Return the records below the root, read in one range scan.
+
+        Args:
+            task: the task of the root.
+            local: the number of local records. They came with the lease, and the scan finds them too.
+
+        Returns:
+            The records; None if this worker may not search (its token is restricted to a prefix), so that the record of
+            each call has to be read by itself.
+        """
+        if task.version <= 1:
+            return []
+        try:
+            records = scan(self.services.requester.request_with_retries, below(task.id, self.services.separator), local)
+            return [record async for record in records]
+        except RequestError as exc:
+            if exc.status not in MAY_NOT_SEARCH:
+                raise
+            return None
+
+    async def _rejoin(
+        self, execution: Execution, task: TaskRecord, preload: tuple[Promise, ...], sent: float
+    ) -> Execution | None:
+        """Handle a grant for a task whose execution is still here: it continues if this is its next version."""
+        if task.version < execution.version:
+            # The answer was delayed.
+            return execution
+        if execution.suspension.adopt(task, preload, sent):
+            return execution
+        execution.drop(Drop.LOST)
+        # The server sends it again, and it is acquired when this execution has ended.
+        await self.leases.release(task.id, task.version)
+        return None
+
+    async def _end_timer(self, task: TaskRecord, promise: Promise) -> None:
+        """Fulfill the task of a timer that another SDK made with a task, if the timer is settled.
+
+        Such a task names no function, and its deadline ends it. If it were released, the server would send it here
+        again at once; so its lease lapses instead.
+        """
+        if not promise.pending:
+            settle = PromiseSettle(id=promise.id, state=promise.state, value=promise.value)
+            await self.services.requester.request_until_answered(
+                TaskFulfill(id=task.id, version=task.version, action=settle)
+            )
+
+    # Tasks that cannot run yet
 
     async def _decline(self, task: TaskRecord, error: ResonateError) -> None:
-        """Hand back a task that cannot be run here; take it if that is for want of a function that is registered."""
+        """Release a task that cannot run here. Acquire it again if its function is registered later."""
         if not isinstance(error, NotRegistered):
-            await self._worker.leases.hand_back(task.id, task.version, error)
+            await self.leases.hand_back(task.id, task.version, error)
             return
         declined = _Declined(error.name, task.version)
         self._declined.pop(task.id, None)
         if len(self._declined) >= _MOST_DECLINED:
             del self._declined[next(iter(self._declined))]
         self._declined[task.id] = declined
-        await self._worker.leases.hand_back(task.id, task.version, error, unless=declined.known)
+        await self.leases.hand_back(task.id, task.version, error, unless=declined.registered)
         declined.released = True
-        if declined.known.is_set():
-            self.sent_for(task.id, task.version)
+        if declined.registered.is_set():
+            self.admission.handle_execute(task.id, task.version)
 
-    def registered(self, name: str) -> None:
-        """A function of that name is known from now on: what was given back for want of it is taken."""
+    def function_registered(self, name: str) -> None:
+        """Acquire the tasks that were released because the function `name` was not registered."""
         for id, declined in list(self._declined.items()):
             if declined.name == name:
                 del self._declined[id]
-                self._worker.leases.ended(id)
-                declined.known.set()
+                self.leases.ended(id)
+                declined.registered.set()
                 if declined.released:
-                    self.sent_for(id, declined.version)
-
-    async def _drop_timer(self, task: TaskRecord, promise: Promise) -> None:
-        """Other SDKs make timers whose task anybody may be sent. It names no function, and its deadline ends it.
-
-        Released, it would be sent here again at once; so its lease is left to lapse.
-        """
-        if not promise.pending:
-            settle = PromiseSettle(id=promise.id, state=promise.state, value=promise.value)
-            await self._worker.requester.insist(TaskFulfill(id=task.id, version=task.version, action=settle))
-
-    async def _rejoin(
-        self, execution: Execution, task: TaskRecord, preload: tuple[Promise, ...], sent: float
-    ) -> Execution | None:
-        """The task was acquired although its last run is still here. It goes on if that is its next version."""
-        if task.version < execution.version:
-            # The answer was long on its way.
-            return execution
-        if execution.suspension.adopt(task, preload, sent):
-            return execution
-        execution.drop(Drop.LOST)
-        # It is sent for again, and taken when that run has ended.
-        await self._worker.leases.release(task.id, task.version)
-        return None
-
-    async def _remote_history(self, task: TaskRecord, local: int) -> list[Promise] | None:
-        """What is recorded below the root: the local part came with the lease, the rest is one range scan.
-
-        The scan comes across the `local` records too.
-
-        None if this worker may not search (its token is restricted to a prefix): then each call is looked up.
-        """
-        if task.version <= 1:
-            return []
-        try:
-            records = scan(self._worker.ask, below(task.id, self._worker.separator), local)
-            return [record async for record in records]
-        except RequestError as exc:
-            if exc.status not in MAY_NOT_SEARCH:
-                raise
-            return None
+                    self.admission.handle_execute(id, declined.version)

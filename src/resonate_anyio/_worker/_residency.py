@@ -1,18 +1,20 @@
-"""`Residency`: what a worker looks after while time passes: who is to be parked, who to be unloaded, whether clocks part.
+"""`Residency`: which executions stay in memory, and which of them keep their lease.
 
-An execution that is over within half a second costs one entry in a queue. One that is older listens to its own root,
-so that it hears when somebody else settles it, and is looked at from then on: parked when it has waited long enough as
-a whole, or sooner when too many are hot. Nothing ticks: there is one timer, for what is due next, and an execution that
-cannot be parked is looked at less and less often.
+An execution that ends within half a second costs one entry in a queue. An older one listens to the promise of its root,
+so that the worker learns when a request from outside settles it, and is examined from then on. It is parked once it has
+waited long enough as a whole, or earlier if too many executions are hot. If too many are parked, the ones parked
+longest are evicted.
+
+Nothing runs periodically: one timer is set for the next thing that is due, and an execution that cannot be parked is
+examined less and less often.
 """
 
 from __future__ import annotations
 
 import math
-from bisect import bisect_right
 from contextlib import suppress
 from functools import cache, partial
-from heapq import heapify, heappop, heappush
+from heapq import heappop, heappush
 from itertools import count
 from typing import TYPE_CHECKING, Final
 
@@ -26,44 +28,38 @@ from .._workflow._frame import Frame
 from .._workflow._host import Drop
 from .._workflow._lanes import execution_in
 from .._workflow._presence import Young
-from ._settings import Settings
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Mapping
 
-    from ._worker import Worker
+    from .._execution._services import Services
+    from ._settings import Settings
 
 _GROWN_UP: Final = 0.5
-"""Seconds after which an execution is worth a listener on its own root, and a local call one on its promise."""
+"""Age in seconds from which an execution listens to its root, and a local call to its promise."""
 
 _SETTLING: Final = 0.5
-"""Seconds between what may make a look worth while and the look."""
+"""Seconds between an event after which an execution may be parkable and its examination."""
 
 _BLIND_WAIT_MS: Final = 600_000
-"""How long a task may sleep at first while its code may have deadlines that cannot be seen."""
-
-_CLOCKS_PARTED: Final = 1.0
-
-_ASK_AGAIN: Final = 1.0
-_SPARE_ENTRIES: Final = 100
-
-_ASKED_A_ROUND: Final = 600
+"""How long a task may sleep at first if its code may have deadlines that this package cannot see."""
 
 
 @define(eq=False)
 class _Watch:
-    """One execution that is looked at.
+    """The examinations of one execution.
 
     Attributes:
-        execution: which; None once it has ended.
-        due: when it is looked at next; other entries in the queue are void.
-        delay: how long until the look after one that found code at work.
+        execution: the execution; None once it has ended.
+        delay: seconds from an examination that found running code until the next one.
+        due: when it is examined next. Entries of the queue with another time are void.
+        examined_at: when it was examined last.
     """
 
     execution: Execution | None
     delay: float
     due: float = math.inf
-    looked_at: float = -math.inf
+    examined_at: float = -math.inf
 
 
 @define(eq=False)
@@ -71,21 +67,22 @@ class Residency:
     """See the module's docstring.
 
     Attributes:
-        young: executions and calls that are not worth a listener yet.
+        young: executions and calls that are too young to have a listener.
+        parked: the parked executions by id, the one parked longest first.
     """
 
-    _worker: Worker
+    _services: Services
     _settings: Settings
+    _executions: Mapping[str, Execution]
     young: Young = field(init=False)
+    parked: dict[str, Execution] = field(factory=dict, init=False)
     _watches: dict[str, _Watch] = field(factory=dict, init=False)
     _queue: list[tuple[float, int, _Watch]] = field(factory=list, init=False)
     _numbers: Iterator[int] = field(factory=count, init=False)
-    _parked: dict[str, Execution] = field(factory=dict, init=False)
-    _deadlines: list[tuple[float, str]] = field(factory=list, init=False)
-    _expected: dict[str, float] = field(factory=dict, init=False)
-    _pressed_at: float = field(default=math.inf, init=False)
-    _crowded: bool = field(default=False, init=False)
-    _nudged: Event = field(factory=Event, init=False)
+    _waiting_tasks: int = field(default=0, init=False)
+    _reduce_at: float = field(default=math.inf, init=False)
+    _too_many_hot: bool = field(default=False, init=False)
+    _woken: Event = field(factory=Event, init=False)
 
     def __attrs_post_init__(self) -> None:
         self.young = Young(_GROWN_UP, self._wake)
@@ -93,116 +90,116 @@ class Residency:
     # Time
 
     async def run(self) -> None:
-        """Do what is due until the worker begins to stop."""
-        while not self._worker.draining:
+        """Do what is due, until the worker begins to stop."""
+        while not self._services.draining:
             self._do_what_is_due(current_time())
             await self._sleep_until(self._next_due())
 
     async def _sleep_until(self, due: float) -> None:
-        self._nudged = Event()
+        self._woken = Event()
         self.young.sleep_until(due)
         with move_on_after(due - current_time()), suppress(NotRunning):
-            await self._worker.subscriptions.wait(self._nudged)
+            await self._services.subscriptions.wait(self._woken)
         self.young.sleep_until(-math.inf)
 
     def _next_due(self) -> float:
         entries = self.young.entries
         young = entries[0][0] if entries else math.inf
-        deadline = self._deadlines[0][0] if self._deadlines else math.inf
-        return min(young, self._queue[0][0] if self._queue else math.inf, self._pressed_at, deadline)
+        return min(young, self._queue[0][0] if self._queue else math.inf, self._reduce_at)
 
     def _wake_for(self, due: float) -> None:
         if due < self.young.sleeps_until:
-            self._nudged.set()
+            self._wake()
 
     def _wake(self) -> None:
-        self._nudged.set()
+        self._woken.set()
 
     def _do_what_is_due(self, now: float) -> None:
-        # Everything that is parked in one go is decided on at one instant: nothing else runs in between.
+        # All decisions are made at one instant: no other code runs in between, so one census serves them all.
         census = _lazy_census()
         entries = self.young.entries
         while entries and entries[0][0] <= now:
-            young = entries.popleft()[1]()
-            if isinstance(young, Frame):
-                if _execution_of(young).runs(young):
-                    self._worker.background(self._watch_call, young, name=f"resonate watch {young.id}")
-            elif isinstance(young, Execution) and _alive(young):
-                self._worker.background(self._watch, young, name=f"resonate watch {young.id}")
+            grown_up = entries.popleft()[1]()
+            if isinstance(grown_up, Frame):
+                execution = _execution_of(grown_up)
+                if execution.runs(grown_up):
+                    name = f"resonate listen {grown_up.id}"
+                    self._services.background(self._listen_to_call, grown_up, name=name)
+            elif isinstance(grown_up, Execution) and _alive(grown_up):
+                self._services.background(self._watch, grown_up, name=f"resonate listen {grown_up.id}")
         while self._queue and self._queue[0][0] <= now:
             due, _, watch = heappop(self._queue)
             if watch.due == due and watch.execution is not None and _alive(watch.execution):
-                self._look(watch, watch.execution, now, census)
-        if self._pressed_at <= now:
-            self._press(census)
-        self._ask_for_expired(now)
+                self._examine(watch, watch.execution, now, census)
+        if self._reduce_at <= now:
+            self._reduce_hot(census)
 
-    # What others tell
+    # Events of executions
 
-    def forget(self, execution: Execution) -> None:
-        """An execution is over."""
+    def on_ended(self, execution: Execution) -> None:
+        """Forget an execution that has ended."""
         if watch := self._watches.pop(execution.id, None):
-            # The queue still has it, maybe for hours.
+            # The queue may keep the watch for hours; it must not keep the execution in memory.
             watch.execution = None
-        self._parked.pop(execution.id, None)
+        self.parked.pop(execution.id, None)
 
-    def stirred(self) -> None:
-        """Some execution has begun to wait."""
-        if self._crowded:
-            self._press_soon()
+    def on_wait(self) -> None:
+        """Note that a task of some execution has begun to wait."""
+        if self._too_many_hot:
+            self._reduce_soon()
 
-    def falls_asleep(self, execution: Execution, due_ms: int) -> None:
-        """A task of an execution is about to sleep until `due_ms`: if that is long, it need not be hot meanwhile."""
+    def on_sleep(self, execution: Execution, due_ms: int) -> None:
+        """Note that a task of an execution is about to sleep until `due_ms`: during a long sleep it may be parked."""
         if due_ms - execution.now() > self._settings.hot_for * 1000:
             self._schedule(execution, current_time() + _SETTLING)
 
-    def resuming(self, execution: Execution) -> None:
-        """A parked execution is wanted again."""
-        self._parked.pop(execution.id, None)
+    def on_resuming(self, execution: Execution) -> None:
+        """Note that the task of a parked execution is being acquired again."""
+        self.parked.pop(execution.id, None)
 
-    def resumed(self, execution: Execution) -> None:
-        """A parked execution is hot again."""
-        self.resuming(execution)
+    def on_resumed(self, execution: Execution) -> None:
+        """Note that a parked execution is hot again."""
+        self.on_resuming(execution)
         self._schedule(execution, current_time() + _SETTLING)
         if self._excess() > 0:
-            self._press_soon()
+            self._reduce_soon()
 
-    def not_parked(self, execution: Execution) -> None:
-        """An execution could not be parked."""
+    def on_not_parked(self, execution: Execution) -> None:
+        """Note that an execution could not be parked, and try again later."""
         if watch := self._watches.get(execution.id):
             self._schedule(execution, current_time() + watch.delay)
             watch.delay *= 2
 
-    def parked(self, execution: Execution) -> None:
-        """An execution is parked. If there are too many of them now, the longest parked are given up."""
-        self._parked[execution.id] = execution
-        excess = len(self._parked) - self._settings.parked_limit
-        # What is pinned has awaits that a replay could not give back at once.
-        for longest in [each for each in self._parked.values() if not each.pinned][: max(excess, 0)]:
-            del self._parked[longest.id]
+    def on_parked(self, execution: Execution) -> None:
+        """Note that an execution is parked. Evict the ones that have been parked longest if there are too many."""
+        self.parked[execution.id] = execution
+        excess = len(self.parked) - self._settings.parked_limit
+        # The code of a pinned execution was given results that a replay could not return at once.
+        for longest in [each for each in self.parked.values() if not each.pinned][: max(excess, 0)]:
+            del self.parked[longest.id]
             longest.drop(Drop.UNLOADED)
-        self._worker.acquisition.stir()
 
-    # Looking
+    # Examination
 
     async def _watch(self, execution: Execution) -> None:
-        self._worker.subscriptions.subscribe(execution.id, execution.root_settled)
-        await self._worker.recheck(execution.id)
+        """Listen to the root of an execution, and examine the execution from now on."""
+        self._services.subscriptions.subscribe(execution.id, execution.root_settled)
+        await self._services.recheck(execution.id)
         if not _alive(execution):
-            self._worker.subscriptions.unsubscribe(execution.id, execution.root_settled)
+            self._services.subscriptions.unsubscribe(execution.id, execution.root_settled)
             return
         self._watches[execution.id] = _Watch(execution, self._patience)
         self._schedule(execution, current_time())
         if self._excess() > 0:
-            self._press_soon()
+            self._reduce_soon()
 
-    async def _watch_call(self, frame: Frame) -> None:
-        """Hear of it if somebody elsewhere settles a local call that runs here."""
-        # It may have ended since it was looked at.
+    async def _listen_to_call(self, frame: Frame) -> None:
+        """Listen to the promise of a local call, in case a request from outside settles it."""
         execution = _execution_of(frame)
+        # The call may have ended since this task was started.
         if execution.runs(frame):
             execution.listen_to_call(frame)
-            await self._worker.recheck(frame.id)
+            await self._services.recheck(frame.id)
 
     @property
     def _patience(self) -> float:
@@ -214,13 +211,14 @@ class Residency:
             heappush(self._queue, (due, next(self._numbers), watch))
             self._wake_for(due)
 
-    def _look(self, watch: _Watch, execution: Execution, now: float, census: Callable[[], Census]) -> None:
+    def _examine(self, watch: _Watch, execution: Execution, now: float, census: Callable[[], Census]) -> None:
+        """Park an execution if its time has come; else schedule the next examination."""
         if not execution.suspension.hot:
             return
         if not execution.blocked(census()):
-            # Code that goes on for a year is looked at a dozen times, one that has begun to wait soon.
-            watch.delay = self._patience if execution.stirred_at > watch.looked_at else watch.delay * 2
-            watch.looked_at = now
+            # Code that runs for a year is examined a dozen times; code that has begun to wait is examined soon.
+            watch.delay = self._patience if execution.stirred_at > watch.examined_at else watch.delay * 2
+            watch.examined_at = now
             self._schedule(execution, now + watch.delay)
             return
         due = self._parkable_from(execution, now)
@@ -230,7 +228,7 @@ class Residency:
             self._schedule(execution, due)
 
     def _parkable_from(self, execution: Execution, now: float) -> float:
-        """From when on it is cheaper to park an execution that goes on waiting than to keep it hot."""
+        """Return the time from which parking an execution that goes on waiting costs less than keeping it hot."""
         instants = [node.record.timeout_at for node in execution.externals]
         seconds_left = (min(execution.presence.next_deadline, *instants) - execution.now()) / 1000
         if seconds_left <= self._settings.hot_for:
@@ -240,138 +238,63 @@ class Residency:
         return execution.stirred_at + self._settings.hot_for + execution.local_records
 
     def _park(self, execution: Execution) -> None:
-        fires = self._worker.timer_promises.fires
-        silent = [node.record.timeout_at for node in execution.externals if not fires(node.record)]
-        wake_at = min([execution.presence.next_deadline, *silent])
+        fires = self._services.timer_promises.fires
+        without_timer = [node.record.timeout_at for node in execution.externals if not fires(node.record)]
+        wake_at = min([execution.presence.next_deadline, *without_timer])
         if not sees_every_deadline():
-            # Each time twice as long, replayed or not: a deadline that was missed is late by its own length at most.
+            # A deadline that this package cannot see is late by its own length at most: each wait is at most twice as
+            # long as the one before, also after a replay.
             waited_ms = execution.now() - execution.changed_at
             wake_at = min(wake_at, execution.now() + max(waited_ms, _BLIND_WAIT_MS))
         execution.suspension.suspend(wake_at)
 
     def park_all(self) -> None:
-        """Begin to park every execution that can be."""
+        """Begin to park every execution that can be parked."""
         census = _lazy_census()
-        for execution in self._worker.executions.values():
+        for execution in self._executions.values():
             if execution.suspension.hot and execution.blocked(census()):
                 self._park(execution)
 
-    # Pressure
+    # Too many hot executions
 
     @property
-    def hot(self) -> int:
-        """How many executions have a lease, or are about to have one."""
-        return len(self._worker.executions) - len(self._parked)
+    def hot_count(self) -> int:
+        """The number of executions that have a lease, or are about to have one."""
+        return len(self._executions) - len(self.parked)
 
-    def make_room(self) -> None:
-        """Tasks wait for executions to be parked that only wait."""
-        self._press_soon()
+    def make_room(self, waiting_tasks: int) -> None:
+        """Park waiting executions earlier, since `waiting_tasks` tasks wait until an execution is parked or ends."""
+        self._waiting_tasks = waiting_tasks
+        if waiting_tasks:
+            self._reduce_soon()
 
     def _excess(self) -> int:
-        """How many executions too many are hot."""
-        return max(self.hot - self._settings.hot_limit, self._worker.acquisition.crowd)
+        """Return how many executions should be parked early."""
+        return max(self.hot_count - self._settings.hot_limit, self._waiting_tasks)
 
-    def _press_soon(self) -> None:
-        if self._pressed_at == math.inf:
-            self._pressed_at = current_time() + _SETTLING
-            self._wake_for(self._pressed_at)
+    def _reduce_soon(self) -> None:
+        if self._reduce_at == math.inf:
+            self._reduce_at = current_time() + _SETTLING
+            self._wake_for(self._reduce_at)
 
-    def _press(self, census: Callable[[], Census]) -> None:
-        self._pressed_at = math.inf
-        hot = [execution for execution in self._worker.executions.values() if execution.suspension.hot]
-        moving = self.hot - len(hot)
-        excess = max(len(hot) - self._settings.hot_limit, self._worker.acquisition.crowd - moving)
+    def _reduce_hot(self, census: Callable[[], Census]) -> None:
+        """Park as many waiting executions as needed, the ones that have waited longest first."""
+        self._reduce_at = math.inf
+        hot = [execution for execution in self._executions.values() if execution.suspension.hot]
+        moving = self.hot_count - len(hot)
+        excess = max(len(hot) - self._settings.hot_limit, self._waiting_tasks - moving)
         for execution in sorted(hot, key=lambda each: each.stirred_at):
             if excess <= 0:
                 break
             if execution.id in self._watches and execution.blocked(census()):
                 self._park(execution)
                 excess -= 1
-        # If too few of them wait, the next one that begins to is worth another look.
-        self._crowded = excess > 0
-
-    # What the server says
-
-    async def recheck(self) -> None:
-        """Ask again for what is waited for, again and again, if messages may be lost on their way.
-
-        So many a round at most: of more, each gets its turn.
-        """
-        worker = self._worker
-        last = ""
-        while not worker.draining:
-            await worker.subscriptions.pause(worker.subscriptions.jittered(worker.connection.recheck))
-            ids = sorted(self._untold())
-            start = bisect_right(ids, last)
-            turn = [*ids[start:], *ids[:start]][:_ASKED_A_ROUND]
-            for id in turn:
-                await worker.recheck(id)
-                last = id
-
-    async def recheck_all(self) -> None:
-        """Ask for everything that is waited for, because messages may have been lost."""
-        for id in self._untold():
-            await self._worker.recheck(id)
-
-    def _untold(self) -> set[str]:
-        """What is waited for and may have settled without anybody saying so but in a message."""
-        told = {id for execution in self._parked.values() for id in execution.awaited}
-        # A parked execution is sent for when something has settled, again and again until somebody comes. Of a leased
-        # one the server is asked once a minute, with the lease.
-        told |= {id for id, execution in self._worker.executions.items() if execution.lease.looked_after}
-        return {id for id in self._worker.subscriptions.ids if id not in told}
-
-    def ask_at(self, id: str, instant: int) -> None:
-        """Ask for a promise that is waited for when its deadline has come: not every server says so by itself."""
-        due = current_time() + max(instant - self._worker.connection.now(), 0) / 1000
-        self._expect(due, id)
-
-    def _expect(self, due: float, id: str) -> None:
-        if self._expected.setdefault(id, due) < due:
-            return
-        self._expected[id] = due
-        heappush(self._deadlines, (due, id))
-        if len(self._deadlines) > 2 * len(self._worker.subscriptions.ids) + _SPARE_ENTRIES:
-            self._forget_deadlines()
-        self._wake_for(due)
-
-    def _forget_deadlines(self) -> None:
-        """Most of them are not waited for any more."""
-        waited = self._worker.subscriptions.ids
-        self._expected = {id: due for id, due in self._expected.items() if id in waited}
-        self._deadlines = [(due, id) for id, due in self._expected.items()]
-        heapify(self._deadlines)
-
-    def _ask_for_expired(self, now: float) -> None:
-        while self._deadlines and self._deadlines[0][0] <= now:
-            due, id = heappop(self._deadlines)
-            if self._expected.get(id) == due:
-                del self._expected[id]
-                if id in self._worker.subscriptions.ids:
-                    self._worker.background(self._ask_for, id, name=f"resonate deadline {id}")
-
-    async def _ask_for(self, id: str) -> None:
-        await self._worker.recheck(id)
-        if id in self._worker.subscriptions.ids:
-            # Here it is later than there.
-            self._expect(current_time() + _ASK_AGAIN, id)
-
-    async def watch_clocks(self) -> None:
-        """Deadlines are instants of the server's; when its clock and the loop's part, they are mapped anew."""
-        offset = self._clock_offset()
-        while not self._worker.draining:
-            await self._worker.subscriptions.pause(self._worker.connection.clock_check)
-            if abs(self._clock_offset() - offset) > _CLOCKS_PARTED:
-                offset = self._clock_offset()
-                for execution in self._worker.executions.values():
-                    execution.presence.map_deadlines()
-
-    def _clock_offset(self) -> float:
-        return self._worker.connection.now() / 1000 - current_time()
+        # If too few of them wait, the hot executions are counted again when another one begins to wait.
+        self._too_many_hot = excess > 0
 
 
 def _lazy_census() -> Callable[[], Census]:
-    """A census that is taken when it is first asked for, and then is the same."""
+    """Return a function that takes a census at its first call, and returns the same one at later calls."""
     return cache(partial(Census, execution_in))
 
 
