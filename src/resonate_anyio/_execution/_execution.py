@@ -46,7 +46,6 @@ if TYPE_CHECKING:
     from .._concurrency._tasks import Census
     from .._functions._function import Function
     from .._requests._subscriptions import Listener
-    from .._workflow._frame import Frame
     from .._workflow._host import Awaited, Facilities
     from ._services import Services
 
