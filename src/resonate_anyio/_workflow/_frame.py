@@ -224,8 +224,7 @@ class Frame(Node):
         return TimedOut() if self._stopped_by is None else Stopped(self._stopped_by)
 
     def _ended_from_above(self, cancellation: BaseException) -> Ending:
-        """Return the ending of a call that was cancelled from around it. Around a spawned call is only its caller's
-        frame."""
+        """Return the ending of a call that was cancelled from around it: a spawned call, by its caller's frame only."""
         if self._spawned:
             return Stopped(Reason(PARENT), cancellation)
         reason = Reason(PARENT) if self.parent is None else reason_for(self.parent)
@@ -380,7 +379,7 @@ class Frame(Node):
             WrongWorld: the call is made by other code, or after the function has ended.
         """
         if self.ended:
-            msg = f"{call} was called after {self.function.name!r} ({self.id!r}) had ended; await it inside of that function"
+            msg = f"{call} was called after {self.function.name!r} ({self.id!r}) had ended; await it before that"
             raise WrongWorld(msg)
         lane = current_lane.get()
         if lane is None or lane.frame is not self:
@@ -574,8 +573,7 @@ class Frame(Node):
                     await self.execution.wait(Event())
 
     def _is_lost(self, ending: Ending) -> bool:
-        """Return whether a leaf has ended in an execution that has crashed for another reason, and that will run again.
-        """
+        """Return whether a leaf has ended in an execution that crashed for another reason and will run again."""
         crashed = self.execution.dropped is Drop.CRASHED and isinstance(self.execution.error, Exception)
         return crashed and self.pending and self.parent is not None and self._is_done(ending)
 
@@ -603,7 +601,9 @@ class Frame(Node):
 
 
 def _stray(cancellation: BaseException) -> ApplicationError:
-    message = "a cancellation escaped that no scope asked for, probably from an await of a cancelled task or future"
+    message = (
+        "a cancellation that nobody asked for escaped, probably from an await of a task or future that was cancelled"
+    )
     error = ApplicationError(type(cancellation).__name__, message)
     error.__cause__ = cancellation
     return error.with_traceback(cancellation.__traceback__)
