@@ -1,7 +1,7 @@
 """Every exception that this package raises.
 
 * ResonateError
-  * UsageError (also RuntimeError): the program calls the library in a way that cannot work
+  * UsageError (also RuntimeError): the package was called in a way that cannot work
     * NotRegistered
     * AlreadyRegistered
     * InvalidFunction
@@ -13,24 +13,24 @@
   * InvalidArgument (also ValueError): one argument is unusable; nothing was sent
     * InvalidId
   * EncodeError (also TypeError): a value cannot be turned into JSON
-  * DecodeError (also ValueError): JSON does not fit the type that was asked for
+  * DecodeError (also ValueError): JSON does not fit the requested type
   * DurableError: a durable promise ended without a value
-    * ApplicationError: the function raised, and its type is unknown to this program
+    * ApplicationError: the function raised an exception whose type is unknown to this program
     * DurableTimeoutError (also TimeoutError): its deadline passed
     * DurableCancelledError: it was cancelled
-  * NonDeterminismError: a replay asked for something else than what is recorded
+  * NonDeterminismError: a replay made another call than the recorded one
   * ExecutionMismatch: the id belongs to a call of another function or version
   * NotFound (also LookupError): nothing is recorded under the id
-  * RequestError: the engine refused or failed a request (`status`, `kind`)
-  * NetworkError: no answer came, so that it is unknown whether a request had an effect (`kind`)
-    * BadAnswer: something came that is no answer to the request (`status`)
-  * TooLarge (also ValueError): a request is larger than the server takes; it had no effect (`kind`, `size`, `limit`)
+  * RequestError: the server refused or failed a request (`status`, `kind`)
+  * NetworkError: a request was not answered, so that it is unknown whether it had an effect (`kind`)
+    * BadAnswer: a response arrived that is not an answer to the request (`status`)
+  * TooLarge (also ValueError): a request is larger than the server accepts; it had no effect (`kind`, `size`, `limit`)
   * StoreError: the database file cannot be used
     * StoreInUse: another process owns the file (`pid`)
     * StoreUnavailable (also NetworkError): the file cannot be written now, because it is locked or the disk is full
     * StoreLost: the file was deleted, replaced or damaged while it was in use (`path`)
 
-Errors that a durable function raised come back as the type they were (see `ApplicationError`).
+An exception that a durable function raised comes back with its own type (see `ApplicationError`).
 """
 
 from __future__ import annotations
@@ -43,22 +43,22 @@ if TYPE_CHECKING:
 
 
 class ResonateError(Exception):
-    """Root of every exception that this package defines."""
+    """The base class of every exception that this package defines."""
 
 
 class UsageError(ResonateError, RuntimeError):
-    """The library was called in a way or at a moment that cannot work; the message says what to do instead."""
+    """The package was called in a way or at a time that cannot work; the message says what to do instead."""
 
 
 @final
 class NotRegistered(UsageError):
-    """A function was named that no `register()` call has made known to this program.
+    """A function was called that is not registered in this program.
 
     Attributes:
-        name: what it is called by.
-        version: the version that was asked for, or None.
-        known: what is registered.
-        changed: whether another function of this name is registered: this one was defined later, or elsewhere.
+        name: the name of the function.
+        version: the requested version, or None.
+        known: the registered functions.
+        changed: whether another function is registered under this name: this one was defined later, or elsewhere.
     """
 
     def __init__(
@@ -78,7 +78,7 @@ class NotRegistered(UsageError):
         if self.changed:
             return (
                 f"this function {self.name!r} is not the one that is registered under this name: it was defined again "
-                f"after that (by a cell of a notebook that was edited or run again, say), or is another one. To "
+                f"later (for example by a notebook cell that was edited or run again), or is another function. To "
                 f"replace the registered one: resonate.register({self.name}, replace=True); to keep both, give this "
                 f"one another name or version"
             )
@@ -102,8 +102,8 @@ class AlreadyRegistered(UsageError):
     def __str__(self) -> str:
         return (
             f"a function is already registered as {self.name!r} version {self.version}; give the new one another "
-            f"name or version (register(func, name=..., version=...)), or replace the old one, as in a notebook whose "
-            f"cell is run again (register(func, replace=True))"
+            f"name or version (register(func, name=..., version=...)), or replace the old one, for example when a "
+            f"notebook cell is run again (register(func, replace=True))"
         )
 
 
@@ -114,22 +114,22 @@ class InvalidFunction(UsageError):
 
 @final
 class WrongWorld(UsageError):
-    """An ephemeral-world call was made inside a durable function, or a `Context` was used outside its own function."""
+    """A client call was made inside a durable function, or a `Context` was used outside of its own function."""
 
 
 @final
 class TooLate(UsageError):
-    """A function made a durable call although its own promise had been settled: nothing could be recorded any more."""
+    """A function made a durable call after its own promise had been settled, so that the call could not be recorded."""
 
 
 @final
 class BuilderUsed(UsageError):
-    """A call builder was awaited or spawned a second time, or changed after it was started."""
+    """A builder was awaited or spawned a second time, or changed after it was started."""
 
 
 @final
 class NotRunning(UsageError):
-    """The `Resonate` object is not inside of its `async with` block, was stopped, or runs in another event loop."""
+    """The `Resonate` object is not inside its `async with` block, was stopped, or runs in another event loop."""
 
 
 @final
@@ -148,32 +148,32 @@ class InvalidId(InvalidArgument):
 
 @final
 class EncodeError(ResonateError, TypeError):
-    """A value cannot be turned into JSON, or does not fit the annotation that it is declared with."""
+    """A value cannot be turned into JSON, or does not fit its annotation."""
 
 
 @final
 class DecodeError(ResonateError, ValueError):
-    """Recorded JSON does not fit the type that was asked for."""
+    """Recorded JSON does not fit the requested type."""
 
 
 class DurableError(ResonateError):
-    """A durable promise ended without a value. `id` is the promise's, where it is known."""
+    """A durable promise ended without a value. `id` is the id of the promise, where it is known."""
 
     id: str | None = None
 
 
 @final
 class ApplicationError(DurableError):
-    """A durable function failed with an exception whose type this program does not have.
+    """A durable function failed with an exception whose type is unknown to this program.
 
-    An exception comes back as the type it was when its module is already imported here and its arguments can be
-    rebuilt; otherwise, and for functions written with another SDK, as this one.
+    An exception comes back with its own type if its module is imported here already and it can be rebuilt from its
+    arguments; otherwise, and for functions written with another SDK, it comes back as this type.
 
     Attributes:
         name: the name of the original exception type, as far as it was recorded.
-        message: its text.
+        message: the message of the original exception.
         traceback: the remote traceback as text, or None.
-        data: the recorded JSON, whatever its shape.
+        data: the recorded JSON, of any shape.
     """
 
     def __init__(self, name: str, message: str, traceback: str | None = None, data: object = None) -> None:
@@ -205,9 +205,9 @@ class DurableCancelledError(DurableError):
     """A durable promise was cancelled.
 
     Attributes:
-        by: what did it: `scope` (a scope around its await), `deadline` (a durable scope around its await), `group` (its
+        by: the reason: `scope` (a scope around its await), `deadline` (a durable scope around its await), `group` (its
             task group), `parent` (the function that called it ended), `choice` (another call was the first), `future`
-            (the function that called it cancelled its future), or `outside`; None if it was not this SDK.
+            (the function that called it cancelled its future), or `outside`; None if this package did not cancel it.
     """
 
     def __init__(self, id: str, by: str | None = None) -> None:
@@ -230,21 +230,21 @@ class DurableCancelledError(DurableError):
 _OF_A_PLAIN_TASK: Final = re.compile(r"t[pq]\d+(-\d+)*$")
 _PLAIN_TASK_HINT: Final = (
     ". The call was made by a task of a plain task group or nursery, and tasks that begin with the same call may be "
-    "taken for each other: start them with start_soon of ctx.task_group(), or name their calls with .named()"
+    "mistaken for each other: start them with start_soon of ctx.task_group(), or name their calls with .named()"
 )
 
 
 @final
 class NonDeterminismError(ResonateError):
-    """A replay asked for something else than what is recorded under the same id.
+    """A replay made another call than the one that is recorded under the same id.
 
-    The promise stays pending and its task is halted: mend the program, then `await resonate.resume(task)`.
+    The promise stays pending and its task is halted: repair the program, then call `await resonate.resume(task)`.
 
     Attributes:
-        id: the call that differs.
-        recorded: what is recorded under its id.
-        requested: what the code asks for now.
-        task: the execution that was halted.
+        id: the id of the call that differs.
+        recorded: a description of the recorded call.
+        requested: a description of the call that the code makes now.
+        task: the id of the halted execution.
     """
 
     def __init__(self, id: str, recorded: str, requested: str, task: str | None = None) -> None:
@@ -258,7 +258,7 @@ class NonDeterminismError(ResonateError):
         return (
             f"non-deterministic replay at {self.id!r}: recorded {self.recorded}, but the code now asks for "
             f"{self.requested}. The execution is halted and nothing is lost: bring the function back in line with "
-            f"its history (decisions taken from clocks, random numbers or I/O belong into ctx.run), then call "
+            f"its history (read clocks, random numbers, files and networks in leaves, with ctx.run), then call "
             f"await resonate.resume({self.task!r})"
             f"{_PLAIN_TASK_HINT if _OF_A_PLAIN_TASK.search(self.id) else ''}"
         )
@@ -277,7 +277,7 @@ class ExecutionMismatch(ResonateError):
     def __str__(self) -> str:
         return (
             f"id {self.id!r} already belongs to a call of {self.recorded}, not of {self.requested}; use another id, "
-            f"or resonate.get({self.id!r}, T) to wait for what runs there"
+            f"or resonate.get({self.id!r}, T) to wait for that call"
         )
 
 
@@ -286,9 +286,9 @@ class NotFound(ResonateError, LookupError):
     """Nothing is recorded under the id.
 
     Attributes:
-        what: the kind of thing that was looked for.
+        what: the kind of object that was looked up.
         id: its id.
-        hint: what to do; may be empty.
+        hint: advice on what to do; may be empty.
     """
 
     def __init__(self, what: str, id: str, hint: str = "") -> None:
@@ -303,10 +303,10 @@ class NotFound(ResonateError, LookupError):
 
 @final
 class RequestError(ResonateError):
-    """The engine answered a request with an error status that the caller cannot handle.
+    """The server answered a request with an error status that the caller cannot handle.
 
     Attributes:
-        kind: the operation, e.g. `promise.create`.
+        kind: the kind of the request, e.g. `promise.create`.
         status: the status of the answer (docs/protocol.md 3.2).
     """
 
@@ -321,13 +321,13 @@ class RequestError(ResonateError):
 
 
 class NetworkError(ResonateError):
-    """A request was not answered, so that it is unknown whether it had an effect. To try again may help.
+    """A request was not answered, so that it is unknown whether it had an effect. Another attempt may succeed.
 
     Attributes:
-        kind: the operation, e.g. `promise.create`.
+        kind: the kind of the request, e.g. `promise.create`.
         subject: the id that it is about; empty if there is none.
-        reason: what happened.
-        url: the server; empty where it has no address.
+        reason: the reason why it was not answered.
+        url: the address of the server; empty if it has none.
     """
 
     def __init__(self, kind: str, subject: str, reason: str, url: str = "") -> None:
@@ -351,10 +351,10 @@ class NetworkError(ResonateError):
 
 @final
 class BadAnswer(NetworkError):
-    """What came is no answer to the request: a proxy's page, the answer to another one, or another protocol.
+    """A response is not an answer to the request: the page of a proxy, the answer to another request, another protocol.
 
     Attributes:
-        status: the HTTP status that it came with.
+        status: the HTTP status of the response.
     """
 
     def __init__(self, kind: str, subject: str, reason: str, status: int, url: str = "") -> None:
@@ -368,13 +368,13 @@ class BadAnswer(NetworkError):
 
 @final
 class TooLarge(ResonateError, ValueError):
-    """A request is larger than the server takes. It had no effect, and would have none if it were sent again.
+    """A request is larger than the server accepts. It had no effect, and would have none if it were sent again.
 
     Attributes:
-        kind: the operation, e.g. `promise.settle`.
+        kind: the kind of the request, e.g. `promise.settle`.
         subject: the id that it is about; empty if there is none.
-        size: how large it is, in bytes.
-        limit: how many bytes the server takes, where that is known.
+        size: its size, in bytes.
+        limit: the largest size that the server accepts, where that is known.
     """
 
     def __init__(self, kind: str, subject: str, size: int, limit: int | None = None) -> None:
@@ -393,17 +393,17 @@ class TooLarge(ResonateError, ValueError):
 
 
 class StoreError(ResonateError):
-    """The database file cannot be used: it is not ours, too new, damaged, or the disk refused."""
+    """The database file cannot be used: it is another program's, too new or damaged, or the disk failed."""
 
 
 @final
 class StoreInUse(StoreError):
-    """Another engine owns the database file.
+    """Another embedded engine owns the database file.
 
     Attributes:
-        path: the file.
-        pid: the owner's process id, where it is known.
-        here: whether that is this very process.
+        path: the path of the file.
+        pid: the process id of the owner, where it is known.
+        here: whether the owner is in this process.
     """
 
     def __init__(self, path: str, pid: int | None, here: bool = False) -> None:  # noqa: FBT001, FBT002 - kept in args
@@ -435,9 +435,10 @@ class StoreUnavailable(StoreError, NetworkError):  # pyright: ignore[reportUnsaf
     wait until the store can be written. A call outside of durable functions raises this error after half a minute.
 
     Attributes:
-        path: the file.
-        reason: what happened.
-        kind: the operation that was not done, e.g. `promise.create`; empty if it was none in particular.
+        path: the path of the file.
+        reason: the reason of the failure.
+        kind: the kind of the request that was not done, e.g. `promise.create`; empty if the failure belongs to no
+            request.
         subject: the id that it is about; empty if there is none.
     """
 
@@ -455,11 +456,11 @@ class StoreUnavailable(StoreError, NetworkError):  # pyright: ignore[reportUnsaf
 class StoreLost(StoreError):
     """The database file was deleted, moved, replaced or damaged while it was in use.
 
-    The engine stops: what it has written since then is not in the file.
+    The embedded engine stops: its writes since then are not in the file.
 
     Attributes:
-        path: the file.
-        reason: what happened.
+        path: the path of the file.
+        reason: what happened to the file.
     """
 
     def __init__(self, path: str, reason: str) -> None:

@@ -1,8 +1,8 @@
 """Ids: how durable calls and their promises are named.
 
-Ids say what they run: `crawl-1.fetch-3` is the third call of `fetch` in the execution `crawl-1`. The segment after each
-dot is `{name}-{n}`, n counting the calls of that name within the frame that makes them, so that ids follow program
-order and a replay mints the same ones (docs/semantics.md 2.1).
+An id says what runs: `crawl-1.fetch-3` is the third call of `fetch` in the execution `crawl-1`. The segment after each
+dot is `{name}-{n}`, where n counts the calls of that name in the lane that makes them. So ids follow the order of the
+program, and a replay makes the same ones (docs/semantics.md 2.1).
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from ._errors import InvalidArgument, InvalidId
 SEPARATOR: Final = "."
 
 
-# Servers keep ids in indexed columns: with these limits every id stays below the smallest of them.
+# Servers keep ids in indexed columns. With these limits every id is shorter than the smallest of them allows.
 _MAX_ROOT: Final = 128
 _MAX_ID: Final = 180
 _MAX_SEGMENT: Final = 48
@@ -28,20 +28,20 @@ _KEPT_OF_SEGMENT: Final = 31
 _HASH_LENGTH: Final = 22  # base64 of 16 bytes, without its padding
 
 SEPARATORS: Final = frozenset(".:")
-"""What may join the id of a root and what is below it; servers and SDKs differ in that."""
+"""The characters that may separate the id of a root from the rest; servers and SDKs differ in that."""
 
 _UNSAFE: Final = re.compile(r"[^A-Za-z0-9_-]")
 
 
 def hashed(*parts: str) -> str:
-    """22 characters of [A-Za-z0-9_-] that stand for `parts` (128 bits of BLAKE2)."""
+    """Return 22 characters of [A-Za-z0-9_-] that stand for `parts` (128 bits of BLAKE2)."""
     digest = blake2b("\0".join(parts).encode(), digest_size=16).digest()
     return urlsafe_b64encode(digest)[:_HASH_LENGTH].decode()
 
 
 @lru_cache(1024)
 def segment(name: str) -> str:
-    """`name` as it may stand in an id: other characters than [A-Za-z0-9_-] become `_`, long names end in a hash."""
+    """Return `name` as a segment: characters other than [A-Za-z0-9_-] become `_`, and a long name ends in a hash."""
     safe = _UNSAFE.sub("_", name)
     if len(safe) <= _MAX_SEGMENT:
         return safe
@@ -49,43 +49,43 @@ def segment(name: str) -> str:
 
 
 def origin_of(id: str, separator: str = SEPARATOR) -> str:
-    """The first segment of an id: the root of the lineage that it belongs to.
+    """Return the first segment of an id: the root of its lineage.
 
     Args:
         id: the id.
-        separator: what joins the id of a root and what is below it; servers differ in that.
+        separator: the separator between the id of a root and the rest; servers differ in that.
     """
     return id.partition(separator)[0]
 
 
 def below(id: str, separator: str = SEPARATOR) -> str:
-    """What the ids below `id` begin with."""
+    """Return the beginning of the ids below `id`."""
     return id + (SEPARATOR if separator in id else separator)
 
 
 def is_below(id: str, ancestor: str) -> bool:
-    """Whether the name `id` continues that of `ancestor`, whatever joins them."""
+    """Return whether `id` continues the name of `ancestor`, after any separator."""
     return id.startswith(ancestor) and id[len(ancestor) : len(ancestor) + 1] in SEPARATORS
 
 
 def check_unicode(text: str, what: str) -> None:
-    """See that a name can be kept and sent.
+    """Check that a name can be stored and sent.
 
     Raises:
-        InvalidId: it cannot.
+        InvalidId: it is not Unicode.
     """
     try:
         text.encode()
     except UnicodeEncodeError:
-        msg = f"the {what} {text!r} is not Unicode: it has half of a surrogate pair in it"
+        msg = f"the {what} {text!r} is not Unicode: it contains half of a surrogate pair"
         raise InvalidId(msg) from None
 
 
 def check_root_id(id: str, *, prefix: str = "") -> str:
-    """The full id of a root: `prefix` goes before it unless it is there already.
+    """Return the full id of a root: with `prefix` before it, unless it begins with that already.
 
     Raises:
-        InvalidId: it is empty, too long, or has a character that separates ids.
+        InvalidId: it is empty, too long, or contains a separator.
     """
     if not isinstance(id, str):
         found = f"{type(id).__name__}: {id!r}"
@@ -115,12 +115,12 @@ def check_root_id(id: str, *, prefix: str = "") -> str:
 
 
 def check_prefix(prefix: str) -> str:
-    """The prefix of all root ids, as configured.
+    """Return the prefix of all root ids, as configured.
 
-    A final `:` is let through for peers that join with it.
+    It may end with `:`, for peers that use this as the separator.
 
     Raises:
-        InvalidArgument: it contains a character that separates ids.
+        InvalidArgument: it contains a separator.
     """
     if "." in prefix or ":" in prefix.removesuffix(":"):
         proposal = prefix.replace(".", "-").replace(":", "-")
@@ -130,44 +130,44 @@ def check_prefix(prefix: str) -> str:
 
 
 def prefix_refusal(prefix: str, separator: str) -> InvalidArgument | None:
-    """Why a server with this separator cannot have the prefix, if it cannot."""
+    """Return the error for a prefix that a server with this separator cannot have, or None."""
     if separator not in prefix:
         return None
     msg = (
-        f"this server reads what stands before the first {separator!r} of an id as the id of its root, so the "
-        f"prefix {prefix!r} would make one root of all; use e.g. {prefix.replace(separator, '-')!r}"
+        f"this server takes the part of an id before the first {separator!r} for the id of its root, so all ids with "
+        f"the prefix {prefix!r} would have the same root; use e.g. {prefix.replace(separator, '-')!r}"
     )
     return InvalidArgument(msg)
 
 
 def child_id(parent: str, part: str, *, base: str, separator: str = SEPARATOR) -> str:
-    """The id of the child `part` of `parent`.
+    """Return the id of the child `part` of `parent`.
 
-    An id that would get too long becomes a hash below `base`: the branch for what runs in this execution, the origin
-    for what does not.
+    An id that would be too long becomes a hash below `base`: the branch for a call that runs in this execution, the
+    origin for any other.
     """
     id = f"{below(parent, separator)}{part}"
     return id if len(id.encode()) <= _MAX_ID else f"{shortened_below(base, separator)}{hashed(parent, part)}"
 
 
 def shortened_below(base: str, separator: str = SEPARATOR) -> str:
-    """What the ids begin with that were shortened to a hash below `base`."""
+    """Return the beginning of the ids that were shortened to a hash below `base`."""
     return f"{below(base, separator)}~"
 
 
 def detached_id(origin: str, parent: str, part: str, separator: str = SEPARATOR) -> str:
-    """The id of a detached call: directly below the origin, since it does not end with its caller."""
+    """Return the id of a detached call: directly below the origin, since it does not end with its caller."""
     return f"{below(origin, separator)}d{hashed(parent, part)}"
 
 
 @frozen
 class Naming:
-    """Gives ids to the calls of one execution.
+    """The rules that give ids to the calls of one execution.
 
     Attributes:
-        id: the id of the execution's root.
-        origin: the root of the lineage that it belongs to.
-        separator: what joins the id of a root and what is below it, on this server.
+        id: the id of the execution's root function.
+        origin: the id of the root of the lineage.
+        separator: the separator between the id of a root and the rest, on this server.
     """
 
     id: str
@@ -177,7 +177,7 @@ class Naming:
     def local(self, parent: str, part: str) -> str:
         """Return the id of a call that runs in this execution."""
         id = f"{parent}{SEPARATOR if self.separator in parent else self.separator}{part}"
-        # A character has four bytes at most.
+        # A character has at most four bytes.
         return id if 4 * len(id) <= _MAX_ID else child_id(parent, part, base=self.id, separator=self.separator)
 
     def remote(self, parent: str, part: str) -> str:
@@ -191,11 +191,11 @@ class Naming:
 
 @define
 class Counter:
-    """Counts the calls of one lane: all of them, and by what they call.
+    """The counts of one lane: of all its calls, and of its calls by name.
 
     Attributes:
-        numbered: how many calls, choices and lanes have a number.
-        opened: how many lanes were opened.
+        numbered: the count of calls, choices and lanes that have a number.
+        opened: the count of opened lanes.
     """
 
     numbered: int = field(default=0, init=False)
@@ -224,12 +224,12 @@ class Counter:
         return self.numbered
 
     def open_lane(self) -> int:
-        """Return how many lanes have been opened, with the one that is opened now."""
+        """Count a lane that is opened now, and return the count."""
         self.opened += 1
         return self.opened
 
     def number_own(self, name: str) -> str:
-        """Return the segment of the next record that is not a call: no user's segment begins with `~`."""
+        """Return the segment of the next record that is not a call: a user's segment never begins with `~`."""
         part = f"~{name}"
         key = part.casefold()
         self._counts[key] = n = self._counts.get(key, 0) + 1
@@ -238,25 +238,25 @@ class Counter:
         return f"{part}-{n}"
 
     def mark(self) -> Mark:
-        """Return a mark to come back to."""
+        """Return the present counts, to rewind to."""
         if self._log is None:
             self._log = []
         return Mark(self.numbered, self.opened, len(self._log))
 
     def rewind(self, to: Mark) -> None:
-        """Give back all numbers that were taken since `to` was marked."""
+        """Give back all numbers that were taken since `to` was returned by `mark`."""
         self.numbered, self.opened = to.numbered, to.opened
         while self._log is not None and len(self._log) > to.counted:
             self._counts[self._log.pop()] -= 1
 
 
 class Mark(NamedTuple):
-    """The counts of a lane at some point of its code.
+    """The counts of a lane at some place of its code.
 
     Attributes:
-        numbered: how many calls, choices and lanes had a number.
-        opened: how many lanes had been opened.
-        counted: how many names had been counted.
+        numbered: the count of calls, choices and lanes that had a number.
+        opened: the count of opened lanes.
+        counted: the count of names that had been counted.
     """
 
     numbered: int
@@ -265,10 +265,10 @@ class Mark(NamedTuple):
 
 
 def check_name(name: str) -> str:
-    """A segment chosen by the user with `.named()`.
+    """Return a segment that the user has chosen with `.named()`.
 
     Raises:
-        InvalidId: it is empty or is not a segment as it stands.
+        InvalidId: it is empty, or is not a segment as it is.
     """
     if not name or segment(name) != name:
         msg = f"{name!r} cannot name a call: 1 to {_MAX_SEGMENT} characters of A-Z a-z 0-9 _ - are allowed" + (

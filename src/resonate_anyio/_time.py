@@ -1,7 +1,7 @@
-"""Durations and instants as users write them, turned into what the engine counts in.
+"""Durations and instants as users write them, converted to seconds and milliseconds.
 
 A duration is a number of seconds or a `timedelta`; an instant is an aware `datetime` or an integer of milliseconds
-since the Unix epoch. Nothing here reads a clock.
+since the Unix epoch. This module does not read a clock.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Final
 from ._errors import InvalidArgument
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
-# Sums of instants and durations have to fit where they are kept: 64 bits in files, 53 in the JSON of others.
+# Sums of instants and durations have to fit into 64 bits in files, and into 53 bits in the JSON of other programs.
 _LONGEST_MS: Final = 10_000 * 365 * 24 * 3600 * 1000
 _LAST_INSTANT: Final = 2**53
 _MILLISECOND: Final = timedelta(milliseconds=1)
@@ -42,13 +42,13 @@ def seconds(value: float | timedelta) -> float:
 
 
 def to_ms(value: float | timedelta) -> int:
-    """Return a duration in whole milliseconds, rounded up: whoever asks to wait is never woken early.
+    """Return a duration in whole milliseconds, rounded up, so that a wait never ends early.
 
     Raises:
         InvalidArgument: as `seconds`.
     """
     number = seconds(value) * 1000
-    # 0.07 * 1000 is 70.00000000000001 in binary; what the user wrote is 70.
+    # In binary, 0.07 * 1000 is 70.00000000000001; the user meant 70.
     nearest = round(number)
     return nearest if math.isclose(number, nearest, rel_tol=1e-12) else math.ceil(number)
 
@@ -57,12 +57,12 @@ def instant_ms(value: datetime | int) -> int:
     """Return an instant in milliseconds since the Unix epoch, rounded down.
 
     Raises:
-        InvalidArgument: a `datetime` without a time zone, neither a `datetime` nor an integer, or too far away.
+        InvalidArgument: it is a `datetime` without a time zone, too far away, or neither a `datetime` nor an integer.
     """
     if isinstance(value, datetime):
         if value.utcoffset() is None:
             msg = (
-                f"{value!r} has no time zone, so it names no instant; use an aware datetime, "
+                f"{value!r} has no time zone, so it is not an instant; use an aware datetime, "
                 f"e.g. datetime.now(timezone.utc)"
             )
             raise InvalidArgument(msg)
@@ -71,14 +71,14 @@ def instant_ms(value: datetime | int) -> int:
         msg = f"an instant is an aware datetime or an int of epoch milliseconds, not {type(value).__name__} {value!r}"
         raise InvalidArgument(msg)
     if value > _LAST_INSTANT:
-        msg = f"an instant is at most 2**53 milliseconds after 1970, the year 287396, not {value!r}"
+        msg = f"an instant is at most 2**53 milliseconds after 1970, in the year 287396, not {value!r}"
         raise InvalidArgument(msg)
     return value
 
 
 def from_ms(ms: int) -> datetime:
-    """Return the instant as an aware `datetime` in UTC. Those beyond the year 9999 come back as its last moment."""
-    # Servers accept deadlines up to the largest 64-bit integer, which no datetime can hold.
+    """Return the instant as an aware `datetime` in UTC. An instant after the year 9999 becomes the last one of 9999."""
+    # Servers accept deadlines up to the largest 64-bit integer, which a datetime cannot represent.
     try:
         return _EPOCH + ms * _MILLISECOND
     except OverflowError:
