@@ -36,12 +36,12 @@ class LeafFrame(Protocol):
     def retry(self) -> RetryPolicy | None: ...
 
     def attempt(self, number: int) -> Info:
-        """Return what the leaf is told of itself in its `number`-th attempt."""
+        """Return the info for the `number`-th attempt."""
         ...
 
 
 async def run_leaf(frame: LeafFrame) -> object:
-    """Call the function until it returns, or until its retry policy gives up; then its last exception is raised.
+    """Call the function until it returns, or until its retry policy gives up; then raise its last exception.
 
     Attempts are counted for this run: after a crash the count begins anew.
     """
@@ -70,7 +70,7 @@ async def _run_in_thread(frame: LeafFrame, call: Callable[[], Any]) -> object:
     execution, threads = frame.execution, frame.execution.facilities.threads
     permit = await threads.permit(frame)
     try:
-        # After the permit: a worker that stops meanwhile lets nothing start.
+        # After the permit: the worker may have begun to stop, and then nothing starts.
         await execution.gate()
     except BaseException:
         permit.release()
