@@ -14,16 +14,9 @@ from .._functions._signatures import Kind
 from .._ids import check_name
 from .._protocol import EMPTY, PromiseState, Value
 from .._time import to_ms
+from .._workflow._elsewhere import DetachedInvocation, PromiseInvocation, RemoteInvocation, SleepInvocation
 from .._workflow._frame import Frame
-from .._workflow._invocation import (
-    DetachedInvocation,
-    Invocation,
-    LocalInvocation,
-    PromiseInvocation,
-    RemoteInvocation,
-    SleepInvocation,
-    invoke,
-)
+from .._workflow._invocation import Invocation, LocalInvocation, invoke
 from .._workflow._lanes import call_place, lane_of
 from .._workflow._reasons import FUTURE, Reason, reason_of
 from .._workflow._started import Started

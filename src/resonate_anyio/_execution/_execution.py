@@ -12,7 +12,7 @@ from __future__ import annotations
 import logging
 import math
 import sys
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from anyio import CancelScope, Event, create_task_group, current_effective_deadline, current_time, move_on_after
 from attrs import define, field
@@ -21,7 +21,7 @@ from .._concurrency._cancellation import is_requested, raise_cancelled
 from .._concurrency._interrupts import interrupt_among, interrupt_here, interrupt_in
 from .._concurrency._tasks import Task, after_this_round, current_task, is_timed, joins
 from .._errors import NetworkError, ResonateError, StoreLost, TooLarge
-from .._history import History, origin_of_root
+from .._history import History
 from .._ids import Naming
 from .._protocol import Promise, PromiseState, Request, Response
 from .._requests._queries import refusal
@@ -39,13 +39,12 @@ from ._services import Event as Report
 from ._suspension import Suspension
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, KeysView, Mapping, Sequence, ValuesView
+    from collections.abc import Callable, Collection, KeysView, ValuesView
     from typing import NoReturn
 
     from .._codec import Codec
     from .._concurrency._backoff import Backoff
     from .._concurrency._tasks import Census
-    from .._functions._function import Function
     from .._requests._subscriptions import Listener
     from .._workflow._host import Awaited, Facilities
     from ._services import Services
@@ -122,51 +121,6 @@ class Execution:
         self.naming = Naming(self.id, self.origin, self.services.separator)
         self.presence = Presence(self.now, self.services.young, self._unlisten_to_call)
         self.journal = Journal(self)
-
-    @classmethod
-    def of(
-        cls,
-        services: Services,
-        lease: Lease,
-        promise: Promise,
-        call: tuple[Function, tuple[Any, ...], Mapping[str, Any]],
-        history: History,
-        wakes: Sequence[str] = (),
-    ) -> Execution:
-        """Return the execution of a task that was acquired.
-
-        Args:
-            services: the worker.
-            lease: the lease of the task.
-            promise: the promise of the root function.
-            call: the root function, its arguments and its keyword arguments.
-            history: the records below the root.
-            wakes: the pending wake promises of earlier executions of the task.
-        """
-        execution = cls(
-            services=services,
-            id=lease.id,
-            lease=lease,
-            version=lease.version,
-            origin=origin_of_root(promise, services.separator),
-            history=history,
-            local_records=history.local,
-            changed_at=max(promise.created_at, history.last_change),
-        )
-        execution.suspension = Suspension(execution)
-        execution.suspension.wakes.extend(wakes)
-        function, args, kwargs = call
-        execution.root = Frame(
-            execution=execution,
-            record=promise,
-            type=function.returns,
-            parent=None,
-            function=function,
-            args=args,
-            kwargs=kwargs,
-            retry=function.retry,
-        )
-        return execution
 
     def count_record(self) -> None:
         """Count a promise that was put on record in the branch of the execution."""

@@ -10,8 +10,9 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING
 
-from anyio import get_cancelled_exc_class, move_on_after
-from anyio.lowlevel import checkpoint
+from anyio import CancelScope, get_cancelled_exc_class, move_on_after
+from anyio.lowlevel import checkpoint, checkpoint_if_cancelled
+from attrs import evolve
 
 from .._concurrency._cancellation import Owed
 from .._concurrency._tasks import is_being_started
@@ -163,3 +164,15 @@ async def _wait_for_scope(frame: Frame, child: Node, lived_ms: int) -> None:
         raise
     recorded, requested = "an await that a scope around it had cancelled", "the same await, not cancelled"
     await halt(execution, NonDeterminismError(child.id, recorded, requested, execution.id))
+
+
+async def end_if_cancelled(frame: Frame, node: Node) -> None:
+    """End a recorded call if the code that starts it is being cancelled: no request of this run shows that."""
+    try:
+        await checkpoint_if_cancelled()
+    except get_cancelled_exc_class():
+        if not frame.execution.interrupted():
+            with CancelScope(shield=True):
+                await node.forgo(evolve(reason_for(frame), started=False))
+            frame.children.mark_seen(node)
+        raise

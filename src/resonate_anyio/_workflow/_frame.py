@@ -17,38 +17,36 @@ from __future__ import annotations
 import logging
 import math
 from functools import partial
-from typing import TYPE_CHECKING, Any, Final, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from anyio import (
     CancelScope,
-    Event,
     create_task_group,
     current_effective_deadline,
     current_time,
     get_cancelled_exc_class,
-    move_on_after,
 )
 from anyio.lowlevel import checkpoint_if_cancelled
 from attrs import define, evolve, field
 
-from .._concurrency._cancellation import Owed, is_requested, raise_cancelled
+from .._concurrency._cancellation import is_requested, raise_cancelled
 from .._concurrency._interrupts import interrupt_behind
 from .._concurrency._protection import exposed
 from .._concurrency._tasks import caller, cancelling, current_task
-from .._errors import ApplicationError, DuplicateId, RequestError, TooLarge, UsageError, WrongWorld
+from .._errors import DuplicateId
 from .._functions._info import Info
 from .._functions._signatures import Kind
-from .._history import PARENT_TAG
 from .._protocol import EMPTY, Promise, PromiseState, Value
-from .._time import from_ms
 from . import _log
 from ._host import Drop, crash
-from ._lanes import Lane, Lanes, current_lane, insist, lane_of
-from ._leaf import run_leaf
+from ._lanes import Lane, Lanes, current_lane, insist
+from ._leaf import info_of, run_leaf
 from ._node import Children, Node
 from ._order import Order
 from ._outcomes import Ending, Raised, Returned, Stopped, TimedOut, raised, without_cancellations
-from ._reasons import DEADLINE, OUTSIDE, PARENT, SCOPE, Reason
+from ._reasons import DEADLINE, OUTSIDE, PARENT, Reason
+from ._recording import is_lost, pass_on, record_refusal, settle_late, stray, warn_not_recorded
+from ._refusals import refuse_caller
 from ._regions import (
     PATIENCE,
     Region,
@@ -72,9 +70,6 @@ if TYPE_CHECKING:
     from .._functions._retry import RetryPolicy
 
 logger = logging.getLogger("resonate_anyio")
-
-DEEPEST: Final = 200
-"""The largest number of calls nested in each other. Deeper nesting is taken for endless recursion."""
 
 
 @define(eq=False, kw_only=True, repr=False)
@@ -123,22 +118,6 @@ class Frame(Node):
         self.lanes = Lanes(history, self.id)
 
     # Running
-
-    def refuse_depth(self, name: str) -> NoReturn:
-        """Refuse a call that looks like endless recursion.
-
-        Args:
-            name: the name of the called function.
-
-        Raises:
-            UsageError: always.
-        """
-        call = f"ctx.run({name}, ...)"
-        msg = (
-            f"{call} is nested {DEEPEST} calls deep, which looks like endless recursion; if it is intended, "
-            f"spawn it: await (await {call}.spawn()), or give it an execution of its own: await ctx.rpc(...)"
-        )
-        raise UsageError(msg)
 
     async def run(self, depth: int = 0) -> None:
         """Run the function in the current task and record its outcome, unless it has an outcome already.
@@ -262,20 +241,9 @@ class Frame(Node):
 
     @property
     def info(self) -> Info:
-        """The metadata of this run that its function can read."""
+        """The info of the function about itself."""
         if self._info is None:
-            tags, execution = self.record.tags, self.execution
-            above = tags.get(PARENT_TAG) or tags.get("resonate:parent") if self.parent is None else self.parent.id
-            self._info = Info(
-                id=self.id,
-                parent_id=None if above == self.id else above,
-                origin_id=execution.naming.origin,
-                branch_id=execution.id,
-                func_name=self.function.name,
-                timeout_at=from_ms(self.record.timeout_at),
-                tags=dict(tags),
-                dependencies=execution.facilities.dependencies,
-            )
+            self._info = info_of(self)
         return self._info
 
     @property
@@ -301,7 +269,7 @@ class Frame(Node):
             # The first exception: a cancellation that a scope has asked for belongs to that scope.
             if self.execution.interrupted() or is_requested():
                 raise
-            return Raised(_stray(exc))
+            return Raised(stray(exc))
         except BaseException as exc:
             rest = without_cancellations(exc) if isinstance(exc, BaseExceptionGroup) else exc
             if isinstance(rest, Exception):
@@ -376,20 +344,11 @@ class Frame(Node):
         """Refuse a durable call that is not made by this frame's own running code: a replay would skip it.
 
         Raises:
-            WrongWorld: the call is made by other code, or after the function has ended.
+            WrongWorld: it is made from elsewhere, or too late.
         """
-        if self.ended:
-            msg = f"{call} was called after {self.function.name!r} ({self.id!r}) had ended; await it before that"
-            raise WrongWorld(msg)
         lane = current_lane.get()
-        if lane is None or lane.frame is not self:
-            running = None if lane is None else lane.frame
-            where = "code outside of it" if running is None else f"{running.function.name!r} ({running.id!r})"
-            msg = (
-                f"{call}: this ctx belongs to {self.function.name!r} ({self.id!r}) and was used by {where}; a durable "
-                f"function uses its own first parameter, annotated with Context"
-            )
-            raise WrongWorld(msg)
+        if self.ended or lane is None or lane.frame is not self:
+            refuse_caller(self, call, None if lane is None else lane.frame)
 
     async def cancel(self, reason: Reason) -> None:
         self.request_cancel(reason)
@@ -478,39 +437,23 @@ class Frame(Node):
             except Exception as exc:  # noqa: BLE001 - a failure of the platform is not an outcome of anything
                 await crash(execution, exc)
             except get_cancelled_exc_class():
-                if self._is_lost(ending):
-                    await self._settle_late(state, value)
-                self._warn_not_recorded(ending)
+                if is_lost(self, ending):
+                    await settle_late(self, state, value)
+                warn_not_recorded(self, ending)
                 raise
             self.settle(record)
         if execution.dropped is not None:
-            if self._is_lost(ending):
-                await self._settle_late(*self._outcome(ending))
-            self._warn_not_recorded(ending)
+            if is_lost(self, ending):
+                await settle_late(self, *self._outcome(ending))
+            warn_not_recorded(self, ending)
             await raise_cancelled()
-        if self.failed_with is not None:
-            self._keep_failure()
-        if isinstance(ending, (Stopped, TimedOut)) and ending.cancellation is not None:
-            self._pass_on(ending, ending.cancellation)
-
-    def _keep_failure(self) -> None:
-        """Keep the traceback of this run, for the log and for the place where the recorded failure is raised."""
         if self.failed_with is not None and self.record.state is PromiseState.REJECTED:
+            # Shown where the recorded failure is raised, and in the log.
             self.live: TracebackType | None = self.failed_with.__traceback__
+        if isinstance(ending, (Stopped, TimedOut)) and ending.cancellation is not None:
+            pass_on(self, ending, ending.cancellation)
 
-    def _pass_on(self, ending: Ending, cancellation: BaseException) -> None:
-        """Raise the cancellation that has ended the call, or keep it owed if another outcome is on record."""
-        if self.record.state not in {PromiseState.CANCELED, PromiseState.TIMEDOUT} and self.parent is not None:
-            lane_of(self.parent).owe(Owed.of(cancellation))
-            return
-        if self.parent is not None and isinstance(ending, TimedOut):
-            # A scope around the call had this deadline, and the scope shows it to the code.
-            self.parent.children.mark_seen(self)
-        if self.parent is not None and isinstance(ending, Stopped) and ending.reason.by == SCOPE:
-            self.parent.pin()
-        raise cancellation
-
-    def _is_done(self, ending: Ending) -> bool:
+    def is_done(self, ending: Ending) -> bool:
         """Return whether it is a leaf that has returned or raised."""
         return self.function.kind is not Kind.WORKFLOW and isinstance(ending, (Returned, Raised))
 
@@ -522,20 +465,21 @@ class Frame(Node):
                 try:
                     encoded = codec.encode_result(value, self.function.returns, function=self.function.name)
                 except Exception as exc:  # noqa: BLE001 - the function has ended, and does not run again for this
-                    return self._failure_recorded(exc)
+                    return self.fail_with(exc)
                 except BaseException as exc:
                     # A hook of the user's code has ended the program.
                     self.execution.drop(Drop.CRASHED, exc)
                     raise
                 return PromiseState.RESOLVED, encoded
             case Raised(error):
-                return self._failure_recorded(error)
+                return self.fail_with(error)
             case Stopped(reason):
                 return PromiseState.CANCELED, reason.encode(codec)
             case TimedOut():
                 return PromiseState.TIMEDOUT, EMPTY
 
-    def _failure_recorded(self, error: Exception) -> tuple[PromiseState, Value]:
+    def fail_with(self, error: Exception) -> tuple[PromiseState, Value]:
+        """Return the outcome to record for a failure, and keep the failure for the traceback."""
         self.failed_with = error
         return PromiseState.REJECTED, self.execution.codec.encode_error(error)
 
@@ -554,56 +498,8 @@ class Frame(Node):
         except Exception as exc:
             if isinstance(ending, Stopped):
                 raise
-            return await self._record_refusal(exc, finished=finished)
-
-    async def _record_refusal(self, error: Exception, *, finished: bool) -> Promise:
-        """Record as the outcome that the server has refused the value or the error of the function."""
-        journal, backoff = self.execution.journal, self.execution.facilities.backoff()
-        while True:
-            state, value = self._failure_recorded(error)
-            try:
-                if self.parent is None:
-                    return await journal.fulfill(state, value, finished=finished)
-                return await journal.settle(self.id, state, value, finished=finished)
-            except Exception as exc:
-                # The server refused that record too. The function has ended, and does not run again for this.
-                logger.exception("call.not_recorded id=%s retry_in=%.1f", self.id, backoff.delay)
-                error = exc
-                with move_on_after(backoff.next()):
-                    await self.execution.wait(Event())
-
-    def _is_lost(self, ending: Ending) -> bool:
-        """Return whether a leaf has ended in an execution that crashed for another reason and will run again."""
-        crashed = self.execution.dropped is Drop.CRASHED and isinstance(self.execution.error, Exception)
-        return crashed and self.pending and self.parent is not None and self._is_done(ending)
-
-    def _warn_not_recorded(self, ending: Ending) -> None:
-        """Warn that a leaf has ended too late for its outcome to be recorded before the stop, so that it runs again."""
-        if self.execution.dropped is Drop.UNLOADED and self.pending and self._is_done(ending):
-            logger.warning(
-                "call.not_recorded id=%s the leaf ended too late to be recorded before the stop; it runs again", self.id
-            )
-
-    async def _settle_late(self, state: PromiseState, value: Value) -> None:
-        """Record the outcome of a leaf, so that the next run of the crashed execution does not run the leaf again."""
-        journal = self.execution.journal
-        try:
-            try:
-                await journal.settle_late(self.id, state, value)
-            except (TooLarge, RequestError) as exc:
-                await journal.settle_late(self.id, *self._failure_recorded(exc))
-        except Exception:
-            logger.exception("call.not_recorded id=%s", self.id)
+            return await record_refusal(self, exc, finished=finished)
 
     def attempt(self, number: int) -> Info:
         """Return the info for the `number`-th attempt of a leaf."""
         return self.info if number == 1 else evolve(self.info, attempt=number)
-
-
-def _stray(cancellation: BaseException) -> ApplicationError:
-    message = (
-        "a cancellation that nobody asked for escaped, probably from an await of a task or future that was cancelled"
-    )
-    error = ApplicationError(type(cancellation).__name__, message)
-    error.__cause__ = cancellation
-    return error.with_traceback(cancellation.__traceback__)

@@ -20,42 +20,35 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 from anyio import CancelScope, get_cancelled_exc_class
-from anyio.lowlevel import checkpoint_if_cancelled
 from attrs import define, evolve, field
 
 from .._concurrency._tasks import EAGER_TASKS
-from .._errors import NonDeterminismError, TooLate
+from .._errors import NonDeterminismError
 from .._functions._signatures import Kind
 from .._history import (
-    LANE_TAG,
     ORDER_TAG,
     PARENT_TAG,
     POSITION_TAG,
     Placed,
     Position,
-    is_made_by_hand,
 )
-from .._ids import SEPARATORS, hashed, is_below
+from .._ids import SEPARATORS, is_below
 from .._protocol import Promise, PromiseCreate, PromiseState, Value
 from . import _log
-from ._awaits import deliver, outcome
-from ._frame import DEEPEST, Frame
+from ._awaits import deliver, end_if_cancelled, outcome
+from ._frame import Frame
 from ._host import halt
 from ._lanes import insist, lane_of
 from ._node import External, Node
 from ._operations import (
-    DETACHED,
-    PROMISE,
-    RPC,
     RUN,
-    SLEEP,
     CallIdentity,
     Operation,
-    content_of,
     identity_of,
 )
 from ._positions import PositionCheck, is_refused
 from ._reasons import Reason, reason_of
+from ._refusals import DEEPEST, refuse_depth, refuse_late
 from ._regions import reason_for, regions_around
 from ._scopes import SCOPES_TAG, Scope, clamping, durable_scopes, encode_instants, fix_instants
 
@@ -75,7 +68,7 @@ async def invoke(invocation: Invocation) -> object:
     """Make a planned call, wait for its outcome, and deliver that: return its value or raise its failure."""
     frame, lane = invocation.frame, lane_of(invocation.frame)
     if frame.depth >= DEEPEST and isinstance(invocation, LocalInvocation):
-        frame.refuse_depth(invocation.function.name)
+        refuse_depth(invocation.function.name)
     try:
         # 2. Find or create.
         if lane.label == "":
@@ -257,7 +250,7 @@ class Invocation(PositionCheck):
         if self.operation.awaited and record.state is not PromiseState.RESOLVED:
             frame.children.adopt(node, self._number)
         if self.apart and self.unfinished and node.pending:
-            await self._check_not_cancelled(node)
+            await end_if_cancelled(frame, node)
         return node
 
     async def _admit(self, lane: Lane | None) -> int:
@@ -270,7 +263,7 @@ class Invocation(PositionCheck):
             if self.recorded is None or not self.replayed:
                 now = execution.now()
                 if frame.settles_before(now):
-                    await self._refuse_late()
+                    await refuse_late(frame, self.id)
                 if self.recorded is None or not self.apart:
                     condemned = frame.replaying and self.is_condemned()
                     await frame.before_wait(lane or lane_of(frame), self.made_at)
@@ -324,17 +317,6 @@ class Invocation(PositionCheck):
             await self.open_cancelled()
         return None
 
-    async def _check_not_cancelled(self, node: Node) -> None:
-        """End a recorded call if the code that starts it is cancelled, which no request of this run would show."""
-        try:
-            await checkpoint_if_cancelled()
-        except get_cancelled_exc_class():
-            if not self.execution.interrupted():
-                with CancelScope(shield=True):
-                    await node.forgo(evolve(reason_for(self.frame), started=False))
-                self.frame.children.mark_seen(node)
-            raise
-
     async def _look_up(self) -> None:
         """Look for the record of the call on the server, if the history is partial."""
         history = self.execution.history
@@ -364,20 +346,6 @@ class Invocation(PositionCheck):
                 await node.forgo(reason)
             self.frame.children.mark_seen(node)
         return node
-
-    async def _refuse_late(self) -> None:
-        """Refuse a call of a function whose promise is settled: the call could be neither recorded nor waited for.
-
-        Raises:
-            TooLate: always, unless the code is being cancelled and does not shield the call.
-        """
-        await checkpoint_if_cancelled()
-        msg = (
-            f"a durable call ({self.id!r}) was made after the promise of {self.frame.function.name!r} "
-            f"({self.frame.id!r}) had been settled, by its deadline or from outside; what has to be done in that "
-            f"case belongs in its caller, whose promise is still pending"
-        )
-        raise TooLate(msg)
 
     async def refuse_again(self, node: Node) -> None:
         """Cancel the code if the call was not even begun the first time, because the code was cancelled here."""
@@ -530,129 +498,3 @@ class LocalInvocation(Invocation):
             kwargs=self.kwargs,
             retry=self.retry,
         )
-
-
-@define(kw_only=True, eq=False)
-class RemoteInvocation(Invocation):
-    """A call that a worker of the target runs, as an execution of its own."""
-
-    operation = RPC
-
-    target: str
-
-    def _target(self) -> str:
-        return self.target
-
-    async def open(self, lane: Lane | None = None) -> Node:
-        node = await Invocation.open(self, lane)
-        cancelled = self.replayed and node.record.state is PromiseState.CANCELED
-        if cancelled and self.execution.history.has_pending_below(self.id):
-            # The process that cancelled the call died before it had cancelled the calls below.
-            await self.execution.journal.cancel_below(self.id)
-        return node
-
-
-@define(kw_only=True, eq=False)
-class SleepInvocation(Invocation):
-    """A timer. Its due instant is recorded, so that a restart does not extend it."""
-
-    operation = SLEEP
-
-    duration_ms: int
-
-    def _request(self, now: int) -> PromiseCreate:
-        due = (now or self.execution.now()) + self.duration_ms
-        request = Invocation._request(self, now)
-        return evolve(request, param=self.execution.codec.encode({"due": due}), timeout_at=min(due, request.timeout_at))
-
-    def _same_call(self, record: Promise) -> bool:
-        return identity_of(record, self.execution.codec) == CallIdentity(SLEEP.name)
-
-    def _node(self, record: Promise) -> External:
-        node = Invocation._node(self, record)
-        assert isinstance(node, External)
-        due = content_of(record, self.execution.codec).get("due")
-        node.due = due if isinstance(due, int) else record.timeout_at
-        return node
-
-
-@define(kw_only=True, eq=False)
-class PromiseInvocation(Invocation):
-    """A promise that is settled from outside. One that was created ahead, by its id, is used as it is.
-
-    A promise that was created ahead does not carry the instants of the durable scopes around the call. They are
-    recorded beside it, so that the scopes do not begin anew on a replay.
-    """
-
-    operation = PROMISE
-
-    _noted: bool = field(default=False, init=False)
-
-    def __attrs_post_init__(self) -> None:
-        Invocation.__attrs_post_init__(self)
-        note = self.execution.history.take(self._note_id) if self._scopes else None
-        if note is not None:
-            self._noted = True
-            fix_instants(self._scopes, note)
-            self.frame.asked()
-
-    @property
-    def _note_id(self) -> str:
-        return self.execution.naming.local(self.frame.id, f"~scopes-{hashed(self.id)}")
-
-    async def _check(self, record: Promise, request: PromiseCreate) -> None:
-        # The creator of such a promise knew only its id, so its content is not compared.
-        if not is_made_by_hand(record):
-            await Invocation._check(self, record, request)
-        elif record.pending and self._scopes and not self._noted:
-            self._noted = True
-            await self._note()
-
-    async def _note(self) -> None:
-        """Record the instants of the scopes in a promise that is born resolved: its deadline is in the past."""
-        local = {"resonate:branch": self.execution.id, "resonate:scope": "local", "resonate:timer": "true"}
-        tags = self._tags(local)
-        # The note is not a call: it has no position, and a lane does not begin with it.
-        tags.pop(LANE_TAG, None)
-        tags.pop(POSITION_TAG, None)
-        param = self.execution.codec.encode({"fact": "ctx.promise"})
-        note = PromiseCreate(id=self._note_id, timeout_at=self.frame.record.created_at, param=param, tags=tags)
-        await self.execution.journal.create_local(note)
-
-
-@define(kw_only=True, eq=False)
-class DetachedInvocation(Invocation):
-    """A call that does not end with its caller. It is not a child; the caller only waits until it is on record."""
-
-    operation = DETACHED
-
-    target: str
-
-    @property
-    def unfinished(self) -> bool:
-        return False
-
-    @property
-    def replayed(self) -> bool:
-        return self.recorded is not None
-
-    async def open_cancelled(self, why: Reason | None = None) -> Node:
-        if self.recorded is not None:
-            # It was started, and is independent of the code that started it.
-            return self._node(self.recorded)
-        return await super().open_cancelled(why)
-
-    def _target(self) -> str:
-        return self.target
-
-    def _timeout_at(self, now: int) -> int:
-        return (now or self.execution.now()) + (ONE_YEAR_MS if self.timeout_ms is None else self.timeout_ms)
-
-    def _node(self, record: Promise) -> External:
-        reason = reason_of(record, self.execution.codec) if record.state is PromiseState.CANCELED else None
-        if reason is None or reason.started:
-            started = self.execution.codec.encode(record.id)
-            record = evolve(record, state=PromiseState.RESOLVED, value=started)
-        node = Invocation._node(self, record)
-        assert isinstance(node, External)
-        return node
