@@ -182,7 +182,7 @@ class Execution:
 
         def settled(record: Promise) -> None:
             if record.state is PromiseState.TIMEDOUT:
-                frame.expire()
+                frame.end_code()
             else:
                 self.end_call(record.id)
 
@@ -273,7 +273,7 @@ class Execution:
         if self.fulfilling or self.dropped is not None or not self.root.pending:
             return
         if record.state is PromiseState.TIMEDOUT and self.suspension.hot:
-            self.root.expire()
+            self.root.end_code()
             return
         self.root.settle(record)
         self.settlement = record
@@ -291,7 +291,7 @@ class Execution:
         self.suspension.execution_dropped()
         self._scope.cancel()
         for frame in self.presence.frames:
-            frame.put_away()
+            frame.end_code()
         for wait in self.presence.waits:
             wait.event.set()
 

@@ -231,12 +231,8 @@ class Frame(Node):
         """Whether some of its code is being cancelled."""
         return self.cancel_called or any(region.scope.cancel_called for region in self.regions)
 
-    def expire(self) -> None:
-        """Cancel the code: the deadline has passed at the server, even if not by the loop's clock."""
-        self.scope.cancel()
-
-    def put_away(self) -> None:
-        """Cancel the code in whichever task it runs; its execution was dropped, so the outcome is not recorded."""
+    def end_code(self) -> None:
+        """Cancel the code, in whichever task it runs: the promise is settled, or the execution was dropped."""
         self.scope.cancel()
 
     @property
