@@ -362,7 +362,7 @@ class History:
         return min(ahead, key=lambda placed: placed.position.main, default=None)
 
     def last_before(self, parent: str, placed: Placed) -> int | None:
-        """When what comes before `placed` in its lane was last made or settled before that was made, or None."""
+        """Return when an earlier record of the lane was last made or settled before `placed` was made, or None."""
         lane, number = placed.position.label, placed.position.main
         lane_before = (
             other
@@ -373,7 +373,7 @@ class History:
         return max((at for at in instants if at is not None and at <= placed.created_at), default=None)
 
     def numbered(self, parent: str) -> list[Numbered]:
-        """The calls of `parent` whose order is on record, in that order."""
+        """Return the calls of `parent` whose order is on record, in that order."""
         return sorted(self._numbered.get(parent, ()), key=lambda call: call.number)
 
     # Lanes of plain tasks
@@ -383,7 +383,7 @@ class History:
         return dict(sorted(self._lanes.get(parent, {}).items()))
 
     def take_lane(self, parent: str, number: int) -> RecordedLane:
-        """Give a recorded lane to a task of this run."""
+        """Return a recorded lane, which a task of this run takes."""
         return self._lanes[parent].pop(number)
 
     def return_lane(self, parent: str, number: int, lane: RecordedLane) -> None:

@@ -410,7 +410,7 @@ class Execution:
         finished: bool = False,
         taken: Collection[int] = (),
     ) -> Response:
-        """Send one request for this execution, again and again while the server cannot be reached.
+        """Send one request for this execution, repeatedly while the server cannot be reached, and return the response.
 
         A failure of the platform is not an outcome of a call. One that does not pass by itself drops the execution.
 

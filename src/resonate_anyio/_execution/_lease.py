@@ -35,7 +35,7 @@ class LeaseKeeper(Protocol):
         ...
 
     def enrol(self, lease: Lease) -> None:
-        """Renew `lease` from now on, if that is the task of the worker."""
+        """Renew `lease` from now on, unless the connection itself keeps the leases."""
         ...
 
     def forget(self, lease: Lease) -> None:

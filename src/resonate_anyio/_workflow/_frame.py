@@ -314,7 +314,7 @@ class Frame(Node):
             raise
 
     async def _run_workflow(self) -> Ending:
-        """Call a workflow in the task group of its calls, and wait for these calls."""
+        """Call a workflow in the task group of its calls, wait for these calls, and return how it ended."""
         context = self.execution.facilities.make_context(self)
         ending: Ending | None = None
         interrupted: BaseException | None = None
@@ -475,7 +475,7 @@ class Frame(Node):
             state, value = self._outcome(ending)
             try:
                 record = await insist(partial(self._record, ending, state, value))
-            except Exception as exc:  # noqa: BLE001 - a failure of the platform is not an outcome of anything
+            except Exception as exc:  # noqa: BLE001 - a failure of the platform is not an outcome
                 await crash(execution, exc)
             except get_cancelled_exc_class():
                 if self._is_lost(ending):
@@ -557,7 +557,7 @@ class Frame(Node):
             return await self._record_refusal(exc, finished=finished)
 
     async def _record_refusal(self, error: Exception, *, finished: bool) -> Promise:
-        """Record as the outcome that the server has refused the value or the error of the function."""
+        """Record as the outcome that the server refuses the function's value or error; return the settled promise."""
         journal, backoff = self.execution.journal, self.execution.facilities.backoff()
         while True:
             state, value = self._failure_recorded(error)

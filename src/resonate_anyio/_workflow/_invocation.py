@@ -235,7 +235,7 @@ class Invocation(PositionCheck):
     # Creation
 
     async def open(self, lane: Lane | None = None) -> Node:
-        """Find or create the record of the call, and make the call a child of its frame.
+        """Find or create the record of the call, make the call a child of its frame, and return that child.
 
         Args:
             lane: the lane of the running code, if the caller knows it.
@@ -289,7 +289,7 @@ class Invocation(PositionCheck):
             await self.open_cancelled()
 
     async def _create(self, request: PromiseCreate) -> Promise:
-        """Record a new call before it begins."""
+        """Record a new call before it begins, and return the record."""
         try:
             record = await self.create(request)
         except get_cancelled_exc_class() as exc:
@@ -346,7 +346,7 @@ class Invocation(PositionCheck):
             await self.meet()
 
     async def open_cancelled(self, why: Reason | None = None) -> Node:
-        """Record that the call was cancelled before it began, and make it a child of its frame.
+        """Record that the call was cancelled before it began, make it a child of its frame, and return that child.
 
         Args:
             why: the reason; None for the reason of the cancellation in progress.
@@ -451,7 +451,7 @@ class Invocation(PositionCheck):
         return self.param.data or ""
 
     def _same_call(self, record: Promise) -> bool:
-        """Return whether `record` may be of this call, as far as can be said before its place is known."""
+        """Return whether `record` may be of this call. This is asked before the place of the call is known."""
         return record.param == self.param
 
     def _id_of(self, segment: str) -> str:

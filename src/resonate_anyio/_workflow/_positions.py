@@ -47,7 +47,7 @@ _MARGIN: Final = 1.0
 def _ended_before(frame: Frame, position: Position, recorded: Position) -> list[Region]:
     """Return the regions around the running code that may have been cancelled before the record at `recorded` was made.
 
-    These are the regions that it was made outside of, and those that had been cancelled by then.
+    These are the regions that the record was made outside of, and those that had been cancelled by then.
     """
     stack = regions_around.get()
     own = [one for one in stack if one.frame is frame]
@@ -315,7 +315,7 @@ class PositionCheck(ABC):
 
     @abstractmethod
     def _difference(self) -> Placed | None:
-        """Return the record at its position, if that is of something else."""
+        """Return the record at its position, if that is not its own record."""
 
     def _take(self) -> None:  # noqa: B027 - there may be nothing to do
         """Take its record from the history."""
@@ -336,7 +336,7 @@ class LaneStart(PositionCheck):
 
     @classmethod
     def plan(cls, frame: Frame) -> LaneStart:
-        """Plan the start of a task with a lane of its own."""
+        """Return the planned start of a task in a lane of its own."""
         place = lane_place(frame)
         start = cls(frame=frame, place=place)
         start.execution = frame.execution

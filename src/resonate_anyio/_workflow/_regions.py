@@ -94,7 +94,7 @@ class Region:
 
     @property
     def condemned(self) -> bool:
-        """Whether it is still to be cancelled because of a record."""
+        """Whether it is condemned and was not cancelled yet."""
         return self.condemned_at is not None and not self.scope.cancel_called
 
     @property
@@ -132,9 +132,9 @@ class Region:
     async def end_here(self) -> None:
         """Cancel it where its code is now, once all other code inside has come as far.
 
-        The history, and the state of the task that has entered the region, tell how far code has come. Code that waits
-        for something that is not durable gets half a minute. Code under a shield goes on afterwards, as it did the
-        first time.
+        The history, and the state of the task that has entered the region, show how far code has come. Code that waits
+        for something that is not durable gets half a minute. Code under a shield goes on after the cancellation, as on
+        the first run.
         """
         execution, pause = self.frame.execution, _SHORTEST_PAUSE
         while not self.scope.cancel_called and current_time() < self.scope.deadline:
@@ -203,7 +203,7 @@ def is_inside(position: Position, names: list[str]) -> bool:
 def own_deadline() -> float:
     """Return the earliest deadline that this package has set for the running code, by the loop's clock.
 
-    If the effective deadline is earlier, it comes from a scope of the user's code.
+    If the effective deadline is earlier, a plain scope has set it.
     """
     deadlines = [region.scope.deadline for region in regions_around.get()]
     frame = current_frame()

@@ -65,7 +65,7 @@ class Scope(Region):
 
     @property
     def expired(self) -> bool:
-        """Whether it has ended its block because its instant has come."""
+        """Whether it has ended its block at its instant, and not earlier by `cancel`."""
         return self.scope.cancel_called and not self._by_hand
 
     def may_have_expired(self, within: float) -> bool:

@@ -100,7 +100,7 @@ class Started:
         self._changed.set()
 
     async def result(self) -> object:
-        """Wait for the outcome, and deliver it to the running code."""
+        """Wait for the outcome, and deliver it to the running code: return the value or raise the failure."""
         frame = self.invocation.frame
         node = self.node or await self._on_record()
         await outcome(frame, node)
