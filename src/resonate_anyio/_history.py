@@ -48,7 +48,7 @@ def origin_of_root(record: Promise, separator: str) -> str:
 
 
 def is_made_by_hand(record: Promise) -> bool:
-    """Return whether it is a plain promise that was created by its id: it is not a call, and has no function."""
+    """Return whether `record` is a plain promise that was created by its id: it is not a call of a function."""
     tags = record.tags
     if PARENT_TAG in tags or "resonate:parent" in tags or tags.get("resonate:scope") == "local":
         return False
@@ -392,7 +392,7 @@ class History:
 
 
 def is_made_by_code(record: Promise) -> bool:
-    """Return whether it is a call or a choice of a durable function, and not a record of this package's own."""
+    """Return whether `record` is a call or a choice of a durable function, and not a record of this package's own."""
     if is_made_by_hand(record) or "resonate:parent" not in record.tags:
         return False
     segment = _LAST_SEGMENT.findall(record.id)[0]
@@ -400,5 +400,5 @@ def is_made_by_code(record: Promise) -> bool:
 
 
 def is_choice(id: str) -> bool:
-    """Return whether it is the id of a recorded choice."""
+    """Return whether `id` is the id of a recorded choice."""
     return bool(_LAST_SEGMENT.findall(id)[0].startswith(_CHOICES))

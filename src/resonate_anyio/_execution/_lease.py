@@ -69,7 +69,7 @@ class Lease:
 
     @property
     def looked_after(self) -> bool:
-        """Whether the worker asks the server about it from time to time."""
+        """Whether the worker asks the server about the lease from time to time."""
         return -math.inf < self.certain_until < math.inf
 
     @property

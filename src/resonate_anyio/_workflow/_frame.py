@@ -417,7 +417,7 @@ class Frame(Node):
 
     @property
     def _behind(self) -> bool:
-        """Whether calls are on record that it made before it was cancelled and that this run has not reached yet."""
+        """Whether calls are on record that the first run made before it was cancelled, and this run has not reached."""
         history = self.execution.history
         unasked = history.unasked(self.id) if self.replaying and history.is_placed(self.id) else ()
         return any(is_before(record, position, []) for record, position in unasked)
@@ -511,7 +511,7 @@ class Frame(Node):
         raise cancellation
 
     def _is_done(self, ending: Ending) -> bool:
-        """Return whether it is a leaf that has returned or raised."""
+        """Return whether this is a leaf that has returned or raised."""
         return self.function.kind is not Kind.WORKFLOW and isinstance(ending, (Returned, Raised))
 
     def _outcome(self, ending: Ending) -> tuple[PromiseState, Value]:

@@ -222,7 +222,7 @@ class Host(Protocol):
 
 
 async def halt(host: Host, error: NonDeterminismError) -> NoReturn:
-    """Drop the execution and halt its task: no worker runs it until it is resumed. Its promise stays pending."""
+    """Drop the execution and halt its task: no worker runs the task until it is resumed. The promise stays pending."""
     host.drop(Drop.HALTED, error)
     await raise_cancelled()
 

@@ -176,7 +176,7 @@ class Invocation(PositionCheck):
 
     @property
     def in_doubt(self) -> bool:
-        """Whether the call would run here since it is pending in the history, although it may have an outcome now."""
+        """Whether the call would run here because it is pending in the history, and may have an outcome by now."""
         return False
 
     @property
@@ -261,7 +261,7 @@ class Invocation(PositionCheck):
         return node
 
     async def _admit(self, lane: Lane | None) -> int:
-        """Wait until the call may begin, and return the server's time. If it is cancelled meanwhile, record that."""
+        """Wait until the call may begin, and return the server's time. Record a cancellation of this wait."""
         frame, execution, condemned, now = self.frame, self.execution, False, 0
         try:
             await execution.gate()
@@ -392,7 +392,7 @@ class Invocation(PositionCheck):
         return PromiseCreate(id=self.id, timeout_at=self._timeout_at(now), param=self.param, tags=tags)
 
     def _timeout_at(self, now: int) -> int:
-        """Return the deadline of the call: its own if it has one, but not after that of anything around the call."""
+        """Return the deadline of the call: its own, if it has one, or an earlier one of something around the call."""
         limit = self.frame.record.timeout_at
         for scope in self._clamping:
             limit = min(limit, scope.instant)
