@@ -122,6 +122,11 @@ class Execution:
         self.presence = Presence(self.now, self.services.young, self._unlisten_to_call)
         self.journal = Journal(self)
 
+    def complete(self, root: Frame, suspension: Suspension) -> None:
+        """Take the parts that are made for this execution: see `make_execution`."""
+        self.root = root
+        self.suspension = suspension
+
     def count_record(self) -> None:
         """Count a promise that was put on record in the branch of the execution."""
         self.local_records += 1

@@ -45,10 +45,10 @@ def make_execution(
         local_records=history.local,
         changed_at=max(promise.created_at, history.last_change),
     )
-    execution.suspension = Suspension(execution)
-    execution.suspension.wakes.extend(wakes)
+    suspension = Suspension(execution)
+    suspension.wakes.extend(wakes)
     function, args, kwargs = call
-    execution.root = Frame(
+    root = Frame(
         execution=execution,
         record=promise,
         type=function.returns,
@@ -58,4 +58,5 @@ def make_execution(
         kwargs=kwargs,
         retry=function.retry,
     )
+    execution.complete(root, suspension)
     return execution
