@@ -43,7 +43,7 @@ if TYPE_CHECKING:
 
     from .._codec import Codec
     from .._concurrency._backoff import Backoff
-    from .._concurrency._tasks import Census
+    from .._concurrency._tasks import TaskSnapshot
     from .._functions._function import Function
     from .._requests._subscriptions import Listener
     from .._workflow._frame import Frame
@@ -248,7 +248,7 @@ class Execution:
         # A thousand tasks may be cancelled at once. What cancels them was there before the first of them ran.
         if self._looked or not self._may_be_interrupted():
             return None
-        found = interrupt_among(self.services.census().tasks_of(self, self.task))
+        found = interrupt_among(self.services.task_snapshot().tasks_of(self, self.task))
         if found is None:
             self._looked = True
             after_this_round(self._look_again)
@@ -287,7 +287,7 @@ class Execution:
         """What is waited for and settles elsewhere."""
         return self._subscriptions.values()
 
-    def blocked(self, census: Census) -> bool:
+    def blocked(self, snapshot: TaskSnapshot) -> bool:
         """Whether no code of it can go on before something happens outside of it. In doubt it can."""
         if self.busy or not self._subscriptions or self.dropped is not None:
             return False
@@ -295,7 +295,7 @@ class Execution:
             # A wait that was cancelled may be over, though its task has not run yet.
             return False
         patient = {wait.task for wait in self.presence.waits if wait.patient and not wait.event.is_set()}
-        tasks = census.tasks_of(self, self.task)
+        tasks = snapshot.tasks_of(self, self.task)
         return all((task in patient or joins(task)) and not is_timed(task) for task in tasks)
 
     async def recheck(self) -> None:
