@@ -80,7 +80,7 @@ class NotRegistered(UsageError):
         if self.changed:
             return (
                 f"this function {self.name!r} is not the one that is registered under this name: it was defined again "
-                f"after that (by a cell of a notebook that was edited or run again, say), or is another one. To "
+                f"later (for example by a notebook cell that was edited or run again), or is another function. To "
                 f"replace the registered one: resonate.register({self.name}, replace=True); to keep both, give this "
                 f"one another name or version"
             )
@@ -104,8 +104,8 @@ class AlreadyRegistered(UsageError):
     def __str__(self) -> str:
         return (
             f"a function is already registered as {self.name!r} version {self.version}; give the new one another "
-            f"name or version (register(func, name=..., version=...)), or replace the old one, as in a notebook whose "
-            f"cell is run again (register(func, replace=True))"
+            f"name or version (register(func, name=..., version=...)), or replace the old one, for example when a "
+            f"notebook cell is run again (register(func, replace=True))"
         )
 
 
@@ -126,7 +126,7 @@ class TooLate(UsageError):
 
 @final
 class BuilderUsed(UsageError):
-    """A call builder was awaited or spawned a second time, or changed after it was started."""
+    """A builder was awaited or spawned a second time, or changed after it was started."""
 
 
 @final
@@ -150,7 +150,7 @@ class InvalidId(InvalidArgument):
 
 @final
 class EncodeError(ResonateError, TypeError):
-    """A value cannot be turned into JSON, or does not fit the annotation that it is declared with."""
+    """A value cannot be turned into JSON, or does not fit its annotation."""
 
 
 @final
@@ -244,7 +244,7 @@ class DurableCancelledError(DurableError):
 _OF_A_PLAIN_TASK: Final = re.compile(r"t[pq]\d+(-\d+)*$")
 _PLAIN_TASK_HINT: Final = (
     ". The call was made by a task of a plain task group or nursery, and tasks that begin with the same call may be "
-    "taken for each other: start them with start_soon of ctx.task_group(), or name their calls with .named()"
+    "mistaken for each other: start them with start_soon of ctx.task_group(), or name their calls with .named()"
 )
 
 
@@ -291,7 +291,7 @@ class ExecutionMismatch(ResonateError):
     def __str__(self) -> str:
         return (
             f"id {self.id!r} already belongs to a call of {self.recorded}, not of {self.requested}; use another id, "
-            f"or resonate.get({self.id!r}, T) to wait for what runs there"
+            f"or resonate.get({self.id!r}, T) to wait for that call"
         )
 
 
@@ -412,7 +412,7 @@ class StoreError(ResonateError):
 
 @final
 class StoreInUse(StoreError):
-    """Another engine owns the database file.
+    """Another embedded engine owns the database file.
 
     Attributes:
         path: the path of the file.

@@ -1,7 +1,7 @@
-"""History: what is on record below a root when a replay begins.
+"""History: the records below a root function that existed when a replay begins.
 
-The records are the server's promises. Tags say which call of which frame each of them belongs to, and where in the code
-that call stands.
+The records are promises of the server. Their tags say which call of which frame each of them belongs to, and where in
+the code that call stands.
 """
 
 from __future__ import annotations
@@ -12,20 +12,21 @@ from typing import Final, NamedTuple
 
 from attrs import Factory, define, field, frozen
 
+from ._ids import origin_of
 from ._protocol import Promise
 
 PARENT_TAG: Final = "resonate-anyio:parent"
-"""The real parent of a promise whose id had to be shortened; servers demand that `resonate:parent` is a prefix."""
+"""The id of the caller of a promise with a shortened id. (Servers demand that `resonate:parent` is a prefix.)"""
 DETACHED_TAG: Final = "resonate-anyio:detached"
-"""Marks the root of a subtree that does not end with its caller."""
+"""A mark on the root of a subtree that does not end with its caller."""
 LANE_TAG: Final = "resonate-anyio:lane"
-"""`{number}/{identity}` on every record of the lane of a plain task: the number of the lane, and what the first call of
-the lane was. Records of the first version have the number alone, on the first call of the lane only (see
-docs/semantics.md 2.3)."""
+"""`{number}/{identity}` on every record of the lane of a plain task: the number of the lane, and the identity of its
+first call. Records of version 0.1.0 have the number alone, on the first call of the lane only (see docs/semantics.md
+2.3)."""
 ORDER_TAG: Final = "resonate-anyio:order"
-"""Where a call of a function with several tasks stands in the order in which they run: see `Numbered`."""
+"""The place of a call in the order of the tasks of a function with several tasks: see `Numbered`."""
 POSITION_TAG: Final = "resonate-anyio:position"
-"""Where the call stands in the code of its caller: see `Position`."""
+"""The place of the call in the code of its caller: see `Position`."""
 
 _LAST_SEGMENT: Final = re.compile(r"[^.:]*$")
 _LAST_PART: Final = re.compile(r"(^|[.:])[^.:]*$")
@@ -35,13 +36,19 @@ _NUMBER: Final = re.compile(r"[0-9]{1,9}(?=[- ])", re.ASCII)
 
 
 def parent_of(record: Promise) -> str:
-    """The id of the call that made this one, as far as it can be known."""
+    """Return the id of the call that made this one, as far as it can be known."""
     tags = record.tags
     return tags.get(PARENT_TAG) or tags.get("resonate:parent") or _LAST_PART.sub("", record.id)
 
 
+def origin_of_root(record: Promise, separator: str) -> str:
+    """Return the origin of a root that was handed to this worker: from its tag; else, from the shape of its id."""
+    origin = record.tags.get("resonate:origin") or ""
+    return origin if origin and separator not in origin else origin_of(record.id, separator)
+
+
 def is_made_by_hand(record: Promise) -> bool:
-    """Whether it is a plain promise that was created by its id, and no call: nobody runs it, and no code has asked."""
+    """Return whether it is a plain promise that was created by its id: it is not a call, and has no function."""
     tags = record.tags
     if PARENT_TAG in tags or "resonate:parent" in tags or tags.get("resonate:scope") == "local":
         return False
@@ -49,7 +56,7 @@ def is_made_by_hand(record: Promise) -> bool:
 
 
 def descendants_of(id: str, records: Iterable[Promise]) -> list[Promise]:
-    """Those of `records` that `id` has called, directly or not, in id order, but for detached subtrees."""
+    """Return those of `records` that `id` has called, directly or not, in id order, without detached subtrees."""
     children: dict[str, list[Promise]] = {}
     for record in {record.id: record for record in records}.values():
         if DETACHED_TAG not in record.tags:
@@ -64,19 +71,18 @@ def descendants_of(id: str, records: Iterable[Promise]) -> list[Promise]:
 
 
 class Position(NamedTuple):
-    """Where a call stands in the code of its caller (`POSITION_TAG`): `{lane}/{number}/{blocks}`.
+    """The place of a call in the code of its caller (`POSITION_TAG`): `{lane}/{number}/{blocks}`.
 
     Attributes:
-        lane: the label of its lane as ids show it, `0` for the caller's own code. For a lane that `start_soon` has
-            opened, the number follows that this has in the lane that opened it: `2@7`.
-        number: counts the calls and choices of the lane, from 1, in the order in which their builders are made. The
-            items of one `as_completed` share a number: `7.1`, `7.2`. What `start_soon` opens has a number, too, and no
-            record.
-        blocks: the durable blocks (groups, scopes) of the caller that are around it, the outermost first, joined by
-            dots. Each is named by how many numbers its lane had given out when it was entered, so that two blocks in a
-            row differ if there is a call between their beginnings.
-            `!` follows a block that had been cancelled already, and comes first if the caller
-            itself or something around it had been: such a call is made under a shield, to clean up.
+        lane: the label of its lane as in ids, or `0` for the caller's own code. For a lane that `start_soon` has
+            opened, `@` and the number of that `start_soon` in the opening lane follow: `2@7`.
+        number: the number of the call among the calls and choices of the lane, from 1, in the order in which their
+            builders are made. The items of one `as_completed` share a number: `7.1`, `7.2`. A `start_soon` has a number
+            too, and no record.
+        blocks: the regions of the caller that are around the call, the outermost first, joined by dots. Each is named
+            by the count of numbers that its lane had given out when it was entered; so two regions in a row differ if a
+            call lies between their beginnings. `!` behind a region says that it had been cancelled already, and `!` at
+            the front that the caller or something around it had been: such a call is made under a shield, to clean up.
     """
 
     lane: str
@@ -84,30 +90,30 @@ class Position(NamedTuple):
     blocks: str
 
     def encode(self) -> str:
-        """As it is recorded."""
+        """Return the position as it is recorded."""
         return f"{self.lane}/{self.number}/{self.blocks}"
 
     @classmethod
     def of(cls, record: Promise) -> Position | None:
-        """The position of a record, if it has one."""
+        """Return the position of a record, or None."""
         lane, _, rest = record.tags.get(POSITION_TAG, "").partition("/")
         number, _, blocks = rest.partition("/")
         return cls(lane, number, blocks) if number.replace(".", "", 1).isdecimal() else None
 
     @property
     def label(self) -> str:
-        """The label of its lane."""
+        """The label of the lane."""
         return self.lane.partition("@")[0]
 
     @property
     def start(self) -> Position | None:
-        """Where the lane was opened that it is in, if it was by `start_soon`; its blocks are those of the call."""
+        """The position of the `start_soon` that opened the lane, or None. Its blocks are those of the call."""
         label, _, number = self.lane.partition("@")
         return Position(label.rpartition("-")[0] or "0", number, self.blocks) if number else None
 
     @property
     def main(self) -> int:
-        """The number, which the items of one `as_completed` share."""
+        """The number, without that of an item of `as_completed`."""
         return int(self.number.partition(".")[0])
 
     @property
@@ -117,19 +123,19 @@ class Position(NamedTuple):
 
     @property
     def path(self) -> list[tuple[str, bool]]:
-        """The blocks, the outermost first: the name of each, and whether it had been cancelled."""
+        """The regions, the outermost first: the name of each, and whether it had been cancelled."""
         blocks = self.blocks.removeprefix("!")
         return [(block.removesuffix("!"), block.endswith("!")) for block in blocks.split(".")] if blocks else []
 
 
 class Placed(NamedTuple):
-    """What is on record at one position.
+    """The record at one position.
 
     Attributes:
         id: the id of the promise.
-        position: where.
-        created_at: when it was made, in milliseconds.
-        settled_at: when it was settled, or None.
+        position: the position.
+        created_at: the instant of its creation, in milliseconds.
+        settled_at: the instant of its settlement, or None.
     """
 
     id: str
@@ -139,7 +145,7 @@ class Placed(NamedTuple):
 
 
 def lane_id(label: str) -> str:
-    """What stands for a lane where something else would have its id."""
+    """Return the id that stands for the start of a lane, which has no record."""
     return f"~lane {label}"
 
 
@@ -148,17 +154,17 @@ def _made(placed: Placed) -> int:
 
 
 def lane_tag(number: int, identity: str) -> str:
-    """What a record carries of the lane of a plain task: see `LANE_TAG`."""
+    """Return the lane tag for the lane of a plain task: see `LANE_TAG`."""
     return f"{number}/{identity}"
 
 
 @define
 class RecordedLane:
-    """A lane of a plain task, as it is on record.
+    """The lane of a plain task, as it is on record.
 
     Attributes:
-        identity: what its first call was; None if no record says so.
-        first: its first call, as far as records of the first version tell.
+        identity: the identity of its first call; None in records of version 0.1.0.
+        first: its first call, in records of version 0.1.0.
     """
 
     identity: str | None = None
@@ -167,15 +173,15 @@ class RecordedLane:
 
 @frozen
 class Numbered:
-    """A call of a function with several tasks, as it stands in the order of the tasks.
+    """A call of a function with several tasks, in the order of these tasks.
 
     Attributes:
-        number: counts these calls of the function, from 1.
+        number: the number of the call among such calls of the function, from 1.
         lane: the lane that made it; `0` is the function's own code.
-        returns: which calls had returned to which lanes since the number before `since`: lane, and how many it had by
-            then.
-        made_at: when it was put on record, in milliseconds.
-        since: the number of the first call whose returns are listed here, too, because it may have been lost.
+        returns: the returns since the number before `since`: the lane of each, and the number of its returns up to this
+            one.
+        made_at: the instant at which it was recorded, in milliseconds.
+        since: the number of the first call whose returns are listed here as well, because it may have been lost.
     """
 
     number: int
@@ -186,13 +192,13 @@ class Numbered:
 
     @staticmethod
     def number_of(record: Promise) -> int | None:
-        """The number alone, which is cheaper to read."""
+        """Return the number alone, which is faster to read."""
         match = _NUMBER.match(record.tags.get(ORDER_TAG, ""))
         return None if match is None else int(match[0])
 
     @classmethod
     def of(cls, record: Promise) -> Numbered | None:
-        """What the tag of a record says; None if it has none, or one of another shape."""
+        """Return the content of a record's order tag, or None if it has none, or one of another shape."""
         match = _ORDER.fullmatch(record.tags.get(ORDER_TAG, ""))
         if match is None:
             return None
@@ -203,20 +209,20 @@ class Numbered:
 
     @staticmethod
     def encode(number: int, lane: str, returns: Iterable[tuple[str, int]], since: int) -> str:
-        """The tag."""
+        """Return the order tag."""
         numbers = str(number) if since == number else f"{number}-{since}"
         return " ".join((numbers, lane, *(f"{lane}.{count}" for lane, count in returns)))
 
 
 @define
 class History:
-    """The records below one root. A promise that is not in here does not exist.
+    """The records below one root function. A promise that is not among them does not exist, unless they are partial.
 
     Attributes:
-        local: how many of them came with the lease, because they share the branch.
-        records: those that no call of this run has asked for yet, by id.
-        unplaced: the calls of which some records have no position.
-        partial: whether there may be others after all, of what does not run in the execution itself.
+        local: the number of records that came with the lease, because they are in the branch.
+        records: the records that no call of this run has asked for yet, by id.
+        unplaced: the ids of frames with a record that has no position.
+        partial: whether records of calls that run elsewhere may be missing.
     """
 
     local: int
@@ -245,7 +251,7 @@ class History:
             position, there = placed.position, self._placed.setdefault(parent, {})
             there[position.label, position.number] = placed
             if (start := position.start) is not None:
-                # The lane itself has no record: its calls tell where it was opened.
+                # The start of the lane has no record: the calls of the lane say where it was opened.
                 lane = Placed(lane_id(position.label), start, record.created_at, None)
                 there[start.label, start.number] = min(lane, there.get((start.label, start.number), lane), key=_made)
         elif is_made_by_code(record):
@@ -263,7 +269,12 @@ class History:
 
     @classmethod
     def of(cls, local: Sequence[Promise], remote: Iterable[Promise] | None = ()) -> History:
-        """What came with the lease, and what was found below the root besides; None if nobody could look."""
+        """Return the history of the records that came with the lease, and of those found below the root besides.
+
+        Args:
+            local: the records that came with the lease.
+            remote: the records found besides; None if they could not be searched for.
+        """
         return cls(len(local), {record.id: record for record in (*(remote or ()), *local)}, partial=remote is None)
 
     def __len__(self) -> int:
@@ -271,19 +282,19 @@ class History:
 
     @property
     def last_change(self) -> int:
-        """The latest instant at which something of it was made or settled, in milliseconds; 0 if there is nothing."""
+        """The latest instant of a creation or settlement among the records, in milliseconds; 0 if there are none."""
         return max((record.settled_at or record.created_at for record in self.records.values()), default=0)
 
     def has_pending_below(self, id: str) -> bool:
-        """Whether something below `id` was unfinished when this was read."""
+        """Return whether a call below `id` was pending when the history was read."""
         return any(record.pending for record in descendants_of(id, self.records.values()))
 
     def look(self, id: str) -> Promise | None:
-        """The record of `id`, or None, without asking for it."""
+        """Return the record of `id`, or None, and keep it."""
         return self.records.get(id)
 
     def add(self, record: Promise) -> None:
-        """One was looked up, since not all are known."""
+        """Add a record that was looked up, since the history is partial."""
         self.records[record.id] = record
         if is_made_by_hand(record):
             return
@@ -292,54 +303,57 @@ class History:
         self._place(parent, record)
 
     def take(self, id: str) -> Promise | None:
-        """The record of `id`, or None. It is forgotten: each call of a replay asks once."""
+        """Return the record of `id`, or None, and forget it: each call of a replay asks once."""
         record = self.records.pop(id, None)
         if record is not None and not is_made_by_hand(record):
             self._unasked[parent_of(record)] -= 1
         return record
 
     def has_unasked(self, parent: str) -> bool:
-        """Whether a replay of `parent` has not asked yet for all that was recorded below it."""
+        """Return whether a replay of `parent` has not asked yet for all records below it."""
         return self._unasked.get(parent, 0) > 0
 
     def forgotten(self, parent: str) -> list[Promise]:
-        """What is unfinished below `parent` and was not asked for, the deepest first; detached subtrees left out."""
+        """Return the pending records below `parent` that no call has asked for, the deepest first.
+
+        Detached subtrees are left out.
+        """
         below = descendants_of(parent, self.records.values())
         return [record for record in reversed(below) if record.pending and not is_made_by_hand(record)]
 
     # Positions
 
     def is_placed(self, parent: str) -> bool:
-        """Whether every recorded call and choice of `parent` has a position."""
+        """Return whether every recorded call and choice of `parent` has a position."""
         return parent not in self.unplaced
 
     def unplace(self, parent: str) -> None:
-        """A call of `parent` is on record without a position: do not compare those of the others."""
+        """Note that a call of `parent` has no position: the positions of its other calls are not compared any more."""
         self.unplaced.add(parent)
 
     @staticmethod
     def place_of(record: Promise) -> Placed | None:
-        """Where a record stands, if it says so."""
+        """Return the record with its position, or None if it has none."""
         position = Position.of(record)
         return None if position is None else Placed(record.id, position, record.created_at, record.settled_at)
 
     def placed(self, parent: str) -> Mapping[tuple[str, str], Placed]:
-        """What is on record of `parent` at which position, by lane and number."""
+        """Return the records of `parent` by lane and number."""
         return self._placed.get(parent, {})
 
     def unasked(self, parent: str) -> Iterator[tuple[Promise, Position]]:
-        """What is on record of `parent` at some position, and was not asked for yet."""
+        """Yield the records of `parent` that have a position and were not asked for yet."""
         for placed in self.placed(parent).values():
             record = self.records.get(placed.id)
             if record is not None:
                 yield record, placed.position
 
     def numbers(self, parent: str, lane: str) -> list[int]:
-        """The numbers in a lane of `parent` that something is on record at."""
+        """Return the numbers of the records in a lane of `parent`."""
         return [placed.position.main for placed in self.placed(parent).values() if placed.position.label == lane]
 
     def next_unasked(self, parent: str, lane: str, after: int) -> Placed | None:
-        """What is on record at the first number above `after` of a lane and was not asked for yet."""
+        """Return the first record of a lane above the number `after` that was not asked for yet, or None."""
         ahead = (
             placed
             for placed in self.placed(parent).values()
@@ -365,7 +379,7 @@ class History:
     # Lanes of plain tasks
 
     def lanes(self, parent: str) -> dict[int, RecordedLane]:
-        """The recorded lanes of `parent` that no task has taken, by number."""
+        """Return the recorded lanes of `parent` that no task has taken, by number."""
         return dict(sorted(self._lanes.get(parent, {}).items()))
 
     def take_lane(self, parent: str, number: int) -> RecordedLane:
@@ -373,12 +387,12 @@ class History:
         return self._lanes[parent].pop(number)
 
     def return_lane(self, parent: str, number: int, lane: RecordedLane) -> None:
-        """Take it back: the task has not made the call that it was told by."""
+        """Take a lane back: the call that identified the task is void."""
         self._lanes[parent][number] = lane
 
 
 def is_made_by_code(record: Promise) -> bool:
-    """Whether it is a call or a choice of a durable function, and nothing that the engine has made for itself."""
+    """Return whether it is a call or a choice of a durable function, and not a record of this package's own."""
     if is_made_by_hand(record) or "resonate:parent" not in record.tags:
         return False
     segment = _LAST_SEGMENT.findall(record.id)[0]
@@ -386,5 +400,5 @@ def is_made_by_code(record: Promise) -> bool:
 
 
 def is_choice(id: str) -> bool:
-    """Whether it is the id of what a durable function has chosen: which call came first, or what time it is."""
+    """Return whether it is the id of a recorded choice."""
     return bool(_LAST_SEGMENT.findall(id)[0].startswith(_CHOICES))

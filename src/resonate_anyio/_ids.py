@@ -162,12 +162,12 @@ def detached_id(origin: str, parent: str, part: str, separator: str = SEPARATOR)
 
 @frozen
 class Naming:
-    """Gives ids to the calls of one execution.
+    """The rules that give ids to the calls of one execution.
 
     Attributes:
-        id: the id of the execution's root.
-        origin: the root of the lineage that it belongs to.
-        separator: what joins the id of a root and what is below it, on this server.
+        id: the id of the execution's root function.
+        origin: the id of the root of the lineage.
+        separator: the separator between the id of a root and the rest, on this server.
     """
 
     id: str
@@ -177,7 +177,7 @@ class Naming:
     def local(self, parent: str, part: str) -> str:
         """Return the id of a call that runs in this execution."""
         id = f"{parent}{SEPARATOR if self.separator in parent else self.separator}{part}"
-        # A character has four bytes at most.
+        # A character has at most four bytes.
         return id if 4 * len(id) <= _MAX_ID else child_id(parent, part, base=self.id, separator=self.separator)
 
     def remote(self, parent: str, part: str) -> str:
@@ -224,12 +224,12 @@ class Counter:
         return self.numbered
 
     def open_lane(self) -> int:
-        """Return how many lanes have been opened, with the one that is opened now."""
+        """Count a lane that is opened now, and return the count."""
         self.opened += 1
         return self.opened
 
     def number_own(self, name: str) -> str:
-        """Return the segment of the next record that is not a call: no user's segment begins with `~`."""
+        """Return the segment of the next record that is not a call: a user's segment never begins with `~`."""
         part = f"~{name}"
         key = part.casefold()
         self._counts[key] = n = self._counts.get(key, 0) + 1
@@ -238,25 +238,25 @@ class Counter:
         return f"{part}-{n}"
 
     def mark(self) -> Mark:
-        """Return a mark to come back to."""
+        """Return the present counts, to rewind to."""
         if self._log is None:
             self._log = []
         return Mark(self.numbered, self.opened, len(self._log))
 
     def rewind(self, to: Mark) -> None:
-        """Give back all numbers that were taken since `to` was marked."""
+        """Give back all numbers that were taken since `to` was returned by `mark`."""
         self.numbered, self.opened = to.numbered, to.opened
         while self._log is not None and len(self._log) > to.counted:
             self._counts[self._log.pop()] -= 1
 
 
 class Mark(NamedTuple):
-    """The counts of a lane at some point of its code.
+    """The counts of a lane at some place of its code.
 
     Attributes:
-        numbered: how many calls, choices and lanes had a number.
-        opened: how many lanes had been opened.
-        counted: how many names had been counted.
+        numbered: the count of calls, choices and lanes that had a number.
+        opened: the count of opened lanes.
+        counted: the count of names that had been counted.
     """
 
     numbered: int

@@ -1,7 +1,7 @@
 """Conversion of durations and instants, as users write them, to seconds and milliseconds.
 
 A duration is a number of seconds or a `timedelta`; an instant is an aware `datetime` or an integer of milliseconds
-since the Unix epoch. Nothing here reads a clock.
+since the Unix epoch. This module does not read a clock.
 """
 
 from __future__ import annotations
@@ -57,12 +57,12 @@ def instant_ms(value: datetime | int) -> int:
     """Return an instant in milliseconds since the Unix epoch, rounded down.
 
     Raises:
-        InvalidArgument: a `datetime` without a time zone, neither a `datetime` nor an integer, or too far away.
+        InvalidArgument: it is a `datetime` without a time zone, too far away, or neither a `datetime` nor an integer.
     """
     if isinstance(value, datetime):
         if value.utcoffset() is None:
             msg = (
-                f"{value!r} has no time zone, so it names no instant; use an aware datetime, "
+                f"{value!r} has no time zone, so it is not an instant; use an aware datetime, "
                 f"e.g. datetime.now(timezone.utc)"
             )
             raise InvalidArgument(msg)
@@ -71,7 +71,7 @@ def instant_ms(value: datetime | int) -> int:
         msg = f"an instant is an aware datetime or an int of epoch milliseconds, not {type(value).__name__} {value!r}"
         raise InvalidArgument(msg)
     if value > _LAST_INSTANT:
-        msg = f"an instant is at most 2**53 milliseconds after 1970, the year 287396, not {value!r}"
+        msg = f"an instant is at most 2**53 milliseconds after 1970, in the year 287396, not {value!r}"
         raise InvalidArgument(msg)
     return value
 

@@ -45,6 +45,8 @@ from resonate_anyio._protocol import (
 from resonate_anyio.stores import MemoryStore
 from tests.protocol.server import Server
 
+from .drawing import Arrow, drawn_diagram, drawn_table, write
+
 PAGE: Final = Path(__file__).parents[2] / "docs" / "protocol.md"
 
 RULES: Final[Mapping[str, Rules]] = {
@@ -55,9 +57,6 @@ RULES: Final[Mapping[str, Rules]] = {
     "specified": SPECIFIED,
 }
 
-_BLOCK: Final = re.compile(
-    r"(?P<begin><!-- drawn: (?P<name>[a-z-]+) -->\n).*?(?P<end><!-- end of the drawing -->)", re.DOTALL
-)
 _ATTRIBUTE: Final = re.compile(r"^    (?P<name>\w+): (?P<text>.+(?:\n {8}.+)*)", re.MULTILINE)
 
 _TARGET: Final = {"resonate:target": "poll://any@group"}
@@ -249,14 +248,13 @@ def _serving(rules: Rules) -> Iterator[Server]:
 
 def diagram(transitions: Iterable[Transition]) -> str:
     """Return a state diagram with one arrow for each pair of states that an event leads between."""
-    labels: dict[tuple[str, str], list[str]] = {}
+    arrows: list[Arrow] = []
     for one in transitions:
         if one.before != one.after:
             effects = "".join(f" / {effect.strip('`')}" for effect in one.effects if effect != "`resumes` + 1")
-            labels.setdefault((one.before or "[*]", one.after), []).append(f"{one.event}{effects}")
+            arrows.append((one.before, one.after, f"{one.event}{effects}"))
 
-    arrows = [f"    {before} --> {after}: {'<br/>'.join(events)}" for (before, after), events in labels.items()]
-    return "\n".join(["```mermaid", "stateDiagram-v2", *arrows, "```"])
+    return drawn_diagram(arrows)
 
 
 def table(transitions: Iterable[Transition], states: Sequence[str]) -> str:
@@ -266,8 +264,9 @@ def table(transitions: Iterable[Transition], states: Sequence[str]) -> str:
         if one.before is not None:
             rows.setdefault(one.event, {})[one.before] = _cell(one)
 
-    lines = [_row([event, *(cells[state] for state in states)]) for event, cells in rows.items()]
-    return "\n".join([_row(["event", *states]), _row(["---"] * (len(states) + 1)), *lines])
+    return drawn_table(
+        ["event", *states], ([event, *(cells[state] for state in states)] for event, cells in rows.items())
+    )
 
 
 def _cell(transition: Transition) -> str:
@@ -278,19 +277,17 @@ def _cell(transition: Transition) -> str:
     return ", ".join([*parts, *transition.effects]) or "-"
 
 
-def _row(cells: Iterable[str]) -> str:
-    return f"| {' | '.join(cells)} |"
-
-
 def rules_table() -> str:
     """Return a table of all rules, with their values by each server."""
     found = _ATTRIBUTE.finditer(getdoc(Rules) or "")
     texts = {match["name"]: " ".join(match["text"].split()).rstrip(".") for match in found}
-    lines = [
-        _row([f"`{one.name}`", texts[one.name], *(_value(getattr(rules, one.name)) for rules in RULES.values())])
-        for one in fields(Rules)
-    ]
-    return "\n".join([_row(["rule", "meaning", *RULES]), _row(["---"] * (len(RULES) + 2)), *lines])
+    return drawn_table(
+        ["rule", "meaning", *RULES],
+        (
+            [f"`{one.name}`", texts[one.name], *(_value(getattr(rules, one.name)) for rules in RULES.values())]
+            for one in fields(Rules)
+        ),
+    )
 
 
 def _value(value: object) -> str:
@@ -316,11 +313,5 @@ def drawings() -> dict[str, str]:
     }
 
 
-def drawn_into(page: str) -> str:
-    """Return the text of the page with the present drawings in it."""
-    present = drawings()
-    return _BLOCK.sub(lambda block: f"{block['begin']}{present[block['name']]}\n{block['end']}", page)
-
-
 if __name__ == "__main__":
-    PAGE.write_text(drawn_into(PAGE.read_text(encoding="utf-8")), encoding="utf-8")
+    write(PAGE, drawings())

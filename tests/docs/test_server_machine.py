@@ -9,14 +9,15 @@ import pytest
 from resonate_anyio._protocol import EMBEDDED, PromiseState, TaskState
 from resonate_anyio.cli import _RULES
 
-from .draw_server import PAGE, RULES, Transition, drawings, drawn_into, promise_transitions, task_transitions
+from .draw_server import PAGE, RULES, Transition, drawings, promise_transitions, task_transitions
+from .drawing import drawn_into
 
 
 def test_the_page_is_current() -> None:
     """The drawings in the page are those of the present code; `python -m tests.docs.draw_server` renews them."""
     page = PAGE.read_text(encoding="utf-8")
 
-    assert drawn_into(page).splitlines() == page.splitlines()
+    assert drawn_into(page, drawings()).splitlines() == page.splitlines()
 
 
 def test_every_drawing_is_in_the_page() -> None:

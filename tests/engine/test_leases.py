@@ -16,7 +16,7 @@ from attrs import define, field
 
 from resonate_anyio import Context, Exponential, NetworkError, NotRunning, Resonate, TooLarge, durable
 from resonate_anyio._execution._execution import Execution
-from resonate_anyio._execution._suspension import Phase
+from resonate_anyio._execution._phases import Phase
 from resonate_anyio._protocol import (
     PromiseSearch,
     PromiseSettle,
@@ -758,7 +758,7 @@ async def test_resuming_what_awaits_many_over_a_slow_line(wire: Wire, resonate: 
         wire.before = slow
         await anyio.sleep(100)
         # As its wake promise would by itself on asyncio, after ten minutes.
-        worker_of(resonate).executions["w"].suspension.want()
+        worker_of(resonate).executions["w"].suspension.request_resume()
         await anyio.sleep(1000)
         wire.before = nothing
         # And once more on asyncio, by itself.
@@ -785,7 +785,7 @@ async def test_dropping_tells_nobody_that_the_lease_has_moved(resonate: Resonate
             # Code that has woken by itself waits at the gate, and the task cannot be taken back now.
             tasks.start_soon(_at_the_gate, execution)
             await anyio.sleep(1)
-            assert execution.suspension.moving
+            assert execution.suspension.undecided
             execution.drop(Drop.SETTLED)
             await anyio.sleep(1)
             resting = anyio.Event()
@@ -797,7 +797,7 @@ async def test_dropping_tells_nobody_that_the_lease_has_moved(resonate: Resonate
 
 
 async def _rest(execution: Execution, resting: anyio.Event) -> None:
-    await execution.suspension.at_rest()
+    await execution.suspension.wait_transferred()
     resting.set()
 
 

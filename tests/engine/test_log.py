@@ -142,7 +142,7 @@ async def test_a_lost_task_is_told(resonate: Resonate, wire: Wire, caplog: pytes
         await resonate.run("w", wait).spawn()
         await anyio.sleep(5)
         wire.answer = lambda request: Response(status=404, error="gone") if isinstance(request, TaskGet) else None
-        running(resonate).executions["w"].suspension.doubt()
+        running(resonate).executions["w"].suspension.verify_lease()
         await anyio.sleep(5)
     assert "INFO execution.lost id=w func=wait version=1 task_version=1" == lines(caplog)[-1]
 

@@ -15,7 +15,7 @@ from anyio import CancelScope
 from attrs import define, evolve, field
 
 from resonate_anyio import Context, DurableCancelledError, DurableTimeoutError, Resonate
-from resonate_anyio._execution._suspension import Phase
+from resonate_anyio._execution._phases import Phase
 from resonate_anyio._functions._retry import Constant
 from resonate_anyio._protocol import (
     Execute,

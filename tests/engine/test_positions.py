@@ -99,8 +99,8 @@ async def lived(
         lives.count += 1
         return await workflow(ctx, lives)
 
-    global STEP, UNDO
-    STEP, UNDO = step, undo
+    global the_step, the_undo
+    the_step, the_undo = step, undo
     functions = (w, step, undo, broken)
 
     def started() -> Process:
@@ -134,13 +134,13 @@ async def lived(
     )
 
 
-STEP: Any = None
-UNDO: Any = None
+the_step: Any = None
+the_undo: Any = None
 
 
 def function(name: str) -> Any:
     """The function of that name."""
-    return STEP if name == "step" else UNDO
+    return the_step if name == "step" else the_undo
 
 
 async def check_same(world: World, workflow: Workflow, last: str) -> Outcome:
@@ -157,40 +157,40 @@ Made: TypeAlias = Callable[[Context], Awaitable[object]]
 
 
 async def _run(ctx: Context) -> None:
-    await ctx.run(STEP, "body")
+    await ctx.run(the_step, "body")
 
 
 async def _spawned(ctx: Context) -> None:
-    await (await ctx.run(STEP, "body").spawn())
+    await (await ctx.run(the_step, "body").spawn())
 
 
 async def _several(ctx: Context) -> None:
-    calls = [ctx.run(STEP, "body") for _ in range(3)]
+    calls = [ctx.run(the_step, "body") for _ in range(3)]
     for call in calls:
         await call
 
 
 async def _first(ctx: Context) -> None:
-    await ctx.first(ctx.run(STEP, "body"), ctx.run(STEP, "other"))
+    await ctx.first(ctx.run(the_step, "body"), ctx.run(the_step, "other"))
 
 
 async def _completed(ctx: Context) -> None:
-    async for future in ctx.as_completed(ctx.run(STEP, "body"), ctx.run(STEP, "other")):
+    async for future in ctx.as_completed(ctx.run(the_step, "body"), ctx.run(the_step, "other")):
         future.result()
 
 
 async def _gathered(ctx: Context) -> None:
-    await ctx.gather(ctx.run(STEP, "body"), ctx.run(STEP, "other"))
+    await ctx.gather(ctx.run(the_step, "body"), ctx.run(the_step, "other"))
 
 
 async def _mapped_with_limit(ctx: Context) -> None:
-    await ctx.map(STEP, ["a", "b", "c"], limit=1)
+    await ctx.map(the_step, ["a", "b", "c"], limit=1)
 
 
 async def _in_a_group(ctx: Context) -> None:
     async with ctx.task_group() as tg:
-        tg.run(STEP, "body")
-        future = tg.run(STEP, "other")
+        tg.run(the_step, "body")
+        future = tg.run(the_step, "other")
         await future
 
 
@@ -206,12 +206,12 @@ async def _in_a_task(ctx: Context) -> None:
 
 async def _in_a_scope(ctx: Context) -> None:
     with ctx.move_on_after(50):
-        await ctx.run(STEP, "body")
+        await ctx.run(the_step, "body")
 
 
 async def _now(ctx: Context) -> None:
     await ctx.now()
-    await ctx.run(STEP, "body")
+    await ctx.run(the_step, "body")
 
 
 async def _sleep(ctx: Context) -> None:
@@ -223,15 +223,15 @@ async def _promise(ctx: Context) -> None:
 
 
 async def _remote(ctx: Context) -> None:
-    await ctx.rpc(STEP, "body")
+    await ctx.rpc(the_step, "body")
 
 
 async def _detached(ctx: Context) -> None:
-    await ctx.detached(STEP, "body")
+    await ctx.detached(the_step, "body")
 
 
 async def _named(ctx: Context) -> None:
-    await ctx.run(STEP, "body").named("named")
+    await ctx.run(the_step, "body").named("named")
 
 
 async def _child(ctx: Context) -> None:
@@ -240,7 +240,7 @@ async def _child(ctx: Context) -> None:
 
 async def child(ctx: Context, value: str) -> str:
     """A workflow with a step."""
-    return str(await ctx.run(STEP, value))
+    return str(await ctx.run(the_step, value))
 
 
 MADE: dict[str, Made] = {
@@ -288,7 +288,7 @@ async def test_group(world: World, made: Made, name: str) -> None:
             pass
         first = await ctx.run(function(name), "cleanup")
         await ctx.sleep(5)
-        return str(first + await ctx.run(STEP, " end"))
+        return str(first + await ctx.run(the_step, " end"))
 
     outcome = await check_same(world, workflow, f"{name}-1")
     assert ("cleanup end", ["cleanup", " end"]) == (outcome.result, outcome.ran)
@@ -314,7 +314,7 @@ async def test_group_and_its_compensation(world: World, made: Made, name: str) -
                         await ctx.sleep(5)
         except* Oops:
             pass
-        return str(done + await ctx.run(STEP, " end"))
+        return str(done + await ctx.run(the_step, " end"))
 
     outcome = await check_same(world, workflow, f"{name}-1")
     assert ("cleanup end", ["cleanup", " end"]) == (outcome.result, outcome.ran)
@@ -335,7 +335,7 @@ async def test_kinds_of_clean_up(world: World, made: Made, cleanup: str) -> None
         except* Oops:
             pass
         await MADE[cleanup](ctx)
-        await ctx.run(UNDO, "last")
+        await ctx.run(the_undo, "last")
         await ctx.sleep(5)
         return "end"
 
@@ -353,12 +353,12 @@ async def test_durable_scope(world: World, made: Made, name: str) -> None:
 
     async def workflow(ctx: Context, lives: Lives) -> str:
         with ctx.move_on_after(4):
-            await ctx.run(STEP, "before")
+            await ctx.run(the_step, "before")
             await lives.plainly()
             await made(ctx)
         first = await ctx.run(function(name), "cleanup")
         await ctx.sleep(5)
-        return str(first + await ctx.run(STEP, " end"))
+        return str(first + await ctx.run(the_step, " end"))
 
     outcome = await check_same(world, workflow, "step-2" if name == "step" else "undo-1")
     assert ("cleanup end", ["before", "cleanup", " end"]) == (outcome.result, outcome.ran)
@@ -376,7 +376,7 @@ async def test_durable_scope_that_nothing_tells_of(world: World, made: Made, nam
             await made(ctx)
         first = await ctx.run(function(name), "cleanup")
         await ctx.sleep(5)
-        return str(first + await ctx.run(STEP, " end"))
+        return str(first + await ctx.run(the_step, " end"))
 
     outcome = await check_same(world, workflow, f"{name}-1")
     assert ("cleanup end", ["cleanup", " end"]) == (outcome.result, outcome.ran)
@@ -397,9 +397,9 @@ async def test_long_scope_that_nothing_tells_of(world: World, made: Made, after:
             await made(ctx)
         if after == "choice":
             await ctx.now()
-        first = await ctx.run(UNDO, "cleanup")
+        first = await ctx.run(the_undo, "cleanup")
         await ctx.sleep(5)
-        return str(first + await ctx.run(STEP, " end"))
+        return str(first + await ctx.run(the_step, " end"))
 
     outcome = await check_same(world, workflow, "undo-1")
     assert ("cleanup end", ["cleanup", " end"]) == (outcome.result, outcome.ran)
@@ -413,8 +413,8 @@ async def test_scope_without_the_time_to_expire(world: World, caplog: pytest.Log
         with ctx.move_on_after(50) as scope:
             await anyio.sleep(10)
             if lives.count > 1:
-                await ctx.run(STEP, "inserted")
-        first = await ctx.run(UNDO, "cleanup")
+                await ctx.run(the_step, "inserted")
+        first = await ctx.run(the_undo, "cleanup")
         await ctx.sleep(5)
         return f"{first}, expired: {scope.cancelled_caught}"
 
@@ -469,9 +469,9 @@ async def test_plain_scope(world: World, made: Made, kind: str) -> None:
             await made(ctx)
 
         await plain(ctx, kind, code)
-        first = await ctx.run(UNDO, "cleanup")
+        first = await ctx.run(the_undo, "cleanup")
         await ctx.sleep(5)
-        return str(first + await ctx.run(STEP, " end"))
+        return str(first + await ctx.run(the_step, " end"))
 
     outcome = await check_same(world, workflow, "undo-1")
     assert ("cleanup end", ["cleanup", " end"]) == (outcome.result, outcome.ran)
@@ -485,15 +485,15 @@ async def test_positions_on_record(world: World) -> None:
     """Each call and choice has its lane, its number and the blocks around it on record; nothing else has."""
 
     async def workflow(ctx: Context, lives: Lives) -> None:
-        never_made = ctx.run(STEP, "never made")
+        never_made = ctx.run(the_step, "never made")
         never_made.excuse()
-        await ctx.run(STEP, "2")
+        await ctx.run(the_step, "2")
         async with ctx.task_group() as tg:
-            tg.run(STEP, "3")
+            tg.run(the_step, "3")
             tg.start_soon(_run, ctx)
             with ctx.move_on_after(5):
-                await ctx.run(UNDO, "5").named("five")
-        async for _ in ctx.as_completed(ctx.run(STEP, "6"), ctx.sleep(1)):
+                await ctx.run(the_undo, "5").named("five")
+        async for _ in ctx.as_completed(ctx.run(the_step, "6"), ctx.sleep(1)):
             pass
         await ctx.now()
         try:
@@ -508,12 +508,12 @@ async def test_positions_on_record(world: World) -> None:
             pass
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(_run, ctx)
-        await ctx.detached(STEP, "detached").timeout(100)
+        await ctx.detached(the_step, "detached").timeout(100)
         await lives.plainly(0.1)
 
     async def w(ctx: Context) -> None:
-        global STEP, UNDO
-        STEP, UNDO = step, undo
+        global the_step, the_undo
+        the_step, the_undo = step, undo
         await workflow(ctx, Lives())
 
     async def step(_: str) -> None: ...
@@ -557,14 +557,14 @@ def inserted(*, after: float) -> Workflow:
     """A workflow that makes another call before the second one, from its second life on."""
 
     async def workflow(ctx: Context, lives: Lives) -> str:
-        await ctx.run(STEP, "first")
+        await ctx.run(the_step, "first")
         if lives.count == 1:
             await anyio.sleep(after)
         else:
-            await ctx.run(UNDO, "inserted")
-        await ctx.run(STEP, "second")
+            await ctx.run(the_undo, "inserted")
+        await ctx.run(the_step, "second")
         await ctx.sleep(500)
-        return str(await ctx.run(STEP, "third"))
+        return str(await ctx.run(the_step, "third"))
 
     return workflow
 
@@ -614,13 +614,13 @@ async def test_clean_up_that_is_refused(world: World, name: str) -> None:
                 tg.run(broken)
                 try:
                     await lives.plainly()
-                    await ctx.run(STEP, "body")
+                    await ctx.run(the_step, "body")
                 finally:
                     await ctx.run(function(name), "refused")
         except* Oops:
             pass
         await ctx.sleep(5)
-        return str(await ctx.run(UNDO, "end"))
+        return str(await ctx.run(the_undo, "end"))
 
     outcome = await lived(world, workflow, f"{name}-1")
     assert ("end", ["end"]) == (outcome.result, outcome.ran)
@@ -636,12 +636,12 @@ async def test_history_that_is_partial(world: World, status: int) -> None:
             async with ctx.task_group() as tg:
                 tg.run(broken)
                 await lives.plainly()
-                await ctx.rpc(STEP, "body")
+                await ctx.rpc(the_step, "body")
         except* Oops:
             pass
-        first = await ctx.rpc(STEP, "cleanup").returns(str)
+        first = await ctx.rpc(the_step, "cleanup").returns(str)
         await ctx.sleep(5)
-        return first + await ctx.rpc(STEP, " end").returns(str)
+        return first + await ctx.rpc(the_step, " end").returns(str)
 
     outcome = await lived(world, workflow, "step-1", refuses=status)
     assert ("cleanup end", ["cleanup", " end"]) == (outcome.result, outcome.ran)
@@ -658,11 +658,11 @@ async def test_code_in_lanes_is_not_cut(world: World) -> None:
             try:
                 for number in range(steps):
                     await anyio.sleep(1)
-                    mine.append(await ctx.run(STEP, f"{name}{number}"))
+                    mine.append(await ctx.run(the_step, f"{name}{number}"))
                 await anyio.sleep(100)
             finally:
                 with CancelScope(shield=True):
-                    done.extend([await ctx.run(STEP, f"undo {text}") for text in mine])
+                    done.extend([await ctx.run(the_step, f"undo {text}") for text in mine])
 
         try:
             async with ctx.task_group() as tg:
@@ -672,7 +672,7 @@ async def test_code_in_lanes_is_not_cut(world: World) -> None:
                 await ctx.sleep(100)
         except* Oops:
             pass
-        await ctx.run(UNDO, "last")
+        await ctx.run(the_undo, "last")
         await ctx.sleep(5)
         return sorted(done)
 

@@ -186,7 +186,7 @@ async def test_only_leaves(resonate: Resonate) -> None:
     async def child(ctx: Context) -> None: ...
 
     async def workflow(ctx: Context) -> None:
-        with pytest.raises(InvalidArgument, match="retries belong to the leaves"):
+        with pytest.raises(InvalidArgument, match="retry the leaves that it calls instead"):
             ctx.run(child).retry(Constant())
 
     resonate.register(workflow)

@@ -375,7 +375,7 @@ async def test_a_stop_tells_what_it_could_not_record(
     lost = held > 100
     told = [dotted(line) for line in lines(caplog) if line.startswith("call.not_recorded")]
     assert [
-        "call.not_recorded id=w.leaf-1 it ended too late to be recorded before the stop; it runs again"
+        "call.not_recorded id=w.leaf-1 the leaf ended too late to be recorded before the stop; it runs again"
     ] * lost == told
     async with resonate:
         await resonate.run("w", workflow)

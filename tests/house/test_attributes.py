@@ -16,16 +16,10 @@ from . import source
 from .source import is_private, modules, room_of, rooms
 from .whose import Access, Class, accesses, classes
 
-FROM_OUTSIDE: Final[Mapping[str, str]] = {
-    "_workflow": "_outcomes: error.id",
-    "networks": "_local: connection.clock_check",
-}
+FROM_OUTSIDE: Final[Mapping[str, str]] = {}
 """Rooms whose modules still assign attributes of objects of other rooms, and which."""
 
-FROM_ALL_SIDES: Final[Mapping[str, str]] = {
-    "_execution": "Execution from two modules",
-    "_workflow": "Node from two modules",
-}
+FROM_ALL_SIDES: Final[Mapping[str, str]] = {}
 """Rooms with objects that more than one other module assigns to."""
 
 

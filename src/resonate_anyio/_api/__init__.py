@@ -1,1 +1,1 @@
-"""What users hold inside durable functions."""
+"""The objects that users hold inside durable functions."""

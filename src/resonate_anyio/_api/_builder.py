@@ -1,9 +1,11 @@
 """`Builder`: a call that has been described but not made yet.
 
-Every call of the API (`ctx.run(...)`, `resonate.rpc(...)`, ...) gives a builder; option methods return it, `await` or
-`spawn()` makes the call, once. A builder that is dropped unused warns like a forgotten coroutine does.
+Every call of the API (`ctx.run(...)`, `resonate.rpc(...)`, ...) returns a builder. Option methods change it and return
+it; `await` or `spawn()` makes the call, once. A builder that is garbage collected unused warns like a coroutine that
+was never awaited.
 
-It can be used where a coroutine is demanded, too: `asyncio.create_task(ctx.run(...))`, `asyncio.TaskGroup.create_task`.
+A builder can also be used where a coroutine is required: `asyncio.create_task(ctx.run(...))`,
+`asyncio.TaskGroup.create_task`.
 """
 
 from __future__ import annotations
@@ -36,7 +38,8 @@ class Builder(UnmadeCall, Coroutine[Any, Any, T_co], ABC, Generic[T_co]):
         self._used = False
         self._coroutine: Coroutine[Any, Any, T_co] | None = None
         self._label = label
-        # What asyncio calls the task that runs it, and trio shows where it is given for a function.
+        # asyncio gives this name to a task that runs the builder, and trio shows it if the builder is passed as a
+        # function.
         self.__name__: str = label.partition("(")[0]
         self._type = type_
         self._made_at = caller()
@@ -47,10 +50,10 @@ class Builder(UnmadeCall, Coroutine[Any, Any, T_co], ABC, Generic[T_co]):
         self._used = True
         return self._run().__await__()
 
-    # As a coroutine: what drives one without awaiting it, such as a task, makes the call with the first step.
+    # The methods of a coroutine. A task drives a coroutine without awaiting it; then its first step makes the call.
 
     def send(self, value: Any, /) -> Any:
-        """Take a step, as a coroutine does."""
+        """Run one step, as a coroutine does."""
         if self._coroutine is None:
             self._use()
             self._coroutine = self._run()
@@ -61,7 +64,7 @@ class Builder(UnmadeCall, Coroutine[Any, Any, T_co], ABC, Generic[T_co]):
     @overload
     def throw(self, typ: BaseException, val: None = None, tb: TracebackType | None = None, /) -> Any: ...
     def throw(self, typ: Any, val: Any = None, tb: TracebackType | None = None, /) -> Any:
-        """Raise an exception where it waits, as in a coroutine. One that was not begun never is."""
+        """Raise an exception where it waits, as in a coroutine. A call that has not begun is not made any more."""
         if self._coroutine is None:
             self.excuse()
             self._coroutine = _never()
@@ -69,7 +72,7 @@ class Builder(UnmadeCall, Coroutine[Any, Any, T_co], ABC, Generic[T_co]):
         return self._coroutine.throw(exception if tb is None else exception.with_traceback(tb))
 
     def close(self) -> None:
-        """End it, as a coroutine. One that was not begun never is, and does not warn."""
+        """End it, as a coroutine. A call that has not begun is not made any more, and does not warn."""
         if self._coroutine is None:
             self.excuse()
         else:
@@ -78,11 +81,11 @@ class Builder(UnmadeCall, Coroutine[Any, Any, T_co], ABC, Generic[T_co]):
     if not TYPE_CHECKING:
 
         def __call__(self, *_: object, **__: object) -> NoReturn:
-            """Refuse `start_soon(ctx.run(f))`, which calls what it is given."""
+            """Refuse `start_soon(ctx.run(f))`, which calls its argument."""
             self.excuse()
             msg = (
-                f"{self._label} is a call, not a function to start. Await it; or start it with create_task() of "
-                f"asyncio's, or with tg.start() of ctx.task_group(); or leave the call to what starts it: "
+                f"{self._label} is a call, not a function to start. Await it; or start it with asyncio's "
+                f"create_task(), or with tg.start() of ctx.task_group(); or pass the function and its arguments: "
                 f"start_soon({self.__name__}, func, *args)"
             )
             raise UsageError(msg)
@@ -98,18 +101,18 @@ class Builder(UnmadeCall, Coroutine[Any, Any, T_co], ABC, Generic[T_co]):
         self._used = True
 
     def _typed(self, type_: Any) -> Any:
-        """What `returns` does; each kind of call declares it with its own type."""
+        """Set the type of the result. Each kind of call declares `returns` with its own type."""
         self._configure()._type = type_
         return self
 
     def _configure(self) -> Self:
         if self._used:
-            msg = f"{self._label} was started already; its options are set before the await"
+            msg = f"{self._label} was started already; set its options before the await"
             raise BuilderUsed(msg)
         return self
 
     def _checked(self, convert: Callable[[V], U], value: V) -> U:
-        """Convert the value of an option. A call whose option was refused is not expected to be made."""
+        """Return the converted value of an option. If it is refused, the unused builder does not warn."""
         self._configure()
         try:
             return convert(value)
@@ -121,18 +124,18 @@ class Builder(UnmadeCall, Coroutine[Any, Any, T_co], ABC, Generic[T_co]):
         return f"<{self._label}{'' if self._used else ', not awaited'}>"
 
     def excuse(self) -> None:
-        """Do not expect it to be made any more."""
+        """Do not warn if the call is never made."""
         self._used = True
 
     def _excused(self) -> bool:
-        """Whether the program cannot be blamed for not making the call."""
+        """Return whether an unused builder is not a mistake of the program."""
         return False
 
     def _excused_if_known(self) -> bool:
         try:
             return self._excused()
         except RuntimeError:
-            # It is collected outside of the event loop that it was made in, where scopes cannot be asked on trio.
+            # It is collected outside of its event loop, where trio does not allow to look at scopes.
             return False
 
     def __del__(self) -> None:
@@ -144,4 +147,4 @@ class Builder(UnmadeCall, Coroutine[Any, Any, T_co], ABC, Generic[T_co]):
 
 
 async def _never() -> Any:
-    """What a call runs that is ended before it has begun."""
+    """Run in place of a call that is ended before it has begun."""

@@ -1,4 +1,4 @@
-"""The durable calls of a workflow: builders made by `Context`, and the futures that spawning them gives."""
+"""The durable calls of a workflow: the builders that `Context` makes, and the futures that `spawn` returns."""
 
 from __future__ import annotations
 
@@ -14,16 +14,9 @@ from .._functions._signatures import Kind
 from .._ids import check_name
 from .._protocol import EMPTY, PromiseState, Value
 from .._time import to_ms
+from .._workflow._elsewhere import DetachedInvocation, PromiseInvocation, RemoteInvocation, SleepInvocation
 from .._workflow._frame import Frame
-from .._workflow._invocation import (
-    DetachedInvocation,
-    Invocation,
-    LocalInvocation,
-    PromiseInvocation,
-    RemoteInvocation,
-    SleepInvocation,
-    invoke,
-)
+from .._workflow._invocation import Invocation, LocalInvocation, invoke
 from .._workflow._lanes import call_place, lane_of
 from .._workflow._reasons import FUTURE, Reason, reason_of
 from .._workflow._started import Started
@@ -45,10 +38,10 @@ U = TypeVar("U")
 
 @define(eq=False, repr=False)
 class DurableFuture(Generic[T_co]):
-    """A durable call that was started: it runs on, and `await` gives its result.
+    """A durable call that was started: it continues to run, and `await` returns its result.
 
-    Its function does not end before it has ended, awaited or not. Cancelling an `await` of it cancels the call, and so
-    does `cancel`, for a call that is not needed any more.
+    The calling function does not end before the call has ended, awaited or not. Cancelling an `await` of the future
+    cancels the call; so does `cancel`, for a call that is not needed any more.
     """
 
     _frame: Frame
@@ -56,25 +49,25 @@ class DurableFuture(Generic[T_co]):
 
     @property
     def id(self) -> str:
-        """The id of its promise; whoever settles it from outside needs it."""
+        """The id of its promise, by which it can be settled from outside."""
         return self._started.id
 
     def __await__(self) -> Generator[Any, Any, T_co]:
         return self._wait().__await__()
 
     def result(self) -> T_co:
-        """Return the result of a call that has ended for sure, or raise what it failed with.
+        """Return the result of a call that is known to have ended, or raise its failure.
 
         Raises:
-            UsageError: it was not awaited yet, and the task group that it was started in has not ended. Whether the
-                answer is there is no question that a replay could answer in the same way, so it cannot be asked.
+            UsageError: the call was not awaited yet, and the task group that it was started in has not ended. Whether a
+                result has arrived may differ on a replay, so it cannot be polled.
         """
         if self._started.forgone is not None:
             raise self._started.forgone
         return cast("T_co", self._ended("result()").value())
 
     def exception(self) -> Exception | None:
-        """Return what a call that has ended for sure failed with, or None.
+        """Return the failure of a call that is known to have ended, or None.
 
         Raises:
             UsageError: as for `result`.
@@ -84,12 +77,12 @@ class DurableFuture(Generic[T_co]):
     async def cancel(self) -> bool:
         """Cancel the call, durably and with everything below it, and return when it has ended.
 
-        For what is not needed any more: it is no failure, neither of the function nor of the task group that the call
-        was started in. Awaiting the future afterwards raises `DurableCancelledError`, or gives the outcome if the call
-        had ended first. A detached call goes on: only its id was waited for.
+        Use it for a call that is not needed any more. The cancelled call is not a failure, neither of the function nor
+        of the task group that it was started in. Awaiting the future afterwards raises `DurableCancelledError`, or
+        returns the outcome if the call had ended first. A detached call goes on: the future only waited for its id.
 
         Returns:
-            Whether this has ended it. False: it had ended before.
+            True if this has ended the call; False if the call had ended before.
 
         Raises:
             WrongWorld: it is called from outside of the function that has started the call.
@@ -106,15 +99,15 @@ class DurableFuture(Generic[T_co]):
         return node.record.state is PromiseState.CANCELED and reason is not None and reason.by == FUTURE
 
     def done(self) -> NoReturn:
-        """There is no such question: a replay might answer it otherwise, and take another way.
+        """Refuse the question whether the call has ended: a replay might get another answer and take another way.
 
         Raises:
-            UsageError: always; it says what to do instead.
+            UsageError: always; its message says what to do instead.
         """
         msg = (
-            f"done() of {self.id!r}: whether it has ended may differ on a replay, so it cannot be asked. Wait for it "
-            f"with a limit: index, value = await ctx.first(future, ctx.sleep(5)), which records what was first and "
-            f"leaves the future alone"
+            f"done() of {self.id!r}: whether it has ended may differ on a replay, so it cannot be polled. Wait for it "
+            f"with a limit: index, value = await ctx.first(future, ctx.sleep(5)), which records which was first and "
+            f"does not cancel the future"
         )
         raise UsageError(msg)
 
@@ -144,25 +137,25 @@ class Call(Builder[T_co]):
     def __init__(self, frame: Frame, label: str, name: str, type_: Any) -> None:
         super().__init__(label, type_)
         self._frame = frame
-        # The number is taken here and not when the call starts: ids follow the order of the program's text.
+        # The number is taken here and not when the call starts: ids follow the order of the program.
         self._place = call_place(frame, name)
 
     def named(self, name: str) -> Self:
-        """Give the call an id of its own below the caller's, instead of one that is counted.
+        """Give the call an id of its own below the caller's, instead of a numbered one.
 
         Raises:
-            InvalidId: it has characters other than A-Z a-z 0-9 _ -, or too many.
+            InvalidId: the name is too long, or has characters other than A-Z a-z 0-9 _ -.
         """
         self._place = evolve(self._place, part=self._checked(check_name, name), named=True)
         return self
 
     def _excused(self) -> bool:
-        # Its function was ended before it came to that; or, the first time, before the builder was made.
+        # Its function was ended before it made the call; or, on the first run, before the builder was made.
         ended = self._frame.cancel_called or self._frame.execution.dropped is not None
         return ended or self._place.taken_back
 
     async def spawn(self) -> DurableFuture[T_co]:
-        """Start the call and return at once: it is on record then, and runs beside its caller."""
+        """Start the call and return as soon as it is on record; it runs beside its caller."""
         self._use()
         invocation = self._plan()
         invocation.set_apart()
@@ -178,12 +171,12 @@ class Call(Builder[T_co]):
         return cast("T_co", await invoke(self._plan()))
 
     def begin(self) -> Invocation:
-        """Settle where the call stands, for someone who makes it in a while."""
+        """Determine the place of the call, and return it as planned, to be made later."""
         self._use()
         return self._plan()
 
     def _plan(self) -> Invocation:
-        """Settle where the call stands in the call graph."""
+        """Determine the place of the call in the call graph, and return it as planned."""
         self._frame.check_current(self._label)
         return self._invocation()
 
@@ -215,24 +208,24 @@ class RunCall(TimedCall[T_co]):
         self._timeout_ms = function.timeout_ms
 
     def returns(self, type_: TypeForm[U]) -> RunCall[U]:
-        """Say which type the result is rebuilt as, live and on a replay. Default: the function's annotation."""
+        """Set the type that the result is decoded as, live and on a replay. Default: the function's annotation."""
         return cast("RunCall[U]", self._typed(type_))
 
     def retry(self, policy: RetryPolicy | None) -> Self:
-        """Try again when the function raises, as `policy` says; None: do not. Only leaves are retried.
+        """Set the policy of retries for a leaf that raises; None: do not retry. Workflows are not retried.
 
         Raises:
-            InvalidArgument: the function is a workflow.
+            InvalidArgument: the function is a workflow, or `policy` is not a retry policy.
         """
         self._retry = self._checked(self._check_retry, policy)
         return self
 
     def _check_retry(self, policy: RetryPolicy | None) -> RetryPolicy | None:
         if policy is not None and not isinstance(policy, RetryPolicy):
-            msg = f"a retry policy is expected, e.g. Retry(attempts=5), not {policy!r}"
+            msg = f"policy must be a retry policy, e.g. Retry(attempts=5), got {policy!r}"
             raise InvalidArgument(msg)
         if policy is not None and self._function.kind is Kind.WORKFLOW:
-            msg = f"{self._function.name!r} is a workflow; retries belong to the leaves that it calls"
+            msg = f"{self._function.name!r} is a workflow; retry the leaves that it calls instead"
             raise InvalidArgument(msg)
         return policy
 
@@ -253,7 +246,7 @@ class RunCall(TimedCall[T_co]):
 
 
 class _TargetedCall(TimedCall[T_co], WithBareArgs):
-    """What calls that run elsewhere have in common."""
+    """A call that runs elsewhere."""
 
     __slots__ = ("_args", "_bare", "_func", "_kwargs", "_target", "_version")
 
@@ -284,7 +277,7 @@ class RpcCall(_TargetedCall[T_co]):
     __slots__ = ()
 
     def returns(self, type_: TypeForm[U]) -> RpcCall[U]:
-        """Say which type the result is rebuilt as, live and on a replay. Default: the function's annotation."""
+        """Set the type that the result is decoded as, live and on a replay. Default: the function's annotation."""
         return cast("RpcCall[U]", self._typed(type_))
 
     def _invocation(self) -> RemoteInvocation:
@@ -300,9 +293,10 @@ class RpcCall(_TargetedCall[T_co]):
 
 
 class DetachedCall(_TargetedCall[str]):
-    """`ctx.detached(...)`: a call that does not end with its caller. What it gives is its id, once it is on record.
+    """`ctx.detached(...)`: a call that does not end with its caller. Its result is its id, once it is on record.
 
-    Its deadline is what `timeout` or `@durable` says, else one year from now, whatever that of its caller.
+    Its deadline is set by `timeout` or `@durable`, or else is one year from now. It does not depend on the caller's
+    deadline.
     """
 
     __slots__ = ()
@@ -343,7 +337,7 @@ class SleepCall(Call[None]):
 
 
 class PromiseCall(TimedCall[T_co]):
-    """`ctx.promise()`: a promise that somebody outside settles. Spawn it to learn its id first."""
+    """`ctx.promise()`: a promise that is settled from outside. Spawn it to get its id first."""
 
     __slots__ = ("_param",)
 
@@ -352,7 +346,7 @@ class PromiseCall(TimedCall[T_co]):
         super().__init__(frame, "ctx.promise()", "promise", Any)
 
     def returns(self, type_: TypeForm[U]) -> PromiseCall[U]:
-        """Say which type the promise is settled with: what comes from outside is checked and rebuilt as that."""
+        """Set the type that the promise is settled with: the value is checked, and decoded as this type."""
         return cast("PromiseCall[U]", self._typed(type_))
 
     def _invocation(self) -> PromiseInvocation:

@@ -1,8 +1,8 @@
 """Calls over several calls: `gather`, `map`, `first`, `as_completed`; and `now`.
 
-Which of several calls came first is known to nobody afterwards, and what time it was neither. So each such choice is
-recorded before the code sees it: a promise of its own, born resolved, whose param is the choice. A replay chooses the
-same.
+The order in which calls ended, and the present time, cannot be found out afterwards. So each such choice is recorded
+before the code sees it: as a promise of its own, born resolved, whose param is the choice. A replay gets the same
+choice.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ T = TypeVar("T")
 
 
 class GatherCall(Builder[T]):
-    """`ctx.gather(...)` and `ctx.map(...)`: a task group whose results are wanted, in order."""
+    """`ctx.gather(...)` and `ctx.map(...)`: a task group that returns the results of its calls, in order."""
 
     __slots__ = ("_calls", "_collect", "_context", "_limit")
 
@@ -40,7 +40,7 @@ class GatherCall(Builder[T]):
         for call in calls:
             if not isinstance(call, Call):
                 _excuse(self, *calls)
-                msg = f"{label} takes calls such as ctx.run(...), not {call!r}; a future is awaited by itself"
+                msg = f"{label} takes calls such as ctx.run(...), not {call!r}; await a future directly"
                 raise UsageError(msg)
         self._context = context
         self._calls = calls
@@ -54,17 +54,17 @@ class GatherCall(Builder[T]):
 
 
 def _excuse(*calls: object) -> None:
-    """What they were made for was refused: nobody is expected to await them."""
+    """Let the builders among `calls` not warn: the call that they were made for was refused."""
     for call in calls:
         if isinstance(call, Builder):
             call.excuse()
 
 
 def _race(frame: Frame, label: str, entrants: Sequence[Call[Any] | DurableFuture[Any]]) -> Race:
-    """A race of these entrants.
+    """Return a race of these entrants.
 
     Raises:
-        UsageError: there are none, or one of them is neither a call nor a future.
+        UsageError: `entrants` is empty, or one of them is neither a call nor a future.
     """
     if not entrants:
         msg = f"{label} needs at least one call or future"
@@ -82,22 +82,22 @@ def _race(frame: Frame, label: str, entrants: Sequence[Call[Any] | DurableFuture
 class FirstCall(Builder[tuple[int, T]]):
     """`ctx.first(...)`: the first of several calls to end."""
 
-    __slots__ = ("_fact", "_race")
+    __slots__ = ("_place", "_race")
 
     def __init__(self, frame: Frame, entrants: Sequence[Call[T] | DurableFuture[T]]) -> None:
         self._race = _race(frame, "ctx.first()", entrants)
         super().__init__("ctx.first()", Any)
-        self._fact = choice_place(frame, "first")
+        self._place = choice_place(frame, "first")
 
     async def _run(self) -> tuple[int, T]:
         race = self._race
         race.frame.check_current("ctx.first()")
-        index, value = await race.first(self._fact)
+        index, value = await race.first(self._place)
         return index, cast("T", value)
 
 
 class AsCompleted(Generic[T]):
-    """`ctx.as_completed(...)`: the futures of several calls, in the order in which they end."""
+    """`ctx.as_completed(...)`: the futures of several calls, in the order in which the calls end."""
 
     def __init__(self, frame: Frame, entrants: Sequence[Call[T] | DurableFuture[T]]) -> None:
         self._race = _race(frame, "ctx.as_completed()", entrants)
@@ -125,19 +125,19 @@ class AsCompleted(Generic[T]):
 
 
 class NowCall(Builder[datetime]):
-    """`ctx.now()`: what time it is, the first time."""
+    """`ctx.now()`: the time at which it was first called."""
 
-    __slots__ = ("_fact", "_frame")
+    __slots__ = ("_frame", "_place")
 
     def __init__(self, frame: Frame) -> None:
         super().__init__("ctx.now()", datetime)
         self._frame = frame
-        self._fact = choice_place(frame, "now")
+        self._place = choice_place(frame, "now")
 
     async def _run(self) -> datetime:
         self._frame.check_current("ctx.now()")
-        fact = RecordedChoice.plan(self._frame, self._fact, "ctx.now")
-        instant = await fact.choose(self._read)
+        choice = RecordedChoice.plan(self._frame, self._place, "ctx.now")
+        instant = await choice.choose(self._read)
         await self._frame.order.turn(lane_of(self._frame))
         return from_ms(instant)
 

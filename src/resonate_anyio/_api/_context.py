@@ -1,4 +1,4 @@
-"""`Context`: what a workflow orchestrates with."""
+"""`Context`: the first argument of a workflow, through which it makes durable calls."""
 
 from __future__ import annotations
 
@@ -36,18 +36,18 @@ T4 = TypeVar("T4")
 
 @define(eq=False, repr=False)
 class Context:
-    """The durable world, seen from one run of one workflow.
+    """The durable calls of one run of one workflow.
 
     A function that annotates its first parameter with `Context` is a workflow: it may call other functions durably. Its
-    code runs again from the top after a crash, and every durable call that had finished then gives back what is
-    recorded instead of running again. Whatever else it does (reading a clock, a file, a random number) has to go into a
-    leaf that is called with `run`.
+    code runs again from the top after a crash, and each durable call that had finished then returns its recorded
+    outcome instead of running again. Anything else (reading a clock, a file, a random number) has to be done in a leaf
+    that is called with `run`.
 
-    Each call gives a builder: `await` makes the call and waits; `await call.spawn()` starts it and gives a
-    `DurableFuture`. The function does not end before everything it has called has ended.
+    Each call returns a builder: `await` makes the call and waits; `await call.spawn()` starts it and returns a
+    `DurableFuture`. The function does not end before everything that it has called has ended.
 
-    Tasks that make durable calls belong into task groups that are opened inside of the function: when it is put away,
-    whatever group such a task runs in is cancelled.
+    Start tasks that make durable calls in task groups that the function itself opens: unloading the function cancels
+    the group of each such task.
     """
 
     _frame: Frame
@@ -74,7 +74,7 @@ class Context:
 
     @property
     def timeout_at(self) -> datetime:
-        """The deadline of this function, in UTC. Nothing that it calls lives longer."""
+        """The deadline of this function, in UTC. Its calls cannot outlive it, detached calls excepted."""
         return from_ms(self._frame.record.timeout_at)
 
     @property
@@ -83,10 +83,10 @@ class Context:
         return self._frame.info
 
     def get_dependency(self, kind: type[D]) -> D:
-        """Return the object that was given to `Resonate.with_dependency` for this type.
+        """Return the object that `Resonate.with_dependency` was given for this type.
 
         Raises:
-            UsageError: none was given.
+            UsageError: it was not given one.
         """
         return self._frame.info.get_dependency(kind)
 
@@ -107,11 +107,11 @@ class Context:
     def run(self, func: Callable[..., Any], /, *args: Any, **kwargs: Any) -> RunCall[Any]:
         """Call a function in this process. It needs no registration, and its arguments are passed as they are.
 
-        A plain `def` runs in a worker thread.
+        A function without `async` runs in a worker thread.
 
         Raises:
-            InvalidFunction: it cannot be a durable function.
-            InvalidArgument: it cannot be called with these arguments.
+            InvalidFunction: `func` cannot be a durable function.
+            InvalidArgument: `func` cannot be called with these arguments.
         """
         self._frame.check_current("ctx.run()")
         function = Function.of(func)
@@ -135,11 +135,11 @@ class Context:
     @overload
     def rpc(self, func: str, /, *args: Any, **kwargs: Any) -> RpcCall[Any]: ...
     def rpc(self, func: Callable[..., Any] | str, /, *args: Any, **kwargs: Any) -> RpcCall[Any]:
-        """Call a function on whichever worker of the target has it registered, by name or by function.
+        """Call a function, given by itself or by name, on a worker of the target that has it registered.
 
         Raises:
-            InvalidFunction: it cannot be a durable function.
-            InvalidArgument: it cannot be called with these arguments.
+            InvalidFunction: `func` cannot be a durable function.
+            InvalidArgument: `func` cannot be called with these arguments.
         """
         self._frame.check_current("ctx.rpc()")
         callee = self._callee(func, args, kwargs)
@@ -147,23 +147,23 @@ class Context:
         return RpcCall(self._frame, "rpc", callee, args, kwargs, returns)
 
     def sleep(self, duration: float | timedelta) -> SleepCall:
-        """Wait for so many seconds, or a `timedelta`. Hours or weeks are fine, and a restart does not extend them.
+        """Wait for a number of seconds or a `timedelta`: hours or weeks are fine. A restart does not extend the wait.
 
         Raises:
-            InvalidArgument: it is negative or no duration.
+            InvalidArgument: `duration` is negative, or not a duration.
         """
         self._frame.check_current("ctx.sleep()")
         return SleepCall(self._frame, duration)
 
     def promise(self, *, param: object = None) -> PromiseCall[Any]:
-        """Make a promise that somebody outside settles: a person, a webhook, another program.
+        """Make a promise that is settled from outside: by a person, a webhook, another program.
 
-        Spawn it to learn its id; it is settled with `resonate.promises.resolve(id, value)` or its like. One that was
-        created ahead under this id with `resonate.promises.create`, pending or settled, is taken as it is: its own
-        deadline and `param` stand, and what is given here is not recorded.
+        Spawn it to get its id; `resonate.promises.resolve(id, value)` and similar methods settle it. A promise that was
+        created ahead under this id with `resonate.promises.create`, pending or settled, is used as it is: its own
+        deadline and `param` stand, and those of this call are not recorded.
 
         Args:
-            param: recorded with the promise, for whoever is to settle it.
+            param: a value that is recorded with the promise, for the program that settles it.
 
         Raises:
             EncodeError: `param` cannot be turned into JSON.
@@ -174,16 +174,16 @@ class Context:
     # Several calls
 
     def task_group(self, *, limit: int | None = None) -> DurableTaskGroup:
-        """A durable task group: `async with ctx.task_group() as tg`, then `tg.run(func, ...)` and its like.
+        """Return a durable task group: `async with ctx.task_group() as tg`, then `tg.run(func, ...)` and so on.
 
-        The first failure cancels the rest, durably. The block ends when all have ended, and raises their failures in
-        an `ExceptionGroup`.
+        The first failure cancels the other members, durably. The block ends when all members have ended, and raises
+        their failures in an `ExceptionGroup`.
 
         Args:
-            limit: how many of what it starts may run at once; None: all.
+            limit: the largest number of members that run at once; None: no limit.
 
         Raises:
-            InvalidArgument: `limit` is no positive number.
+            InvalidArgument: `limit` is not a positive number.
         """
         self._frame.check_current("ctx.task_group()")
         return DurableTaskGroup(self, Group(self._frame, check_limit(limit)))
@@ -201,17 +201,17 @@ class Context:
     @overload
     def gather(self, *calls: Call[T], limit: int | None = None) -> GatherCall[tuple[T, ...]]: ...
     def gather(self, *calls: Call[Any], limit: int | None = None) -> GatherCall[Any]:
-        """Make several calls at once and give their results, in the order of the calls.
+        """Make several calls at once and return their results, in the order of the calls.
 
-        It is a task group: the first failure cancels the rest, and failures arrive in an `ExceptionGroup`.
+        It is a task group: the first failure cancels the other calls, and failures are raised in an `ExceptionGroup`.
 
         Args:
-            calls: calls such as `ctx.run(...)`, not yet made.
-            limit: how many may run at once; None: all.
+            calls: calls such as `ctx.run(...)` that were not made yet.
+            limit: the largest number of calls that run at once; None: no limit.
 
         Raises:
-            InvalidArgument: `limit` is no positive number.
-            UsageError: something else than a call was given.
+            InvalidArgument: `limit` is not a positive number.
+            UsageError: an argument is not a call.
         """
         self._frame.check_current("ctx.gather()")
         return GatherCall(self, "ctx.gather()", calls, check_limit(limit), tuple)
@@ -239,46 +239,46 @@ class Context:
     def map(
         self, func: Callable[..., Any], items: Iterable[Any], /, *, limit: int | None = None
     ) -> GatherCall[list[Any]]:
-        """Call a function in this process for each item, all at once, and give the results in order. See `gather`.
+        """Call a function in this process for each item, all at once, and return the results in order. See `gather`.
 
         Args:
             func: the function, called with one item.
-            items: the items; a replay has to come to the same ones.
-            limit: how many may run at once; None: all.
+            items: the items; a replay has to produce the same ones.
+            limit: the largest number of calls that run at once; None: no limit.
 
         Raises:
-            InvalidArgument: `limit` is no positive number, or the function cannot be called with an item.
-            InvalidFunction: it cannot be a durable function.
+            InvalidArgument: `limit` is not a positive number, or `func` cannot be called with an item.
+            InvalidFunction: `func` cannot be a durable function.
         """
         self._frame.check_current("ctx.map()")
         checked = check_limit(limit)
-        # Checked for all before any is made: one that is refused leaves no others behind that are never awaited.
+        # All items are checked before the first builder is made, so that a refusal leaves no builder unused.
         function, todo = Function.of(func), tuple(items)
         for item in todo:
             check_call(function, (item,), {})
         return GatherCall(self, "ctx.map()", [self.run(func, item) for item in todo], checked, list)
 
     def first(self, *entrants: Call[T] | DurableFuture[T]) -> FirstCall[T]:
-        """Wait for the first of several calls to end, and give its place among them and its result.
+        """Wait for the first of several calls to end, and return its index among them and its result.
 
-        `index, value = await ctx.first(...)`. If the first has failed, its failure is raised. Calls that come later are
-        cancelled; futures are left alone, so `await ctx.first(future, ctx.sleep(5))` waits for 5 seconds at most and
-        keeps what it was waiting for. Which was the first is recorded.
+        `index, value = await ctx.first(...)`. If the first has failed, its failure is raised. The other calls are
+        cancelled; futures are not, so `await ctx.first(future, ctx.sleep(5))` waits for 5 seconds at most and keeps the
+        future. Which call was the first is recorded.
 
         Raises:
-            UsageError: nothing was given, or something else than calls and futures.
+            UsageError: `entrants` is empty, or contains something that is neither a call nor a future.
         """
         self._frame.check_current("ctx.first()")
         return FirstCall(self._frame, entrants)
 
     def as_completed(self, *entrants: Call[T] | DurableFuture[T]) -> AsCompleted[T]:
-        """Give the futures of several calls in the order in which they end; the order is recorded.
+        """Return the futures of several calls in the order in which they end; the order is recorded.
 
-        `async for future in ctx.as_completed(...)`: `future.result()` is there at once. Calls are started when the loop
-        begins, and go on if it is left.
+        `async for future in ctx.as_completed(...)`: `future.result()` returns at once. Calls are started when the loop
+        begins, and go on if the loop is left.
 
         Raises:
-            UsageError: nothing was given, or something else than calls and futures.
+            UsageError: `entrants` is empty, or contains something that is neither a call nor a future.
         """
         self._frame.check_current("ctx.as_completed()")
         return AsCompleted(self._frame, entrants)
@@ -286,52 +286,52 @@ class Context:
     # Deadlines
 
     def fail_after(self, delay: float | timedelta, *, shield: bool = False) -> DurableScope:
-        """A deadline for a block of this function: `with ctx.fail_after(5): ...` raises `TimeoutError` when it passes.
+        """Return a deadline for a block: `with ctx.fail_after(5): ...` raises `TimeoutError` when it passes.
 
-        Unlike `anyio.fail_after`, it is a fixed instant that a restart does not move. What is called inside ends with
-        it.
+        Unlike `anyio.fail_after`, it is a fixed instant that a restart does not move. Calls that are made inside end
+        with it.
 
         Args:
-            delay: seconds, or a `timedelta`, from now.
-            shield: keep cancellations from around the block out of it, as `anyio.CancelScope` does.
+            delay: the time from now until the deadline: seconds, or a `timedelta`.
+            shield: whether to keep cancellations from around the block out of it, as `anyio.CancelScope` does.
 
         Raises:
-            InvalidArgument: the delay is negative or no duration.
+            InvalidArgument: `delay` is negative, or not a duration.
         """
         self._frame.check_current("ctx.fail_after()")
         return DurableScope(Scope(self._frame, to_ms(delay), shield=shield))
 
     def move_on_after(self, delay: float | timedelta, *, shield: bool = False) -> MoveOnScope:
-        """A deadline for a block of this function, which ends quietly when it passes. See `fail_after`.
+        """Return a deadline for a block, which ends without an exception when it passes. See `fail_after`.
 
         Raises:
-            InvalidArgument: the delay is negative or no duration.
+            InvalidArgument: `delay` is negative, or not a duration.
         """
         self._frame.check_current("ctx.move_on_after()")
         return MoveOnScope(Scope(self._frame, to_ms(delay), shield=shield))
 
-    # Values that a replay gets again
+    # Values that are the same on a replay
 
     def now(self) -> NowCall:
-        """What time it is, in UTC, to the millisecond. It is recorded: a replay gets the same."""
+        """Return the present time in UTC, to the millisecond. It is recorded: a replay gets the same."""
         self._frame.check_current("ctx.now()")
         return NowCall(self._frame)
 
     def random(self) -> Random:
-        """A random number generator whose seed follows from where in the program it was asked for.
+        """Return a random number generator whose seed follows from the place of this call in the program.
 
-        Nothing is recorded. It is as good as `random.Random`, and no better: not for secrets.
+        Nothing is recorded. The generator is a `random.Random`, which is not fit for secrets.
         """
         self._frame.check_current("ctx.random()")
-        return Random(self._seed("random"))  # noqa: S311 - for what has to be the same again, not for secrets
+        return Random(self._seed("random"))  # noqa: S311 - for numbers that a replay repeats, not for secrets
 
     def uuid(self) -> UUID:
-        """A UUID that follows from where in the program it was asked for. Nothing is recorded."""
+        """Return a UUID that follows from the place of this call in the program. Nothing is recorded."""
         self._frame.check_current("ctx.uuid()")
         return UUID(bytes=blake2b(self._seed("uuid").encode(), digest_size=16).digest(), version=4)
 
     def _seed(self, what: str) -> str:
-        # With the instant of its creation, since an id may have been used before, on another engine.
+        # The creation instant is part of the seed, since an id may have been used before, on another server.
         place = own_place(self._frame, what)
         return f"{self._frame.id}.{place.alone()}@{self._frame.record.created_at}"
 
@@ -348,13 +348,13 @@ class Context:
     @overload
     def detached(self, func: str, /, *args: Any, **kwargs: Any) -> DetachedCall: ...
     def detached(self, func: Callable[..., Any] | str, /, *args: Any, **kwargs: Any) -> DetachedCall:
-        """Start a function, by name or by function, that neither this one nor its end has a hold on.
+        """Start a function, given by itself or by name, that does not end with this one.
 
-        Awaiting the call starts it and gives its id, with which others can wait for it: `resonate.get(id, T)`.
+        Awaiting the call starts it and returns its id, by which others can wait for it: `resonate.get(id, T)`.
 
         Raises:
-            InvalidFunction: it cannot be a durable function.
-            InvalidArgument: it cannot be called with these arguments.
+            InvalidFunction: `func` cannot be a durable function.
+            InvalidArgument: `func` cannot be called with these arguments.
         """
         self._frame.check_current("ctx.detached()")
         return DetachedCall(self._frame, self._callee(func, args, kwargs), args, kwargs)
@@ -362,7 +362,8 @@ class Context:
     def _callee(self, func: Callable[..., Any] | str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Function | str:
         if isinstance(func, str):
             return func
-        # What it is registered as here names it better than the callable alone: register(func, name=..., version=...).
+        # The registered name and version, `register(func, name=..., version=...)`, take precedence over those of the
+        # callable.
         function = self._frame.execution.facilities.find_function(func) or Function.of(func)
         check_call(function, args, kwargs)
         return function

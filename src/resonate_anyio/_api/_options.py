@@ -1,7 +1,7 @@
 """Options that calls inside durable functions and calls from outside have in common.
 
-The classes are mixed into a `Builder`. They add no attributes of their own, because the classes of builders have slots:
-they name those that they use for the type checkers.
+The classes are mixed into a `Builder`. They add no attributes of their own, because builder classes have slots: they
+only declare the attributes that they use, for type checkers.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ V = TypeVar("V")
 
 
 class _Option:
-    """What an option needs of its builder."""
+    """The parts of a builder that an option uses."""
 
     if TYPE_CHECKING:
 
@@ -47,20 +47,20 @@ class WithTimeout(_Option):
         __slots__ = ()
 
     def timeout(self, timeout: float | timedelta) -> Self:
-        """Give the call a deadline: so many seconds from its start, but never after its caller's.
+        """Give the call a deadline: so many seconds from its start, but never after its caller's deadline.
 
-        Default: what `@durable` says. Without that it is the caller's deadline; for a call without a caller that waits
-        for it (`ctx.detached` and calls from outside) it is one year from the start.
+        Default: the timeout in `@durable`. Without that it is the caller's deadline; for a call whose caller does not
+        wait for it (`ctx.detached` and calls from outside) it is one year from the start.
 
         Raises:
-            InvalidArgument: it is negative, or not a duration.
+            InvalidArgument: `timeout` is negative, or not a duration.
         """
         self._timeout_ms = self._checked(to_ms, timeout)
         return self
 
 
 class WithTarget(_Option):
-    """A call that some worker may run, which is described by a function or its name, and arguments."""
+    """A call that any worker of a target may run, described by a function or its name, and arguments."""
 
     if TYPE_CHECKING:
         _args: tuple[Any, ...] = ()
@@ -73,7 +73,7 @@ class WithTarget(_Option):
         __slots__ = ()
 
     def _describe(self, func: Function | str, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
-        """Take the function and the arguments, without any option."""
+        """Set the function and the arguments, and reset the options."""
         self._func = func
         self._args = args
         self._kwargs = kwargs
@@ -82,22 +82,22 @@ class WithTarget(_Option):
         self._bare = False
 
     def target(self, target: str) -> Self:
-        """Say where it runs: a worker group, or an address such as `poll://any@group`. Default: the own group.
+        """Set where it runs: a worker group, or an address such as `poll://any@group`. Default: the own group.
 
         Raises:
-            InvalidArgument: it is neither.
+            InvalidArgument: `target` is neither.
         """
         self._target = self._checked(address, target)
         return self
 
     def version(self, version: int) -> Self:
-        """Say which version of the function runs.
+        """Set the version of the function that runs.
 
-        Default: the version of the function that was given. For a name it is 1, and for `resonate.run` the latest
-        version that is registered here.
+        Default: the version of the given function. For a name it is 1, and for `resonate.run` the latest version that
+        is registered here.
 
         Raises:
-            InvalidArgument: it is not a version.
+            InvalidArgument: `version` is not a version.
         """
         self._version = self._checked(check_version, version)
         return self
@@ -117,8 +117,9 @@ class WithBareArgs(WithTarget):
     def bare_args(self) -> Self:
         """Record the arguments as functions of the Rust and Go SDKs expect them.
 
-        Without arguments null is recorded, a single argument by itself instead of in an array, and several as always in
-        an array. A Rust function without parameters needs this too: it does not accept an empty array.
+        Without arguments, null is recorded; a single argument is recorded by itself instead of in an array; several are
+        recorded in an array as always. A Rust function without parameters needs this too: it does not accept an empty
+        array.
         """
         self._configure()._bare = True
         return self

@@ -1,4 +1,4 @@
-"""`DurableTaskGroup`: what `ctx.task_group()` gives to users. What it does is in `_groups`."""
+"""`DurableTaskGroup`: the task group that `ctx.task_group()` returns. `Group` in `_workflow._group` implements it."""
 
 from __future__ import annotations
 
@@ -28,11 +28,11 @@ Ts = TypeVarTuple("Ts")
 
 @define(eq=False, repr=False)
 class DurableTaskGroup:
-    """A task group of durable calls, made by `ctx.task_group()` and used in an `async with` statement, once.
+    """A task group of durable calls, made by `ctx.task_group()` and used in one `async with` statement.
 
-    What it starts begins at once and runs beside the body. The first that fails cancels the others and the body. The
-    block ends when everything in it has ended, and then raises an `ExceptionGroup` of all failures, in the order in
-    which they were started, that of the body last. Calls that the group has cancelled are none.
+    Each member begins at once and runs beside the body. The first failure cancels the other members and the body. The
+    block ends when all members have ended, and then raises an `ExceptionGroup` of all failures, in the order in which
+    the members were started, that of the body last. Calls that the group has cancelled are not failures.
     """
 
     _context: Context
@@ -40,7 +40,7 @@ class DurableTaskGroup:
 
     @property
     def cancel_scope(self) -> CancelScope:
-        """What cancels the whole group, body included. A group that was cancelled so does not raise.
+        """The cancel scope of the whole group, body included. A group that was cancelled by it does not raise.
 
         Raises:
             UsageError: the group has not been entered yet.
@@ -51,12 +51,12 @@ class DurableTaskGroup:
         return self._group.scope
 
     def start(self, call: Call[T]) -> DurableFuture[T]:
-        """Start a durable call and return at once: `ctx.run(...)`, `ctx.rpc(...)`, `ctx.sleep(...)` and their like.
+        """Start a durable call and return at once: `ctx.run(...)`, `ctx.rpc(...)`, `ctx.sleep(...)` and so on.
 
-        Its id is known at once. Its result is there when the block has ended, or when the future is awaited.
+        Its id is known at once. Its result is known when the block has ended, or when the future was awaited.
 
         Raises:
-            UsageError: the group has not been entered, or has ended; or this is no such call.
+            UsageError: the group has not been entered, or has ended; or `call` is not a durable call.
         """
         self._group.check_open("start()")
         if not isinstance(call, Call):
@@ -120,11 +120,11 @@ class DurableTaskGroup:
     def start_soon(self, func: Callable[[*Ts], Awaitable[object]], *args: *Ts, name: object = None) -> None:
         """Run a coroutine function of this workflow, which may make durable calls, in a task of its own.
 
-        It is code of this function: it runs again on a replay, and what it returns is dropped. Its calls are counted by
-        themselves, so that their ids do not depend on the order in which tasks run.
+        The function is code of this workflow: it runs again on a replay, and its return value is ignored. Its calls are
+        counted by themselves, so that their ids do not depend on the order in which tasks run.
 
         Raises:
-            UsageError: the group has not been entered, or has ended; or this is no function.
+            UsageError: the group has not been entered, or has ended; or `func` is not a function.
         """
         self._group.check_open("start_soon()")
         if not callable(func) or isinstance(func, Builder):
@@ -142,7 +142,8 @@ class DurableTaskGroup:
     async def __aexit__(
         self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
     ) -> bool | None:
-        # As in anyio: to a type checker, what the body has assigned is there after the block.
+        # The same return type as in anyio: a type checker then knows that names assigned in the body are bound
+        # afterwards.
         return await self._group.leave(exc)
 
     def __repr__(self) -> str:

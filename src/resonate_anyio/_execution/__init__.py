@@ -1,1 +1,1 @@
-"""One leased task: a root function and everything that runs locally below it."""
+"""One leased task: a root function and all functions that it runs locally."""

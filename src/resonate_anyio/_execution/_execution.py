@@ -1,10 +1,10 @@
-"""`Execution`: a root promise whose task this worker has taken, with everything that runs locally below it.
+"""`Execution`: one leased task: a root function, and all functions that it runs locally.
 
-An execution is hot (its coroutines are in memory and its task is leased), parked (in memory only, see `_parking`) or
-not here at all. It is put away by *dropping* it: the reason is written down, its scope is cancelled, every durable wait
-is woken and every durable call from then on raises the backend's own cancellation. Nothing is sent for it any more and
-what its code still returns or raises is ignored, so that dropping looks like a crash to everybody else: whoever
-acquires the task next replays it.
+An execution is hot (its coroutines are in memory and its task is leased), parked (in memory only, see `_suspension`) or
+not in memory. It is ended without an outcome by *dropping* it: the reason is noted, its scope is cancelled, every
+durable wait is woken, and every later durable call raises the backend's own cancellation. After that this worker sends
+nothing for it, and ignores what its code returns or raises. So dropping looks like a crash to other processes: the next
+worker that acquires the task replays it.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from __future__ import annotations
 import logging
 import math
 import sys
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from anyio import CancelScope, Event, create_task_group, current_effective_deadline, current_time, move_on_after
 from attrs import define, field
@@ -22,7 +22,7 @@ from .._concurrency._interrupts import interrupt_among, interrupt_here, interrup
 from .._concurrency._tasks import Task, after_this_round, current_task, is_timed, joins
 from .._errors import NetworkError, ResonateError, StoreLost, TooLarge
 from .._history import History
-from .._ids import Naming, origin_of
+from .._ids import Naming
 from .._protocol import Promise, PromiseState, Request, Response
 from .._requests._queries import refusal
 from .._requests._requester import unavailable
@@ -34,51 +34,52 @@ from .._workflow._reasons import OUTSIDE, SCOPE, Reason
 from .._workflow._regions import own_deadline, reason_for
 from ._journal import Journal
 from ._lease import Lease
+from ._phases import Phase
 from ._services import Event as Report
-from ._suspension import Phase, Suspension
+from ._suspension import Suspension
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, KeysView, Mapping, Sequence, ValuesView
+    from collections.abc import Callable, Collection, KeysView, ValuesView
     from typing import NoReturn
 
     from .._codec import Codec
     from .._concurrency._backoff import Backoff
     from .._concurrency._tasks import TaskSnapshot
-    from .._functions._function import Function
     from .._requests._subscriptions import Listener
-    from .._workflow._frame import Frame
     from .._workflow._host import Awaited, Facilities
     from ._services import Services
 
 _ANSWERS = frozenset({200, 300, 404, 409})
 _FIRST_RETRY = 0.25
 _RECHECKED_AT_ONCE = 12
-_REFUSALS = frozenset({400, 422})  # these speak of the request; all others, of a platform that cannot take it now
+_REFUSALS = frozenset({400, 422})  # the request is refused as it is; other statuses may pass
 
 logger = logging.getLogger("resonate_anyio")
 
 
 @define(eq=False, kw_only=True, repr=False)
 class Execution:
-    """One root promise and the local part of the call graph below it (see the module's docstring).
+    """One leased task and the local part of the call graph below its root function (see the module's docstring).
 
     Attributes:
-        id: the id of the root; also of its task, and the branch of everything local.
-        lease: for how long this worker certainly holds the task.
-        version: the version that the task was acquired at.
-        history: what was recorded before this run.
-        local_records: how many promises share the branch.
-        dropped: why it was put away, or None.
-        error: what went wrong, if that is why.
-        settlement: what its promise was settled with, if that was not by its own code and is known.
-        ended_by: the interrupt that has come to its code, or None.
-        ended: set once no code of it runs any more and, if it was halted, that is on record.
-        suspension: how its task is suspended, and taken back.
-        task: the task that it begins with.
-        stirred_at: when, by the loop's clock, it last began to wait.
-        journal: what is put on record for it goes through this.
-        fulfilling: whether the end of the root is being recorded from here.
-        changed_at: when something of it was last made or settled, as far as is known, in the server's milliseconds.
+        services: the worker, as the execution sees it.
+        id: the id of the root function's promise, of the task, and of the branch.
+        lease: the lease of the task.
+        version: the version of the task, as it was acquired.
+        origin: the id of the root of the lineage.
+        history: the records that existed before this run.
+        local_records: the number of promises in the branch.
+        dropped: the reason why it was dropped, or None.
+        error: the error that caused the drop, or None.
+        settlement: the record of its promise, if another program has settled it and the outcome is known.
+        ended_by: the interrupt that has reached its code, or None.
+        ended: an event that is set once its code has ended and, if it was halted, that is on record.
+        suspension: the suspension of its task, and the way back.
+        task: the anyio task that it runs in.
+        stirred_at: the instant, by the loop's clock, at which one of its tasks last began to wait.
+        journal: the writer of its records.
+        fulfilling: whether the end of the root is being recorded by this worker.
+        changed_at: the instant of the last known creation or settlement in it, in milliseconds of the server's time.
     """
 
     services: Services
@@ -121,51 +122,6 @@ class Execution:
         self.presence = Presence(self.now, self.services.young, self._unlisten_to_call)
         self.journal = Journal(self)
 
-    @classmethod
-    def of(
-        cls,
-        services: Services,
-        lease: Lease,
-        promise: Promise,
-        call: tuple[Function, tuple[Any, ...], Mapping[str, Any]],
-        history: History,
-        wakes: Sequence[str] = (),
-    ) -> Execution:
-        """Return the execution of a task that was acquired.
-
-        Args:
-            services: the worker.
-            lease: of the task.
-            promise: the root.
-            call: the function of the root, and its arguments.
-            history: what is on record below the root.
-            wakes: the pending wake promises of earlier executions of the task.
-        """
-        execution = cls(
-            services=services,
-            id=lease.id,
-            lease=lease,
-            version=lease.version,
-            origin=lineage(promise, services.separator),
-            history=history,
-            local_records=history.local,
-            changed_at=max(promise.created_at, history.last_change),
-        )
-        execution.suspension = Suspension(execution)
-        execution.suspension.wakes.extend(wakes)
-        function, args, kwargs = call
-        execution.root = Frame(
-            execution=execution,
-            record=promise,
-            type=function.returns,
-            parent=None,
-            function=function,
-            args=args,
-            kwargs=kwargs,
-            retry=function.retry,
-        )
-        return execution
-
     def count_record(self) -> None:
         """Count a promise that was put on record in the branch of the execution."""
         self.local_records += 1
@@ -179,7 +135,7 @@ class Execution:
         self.fulfilling = True
 
     def settled_by_cascade(self, record: Promise) -> None:
-        """Note what the root was settled with from this process: the log tells it."""
+        """Note the outcome that a cancel cascade of this process has given to the root, for the log."""
         self.settlement = record
 
     async def run(self) -> None:
@@ -188,28 +144,28 @@ class Execution:
         try:
             with self._scope:
                 await self.root.run()
-            # Code in tasks of the user's own, which no scope of ours is around, has been cancelled one by one.
+            # Code in anyio tasks of the user's own is not inside of this scope; `drop` has cancelled each of them.
             await self.presence.empty()
         finally:
             self.services.subscriptions.unsubscribe(self.id, self.root_settled)
             for node in self._subscriptions.values():
                 self.services.subscriptions.unsubscribe(node.id, node.settle)
 
-    # What frames need from around them
+    # The parts that frames need
 
     @property
     def busy(self) -> bool:
-        """Whether a leaf of it is running."""
+        """Whether one of its leaves is running."""
         return self.presence.leaf_running.count > 0
 
     @property
     def pinned(self) -> bool:
-        """Whether a replay could not give back at once what the code has been given: see `Presence.pins`."""
+        """Whether a replay could not deliver all outcomes at once: see `Presence.pins`."""
         return self.presence.pins > 0
 
     @property
     def draining(self) -> bool:
-        """Whether the worker is stopping: no durable call starts."""
+        """Whether the worker is stopping, so that durable calls do not start."""
         return self.services.subscriptions.stopping
 
     # Frames
@@ -218,15 +174,15 @@ class Execution:
         self.services.subscriptions.unsubscribe(frame.id, listener)
 
     def runs(self, frame: Frame) -> bool:
-        """Whether code of `frame` runs here, and is wanted."""
+        """Return whether code of `frame` runs here and the execution is not dropped."""
         return self.dropped is None and frame in self.presence.frames
 
     def listen_to_call(self, frame: Frame) -> None:
-        """End the local call if somebody else settles its promise."""
+        """End the local call if another program settles its promise."""
 
         def settled(record: Promise) -> None:
             if record.state is PromiseState.TIMEDOUT:
-                frame.expire()
+                frame.end_code()
             else:
                 self.end_call(record.id)
 
@@ -234,9 +190,10 @@ class Execution:
         self.services.subscriptions.subscribe(frame.id, settled)
 
     def interrupted(self) -> bool:
-        """Whether a cancellation that was just caught means nothing: the execution is being put away.
+        """Return whether to ignore a cancellation that was just caught, because the execution is being dropped.
 
-        Looks for an interrupt that may be the reason. Nothing that was cancelled is recorded without asking this.
+        This looks for an interrupt that may have caused the cancellation. Call it before any effect of a cancellation
+        is recorded.
         """
         if self.services.torn_down:
             self.drop(Drop.UNLOADED)
@@ -245,7 +202,7 @@ class Execution:
         return self.dropped is not None
 
     def _interrupt_of_others(self) -> BaseException | None:
-        # A thousand tasks may be cancelled at once. What cancels them was there before the first of them ran.
+        # A thousand tasks may be cancelled at once: they are searched once per round of the event loop.
         if self._looked or not self._may_be_interrupted():
             return None
         found = interrupt_among(self.services.task_snapshot().tasks_of(self, self.task))
@@ -256,7 +213,7 @@ class Execution:
 
     @staticmethod
     def _may_be_interrupted() -> bool:
-        """Whether a scope of the user's has cancelled the running code. Why one of the engine's did is known."""
+        """Return whether a plain scope has cancelled the running code. The reasons of other scopes are known."""
         frame = current_frame()
         return is_requested() and (frame is None or reason_for(frame).by == SCOPE)
 
@@ -264,7 +221,7 @@ class Execution:
         self._looked = False
 
     def interrupt(self, exc: BaseException | None) -> None:
-        """If `exc` is an interrupt, or has one in it, the program ends, and nothing that it causes is recorded."""
+        """Drop the execution if `exc` is an interrupt, or contains one: effects of an interrupt are not recorded."""
         if (found := interrupt_in(exc)) is not None:
             self.ended_by = self.ended_by or found
             self.drop(Drop.INTERRUPTED, found)
@@ -275,73 +232,73 @@ class Execution:
             if frame.id == id and frame is not self.root:
                 frame.request_cancel(Reason(OUTSIDE))
 
-    # What is waited for
+    # Waits
 
     @property
     def awaited(self) -> KeysView[str]:
-        """The ids of what is waited for and settles elsewhere."""
+        """The ids of promises that are waited for and settled elsewhere."""
         return self._subscriptions.keys()
 
     @property
     def externals(self) -> ValuesView[Awaited]:
-        """What is waited for and settles elsewhere."""
+        """The promises that are waited for and settled elsewhere."""
         return self._subscriptions.values()
 
     def blocked(self, snapshot: TaskSnapshot) -> bool:
-        """Whether no code of it can go on before something happens outside of it. In doubt it can."""
+        """Return whether no code of it can go on before something outside of it happens; False in doubt."""
         if self.busy or not self._subscriptions or self.dropped is not None:
             return False
         if any(frame.unwinding for frame in self.presence.frames):
-            # A wait that was cancelled may be over, though its task has not run yet.
+            # A wait that was cancelled may be over, although its task has not run yet.
             return False
         patient = {wait.task for wait in self.presence.waits if wait.patient and not wait.event.is_set()}
         tasks = snapshot.tasks_of(self, self.task)
         return all((task in patient or joins(task)) and not is_timed(task) for task in tasks)
 
     async def recheck(self) -> None:
-        """Ask for what is waited for, because a message that told of it may be lost."""
+        """Ask the server for the promises that are waited for, because a message about them may be lost."""
         ids = iter(list(self._subscriptions))
 
         async def some() -> None:
             for id in ids:
                 await self.services.recheck(id)
 
-        # Of many, each a while after the other, the last might come too late.
+        # Several at once: if each request waited for the one before, the last of many might come too late.
         async with create_task_group() as tasks:
             for _ in range(min(_RECHECKED_AT_ONCE, len(self._subscriptions))):
                 tasks.start_soon(some)
 
     def root_settled(self, record: Promise) -> None:
-        """Somebody else has settled the root. What runs below it ends, and nothing is written under it any more."""
+        """Take over the record of the root, which another program has settled, and end all of the execution's code."""
         if self.fulfilling or self.dropped is not None or not self.root.pending:
             return
         if record.state is PromiseState.TIMEDOUT and self.suspension.hot:
-            self.root.expire()
+            self.root.end_code()
             return
         self.root.settle(record)
         self.settlement = record
         self.drop(Drop.SETTLED)
         self.services.cancel_below_later(self.id)
 
-    # Putting away
+    # Drop
 
     def drop(self, reason: Drop, error: BaseException | None = None) -> None:
-        """Put the execution away. The first reason stands."""
+        """Drop the execution: end its code without a write. The first reason stands."""
         if self.dropped is not None or self.ended.is_set():
             return
         self.dropped = reason
         self.error = error
-        self.suspension.dropped()
+        self.suspension.execution_dropped()
         self._scope.cancel()
         for frame in self.presence.frames:
-            frame.put_away()
+            frame.end_code()
         for wait in self.presence.waits:
             wait.event.set()
 
     async def check(self) -> None:
         """Raise the backend's cancellation if the execution was dropped.
 
-        Code that is unwinding for an interrupt makes no durable call. It gets the interrupt again.
+        Code that unwinds because of an interrupt makes no durable call: the interrupt is raised again.
         """
         if (interrupt := interrupt_here()) is not None:
             self.interrupt(interrupt)
@@ -350,7 +307,7 @@ class Execution:
             await raise_cancelled()
 
     async def gate(self) -> None:
-        """Let a durable call start when the execution is hot, unless it is being dropped: then it never does."""
+        """Wait until a durable call may start. If the execution is dropped, raise the backend's cancellation."""
         lease = self.lease
         if (
             self.dropped is None
@@ -359,22 +316,22 @@ class Execution:
             and (lease.certain_until == math.inf or lease.certain)
             and sys.exception() is None
         ):
-            # As at nearly every call.
+            # The usual case.
             return
         await self.until_hot()
         if self.services.subscriptions.stopping:
             await self._wait(Event(), patient=False)
 
     async def until_hot(self) -> None:
-        """Wait until what happens here may be recorded; ask for that to be soon."""
+        """Wait until the lease is certain, so that records may be written, and ask for that."""
         await self.check()
         while not (self.lease.certain and self.suspension.hot):
-            self.suspension.doubt()
-            self.suspension.want()
-            await self._wait(self.suspension.next_move(), patient=False)
+            self.suspension.verify_lease()
+            self.suspension.request_resume()
+            await self._wait(self.suspension.next_change(), patient=False)
 
     async def wait(self, event: Event) -> None:
-        """Wait for `event`; a shield of the user's does not hold this when the execution is dropped."""
+        """Wait for `event`, or until the execution is dropped. A shield in the user's code does not delay a drop."""
         await self.check()
         self.stirred_at = current_time()
         self.services.report(Report.STIRRED, self)
@@ -382,7 +339,7 @@ class Execution:
         await self.until_hot()
 
     async def hold(self, event: Event) -> None:
-        """Wait for `event`, which another task of this execution sets. Meanwhile it stays hot."""
+        """Wait for `event`, which another task of this execution sets. The execution stays hot meanwhile."""
         await self.check()
         await self._wait(event, patient=False, held=True)
         await self.until_hot()
@@ -407,30 +364,31 @@ class Execution:
         finished: bool = False,
         taken: Collection[int] = (),
     ) -> Response:
-        """Send one request on behalf of this execution, again and again while the server cannot be reached.
+        """Send one request for this execution, again and again while the server cannot be reached.
 
-        A failure of the platform is no outcome of anything. One that does not pass by itself drops the execution.
+        A failure of the platform is not an outcome of a call. One that does not pass by itself drops the execution.
 
         Args:
-            request: what is asked; it may be sent twice.
-            settling: it records what has happened already, and is not held up when the worker stops.
-            leased: only the holder of the task may ask for it.
-            finished: it records what a leaf has done. No failure of it drops the execution, which would run the leaf
-                again: a refusal is raised, and after any other failure the request is sent again. Only the loss of the
-                store drops it: nothing is recorded any more.
-            taken: more statuses that the caller understands.
+            request: the request; it may be sent twice.
+            settling: whether it records something that has happened already; then it is sent even while the worker
+                stops.
+            leased: whether only the holder of the task may send it.
+            finished: whether it records the outcome of a leaf. Its failure does not drop the execution, which would run
+                the leaf again: a refusal is raised, and after any other failure the request is sent again. Only the
+                loss of the store drops the execution, since nothing can be recorded any more.
+            taken: further statuses that the caller handles.
 
         Raises:
-            RequestError: the request was refused as it is, and would be on a replay.
-            TooLarge: it is larger than the server takes, and would be on a replay.
+            RequestError: the server refused the request as it is, and would refuse it on a replay.
+            TooLarge: the request is larger than the server accepts, and would be on a replay.
         """
         backoff: Backoff | None = None
         while True:
-            if leased or (self.suspension.phase is not Phase.HOT and self.suspension.in_memory_only):
+            if leased or (self.suspension.phase is not Phase.HOT and self.suspension.unleased):
                 await (self.until_hot() if settling else self.gate())
             try:
                 response = await self.services.connection.request(request)
-            except Exception as exc:  # noqa: BLE001 - whatever a network raises, it is not an outcome of a call
+            except Exception as exc:  # noqa: BLE001 - an exception of a network is not an outcome of a call
                 await self._check_failure(exc, finished=finished)
                 failure = exc
             else:
@@ -448,7 +406,7 @@ class Execution:
                 await self._wait(Event(), patient=False)
 
     async def _check_failure(self, failure: Exception, *, finished: bool) -> None:
-        """Raise what a request has failed with, or drop the execution, unless the request is to be sent again."""
+        """Raise the failure of a request, or drop the execution, unless the request is to be sent again."""
         if isinstance(failure, TooLarge):
             await self.check()
             raise failure
@@ -456,25 +414,25 @@ class Execution:
             await crash(self, failure)
 
     async def _refused(self, refused: ResonateError, response: Response, *, final: bool) -> NoReturn:
-        """Raise a refusal of this very request. Of another one, the execution is dropped."""
+        """Raise a refusal of the request as it is; for any other refusal, drop the execution."""
         if response.status in _REFUSALS and final:
             raise refused
         await crash(self, refused)
 
     async def regain(self, version: int) -> None:
-        """The server says that the task is not held at `version`: go on when it is held again, if ever.
+        """Wait until the task is held again, after the server has said that it is not held at `version`.
 
-        Raises the backend's cancellation if somebody else has it.
+        Raise the backend's cancellation if another worker holds it.
         """
         if self.version == version:
-            self.suspension.doubt()
+            self.suspension.verify_lease()
         await self.until_hot()
         if self.version == version:
-            # It is held at that version after all, and yet refused.
+            # The task is held at that version after all, and yet the request was refused.
             await self.lose()
 
     async def listen(self, node: Awaited) -> None:
-        """Hear of the settling of a promise that is not run here."""
+        """Subscribe to the settlement of a promise that is settled elsewhere."""
         self.services.subscriptions.subscribe(node.id, node.settle)
         self._subscriptions[node.id] = node
         try:
@@ -490,19 +448,13 @@ class Execution:
             self.services.falls_asleep(self, record.timeout_at)
 
     def unlisten(self, node: Awaited) -> None:
-        """Hear of it no more."""
+        """End the subscription."""
         if self._subscriptions.pop(node.id, None) is not None:
             self.services.subscriptions.unsubscribe(node.id, node.settle)
         if not node.pending:
             self.changed_at = self.now()
 
     async def lose(self) -> NoReturn:
-        """Another worker holds the task: put the execution away."""
+        """Drop the execution: another worker holds the task."""
         self.drop(Drop.LOST)
         await raise_cancelled()
-
-
-def lineage(record: Promise, separator: str) -> str:
-    """The origin of a root that was handed to this worker: from its tag; else, from the shape of its id."""
-    origin = record.tags.get("resonate:origin") or ""
-    return origin if origin and separator not in origin else origin_of(record.id, separator)

@@ -1,7 +1,8 @@
-"""`Journal`: what one execution puts on record, and what it is told of that.
+"""`Journal`: the writer of one execution's records.
 
-Local calls are recorded plainly: fencing them would move the whole branch with each answer. What runs elsewhere is
-created only while this worker holds the task. The root is settled with its task (docs/distribution.md 1.2 and 1.4).
+Local calls are recorded without a fence, since each answer to a fenced request contains the whole branch. A call that
+runs elsewhere is created only while this worker holds the task. The root is settled together with its task
+(docs/distribution.md 1.2 and 1.4).
 """
 
 from __future__ import annotations
@@ -34,23 +35,23 @@ from .._workflow._lanes import insist
 if TYPE_CHECKING:
     from ._execution import Execution
 
-_LARGE_BRANCH = 10_000  # 3.5 MB and a third of a second of a real server, at each recovery
+_LARGE_BRANCH = 10_000  # a recovery then reads 3.5 MB, in a third of a second of a real server
 _OF_TIMERS = frozenset({400, 422})
 _FIRST_PAUSE = 0.02
 _LONGEST_PAUSE = 5.0
-_FENCED_BRANCH_LIMIT = 100  # above it, a fenced create costs more bytes than the orphan that it may prevent
+_FENCED_BRANCH_LIMIT = 100  # above it, a fence costs more bytes than an orphaned call
 
 logger = logging.getLogger("resonate_anyio")
 
 
 @define(eq=False)
 class Journal:
-    """The records of one execution (see the module's docstring)."""
+    """The writer of one execution's records (see the module's docstring)."""
 
     _execution: Execution
 
     async def create_local(self, request: PromiseCreate, *, again: bool = False) -> Promise:
-        """Record a call that runs in this execution; `again`: ask for one that is on record already."""
+        """Record a call that runs in this execution. With `again`, read a call that is on record already."""
         execution = self._execution
         if not again:
             execution.count_record()
@@ -71,7 +72,7 @@ class Journal:
         )
 
     async def create_remote(self, request: PromiseCreate) -> Promise:
-        """Record a call that runs elsewhere, but only while this worker holds the task."""
+        """Record a call that runs elsewhere, if this worker still holds the task."""
         if self._execution.local_records > _FENCED_BRANCH_LIMIT:
             return await self.create_local(request)
         execution = self._execution
@@ -88,7 +89,7 @@ class Journal:
         return response.action.promise
 
     async def create_timer(self, request: PromiseCreate) -> Promise:
-        """Record a promise whose deadline must fire although no one may be there to look."""
+        """Record a promise whose deadline must fire even if no worker is running then."""
         ask = partial(self._execution.request, taken=_OF_TIMERS)
         response = await self._execution.services.timer_promises.create(ask, request)
         assert response is not None
@@ -97,14 +98,14 @@ class Journal:
         return response.promise
 
     async def fresh(self, record: Promise) -> Promise:
-        """`record` as it is now: the rows of a history may be past their deadline and still say pending."""
+        """Return the present state of `record`, which may say pending although its deadline has passed."""
         if not record.expired(self._execution.now()):
             return record
-        # Its outcome is history, which a cancelled scope does not hide.
+        # Its outcome is history, which is delivered even in a cancelled scope.
         return await insist(partial(self.confirm_timeout, record))
 
     async def confirm_timeout(self, record: Promise) -> Promise:
-        """Ask for a promise whose deadline has passed here until it has passed there as well."""
+        """Read a promise whose deadline has passed here until its deadline has passed at the server as well."""
         pause = _FIRST_PAUSE
         while True:
             request = PromiseGet(id=record.id)
@@ -114,22 +115,22 @@ class Journal:
             left = (record.timeout_at - self._execution.now()) / 1000
             with move_on_after(left if left > 0 else pause):
                 await self._execution.wait(Event())
-            # Whose clock is ahead cannot know by how much.
+            # This clock may be ahead of the server's by an unknown time.
             pause = min(pause * 2, _LONGEST_PAUSE)
 
     async def settle(self, id: str, state: PromiseState, value: Value, *, finished: bool = False) -> Promise:
-        """Record the end of a local call, and give back what is on record then.
+        """Record the end of a local call, and return its record.
 
         Args:
-            id: the call.
-            state: how it ended.
-            value: with what.
-            finished: whether that is what a leaf has done. That is a fact, and so it needs no lease: the first outcome
-                that is recorded stands.
+            id: the id of the call.
+            state: the state to settle it in.
+            value: its value or error.
+            finished: whether this is the outcome of a leaf. That needs no lease: the first outcome that is recorded
+                stands.
 
         Raises:
             RequestError: `finished`, and the server refuses this outcome.
-            TooLarge: the value is larger than the server takes.
+            TooLarge: the value is larger than the server accepts.
         """
         execution, request = self._execution, PromiseSettle(id=id, state=state, value=value)
         response = await execution.request(request, settling=True, leased=not finished, finished=finished)
@@ -139,7 +140,7 @@ class Journal:
         return response.promise
 
     async def settle_late(self, id: str, state: PromiseState, value: Value) -> None:
-        """Record what a leaf has done although its execution has been dropped, which else would run the leaf again.
+        """Record the outcome of a leaf although its execution was dropped, so that the leaf does not run again.
 
         Raises:
             ResonateError: the server has refused it, or has not answered for half a minute.
@@ -149,12 +150,12 @@ class Journal:
             promise_of(request, await self._execution.services.requester.request_with_retries(request), id)
 
     async def fulfill(self, state: PromiseState, value: Value, *, finished: bool = False) -> Promise:
-        """Record the end of the root, and give back what is on record then. For `finished` see `settle`."""
+        """Record the end of the root, and return its record. For `finished` see `settle`."""
         execution = self._execution
         for id in execution.suspension.wakes:
-            # One whose making was not answered may not exist.
+            # A wake promise may not exist, if the request that makes it was not answered.
             await execution.request(PromiseSettle(id=id, state=PromiseState.RESOLVED, value=EMPTY), settling=True)
-        # From here on the answer says who has settled it, and not a message.
+        # From here on the answer shows how the root was settled, and messages about it are ignored.
         execution.begin_to_fulfill()
         action = PromiseSettle(id=execution.id, state=state, value=value)
         while True:
@@ -169,11 +170,11 @@ class Journal:
             await execution.regain(version)
 
     async def look_up(self, id: str) -> Promise | None:
-        """The record of `id`, if there is one now."""
+        """Return the record of `id`, or None."""
         return (await self._execution.request(PromiseGet(id=id))).promise
 
     async def cancel_below(self, id: str) -> None:
-        """Cancel what still runs or waits below a remote call that was cancelled."""
+        """Cancel all pending calls below a remote call that was cancelled."""
         execution = self._execution
         try:
             await insist(partial(execution.services.cancel_below, id))
@@ -186,7 +187,7 @@ class Journal:
         self._execution.services.settled_here(record)
 
     async def _promise(self, request: Request, response: Response) -> Promise:
-        """The promise of an answer. A server that has lost it (it was restored from a backup, say) is no outcome."""
+        """Return the promise in an answer. If the server has lost the promise, drop the execution."""
         if response.promise is None:
             await crash(self._execution, refusal(request, response))
         return response.promise

@@ -1,8 +1,8 @@
-"""`Lease`: for how long a task is certainly held by this worker.
+"""`Lease`: the time for which this worker certainly holds a task.
 
-The holder of a lease may act on it until it lapses, by the clock and not by what a server says later: what counts is
-the instant before the request was sent that granted or renewed it. While it is not certain, nothing begins that only
-the holder may begin (docs/distribution.md 1.1 and 1.2).
+The holder of a lease may act on it until it lapses by the clock, even if the server answers late. The time is counted
+from the instant before the request was sent that granted or renewed the lease. While the lease is not certain, nothing
+begins that only the holder may begin (docs/distribution.md 1.1 and 1.2).
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ from .._protocol import TaskRecord, TaskRef
 
 
 class LeaseKeeper(Protocol):
-    """The leases of one worker: what judges how long each lasts, and has it renewed."""
+    """The leases of one worker: it judges how long each lasts, and renews them."""
 
     def elapsed(self) -> float:
-        """Return the seconds on the clock that leases are judged by."""
+        """Return the seconds on the clock of the leases."""
         ...
 
     def end_of(self, sent: float) -> float:
-        """Return when a lease lapses that was granted with a request sent at `sent`."""
+        """Return the instant at which a lease lapses that was granted by a request sent at `sent`."""
         ...
 
     def lasts(self, lease: Lease) -> bool:
@@ -35,24 +35,24 @@ class LeaseKeeper(Protocol):
         ...
 
     def enrol(self, lease: Lease) -> None:
-        """Have `lease` renewed, if that is the worker's to do."""
+        """Renew `lease` from now on, if that is the task of the worker."""
         ...
 
     def forget(self, lease: Lease) -> None:
-        """Renew it no more."""
+        """Stop renewing `lease`."""
         ...
 
 
 @define(eq=False)
 class Lease:
-    """The lease of one task, by the clock of `Connection.elapsed`, in seconds.
+    """The lease of one task. Its instants are seconds on the clock of `Connection.elapsed`.
 
     Attributes:
-        id: the task.
-        version: which acquisition of it this is.
-        certain_until: until when nobody else can hold the task.
-        renewed_at: when the last request was sent that granted or extended it.
-        confirmed_at: when the server last said that it is this worker's.
+        id: the id of the task.
+        version: the version of the task, a number that grows with every acquisition.
+        certain_until: the instant until which another worker cannot hold the task.
+        renewed_at: the instant at which the last request was sent that granted or renewed it.
+        confirmed_at: the instant of the last answer of the server that this worker holds the task.
     """
 
     _keeper: LeaseKeeper
@@ -64,12 +64,12 @@ class Lease:
 
     @property
     def certain(self) -> bool:
-        """Whether a request that is sent now is over before anybody else can hold the task."""
+        """Whether a request that is sent now is over before another worker can hold the task."""
         return self._keeper.lasts(self)
 
     @property
     def looked_after(self) -> bool:
-        """Whether the server is asked about it from time to time."""
+        """Whether the worker asks the server about it from time to time."""
         return -math.inf < self.certain_until < math.inf
 
     @property
@@ -78,20 +78,23 @@ class Lease:
         return TaskRef(self.id, self.version)
 
     def grant(self, version: int, sent: float) -> None:
-        """It was acquired, or found to be held, with a request sent at `sent`."""
+        """Begin the lease: the task was acquired, or found to be held, by a request sent at `sent`."""
         self.version = version
         self.renewed_at = self.confirmed_at = sent
         self.certain_until = self._keeper.end_of(sent)
         self._keeper.enrol(self)
 
     def renew(self, sent: float) -> None:
-        """A heartbeat that was sent at `sent` has been answered. One that comes too late extends nothing."""
+        """Extend the lease: a heartbeat that was sent at `sent` was answered. After the lapse this has no effect."""
         if self._keeper.elapsed() < self.certain_until:
             self.renewed_at = max(self.renewed_at, sent)
             self.certain_until = max(self.certain_until, self._keeper.end_of(sent))
 
     def confirm(self, task: TaskRecord | None, asked: float) -> bool:
-        """The server was asked at `asked` who holds the task. Returns whether that is this worker; else it lapses."""
+        """Take over the server's answer to a question sent at `asked`, and return whether this worker holds the task.
+
+        If it does not, the lease lapses.
+        """
         mine = self._keeper.is_mine(task, self.version)
         if mine:
             self.confirmed_at = asked
@@ -100,6 +103,6 @@ class Lease:
         return mine
 
     def end(self) -> None:
-        """It was given back, or is of no use any more."""
+        """End the lease: the task was released, or is not needed any more."""
         self.certain_until = -math.inf
         self._keeper.forget(self)

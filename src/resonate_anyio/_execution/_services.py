@@ -1,4 +1,4 @@
-"""The port of an execution: what it needs of the process that runs it, and the events that it reports."""
+"""The port of an execution: the interface of the worker that runs it, and the events that the execution reports."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ if TYPE_CHECKING:
 
 
 class Event(Enum):
-    """What an execution reports of itself."""
+    """An event that an execution reports."""
 
     STIRRED = "stirred"
-    """A task of it has begun to wait."""
+    """One of its tasks has begun to wait."""
     PARKED = "parked"
     """Its task is suspended at the server."""
     NOT_PARKED = "not parked"
     """Its task could not be suspended, and stays leased."""
     RESUMING = "resuming"
-    """Its task is being taken back."""
+    """Its task is being acquired again."""
     RESUMED = "resumed"
     """Its task is leased again."""
 
@@ -38,17 +38,17 @@ class Services(Protocol):
     """The worker, as one of its executions sees it.
 
     Attributes:
-        identity: the worker at the server.
-        connection: sends requests.
-        requester: sends requests again until they are answered.
-        subscriptions: what is waited for in this process.
-        timer_promises: makes promises whose deadline fires by itself.
-        facilities: what runs of functions use.
-        young: executions and calls that have begun not long ago.
-        separator: what joins the id of a root and what is below it.
-        ttl_ms: how long a lease lasts.
-        draining: whether the worker is stopping: no durable call starts.
-        torn_down: whether the event loop is being taken down, so that a cancellation means nothing.
+        identity: the worker as the server knows it.
+        connection: the connection that sends requests.
+        requester: the sender that repeats requests until they are answered.
+        subscriptions: the subscriptions to promises in this process.
+        timer_promises: the maker of promises whose deadline fires by itself.
+        facilities: the objects that all executions of the worker share.
+        young: the executions and calls that began a short time ago.
+        separator: the separator between the id of a root and the rest of an id.
+        ttl_ms: the duration of a lease, in milliseconds.
+        draining: whether the worker is stopping, so that durable calls do not start.
+        torn_down: whether the event loop is being closed, so that cancellations are ignored.
     """
 
     @property
@@ -75,27 +75,27 @@ class Services(Protocol):
     def torn_down(self) -> bool: ...
 
     def report(self, event: Event, execution: Execution) -> None:
-        """Take note of an event of an execution."""
+        """Handle an event of an execution."""
         ...
 
     def falls_asleep(self, execution: Execution, due_ms: int) -> None:
-        """A task of an execution is about to sleep until `due_ms`."""
+        """Note that a task of an execution is about to sleep until `due_ms`."""
         ...
 
     def task_snapshot(self) -> TaskSnapshot:
-        """Return all tasks, as of this round of the event loop."""
+        """Return all tasks of this round of the event loop."""
         ...
 
     def background(self, func: Callable[..., Awaitable[None]], *args: object, name: str) -> None:
-        """Run `func` in a task of the worker's own."""
+        """Run `func` in a background task of the worker."""
         ...
 
     def acquire(self, id: str, version: int) -> None:
-        """Acquire the task `id` at `version`, when there is room for it."""
+        """Acquire the task `id` at `version`, as soon as admission allows it."""
         ...
 
     async def release(self, id: str, version: int) -> None:
-        """Release a task, if that can be done now."""
+        """Release a task, if the server can be reached now."""
         ...
 
     def is_mine(self, task: TaskRecord | None, version: int) -> bool:
@@ -103,19 +103,19 @@ class Services(Protocol):
         ...
 
     async def register_listener(self, id: str, execution: Execution) -> Promise:
-        """Ask the server for a message when `id` settles; its record tells whether it has already."""
+        """Ask the server for a message when `id` settles, and return the record of `id`."""
         ...
 
     def ask_at_deadline(self, record: Promise) -> None:
-        """Ask for a promise once its deadline has come, unless the server sends a message then."""
+        """Read a promise once its deadline has come, unless the server sends a message then."""
         ...
 
     async def recheck(self, id: str) -> None:
-        """Ask once more for a promise that is waited for."""
+        """Read a promise once more that is waited for."""
         ...
 
     def cancel_below_later(self, id: str) -> None:
-        """Begin a cancel cascade below `id`."""
+        """Begin a cancel cascade below `id` in the background."""
         ...
 
     async def cancel_below(self, id: str) -> None:
@@ -123,5 +123,5 @@ class Services(Protocol):
         ...
 
     def settled_here(self, record: Promise) -> None:
-        """Note what a promise was settled with from here, if its function runs in this process."""
+        """Note that this process has settled a promise whose function may run in this process."""
         ...

@@ -1,50 +1,40 @@
 """`Suspension`: how one execution gives its task back to the server and keeps its coroutines in memory.
 
-An execution that waits is *hot* at first: its task is leased. When it is blocked as a whole for a while, its task is
-suspended on what it waits for, and the execution is *parked*: it has no lease, and what is in memory is a cache. It is
-continued by acquiring the task at the version that it was suspended at, and by nothing else: then nobody else has run
-it meanwhile, and the function goes on where it was, without a replay. Anything else drops it, with nothing written.
+An execution that waits is *hot* at first: its task is leased. When all of its code has waited for a while, the task is
+suspended on the awaited promises, and the execution is *parked*: it has no lease, and its memory is a cache. A parked
+execution is resumed by acquiring the task at the version at which it was suspended, and in no other way: then no other
+worker has run it meanwhile, and its code goes on where it was, without a replay. If the task cannot be acquired at that
+version, the execution is dropped, and nothing is written.
 
-From the decision to suspend until it is hot again nothing is delivered to the code and no durable call starts. Code
-that goes on by itself (a deadline, a message) waits at this gate and thereby asks for the task to be taken back.
+From the decision to suspend until the execution is hot again, no outcome is delivered to its code, and no durable call
+starts. Code that continues by itself (because of a deadline or a message) waits for the lease, and so asks for it.
 
-Every suspend also waits for one *wake* promise, which nobody else settles: the process settles it to wake its own task,
-and its deadline wakes the task when a deadline of the code has come and the process is gone. No wake outlives its root.
+Each suspend also awaits one *wake* promise, which only this worker settles, to wake its own task. If the process has
+died, the deadline of the wake promise wakes the task. Wake promises are settled before the root is.
+
+`Suspension.TABLE` decides what each event does in each phase (docs/suspension.md shows it). Requests are sent by
+*attempts*: straight functions, each in a task of its own, that report their results to the table. Nothing but the table
+changes the phase.
 """
 
 from __future__ import annotations
 
 import logging
-from enum import Enum
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, ClassVar, Final
 
 from anyio import CancelScope, Event, move_on_after
 from attrs import define, field
 
-from .._errors import ResonateError
 from .._ids import below
-from .._protocol import (
-    EMPTY,
-    Promise,
-    PromiseCreate,
-    PromiseSettle,
-    PromiseState,
-    Request,
-    Response,
-    TaskAcquire,
-    TaskGet,
-    TaskHeartbeat,
-    TaskRecord,
-    TaskRef,
-    TaskState,
-    TaskSuspend,
-)
+from .._protocol import EMPTY, Promise, PromiseSettle, PromiseState, TaskGet, TaskRecord, TaskState, TaskSuspend
 from .._workflow._host import Drop
 from . import _log
+from ._phases import IGNORED, IMPOSSIBLE, Phase, Row, Transition, Trigger, row, stay, to
 from ._services import Event as Report
+from ._task_requests import Grant, acquire, ask, look_who_holds, make_wake, wake_id
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Iterable
+    from collections.abc import Awaitable, Callable, Iterable, Mapping
 
     from ._execution import Execution
 
@@ -52,405 +42,456 @@ logger = logging.getLogger("resonate_anyio")
 
 _FIRST_LOOK: Final = 0.5
 _UNBLOCK_PATIENCE: Final = 0.3
-"""Seconds that the message may take which says what had settled when a suspend was refused."""
+"""Seconds that a message may take to tell what had settled when a suspend was refused."""
+
+_TRANSFERRING: Final = frozenset({Phase.SUSPENDING, Phase.RESUMING})
+_UNDECIDED: Final = _TRANSFERRING | {Phase.VERIFYING}
+_UNLEASED: Final = _TRANSFERRING | {Phase.PARKED}
 
 
-class Phase(Enum):
-    """Where an execution stands between memory and server."""
+@define(eq=False)
+class _Attempt:
+    """One attempt to suspend the task, to resume the execution, or to verify the lease.
 
-    HOT = "hot"
-    """Its task is leased."""
-    SUSPENDING = "suspending"
-    """Its task is being suspended, or the answer to that is awaited."""
-    PARKED = "parked"
-    """Its task is suspended."""
-    RESUMING = "resuming"
-    """Its task is being taken back."""
-    DOUBTED = "doubted"
-    """Its lease may have lapsed, and the server is being asked. What runs goes on, and nothing begins."""
-
-
-def without_wakes(start: str, records: Iterable[Promise]) -> tuple[list[str], list[Promise]]:
-    """The pending wake promises that earlier holders of a root have left, and the records that are of calls.
-
-    Args:
-        start: what ids below the root begin with.
-        records: all of them.
+    Attributes:
+        scope: cancels the requests of the attempt.
+        begun: whether its task has taken its first step.
+        acquired: whether the task was acquired since the attempt was started.
+        resume: set once code has asked for the lease since the attempt was started.
     """
-    start += "~wake-"
-    wakes: list[str] = []
-    calls: list[Promise] = []
-    for record in records:
-        if not record.id.startswith(start):
-            calls.append(record)
-        elif record.pending:
-            wakes.append(record.id)
-    return wakes, calls
+
+    scope: CancelScope = field(factory=CancelScope, init=False)
+    begun: bool = field(default=False, init=False)
+    acquired: bool = field(default=False, init=False)
+    resume: Event = field(factory=Event, init=False)
 
 
 @define(eq=False)
 class Suspension:
-    """See the module's docstring.
+    """The phase of one execution, and the table that changes it (see the module's docstring).
 
     Attributes:
-        phase: where the execution stands.
-        wakes: the wake promises that are to be settled before the root is.
+        phase: the present phase.
+        wakes: ids of the wake promises that have to be settled before the root is.
     """
 
     _execution: Execution
     phase: Phase = field(default=Phase.HOT, init=False)
     wakes: list[str] = field(factory=list, init=False)
-    _awaited: list[str] = field(factory=list, init=False)
-    _wanted: bool = field(default=False, init=False)
-    _called: Event = field(factory=Event, init=False)
-    _movers: list[Event] = field(factory=list, init=False)
-    _operation: CancelScope = field(factory=CancelScope, init=False)
-    _turn: int = field(default=0, init=False)
-    _made: int = field(default=0, init=False)
+    _attempt: _Attempt = field(factory=_Attempt, init=False)
+    _awaited: frozenset[str] = field(default=frozenset(), init=False)
+    _changes: list[Event] = field(factory=list, init=False)
+    _wakes_made: int = field(default=0, init=False)
     _asking: bool = field(default=False, init=False)
-    _operating: bool = field(default=False, init=False)
-    _taken: bool = field(default=False, init=False)
 
     @property
     def hot(self) -> bool:
+        """Whether the task is leased, and the lease is not in doubt."""
         return self.phase is Phase.HOT
 
     @property
-    def moving(self) -> bool:
-        """Whether a request is under way that decides about the lease."""
-        return self.phase in {Phase.SUSPENDING, Phase.RESUMING, Phase.DOUBTED}
+    def undecided(self) -> bool:
+        """Whether an attempt is under way."""
+        return self.phase in _UNDECIDED
 
     @property
-    def in_memory_only(self) -> bool:
-        """Whether the task is given back, or may be."""
-        return self.phase not in {Phase.HOT, Phase.DOUBTED}
+    def unleased(self) -> bool:
+        """Whether the task is not leased, or may not be, because it was given back."""
+        return self.phase in _UNLEASED
 
-    def next_move(self) -> Event:
-        """Is set at the next change of the phase. Each who waits has one of its own, which others may set as well."""
-        self._movers.append(Event())
-        return self._movers[-1]
+    def next_change(self) -> Event:
+        """Return an event that is set when the phase changes. Each call returns an event of its own."""
+        self._changes.append(Event())
+        return self._changes[-1]
 
-    @property
-    def _changes_hands(self) -> bool:
-        """Whether the task is being given back or taken."""
-        return self.phase in {Phase.SUSPENDING, Phase.RESUMING}
+    async def wait_transferred(self) -> None:
+        """Wait while the task is being suspended or acquired."""
+        while self.phase in _TRANSFERRING:
+            await self.next_change().wait()
 
-    async def at_rest(self) -> None:
-        """Wait while the task is being given back or taken."""
-        while self._changes_hands:
-            await self.next_move().wait()
-
-    def forget_unbegun(self) -> None:
-        """If the task that is to do that has not begun by now, because of an interrupt, it never does."""
-        if self._changes_hands and not self._operating:
-            self._stay_hot()
-
-    def give_up(self) -> None:
-        """Stop asking for that: the worker has waited long enough."""
-        if self._changes_hands:
-            self._operation.cancel()
-
-    def dropped(self) -> None:
-        """The execution is put away: whose its task is does not matter any more."""
-        if self.phase is Phase.DOUBTED:
-            self._operation.cancel()
-
-    def _move(self, phase: Phase) -> None:
-        self.phase = phase
-        movers, self._movers = self._movers, []
-        for moved in movers:
-            moved.set()
-
-    def _begin(self, phase: Phase, func: Callable[..., Awaitable[None]], *args: object) -> None:
-        self._wanted = False
-        self._taken = False
-        self._operating = False
-        self._called = Event()
-        self._turn += 1
-        self._operation = CancelScope()
-        self._move(phase)
-        name = f"resonate {phase.value} {self._execution.id}"
-        self._execution.services.background(self._operate, func, self._turn, *args, name=name)
-
-    async def _operate(self, func: Callable[..., Awaitable[None]], turn: int, *args: object) -> None:
-        try:
-            self._operating = self._operating or turn == self._turn
-            with self._operation:
-                await func(turn, *args)
-        finally:
-            # It was given up, or has failed: the lease may be ours, and giving back one that is not does no harm.
-            if turn == self._turn and self.moving:
-                self._stay_hot()
-
-    def _is_over(self, turn: int) -> bool:
-        """Whether an operation has become void: another request has got the lease, or nobody wants it any more."""
-        return turn != self._turn or not self.moving or self._execution.dropped is not None
-
-    def _stay_hot(self) -> None:
-        if self.phase is Phase.RESUMING and not self._taken:
-            # If it was taken back after all, then at this version.
-            self._execution.version += 1
-        self._move(Phase.HOT)
-        self._execution.services.report(Report.NOT_PARKED, self._execution)
-
-    # What others say
-
-    def want(self) -> None:
-        """Code is at the gate: take the task back."""
-        self._wanted = True
-        self._called.set()
-        if self.phase is Phase.PARKED and not self._execution.services.draining and self._execution.dropped is None:
-            self._execution.services.report(Report.RESUMING, self._execution)
-            self._begin(Phase.RESUMING, self._resume)
-
-    def told(self, version: int) -> bool:
-        """A message says that the task can be acquired at `version`. Returns whether this execution sees to it.
-
-        Otherwise somebody has to acquire it who begins anew, after this execution has ended.
-        """
-        execution = self._execution
-        if execution.dropped is not None:
-            return False
-        if version == execution.version and not self.hot:
-            self.want()
-        elif version >= execution.version and not self._asking:
-            self._asking = True
-            execution.services.background(self._heard_otherwise, name=f"resonate doubt {execution.id}")
-        return True
-
-    async def _heard_otherwise(self) -> None:
-        """If it is true that the task can be acquired, this execution does not hold it any more."""
-        try:
-            await self._ask_whose_it_is()
-        finally:
-            self._asking = False
-
-    async def _ask_whose_it_is(self) -> None:
-        execution = self._execution
-        response = await execution.services.requester.request_until_answered(TaskGet(id=execution.id))
-        await self.at_rest()
-        task = None if response is None else response.task
-        if task is None or execution.services.is_mine(task, execution.version):
-            return
-        if task.state is TaskState.PENDING and task.version > execution.version:
-            execution.drop(Drop.LOST)
-            execution.services.acquire(execution.id, task.version)
-        else:
-            self.doubt()
-
-    # The lease
-
-    def doubt(self) -> None:
-        """Let nothing begin until the server has said who holds the task."""
-        if self.hot and self._execution.dropped is None:
-            self._begin(Phase.DOUBTED, self._regain)
-
-    async def _regain(self, turn: int) -> None:
-        """Find out who holds the task. If that is nobody, take it back."""
-        execution = self._execution
-        backoff = execution.services.subscriptions.backoff(_FIRST_LOOK)
-        found = await self._look_who_holds()
-        while found is None and not self._is_over(turn):
-            # Also while the worker stops: what still runs may have something to record.
-            with move_on_after(backoff.next()):
-                await self.next_move().wait()
-            found = await self._look_who_holds()
-        asked, task = found or (0.0, None)
-        if self._is_over(turn):
-            return
-        if execution.services.is_mine(task, execution.version):
-            execution.lease.grant(execution.version, asked)
-            self._move(Phase.HOT)
-        elif task is not None and task.state is TaskState.PENDING and task.version == execution.version:
-            logger.info("execution.lease_lapsed id=%s version=%d: it is taken again", execution.id, execution.version)
-            self._awaited = []
-            self._move(Phase.RESUMING)
-            await self._resume(turn)
-        else:
-            execution.drop(Drop.LOST)
-
-    async def _look_who_holds(self) -> tuple[float, TaskRecord | None] | None:
-        """Since when the answer holds, and the task. None if there is no answer."""
-        execution = self._execution
-        asked, ref = execution.services.connection.elapsed(), TaskRef(execution.id, execution.version)
-        beat = await self._ask(TaskHeartbeat(pid=execution.services.identity.holder, tasks=(ref,)))
-        if beat is None or beat.status != 200:
-            return None
-        response = await self._ask(TaskGet(id=execution.id))
-        return (asked, response.task) if response is not None and response.status in {200, 404} else None
-
-    def adopt(self, task: TaskRecord, preload: Iterable[Promise], sent: float) -> bool:
-        """Another request of this worker has acquired the task. Returns whether this execution goes on with it."""
-        execution = self._execution
-        if execution.dropped is not None:
-            return False
-        if not self.in_memory_only:
-            return task.version == execution.version
-        if task.version != execution.version + 1:
-            return False
-        self._turn += 1
-        self._hold(task.version, sent)
-        self._heat(preload)
-        return True
-
-    # Suspending
+    # Events from outside
 
     def suspend(self, wake_at: int) -> None:
-        """Close the gate now, and suspend the task on what the execution waits for.
+        """Suspend the task on the awaited promises. No durable call starts from now on.
 
         Args:
             wake_at: the instant, in the server's milliseconds, at which the task is to wake in any case.
         """
-        self._begin(Phase.SUSPENDING, self._suspend, wake_at)
+        self._apply(Trigger.SUSPEND, wake_at)
 
-    async def _suspend(self, turn: int, wake_at: int) -> None:
+    def request_resume(self) -> None:
+        """Ask for the lease, for code that waits for it."""
         execution = self._execution
-        if not execution.lease.certain:
-            # Whoever has it now may have settled the root, and a wake that is made then is settled by nobody.
-            self._stay_hot()
-            self.doubt()
+        too_late = execution.services.draining or execution.dropped is not None
+        self._apply(Trigger.RESUME_TOO_LATE if too_late else Trigger.RESUME)
+
+    def handle_execute(self, version: int) -> bool:
+        """Handle an `execute` message, which says that the task can be acquired at `version`.
+
+        Returns:
+            False if the execution was dropped: the task has to be acquired for a new execution, after this one's end.
+        """
+        execution = self._execution
+        if execution.dropped is not None:
+            return False
+        if version < execution.version:
+            self._apply(Trigger.EXECUTE_EARLIER)
+        else:
+            self._apply(Trigger.EXECUTE_PRESENT if version == execution.version else Trigger.EXECUTE_LATER)
+        return True
+
+    def verify_lease(self) -> None:
+        """Ask the server who holds the task, and let no durable call start until it has answered."""
+        if self._execution.dropped is None:
+            self._apply(Trigger.LEASE_IN_DOUBT)
+
+    def adopt(self, task: TaskRecord, preload: Iterable[Promise], sent: float) -> bool:
+        """Take the lease that another request of this worker has acquired.
+
+        Returns:
+            Whether the execution goes on with that lease.
+        """
+        execution = self._execution
+        if execution.dropped is not None:
+            return False
+        if not self.unleased:
+            # The execution can only have that very lease.
+            return task.version == execution.version
+        if task.version != execution.version + 1:
+            return False
+        self._apply(Trigger.ADOPT, Grant(task.version, tuple(preload), sent))
+        return True
+
+    def abandon_unbegun(self) -> None:
+        """End an attempt whose task has not begun by now: because of an interrupt, it never does."""
+        if not self._attempt.begun:
+            self._apply(Trigger.NEVER_BEGAN)
+
+    def give_up(self) -> None:
+        """Cancel the requests that suspend or resume: the worker has waited for them long enough."""
+        self._apply(Trigger.GIVEN_UP)
+
+    def execution_dropped(self) -> None:
+        """Note that the execution was dropped: who holds its task does not matter any more."""
+        self._apply(Trigger.DROP)
+
+    # The table
+
+    def _apply(self, trigger: Trigger, *facts: object) -> None:
+        """Do what the table says for an event in the present phase. Nothing else changes the phase."""
+        decision = self.TABLE[trigger][self.phase]
+        if decision is IMPOSSIBLE:
+            msg = f"{trigger.name} happened in phase {self.phase.name}"
+            raise AssertionError(msg)
+        if not isinstance(decision, Transition):
             return
-        wake = await self._make_wake(wake_at)
-        if wake is None or self._wanted or self._is_over(turn):
-            return
-        self._awaited = [*execution.awaited, wake]
-        request = TaskSuspend(
-            id=execution.id,
-            version=execution.version,
-            awaited=tuple(self._awaited),
-            awaiters=(execution.id,) * len(self._awaited),
-        )
-        response = await self._ask(request)
-        if self._is_over(turn):
-            return
-        if response is None:
-            await self._find_out(turn)
-        elif response.status == 200:
-            self._park()
-        elif response.status == 300:
-            self._stay_hot()
-            execution.services.background(self._look_what_settled, name=f"resonate look {execution.id}")
-        elif response.status in {404, 409}:
-            execution.drop(Drop.LOST)
 
-    async def _make_wake(self, wake_at: int) -> str | None:
+        if decision.phase is not None:
+            self.phase = decision.phase
+            changes, self._changes = self._changes, []
+            for changed in changes:
+                changed.set()
+        for action in decision.actions:
+            action(self, *facts)
+
+    # Actions
+
+    def _start_suspending(self, wake_at: int) -> None:
+        """Start an attempt to suspend."""
+        self._start(self._suspend, wake_at)
+
+    def _start_resuming(self) -> None:
+        """Tell the worker, and start an attempt to resume."""
+        self._execution.services.report(Report.RESUMING, self._execution)
+        self._start(self._resume)
+
+    def _start_verifying(self) -> None:
+        """Start an attempt to verify the lease."""
+        self._start(self._verify)
+
+    def _cancel_attempt(self) -> None:
+        """Cancel the requests of the attempt, which then ends without a result."""
+        self._attempt.scope.cancel()
+
+    def _note_resume(self) -> None:
+        """Note that code waits for the lease."""
+        self._attempt.resume.set()
+
+    def _resume_if_noted(self) -> None:
+        """Resume if that was asked for since the attempt was started."""
+        if self._attempt.resume.is_set():
+            self.request_resume()
+
+    def _note_awaited(self) -> None:
+        """Note the promises that the execution awaits."""
+        self._awaited = frozenset(self._execution.awaited)
+
+    def _take_for_lapsed(self) -> None:
+        """Take the lease for lapsed: it is not known which promises the server woke the task for."""
         execution = self._execution
-        self._made += 1
-        # A second one for the same version has a name of its own: its deadline may be another.
-        part = f"~wake-{execution.version}" + (f"-{self._made}" if self._made > 1 else "")
-        id = f"{below(execution.id, execution.services.separator)}{part}"
-        lineage = {"resonate:origin": execution.origin, "resonate:branch": id, "resonate:parent": execution.id}
-        tags = {
-            "resonate:timer": "true",
-            "resonate:target": execution.facilities.nowhere,
-            "resonate:scope": "global",
-            **lineage,
-        }
-        create = PromiseCreate(id=id, timeout_at=wake_at, tags=tags)
-        # Before the request: if its answer is lost, there is one to be settled all the same.
-        self.wakes.append(id)
-        response = await execution.services.timer_promises.create(self._ask, create)
-        promise = None if response is None else response.promise
-        return id if promise is not None and promise.pending else None
+        logger.info("execution.lease_lapsed id=%s version=%d: it is taken again", execution.id, execution.version)
+        self._awaited = frozenset()
 
-    def _park(self) -> None:
+    def _ask_holder(self) -> None:
+        """Ask the server who holds the task, unless it is being asked."""
+        if not self._asking:
+            self._asking = True
+            name = f"resonate holder {self._execution.id}"
+            self._execution.services.background(self._handle_strange_execute, name=name)
+
+    def _end_lease(self) -> None:
+        """End the lease."""
+        self._execution.lease.end()
+
+    def _report_parked(self) -> None:
+        """Log it, and tell the worker, which may evict executions now."""
+        _log.parked(self._execution)
+        self._execution.services.report(Report.PARKED, self._execution)
+
+    def _report_not_parked(self) -> None:
+        """Tell the worker, which tries again later."""
+        self._execution.services.report(Report.NOT_PARKED, self._execution)
+
+    def _look_what_settled(self) -> None:
+        """Ask for the awaited promises if no message tells soon which of them has settled."""
+        name = f"resonate look {self._execution.id}"
+        self._execution.services.background(self._recheck_unless_told, self._attempt, name=name)
+
+    def _hold(self, grant: Grant) -> None:
+        """Take the lease, with its version."""
+        self._attempt.acquired = True
+        self._execution.version = grant.version
+        self._execution.lease.grant(grant.version, grant.sent)
+
+    def _assume_acquired(self) -> None:
+        """Unless the task is known to be acquired, take it for acquired at the next version, so that it is released."""
+        if not self._attempt.acquired:
+            self._execution.version += 1
+
+    def _go_on(self, grant: Grant) -> None:
+        """Log it, end the local calls that were settled from outside, and tell the worker."""
         execution = self._execution
-        execution.lease.end()
-        self._move(Phase.PARKED)
-        _log.parked(execution)
-        execution.services.report(Report.PARKED, execution)
-        if self._wanted:
-            self.want()
-
-    async def _look_what_settled(self) -> None:
-        """Something that is waited for has settled, and its message is on the way, or lost."""
-        execution = self._execution
-        with move_on_after(_UNBLOCK_PATIENCE):
-            await self._called.wait()
-        if execution.dropped is None and set(self._awaited[:-1]) <= execution.awaited:
-            await execution.recheck()
-
-    async def _find_out(self, turn: int) -> None:
-        """The answer to the suspend was lost: the task itself tells what came of it."""
-        execution = self._execution
-        response = await execution.services.requester.request_until_answered(TaskGet(id=execution.id))
-        if self._is_over(turn) or response is None:
-            return
-        task = response.task
-        if task is None or task.version != execution.version:
-            execution.drop(Drop.LOST)
-        elif task.state in {TaskState.SUSPENDED, TaskState.PENDING}:
-            self._wanted = self._wanted or task.state is TaskState.PENDING
-            self._park()
-        elif task.state is not TaskState.ACQUIRED or task.pid != execution.services.identity.holder:
-            execution.drop(Drop.LOST)
-
-    # Resuming
-
-    async def _resume(self, turn: int) -> None:
-        execution = self._execution
-        for id in list(self.wakes):
-            response = await execution.services.requester.request_until_answered(
-                PromiseSettle(id=id, state=PromiseState.RESOLVED, value=EMPTY)
-            )
-            if response is None:
-                return
-            self.wakes.remove(id)
-        acquired = await self._acquire()
-        if turn != self._turn:
-            return
-        if acquired is None:
-            if not execution.services.draining:
-                execution.drop(Drop.LOST)
-            return
-        version, local, sent = acquired
-        # At once, so that it is kept: what follows may take long.
-        self._hold(version, sent)
-        if set(self._awaited[:-1]) <= execution.awaited:
-            # Nothing is known to have settled, but something may have, and its message may be lost.
-            await execution.recheck()
-        if not self._is_over(turn):
-            self._heat(local)
-        elif execution.dropped is not None:
-            await self._let_go(version)
-
-    async def _let_go(self, version: int) -> None:
-        """The execution was dropped while its task was taken back for it."""
-        await self._execution.ended.wait()
-        await self._execution.services.release(self._execution.id, version)
-
-    async def _acquire(self) -> tuple[int, tuple[Promise, ...], float] | None:
-        """Take the task at the version that it was suspended at. None if that is refused."""
-        worker, id, version = self._execution.services, self._execution.id, self._execution.version
-        request = TaskAcquire(id=id, version=version, pid=worker.identity.holder, ttl=worker.ttl_ms)
-        sent = worker.connection.elapsed()
-        response = await worker.requester.request_until_answered(request)
-        if response is not None and response.status == 200 and response.task is not None:
-            return response.task.version, response.preload, sent
-        # An earlier attempt may have taken it, and only its answer may be lost. It was not sent before `sent`.
-        response = None if response is None else await worker.requester.request_until_answered(TaskGet(id=id))
-        task = None if response is None else response.task
-        return (version + 1, (), sent) if worker.is_mine(task, version + 1) else None
-
-    def _hold(self, version: int, sent: float) -> None:
-        self._taken = True
-        self._execution.version = version
-        self._execution.lease.grant(version, sent)
-
-    def _heat(self, local: Iterable[Promise]) -> None:
-        execution = self._execution
-        self._made = 0
-        self._move(Phase.HOT)
+        self._wakes_made = 0
         _log.resumed(execution)
-        for record in local:
+        for record in grant.records:
             if not record.pending:
                 execution.end_call(record.id)
         execution.services.report(Report.RESUMED, execution)
 
-    async def _ask(self, request: Request) -> Response | None:
-        """Send one request. None if it was not answered."""
+    def _drop_as_lost(self) -> None:
+        """Drop the execution: another process may run it."""
+        self._execution.drop(Drop.LOST)
+
+    TABLE: ClassVar[Mapping[Trigger, Row]] = {
+        # Events from outside
+        Trigger.SUSPEND: row(IMPOSSIBLE, hot=to(Phase.SUSPENDING, _start_suspending)),
+        Trigger.RESUME: row(
+            IGNORED,
+            hot=stay(_note_resume),
+            suspending=stay(_note_resume),
+            parked=to(Phase.RESUMING, _start_resuming),
+        ),
+        Trigger.RESUME_TOO_LATE: row(IGNORED, hot=stay(_note_resume), suspending=stay(_note_resume)),
+        Trigger.EXECUTE_EARLIER: row(IGNORED),
+        Trigger.EXECUTE_PRESENT: row(
+            IGNORED,
+            hot=stay(_ask_holder),
+            suspending=stay(request_resume),
+            parked=stay(request_resume),
+        ),
+        Trigger.EXECUTE_LATER: row(stay(_ask_holder)),
+        Trigger.LEASE_IN_DOUBT: row(IGNORED, hot=to(Phase.VERIFYING, _start_verifying)),
+        Trigger.ADOPT: row(to(Phase.HOT, _hold, _go_on), hot=IMPOSSIBLE, verifying=IMPOSSIBLE),
+        Trigger.NEVER_BEGAN: row(
+            IGNORED,
+            suspending=to(Phase.HOT, _report_not_parked),
+            resuming=to(Phase.HOT, _assume_acquired, _report_not_parked),
+        ),
+        Trigger.GIVEN_UP: row(IGNORED, suspending=stay(_cancel_attempt), resuming=stay(_cancel_attempt)),
+        Trigger.DROP: row(IGNORED, verifying=stay(_cancel_attempt)),
+        # Results of attempts to suspend
+        Trigger.NOT_CERTAIN: row(IMPOSSIBLE, suspending=to(Phase.HOT, _report_not_parked, verify_lease)),
+        Trigger.WAKE_MADE: row(IMPOSSIBLE, suspending=stay(_note_awaited)),
+        Trigger.SUSPENDED: row(IMPOSSIBLE, suspending=to(Phase.PARKED, _end_lease, _report_parked, _resume_if_noted)),
+        Trigger.SUSPENDED_AND_WOKEN: row(
+            IMPOSSIBLE, suspending=to(Phase.PARKED, _end_lease, _report_parked, request_resume)
+        ),
+        Trigger.SETTLED_BEFORE: row(IMPOSSIBLE, suspending=to(Phase.HOT, _report_not_parked, _look_what_settled)),
+        Trigger.UNANSWERED: row(IMPOSSIBLE, suspending=stay()),
+        # Results of attempts to resume
+        Trigger.ACQUIRED: row(IMPOSSIBLE, resuming=stay(_hold)),
+        Trigger.CAUGHT_UP: row(IMPOSSIBLE, resuming=to(Phase.HOT, _go_on)),
+        Trigger.REFUSED: row(IMPOSSIBLE, resuming=to(Phase.HOT, _assume_acquired, _drop_as_lost, _report_not_parked)),
+        Trigger.REFUSED_TOO_LATE: row(IMPOSSIBLE, resuming=to(Phase.HOT, _assume_acquired, _report_not_parked)),
+        # Results of attempts to verify
+        Trigger.FOUND_MINE: row(IMPOSSIBLE, verifying=to(Phase.HOT, _hold)),
+        Trigger.FOUND_FREE: row(IMPOSSIBLE, verifying=to(Phase.RESUMING, _take_for_lapsed)),
+        # Results of several
+        Trigger.LOST: row(
+            IMPOSSIBLE,
+            suspending=to(Phase.HOT, _drop_as_lost, _report_not_parked),
+            verifying=to(Phase.HOT, _drop_as_lost, _report_not_parked),
+        ),
+        Trigger.ENDED: row(
+            IGNORED,
+            suspending=to(Phase.HOT, _report_not_parked),
+            resuming=to(Phase.HOT, _assume_acquired, _report_not_parked),
+            verifying=to(Phase.HOT, _report_not_parked),
+        ),
+    }
+
+    # Attempts
+
+    def _start(self, func: Callable[..., Awaitable[None]], *args: object) -> None:
+        attempt = self._attempt = _Attempt()
+        name = f"resonate {self.phase.value} {self._execution.id}"
+        self._execution.services.background(self._run, attempt, func, *args, name=name)
+
+    async def _run(self, attempt: _Attempt, func: Callable[..., Awaitable[None]], *args: object) -> None:
+        attempt.begun = True
+        if self._is_void(attempt):
+            return
         try:
-            return await self._execution.services.connection.request(request)
-        except ResonateError as exc:
-            logger.warning("execution.not_parked id=%s kind=%s reason=%r", self._execution.id, request.kind, exc)
-            return None
+            with attempt.scope:
+                await func(attempt, *args)
+        finally:
+            if attempt is self._attempt:
+                self._apply(Trigger.ENDED)
+
+    def _is_void(self, attempt: _Attempt) -> bool:
+        """Return whether the phase was decided without `attempt`, so that its results mean nothing any more."""
+        return attempt is not self._attempt or not self.undecided
+
+    def _is_over(self, attempt: _Attempt) -> bool:
+        """Return whether `attempt` is void, or its execution was dropped."""
+        return self._is_void(attempt) or self._execution.dropped is not None
+
+    async def _suspend(self, attempt: _Attempt, wake_at: int) -> None:
+        execution = self._execution
+        if not execution.lease.certain:
+            # Another worker may have settled the root. Then a wake promise that is made now would never be settled.
+            self._apply(Trigger.NOT_CERTAIN)
+            return
+        wake = await self._make_wake(wake_at)
+        if wake is None or attempt.resume.is_set() or self._is_over(attempt):
+            return
+
+        self._apply(Trigger.WAKE_MADE)
+        awaited = (*execution.awaited, wake)
+        request = TaskSuspend(
+            id=execution.id,
+            version=execution.version,
+            awaited=awaited,
+            awaiters=(execution.id,) * len(awaited),
+        )
+        response = await ask(execution.services, execution.id, request)
+        if self._is_over(attempt):
+            return
+        if response is None:
+            self._apply(Trigger.UNANSWERED)
+            await self._find_out(attempt)
+        elif response.status == 200:
+            self._apply(Trigger.SUSPENDED)
+        elif response.status == 300:
+            self._apply(Trigger.SETTLED_BEFORE)
+        elif response.status in {404, 409}:
+            self._apply(Trigger.LOST)
+
+    async def _make_wake(self, wake_at: int) -> str | None:
+        """Return the id of a new wake promise; None if it was not made, or its deadline has passed."""
+        execution = self._execution
+        self._wakes_made += 1
+        root = below(execution.id, execution.services.separator)
+        id = wake_id(root, execution.version, self._wakes_made)
+        lineage = {"resonate:origin": execution.origin, "resonate:branch": id, "resonate:parent": execution.id}
+        # Noted before the request: if its answer is lost, the promise may exist and has to be settled.
+        self.wakes.append(id)
+        return await make_wake(execution.services, execution.id, id, wake_at, execution.facilities.nowhere, lineage)
+
+    async def _find_out(self, attempt: _Attempt) -> None:
+        """Read the task, because the answer to the suspend was lost."""
+        execution = self._execution
+        response = await execution.services.requester.request_until_answered(TaskGet(id=execution.id))
+        if self._is_over(attempt) or response is None:
+            return
+        task = response.task
+        if task is None or task.version != execution.version:
+            self._apply(Trigger.LOST)
+        elif task.state is TaskState.SUSPENDED:
+            self._apply(Trigger.SUSPENDED)
+        elif task.state is TaskState.PENDING:
+            self._apply(Trigger.SUSPENDED_AND_WOKEN)
+        elif task.state is not TaskState.ACQUIRED or task.pid != execution.services.identity.holder:
+            self._apply(Trigger.LOST)
+
+    async def _recheck_unless_told(self, attempt: _Attempt) -> None:
+        """Ask for the awaited promises: one has settled, and its message is on the way, or lost."""
+        execution = self._execution
+        with move_on_after(_UNBLOCK_PATIENCE):
+            await attempt.resume.wait()
+        if execution.dropped is None and self._awaited <= execution.awaited:
+            await execution.recheck()
+
+    async def _resume(self, attempt: _Attempt) -> None:
+        execution = self._execution
+        for id in list(self.wakes):
+            settle = PromiseSettle(id=id, state=PromiseState.RESOLVED, value=EMPTY)
+            if await execution.services.requester.request_until_answered(settle) is None:
+                return
+            self.wakes.remove(id)
+        grant = await acquire(execution.services, execution.id, execution.version)
+        if self._is_void(attempt):
+            return
+        if grant is None:
+            self._apply(Trigger.REFUSED_TOO_LATE if execution.services.draining else Trigger.REFUSED)
+            return
+
+        # At once, so that the lease is renewed: the rest may take long.
+        self._apply(Trigger.ACQUIRED, grant)
+        if self._awaited <= execution.awaited:
+            # It is not known that anything has settled, but something may have, and its message may be lost.
+            await execution.recheck()
+        if not self._is_over(attempt):
+            self._apply(Trigger.CAUGHT_UP, grant)
+        elif execution.dropped is not None:
+            # The execution was dropped while the task was acquired for it.
+            await execution.ended.wait()
+            await execution.services.release(execution.id, grant.version)
+
+    async def _verify(self, attempt: _Attempt) -> None:
+        """Ask who holds the task, until there is an answer. If no worker does, acquire it again."""
+        execution = self._execution
+        backoff = execution.services.subscriptions.backoff(_FIRST_LOOK)
+        found = await look_who_holds(execution.services, execution.id, execution.version)
+        while found is None and not self._is_over(attempt):
+            # Also while the worker stops: what still runs may have something to record.
+            with move_on_after(backoff.next()):
+                await self.next_change().wait()
+            found = await look_who_holds(execution.services, execution.id, execution.version)
+        asked, task = found or (0.0, None)
+        if self._is_over(attempt):
+            return
+        if execution.services.is_mine(task, execution.version):
+            self._apply(Trigger.FOUND_MINE, Grant(execution.version, (), asked))
+        elif task is not None and task.state is TaskState.PENDING and task.version == execution.version:
+            self._apply(Trigger.FOUND_FREE)
+            await self._resume(attempt)
+        else:
+            self._apply(Trigger.LOST)
+
+    async def _handle_strange_execute(self) -> None:
+        """Ask who holds the task: if it can be acquired, this execution does not hold it any more."""
+        execution = self._execution
+        try:
+            response = await execution.services.requester.request_until_answered(TaskGet(id=execution.id))
+            await self.wait_transferred()
+            task = None if response is None else response.task
+            if task is None or execution.services.is_mine(task, execution.version):
+                return
+            if task.state is TaskState.PENDING and task.version > execution.version:
+                execution.drop(Drop.LOST)
+                execution.services.acquire(execution.id, task.version)
+            else:
+                self.verify_lease()
+        finally:
+            self._asking = False

@@ -15,8 +15,9 @@ from attrs import define, field
 
 from .._errors import DecodeError, InvalidArgument, NetworkError, NotRegistered, RequestError, ResonateError
 from .._execution._execution import Execution
+from .._execution._factory import make_execution
 from .._execution._lease import Lease
-from .._execution._suspension import without_wakes
+from .._execution._task_requests import without_wakes
 from .._functions._arguments import bind
 from .._history import History
 from .._ids import below
@@ -269,7 +270,7 @@ class Acquisition:
         if found is None:
             return None
         lease, history, wakes = found
-        execution = Execution.of(self.services, lease, promise, (function, tuple(args), kwargs), history, wakes)
+        execution = make_execution(self.services, lease, promise, (function, tuple(args), kwargs), history, wakes)
         self.admission.begun(task.id)
         self._declined.pop(task.id, None)
         self.leases.idle.pop(task.id, None)

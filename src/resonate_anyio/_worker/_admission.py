@@ -80,7 +80,7 @@ class Admission:
     def _handled_by_execution(self, id: str, version: int) -> bool:
         """Return whether an execution in this process handles the message. That needs no admission."""
         execution = self._executions.get(id)
-        return execution is not None and execution.suspension.told(version)
+        return execution is not None and execution.suspension.handle_execute(version)
 
     def admit(self) -> None:
         """Acquire waiting tasks while further executions may begin."""

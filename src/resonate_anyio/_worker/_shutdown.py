@@ -141,14 +141,14 @@ class Shutdown:
         self.residency.park_all()
         await all_begun()
         for execution in list(executions.values()):
-            execution.suspension.forget_unbegun()
+            execution.suspension.abandon_unbegun()
         with move_on_after(_ANSWER_LIMIT):
             for execution in list(executions.values()):
-                await execution.suspension.at_rest()
+                await execution.suspension.wait_transferred()
         for execution in list(executions.values()):
             execution.suspension.give_up()
-            await execution.suspension.at_rest()
-            if execution.suspension.in_memory_only:
+            await execution.suspension.wait_transferred()
+            if execution.suspension.unleased:
                 execution.drop(Drop.UNLOADED)
 
     async def _grant_grace(self) -> None:
@@ -203,14 +203,14 @@ class Shutdown:
         with move_on_after(_ANSWER_LIMIT) as limit:
             async with create_task_group() as tasks:
                 for execution in executions:
-                    execution.suspension.forget_unbegun()
+                    execution.suspension.abandon_unbegun()
                     if self._has_lease_to_release(execution):
                         tasks.start_soon(self.leases.release, execution.id, execution.version)
         if limit.cancelled_caught:
             logger.warning("worker.release_timeout pid=%s", self.services.identity.pid)
 
     def _has_lease_to_release(self, execution: Execution) -> bool:
-        if execution.dropped in {Drop.SETTLED, Drop.LOST, Drop.HALTED} or execution.suspension.in_memory_only:
+        if execution.dropped in {Drop.SETTLED, Drop.LOST, Drop.HALTED} or execution.suspension.unleased:
             return False
         owners = self.services.facilities.threads.owners
         abandoned = [leaf for leaf in owners if isinstance(leaf, Frame) and leaf.execution is execution]

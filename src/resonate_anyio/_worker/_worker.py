@@ -241,7 +241,7 @@ class Worker:
     def _check_leases(self) -> None:
         for execution in list(self.executions.values()):
             if not execution.lease.certain:
-                execution.suspension.doubt()
+                execution.suspension.verify_lease()
 
     def _on_execution_ended(self) -> None:
         self._shutdown.look_again()

@@ -1,8 +1,8 @@
-"""What it means to await a child: to wait for its outcome, to be cancelled meanwhile, to be given the outcome.
+"""Awaiting a child: wait for its outcome, cancel it if the wait is cancelled, deliver the outcome.
 
-Awaiting a call is awaiting the child: whoever cancels the await cancels the child, durably (docs/semantics.md 3.2). A
-replay hands the same to the code, a cancellation too: a child that was cancelled because of something around its await
-does not fail on a replay, it is what it was the first time, the place where the code is cancelled.
+Awaiting a call is awaiting the child: to cancel the await is to cancel the child, durably (docs/semantics.md 3.2). A
+replay repeats that. An await whose child was cancelled because of a scope, a group or a parent around the await does
+not raise an error on a replay: the code is cancelled at the same place again.
 """
 
 from __future__ import annotations
@@ -10,8 +10,9 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING
 
-from anyio import get_cancelled_exc_class, move_on_after
-from anyio.lowlevel import checkpoint
+from anyio import CancelScope, get_cancelled_exc_class, move_on_after
+from anyio.lowlevel import checkpoint, checkpoint_if_cancelled
+from attrs import evolve
 
 from .._concurrency._cancellation import Owed
 from .._concurrency._tasks import is_being_started
@@ -31,9 +32,10 @@ logger = logging.getLogger("resonate_anyio")
 
 
 async def outcome(frame: Frame, child: Node) -> None:
-    """Wait for a child that is on its way. To cancel this wait is to cancel the child.
+    """Wait for the outcome of a pending child. To cancel this wait is to cancel the child.
 
-    If it has ended otherwise by then, that outcome stands, and the cancellation has to come again.
+    If the child ended otherwise before the cancellation was recorded, that outcome stands, and the cancellation stays
+    owed to the lane.
     """
     if not child.pending:
         return
@@ -51,7 +53,7 @@ async def outcome(frame: Frame, child: Node) -> None:
 
 
 def ended_by_cancellation(child: Node) -> bool:
-    """Whether there is nothing else to hand to the code than the cancellation itself."""
+    """Return whether `child` has no other outcome to deliver than the cancellation itself."""
     return child.record.state is PromiseState.CANCELED or child.expired_at is not None
 
 
@@ -68,10 +70,10 @@ async def _cancel(frame: Frame, child: Node) -> None:
 
 
 async def deliver(frame: Frame, child: Node) -> object:
-    """Hand the outcome of a settled child to the code of `frame`: its value is returned, its failure raised."""
+    """Deliver the outcome of a settled child to the code of `frame`: return its value or raise its failure."""
     if is_being_started():
-        # The code that starts the task goes on first, as it did when the outcome was not on record yet: a task group
-        # takes no more tasks once one of them has failed.
+        # The code that starts the task goes on first, as it did on the live run: a task group accepts no more tasks
+        # once one of them has failed.
         await insist(checkpoint)
     await rejoin(frame, child)
     await frame.order.turn(lane_of(frame))
@@ -79,7 +81,7 @@ async def deliver(frame: Frame, child: Node) -> object:
 
 
 async def end_again(frame: Frame, child: Node) -> None:
-    """End the running code where it waits for `child`, if that is how its wait ended the first time."""
+    """End the running code where it waits for `child`, if its wait ended in that way the first time."""
     expired = expired_scope(frame, child)
     if expired is not None:
         await _end(frame, child, expired)
@@ -88,7 +90,7 @@ async def end_again(frame: Frame, child: Node) -> None:
 
 
 def expired_scope(frame: Frame, child: Node) -> Scope | None:
-    """The outermost durable scope around the running code whose deadline it was that has ended `child`."""
+    """Return the outermost durable scope around the running code whose deadline has ended `child`, or None."""
     expired_at = child.expired_at
     if expired_at is None or expired_at not in instants(child.record):
         return None
@@ -96,19 +98,19 @@ def expired_scope(frame: Frame, child: Node) -> Scope | None:
 
 
 async def rejoin(frame: Frame, child: Node) -> None:
-    """End the running code as it was ended the first time, if that is what `child` tells; nobody has awaited it."""
+    """End the running code as it was ended the first time, if `child` says so; mark the outcome of `child` as seen."""
     await end_again(frame, child)
     frame.children.mark_seen(child)
 
 
 async def _end(frame: Frame, child: Node, region: Region) -> None:
-    """End the block of `region`, here and now: that is what `child` has ended of."""
+    """End the block of `region` here, as the record of `child` says."""
     frame.children.mark_seen(child)
     await region.end_again()
 
 
 async def _cancel_again(frame: Frame, child: Node) -> None:
-    """The first time, the await of `child` was cancelled, and the child with it."""
+    """Interrupt the running code, if its await of `child` was cancelled the first time, and the child with it."""
     reason, record = reason_of(child.record, frame.execution.codec), child.record
     if reason is not None:
         await interrupt_again(
@@ -117,13 +119,20 @@ async def _cancel_again(frame: Frame, child: Node) -> None:
 
 
 async def interrupt_again(frame: Frame, child: Node, reason: Reason, *, lived_ms: int) -> None:
-    """The first time, the running code was cancelled when it had waited for `child` for so long at most."""
+    """Cancel the running code again, which was cancelled in its wait for `child` the first time.
+
+    Args:
+        frame: the frame of the running code.
+        child: the child that the code waits for.
+        reason: the recorded reason of the cancellation.
+        lived_ms: the longest time that the code can have waited for `child` the first time, in milliseconds.
+    """
     if reason.by in {SCOPE, PARENT}:
         await _wait_for_scope(frame, child, lived_ms)
     elif reason.by in {GROUP, DEADLINE}:
         region = _at_depth(reason)
         if region is not None and _was_around(region, child):
-            # Only once: whoever awaits it again gets the outcome, as they did then.
+            # Only once: a later await of the same child gets the outcome, as on the live run.
             child.cancelled_again()
             await _end(frame, child, region)
 
@@ -134,13 +143,13 @@ def _at_depth(reason: Reason) -> Region | None:
 
 
 def _was_around(region: Region, child: Node) -> bool:
-    """Whether an region of the running code may have been around `child`: not, if it came after its group."""
+    """Return whether `region` may have been around `child`: not, if it was entered after the group of `child`."""
     group = child.group
     return group is None or region in group.stack or group in regions_around.get()
 
 
 async def _wait_for_scope(frame: Frame, child: Node, lived_ms: int) -> None:
-    """Live, a plain scope around this await was cancelled. It has begun anew, and is to be cancelled again."""
+    """Wait for a plain scope around this await to be cancelled again, as it was on the live run."""
     execution = frame.execution
     frame.pin()
     await frame.before_wait(lane_of(frame))
@@ -149,9 +158,21 @@ async def _wait_for_scope(frame: Frame, child: Node, lived_ms: int) -> None:
             await execution.wait(child.recancelled)
             return
     except get_cancelled_exc_class():
-        # Others who wait for it, whom nothing had cancelled, get the outcome as they did then.
+        # Other waiters, which nothing had cancelled, get the outcome, as on the live run.
         child.cancelled_again()
         child.recancelled.set()
         raise
-    recorded, requested = "an await that a scope around it had cancelled", "one that none cancels"
+    recorded, requested = "an await that a scope around it had cancelled", "the same await, not cancelled"
     await halt(execution, NonDeterminismError(child.id, recorded, requested, execution.id))
+
+
+async def end_if_cancelled(frame: Frame, node: Node) -> None:
+    """End a recorded call if the code that starts it is being cancelled: no request of this run shows that."""
+    try:
+        await checkpoint_if_cancelled()
+    except get_cancelled_exc_class():
+        if not frame.execution.interrupted():
+            with CancelScope(shield=True):
+                await node.forgo(evolve(reason_for(frame), started=False))
+            frame.children.mark_seen(node)
+        raise

@@ -1,8 +1,8 @@
-"""Facts: choices that are made once and for all, and recorded before the code sees them (docs/semantics.md 4.11).
+"""Choices that are recorded before the code sees them (docs/semantics.md 4.11).
 
-Which of several calls came first is known to nobody afterwards, and neither is what time it was. Each such choice is a
-promise of its own: born resolved, made with one request, its param the choice. A wait for it that is cancelled is
-recorded in its place.
+The order in which calls ended, and the present time, cannot be found out afterwards. Each such choice is a promise of
+its own: it is born resolved, is made with one request, and its param is the choice. A wait for a choice that is
+cancelled is recorded in place of the choice.
 """
 
 from __future__ import annotations
@@ -34,9 +34,9 @@ if TYPE_CHECKING:
 
 @define(kw_only=True, eq=False)
 class RecordedChoice(Invocation):
-    """Something that is chosen once and for all: recorded, and settled, with one request.
+    """A choice that is recorded and settled with one request.
 
-    The param is the choice. Whoever creates the promise first has chosen; everybody else gets that.
+    The param of its promise is the choice. The first `create` of the promise decides: later ones get that choice.
     """
 
     operation = CHOICE
@@ -49,15 +49,22 @@ class RecordedChoice(Invocation):
 
     @classmethod
     def plan(cls, frame: Frame, place: Place, fact: str) -> RecordedChoice:
-        """A choice that may have been made already: see `recorded`."""
+        """Return a planned choice, which may be on record already: see `recorded`.
+
+        Args:
+            frame: the frame of the running code.
+            place: the place of the choice in the code.
+            fact: the kind of choice, as it is recorded: `ctx.first`, `ctx.as_completed` or `ctx.now`.
+        """
         return cls(frame=frame, place=place, param=frame.execution.codec.encode({"fact": fact}))
 
     async def choose(self, choice: Callable[[], Awaitable[int]], among: Collection[int] | None = None) -> int:
-        """The choice on record. If there is none yet it is made now, and stands from now on.
+        """Return the choice on record. If there is none yet, make it now and record it.
 
-        The execution is halted if what is on record cannot be chosen: if it is none of `among`, or no number.
+        The execution is halted if the choice on record is not in `among`, or is not a number.
 
-        If the code is cancelled meanwhile, that stands: a replay might find that it need not wait any more, and go on.
+        If the code is cancelled during the wait, the cancellation is recorded: a replay might find the choice without a
+        wait, and go on.
         """
         await self.meet()
         if self.recorded is None:
@@ -80,7 +87,7 @@ class RecordedChoice(Invocation):
     async def _make(self, choice: Callable[[], Awaitable[int]]) -> None:
         condemned = self.is_condemned()
         try:
-            self._state(value=await choice())
+            self._set_param(value=await choice())
         except get_cancelled_exc_class():
             if condemned and not self.execution.interrupted():
                 self.withdraw()
@@ -88,7 +95,7 @@ class RecordedChoice(Invocation):
                 await self.open_cancelled()
             raise
 
-    def _state(self, **facts: object) -> None:
+    def _set_param(self, **facts: object) -> None:
         codec = self.execution.codec
         self.param = codec.encode({"fact": codec.decode(self.param)["fact"], **facts})
 
@@ -96,7 +103,7 @@ class RecordedChoice(Invocation):
         reason = why or reason_for(self.frame)
         if reason.by == SCOPE:
             self.frame.pin()
-        self._state(cancelled=reason.fields(), waited=self.execution.now() - self._planned_at)
+        self._set_param(cancelled=reason.fields(), waited=self.execution.now() - self._planned_at)
         with CancelScope(shield=True):
             record = await insist(partial(self.create, self._request(0)))
         return self._node(record)
@@ -107,18 +114,18 @@ class RecordedChoice(Invocation):
         node = await self.open_cancelled()
         if self._cancellation(node.record) is not None:
             return None
-        # It was on record already: the choice stands, and the cancellation has to come again.
+        # The choice was on record already: it stands, and the cancellation stays owed.
         lane_of(self.frame).owe(Owed.of(cancellation))
         return node.record
 
     def _cancellation(self, record: Promise) -> tuple[Reason, int] | None:
-        """What was recorded instead of a choice, if the code was cancelled: why, and after how many milliseconds."""
+        """Return the reason and the waited milliseconds that were recorded in place of a choice, or None."""
         content = content_of(record, self.execution.codec)
         reason, waited_ms = Reason.of(content.get("cancelled")), count_of(content.get("waited"))
         return None if reason is None else (reason, waited_ms or 0)
 
     def _numbered(self) -> Mapping[str, str]:
-        # It is no call; what it chooses returns to its task, and that is in the order.
+        # A choice is not a call: its return to the task is what the order records.
         return {}
 
     def _same_call(self, record: Promise) -> bool:
@@ -127,7 +134,7 @@ class RecordedChoice(Invocation):
 
     def _timeout_at(self, now: int) -> int:
         del now
-        # In the past for certain, by the server's clock: it is born resolved.
+        # An instant that is in the past by the server's clock, so that the promise is born resolved.
         return self.frame.record.created_at
 
     def _node(self, record: Promise) -> External:

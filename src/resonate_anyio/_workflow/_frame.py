@@ -1,15 +1,15 @@
 """`Frame`: one run of a durable function, with its cancel scope, its children and its deadline.
 
-A frame is where structured concurrency and durability meet:
+A frame joins structured concurrency and durability:
 
 * it runs under a cancel scope whose deadline is the deadline of its promise;
-* what it spawns runs in a task group of its own, and it ends after all of its children have ended, remote ones, sleeps
+* its spawned calls run in a task group of its own; it ends after all of its children have ended, remote calls, sleeps
   and external promises included;
 * when it fails or is cancelled, its unfinished children are cancelled first, durably, and waited for;
-* then its own outcome is recorded, and what is recorded is the outcome, whatever is in memory.
+* then its own outcome is recorded. The record is the outcome from then on, not the value in memory.
 
-A call that is awaited at once runs in the caller's task (`run`); only a spawned one gets a task (`start`). Nothing that
-a child does raises into the task group: outcomes travel by record, cancellation by scope.
+A call that is awaited at once runs in the caller's task (`run`); only a spawned call gets a task (`start`). A child
+never raises into the task group: outcomes travel by record, cancellations by scope.
 """
 
 from __future__ import annotations
@@ -17,38 +17,36 @@ from __future__ import annotations
 import logging
 import math
 from functools import partial
-from typing import TYPE_CHECKING, Any, Final, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from anyio import (
     CancelScope,
-    Event,
     create_task_group,
     current_effective_deadline,
     current_time,
     get_cancelled_exc_class,
-    move_on_after,
 )
 from anyio.lowlevel import checkpoint_if_cancelled
 from attrs import define, evolve, field
 
-from .._concurrency._cancellation import Owed, is_requested, raise_cancelled
+from .._concurrency._cancellation import is_requested, raise_cancelled
 from .._concurrency._interrupts import interrupt_behind
 from .._concurrency._protection import exposed
 from .._concurrency._tasks import caller, cancelling, current_task
-from .._errors import ApplicationError, DuplicateId, RequestError, TooLarge, UsageError, WrongWorld
+from .._errors import DuplicateId
 from .._functions._info import Info
 from .._functions._signatures import Kind
-from .._history import PARENT_TAG
 from .._protocol import EMPTY, Promise, PromiseState, Value
-from .._time import from_ms
 from . import _log
 from ._host import Drop, crash
-from ._lanes import Lane, Lanes, current_lane, insist, lane_of
-from ._leaf import run_leaf
+from ._lanes import Lane, Lanes, current_lane, insist
+from ._leaf import info_of, run_leaf
 from ._node import Children, Node
 from ._order import Order
 from ._outcomes import Ending, Raised, Returned, Stopped, TimedOut, raised, without_cancellations
-from ._reasons import DEADLINE, OUTSIDE, PARENT, SCOPE, Reason
+from ._reasons import DEADLINE, OUTSIDE, PARENT, Reason
+from ._recording import is_lost, pass_on, record_refusal, settle_late, stray, warn_not_recorded
+from ._refusals import refuse_caller
 from ._regions import (
     PATIENCE,
     Region,
@@ -73,19 +71,17 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("resonate_anyio")
 
-DEEPEST: Final = 200
-"""How many calls may be nested at all. More is taken for a recursion without end."""
-
 
 @define(eq=False, kw_only=True, repr=False)
 class Frame(Node):
     """One run of a durable function (see the module's docstring).
 
     Attributes:
-        scope: what cancels its code.
-        replaying: whether calls are on record that this run has not come to yet.
-        expired: the instants of its durable scopes that have ended their blocks: what ended with them is no failure.
-        failed_with: what its function has raised in this run.
+        scope: the cancel scope of its code.
+        replaying: whether calls are on record that this run has not reached yet.
+        expired: the instants of its durable scopes that have ended their blocks. Calls that ended at one of them are
+            not failures.
+        failed_with: the exception that its function has raised in this run, or None.
     """
 
     parent: Frame | None
@@ -123,29 +119,13 @@ class Frame(Node):
 
     # Running
 
-    def refuse_depth(self, name: str) -> NoReturn:
-        """Refuse a recursion that does not seem to end.
-
-        Args:
-            name: the function that is called.
-
-        Raises:
-            UsageError: always.
-        """
-        call = f"ctx.run({name}, ...)"
-        msg = (
-            f"{call} is nested {DEEPEST} calls deep, which looks like a recursion without end; if it is meant, "
-            f"spawn it: await (await {call}.spawn()), or give it an execution of its own: await ctx.rpc(...)"
-        )
-        raise UsageError(msg)
-
     async def run(self, depth: int = 0) -> None:
-        """Run the function in the current task and record what came of it, unless there is an outcome already.
+        """Run the function in the current task and record its outcome, unless it has an outcome already.
 
-        Returns once the record is settled. Raises the backend's cancellation, and nothing of the user's.
+        Return once the record is settled. Raise the backend's cancellation only, never an exception of the user's code.
 
         Args:
-            depth: how many calls it is nested below, in tasks of callers.
+            depth: the number of calls that it is nested in, in tasks of callers.
         """
         self.depth = depth
         if self.pending and self._stopped_by is None and self.record.timeout_at <= self.execution.now():
@@ -154,16 +134,17 @@ class Frame(Node):
             return
         ending = await self._run_code()
         if cancelling() or current_effective_deadline() == -math.inf:
-            # What has ended in a cancelled scope may have ended because of an interrupt: that is not recorded.
+            # An interrupt may be the reason for the cancellation that has ended the code: then the outcome is not
+            # recorded.
             self.execution.interrupted()
         if self.function.kind is Kind.WORKFLOW or not isinstance(ending, (Returned, Raised)):
             await self._settle(ending)
             return
-        # A worker that stops gives grace to what a leaf has done as it gives it to leaves.
+        # A worker that stops gives its grace to the recording of a leaf's outcome, as to the leaf itself.
         with self.execution.presence.leaf_running:
             await self._settle(ending)
         if self.parent is not None and self.execution.draining:
-            # Nothing begins any more, and so the code that has called it does not go on.
+            # The worker is stopping: no durable call starts, so the caller's code does not go on.
             with CancelScope(shield=True):
                 await self.execution.gate()
 
@@ -174,16 +155,16 @@ class Frame(Node):
 
     async def _run_spawned(self, depth: int) -> None:
         self._spawned = True
-        # It was started inside of what is around the call, and does not end with that.
+        # The regions around the call do not contain this task, and do not cancel it.
         regions_around.set(())
-        # Its outcome is on record: a cancellation that ended it has nothing to say to the task group.
+        # The outcome is on record, so a cancellation that has ended the call is not raised into the task group.
         try:
             await self.run(depth)
         except get_cancelled_exc_class():
-            if self.pending and self.execution.dropped is None:  # pragma: no cover - would be a bug of the engine's
+            if self.pending and self.execution.dropped is None:  # pragma: no cover - would be a bug of this package
                 raise
         except BaseException as exc:
-            # It came in code of the engine's. Those who wait for this call must not wait on.
+            # It was raised in code of this package. The waiters of this call must not wait any longer.
             self.execution.interrupt(exc)
             raise
 
@@ -192,7 +173,8 @@ class Frame(Node):
         if self._stopped_by is not None and not self.replaying:
             return Stopped(self._stopped_by)
         presence = self.execution.presence
-        # What had begun before a crash is replayed even if it is to end: its `finally` blocks have not run yet.
+        # A call that began before a crash is replayed even if it is to be cancelled: its `finally` blocks have not run
+        # yet.
         try:
             if not self.replaying:
                 await checkpoint_if_cancelled()
@@ -221,7 +203,7 @@ class Frame(Node):
         return TimedOut() if self._stopped_by is None else Stopped(self._stopped_by)
 
     def _ended_from_above(self, cancellation: BaseException) -> Ending:
-        """Something around the call was cancelled. What was spawned has only its caller's frame around it."""
+        """Return the ending of a call that was cancelled from around it: a spawned call, by its caller's frame only."""
         if self._spawned:
             return Stopped(Reason(PARENT), cancellation)
         reason = Reason(PARENT) if self.parent is None else reason_for(self.parent)
@@ -249,35 +231,20 @@ class Frame(Node):
         """Whether some of its code is being cancelled."""
         return self.cancel_called or any(region.scope.cancel_called for region in self.regions)
 
-    def expire(self) -> None:
-        """Its deadline has passed at the server, whatever the loop's clock says."""
-        self.scope.cancel()
-
-    def put_away(self) -> None:
-        """Nothing that its code does is recorded any more: end it, in whatever task it runs."""
+    def end_code(self) -> None:
+        """Cancel the code, in whichever task it runs: the promise is settled, or the execution was dropped."""
         self.scope.cancel()
 
     @property
     def info(self) -> Info:
-        """What its function may know about itself."""
+        """The info of the function about itself."""
         if self._info is None:
-            tags, execution = self.record.tags, self.execution
-            above = tags.get(PARENT_TAG) or tags.get("resonate:parent") if self.parent is None else self.parent.id
-            self._info = Info(
-                id=self.id,
-                parent_id=None if above == self.id else above,
-                origin_id=execution.naming.origin,
-                branch_id=execution.id,
-                func_name=self.function.name,
-                timeout_at=from_ms(self.record.timeout_at),
-                tags=dict(tags),
-                dependencies=execution.facilities.dependencies,
-            )
+            self._info = info_of(self)
         return self._info
 
     @property
     def instant(self) -> int:
-        """The deadline of the promise, an instant of the server's in milliseconds."""
+        """The deadline of the promise, in milliseconds of the server's time."""
         return self.record.timeout_at
 
     def map_deadline(self, now: int) -> None:
@@ -285,33 +252,33 @@ class Frame(Node):
         self.scope.deadline = current_time() + (self.record.timeout_at - now) / 1000
 
     async def outcome_of(self, call: Awaitable[object]) -> Returned | Raised:
-        """Await code of the user's. Whatever it returns or raises is its outcome, but for two things."""
+        """Await code of the user and return its outcome: what it returns or raises, with the two exceptions below."""
         try:
             return Returned(await call)
         except Exception as exc:  # noqa: BLE001 - whatever a function raises is its outcome
             if (interrupt := interrupt_behind(exc)) is not None:
-                # A `finally` block, say, has failed while the program was ending.
+                # The program is ending, and a `finally` block, for example, has failed meanwhile.
                 self.execution.interrupt(interrupt)
                 raise interrupt from None
             return raised(exc)
         except get_cancelled_exc_class() as exc:
-            # The first: a cancellation belongs to the scope that asked for it, if there is one.
+            # The first exception: a cancellation that a scope has asked for belongs to that scope.
             if self.execution.interrupted() or is_requested():
                 raise
-            return Raised(_stray(exc))
+            return Raised(stray(exc))
         except BaseException as exc:
             rest = without_cancellations(exc) if isinstance(exc, BaseExceptionGroup) else exc
             if isinstance(rest, Exception):
                 return raised(rest)
             if isinstance(rest, get_cancelled_exc_class()):
                 raise rest from None
-            # The second: KeyboardInterrupt, SystemExit and the like. The program is ending, as in a crash.
+            # The second exception: KeyboardInterrupt, SystemExit and the like. The program is ending, as in a crash.
             self.execution.interrupt(exc)
             self.execution.drop(Drop.CRASHED, exc)
             raise
 
     async def _run_workflow(self) -> Ending:
-        """Call a workflow in the task group of its calls, and wait for these."""
+        """Call a workflow in the task group of its calls, and wait for these calls."""
         context = self.execution.facilities.make_context(self)
         ending: Ending | None = None
         interrupted: BaseException | None = None
@@ -320,21 +287,21 @@ class Frame(Node):
                 ending = await self.outcome_of(exposed(partial(self.function.func, context, *self.args, **self.kwargs)))
                 if isinstance(ending, Returned):
                     await self.children.join()
-                # From here on a call would come too late to be waited for.
+                # A later call could not be waited for.
                 self.ended = True
             except get_cancelled_exc_class() as exc:
                 interrupted = exc
             if not isinstance(ending, Returned) or interrupted is not None:
                 self.ended = True
                 await self.children.cancel()
-        # Raised outside of the task group, which would wrap it.
+        # Outside of the task group, which would wrap the exception in a group.
         if interrupted is not None:
             raise interrupted
         assert ending is not None
         return self.children.with_unseen_failures(ending)
 
     async def end_expired(self, instant: int) -> NoReturn:
-        """A deadline of this frame or of some above has passed at the server: end them, through any shield."""
+        """Cancel this frame and those above whose deadline is not after `instant`, through any shield."""
         frame: Frame | None = self
         while frame is not None and frame.instant <= instant:
             frame.scope.cancel()
@@ -344,7 +311,7 @@ class Frame(Node):
     # Calls
 
     def blocks_here(self) -> str:
-        """Return the durable blocks of this frame around the running code, as a position has them."""
+        """Return the regions of this frame around the running code, as a position encodes them."""
         stack, above = regions_around.get(), cast("Frame | None", self)
         while above is not None and not above.scope.cancel_called:
             above = above.parent
@@ -355,17 +322,17 @@ class Frame(Node):
         return next((one.path for one in reversed(stack) if one.frame is self), "")
 
     async def before_wait(self, lane: Lane, place: tuple[str, int] | None = None) -> None:
-        """Raise what is due to the running code, which is about to wait for something without an outcome.
+        """Raise a cancellation that is due to the running code before the code waits for a call without an outcome.
 
         Args:
             lane: the lane of the running code.
-            place: file and line of the call, if it was made elsewhere than it is waited for.
+            place: the file and line of the call, if it was made elsewhere than it is awaited.
         """
         if lane.owed is not None:
             lane.collect()
         for region in regions_around.get():
             await region.before_wait()
-        # A deadline that has passed already is not what the code waits under: it is being cancelled.
+        # A deadline that has passed already is a cancellation in progress, not a deadline of this wait.
         if -math.inf < (deadline := current_effective_deadline()) < self.scope.deadline and deadline < own_deadline():
             warn_of_plain_deadline(place or caller())
 
@@ -375,18 +342,9 @@ class Frame(Node):
         Raises:
             WrongWorld: it is made from elsewhere, or too late.
         """
-        if self.ended:
-            msg = f"{call} was called after {self.function.name!r} ({self.id!r}) had ended; await it inside of it"
-            raise WrongWorld(msg)
         lane = current_lane.get()
-        if lane is None or lane.frame is not self:
-            running = None if lane is None else lane.frame
-            where = "code outside of it" if running is None else f"{running.function.name!r} ({running.id!r})"
-            msg = (
-                f"{call}: this ctx belongs to {self.function.name!r} ({self.id!r}) and was used by {where}; a durable "
-                f"function uses its own first parameter, annotated with Context"
-            )
-            raise WrongWorld(msg)
+        if self.ended or lane is None or lane.frame is not self:
+            refuse_caller(self, call, None if lane is None else lane.frame)
 
     async def cancel(self, reason: Reason) -> None:
         self.request_cancel(reason)
@@ -403,18 +361,18 @@ class Frame(Node):
         await insist(self.wait)
 
     def request_cancel(self, reason: Reason) -> None:
-        """Cancel the running function; its outcome is recorded by the task that runs it."""
+        """Cancel the running function; the task that runs it records the outcome."""
         if self.pending and self._stopped_by is None:
             self._stopped_by = reason
             if self._behind:
-                # The first time, it was cancelled after what is on record.
+                # The first run was cancelled after these calls.
                 self.scope.deadline = min(self.scope.deadline, current_time() + PATIENCE)
             else:
                 self.scope.cancel()
 
     @property
     def _behind(self) -> bool:
-        """Whether calls are on record that it made before it was cancelled, and has not come to again."""
+        """Whether calls are on record that it made before it was cancelled and that this run has not reached yet."""
         history = self.execution.history
         unasked = history.unasked(self.id) if self.replaying and history.is_placed(self.id) else ()
         return any(is_before(record, position, []) for record, position in unasked)
@@ -434,17 +392,17 @@ class Frame(Node):
         return self._calls
 
     def release(self, segment: str) -> None:
-        """Give back a segment: its call was not made."""
+        """Give back the segment of a call that was not made."""
         self._segments.discard(segment.casefold())
 
     # Replaying
 
     def recount(self) -> None:
-        """See whether calls are on record that this run has not come to yet."""
+        """Update `replaying` after the history has changed."""
         self.replaying = self.execution.history.has_unasked(self.id)
 
     def asked(self) -> None:
-        """A call of this run was found in the history."""
+        """Note that a call of this run was found in the history."""
         self.replaying = self.execution.history.has_unasked(self.id)
         if self.execution.presence.stirred:
             self.execution.presence.stir()
@@ -455,7 +413,7 @@ class Frame(Node):
                 region.catch_up()
 
     def pin(self) -> None:
-        """A plain scope has ended a call. A replay has to wait until the scope does it again."""
+        """Note that a plain scope has ended a call: a replay has to wait until the scope ends it again."""
         self._pins += 1
         self.execution.presence.pin()
 
@@ -466,7 +424,7 @@ class Frame(Node):
     # Settling
 
     async def _settle(self, ending: Ending) -> None:
-        """Record how the function ended. From then on the record is the outcome."""
+        """Record how the function ended. The record is the outcome from then on."""
         execution = self.execution
         if execution.dropped is None:
             state, value = self._outcome(ending)
@@ -475,69 +433,54 @@ class Frame(Node):
             except Exception as exc:  # noqa: BLE001 - a failure of the platform is not an outcome of anything
                 await crash(execution, exc)
             except get_cancelled_exc_class():
-                if self._is_lost(ending):
-                    await self._settle_late(state, value)
-                self._tell_unrecorded(ending)
+                if is_lost(self, ending):
+                    await settle_late(self, state, value)
+                warn_not_recorded(self, ending)
                 raise
             self.settle(record)
         if execution.dropped is not None:
-            if self._is_lost(ending):
-                await self._settle_late(*self._outcome(ending))
-            self._tell_unrecorded(ending)
+            if is_lost(self, ending):
+                await settle_late(self, *self._outcome(ending))
+            warn_not_recorded(self, ending)
             await raise_cancelled()
-        if self.failed_with is not None:
-            self._keep_failure()
-        if isinstance(ending, (Stopped, TimedOut)) and ending.cancellation is not None:
-            self._pass_on(ending, ending.cancellation)
-
-    def _keep_failure(self) -> None:
-        """Show the traceback of this run where the recorded failure is raised, and in the log."""
         if self.failed_with is not None and self.record.state is PromiseState.REJECTED:
+            # Shown where the recorded failure is raised, and in the log.
             self.live: TracebackType | None = self.failed_with.__traceback__
+        if isinstance(ending, (Stopped, TimedOut)) and ending.cancellation is not None:
+            pass_on(self, ending, ending.cancellation)
 
-    def _pass_on(self, ending: Ending, cancellation: BaseException) -> None:
-        """Let the cancellation that has ended the call go on, unless another outcome stands, which is handed over."""
-        if self.record.state not in {PromiseState.CANCELED, PromiseState.TIMEDOUT} and self.parent is not None:
-            lane_of(self.parent).owe(Owed.of(cancellation))
-            return
-        if self.parent is not None and isinstance(ending, TimedOut):
-            # The deadline was that of a scope around the call, and that is what the code sees of it.
-            self.parent.children.mark_seen(self)
-        if self.parent is not None and isinstance(ending, Stopped) and ending.reason.by == SCOPE:
-            self.parent.pin()
-        raise cancellation
-
-    def _is_done(self, ending: Ending) -> bool:
-        """Whether it is a leaf, and this is what the leaf has done."""
+    def is_done(self, ending: Ending) -> bool:
+        """Return whether it is a leaf that has returned or raised."""
         return self.function.kind is not Kind.WORKFLOW and isinstance(ending, (Returned, Raised))
 
     def _outcome(self, ending: Ending) -> tuple[PromiseState, Value]:
-        """What is to be recorded of an ending. A value or an error that cannot be recorded is a failure itself."""
+        """Return the outcome to record for an ending. A value or error that cannot be encoded is a failure itself."""
         codec = self.execution.codec
         match ending:
             case Returned(value):
                 try:
                     encoded = codec.encode_result(value, self.function.returns, function=self.function.name)
                 except Exception as exc:  # noqa: BLE001 - the function has ended, and does not run again for this
-                    return self._failure_recorded(exc)
+                    return self.fail_with(exc)
                 except BaseException as exc:
-                    # A hook of the user's has ended the program.
+                    # A hook of the user's code has ended the program.
                     self.execution.drop(Drop.CRASHED, exc)
                     raise
                 return PromiseState.RESOLVED, encoded
             case Raised(error):
-                return self._failure_recorded(error)
+                return self.fail_with(error)
             case Stopped(reason):
                 return PromiseState.CANCELED, reason.encode(codec)
             case TimedOut():
                 return PromiseState.TIMEDOUT, EMPTY
 
-    def _failure_recorded(self, error: Exception) -> tuple[PromiseState, Value]:
+    def fail_with(self, error: Exception) -> tuple[PromiseState, Value]:
+        """Return the outcome to record for a failure, and keep the failure for the traceback."""
         self.failed_with = error
         return PromiseState.REJECTED, self.execution.codec.encode_error(error)
 
     async def _record(self, ending: Ending, state: PromiseState, value: Value) -> Promise:
-        """Put the outcome on record."""
+        """Record the outcome and return the settled promise."""
         journal = self.execution.journal
         if self.replaying:
             await self.children.end_forgotten()
@@ -551,56 +494,8 @@ class Frame(Node):
         except Exception as exc:
             if isinstance(ending, Stopped):
                 raise
-            return await self._record_refusal(exc, finished=finished)
-
-    async def _record_refusal(self, error: Exception, *, finished: bool) -> Promise:
-        """The server refuses to record what the function returned or raised: that is the outcome."""
-        journal, backoff = self.execution.journal, self.execution.facilities.backoff()
-        while True:
-            state, value = self._failure_recorded(error)
-            try:
-                if self.parent is None:
-                    return await journal.fulfill(state, value, finished=finished)
-                return await journal.settle(self.id, state, value, finished=finished)
-            except Exception as exc:
-                # Not even that is taken. The function has ended, and does not run again for this.
-                logger.exception("call.not_recorded id=%s retry_in=%.1f", self.id, backoff.delay)
-                error = exc
-                with move_on_after(backoff.next()):
-                    await self.execution.wait(Event())
-
-    def _is_lost(self, ending: Ending) -> bool:
-        """Whether a leaf has ended in an execution that has crashed for another reason, and will be taken up again."""
-        crashed = self.execution.dropped is Drop.CRASHED and isinstance(self.execution.error, Exception)
-        return crashed and self.pending and self.parent is not None and self._is_done(ending)
-
-    def _tell_unrecorded(self, ending: Ending) -> None:
-        """A worker that stops does not wait for ever to record what a leaf has done. The leaf runs again then."""
-        if self.execution.dropped is Drop.UNLOADED and self.pending and self._is_done(ending):
-            logger.warning(
-                "call.not_recorded id=%s it ended too late to be recorded before the stop; it runs again", self.id
-            )
-
-    async def _settle_late(self, state: PromiseState, value: Value) -> None:
-        """Record what a leaf has done, so that the next run of the crashed execution does not run the leaf again."""
-        journal = self.execution.journal
-        try:
-            try:
-                await journal.settle_late(self.id, state, value)
-            except (TooLarge, RequestError) as exc:
-                await journal.settle_late(self.id, *self._failure_recorded(exc))
-        except Exception:
-            logger.exception("call.not_recorded id=%s", self.id)
+            return await record_refusal(self, exc, finished=finished)
 
     def attempt(self, number: int) -> Info:
-        """The info that a leaf is given for its `number`-th attempt."""
+        """Return the info for the `number`-th attempt of a leaf."""
         return self.info if number == 1 else evolve(self.info, attempt=number)
-
-
-def _stray(cancellation: BaseException) -> ApplicationError:
-    message = (
-        "a cancellation that nobody asked for escaped, probably from an await of a task or future that was cancelled"
-    )
-    error = ApplicationError(type(cancellation).__name__, message)
-    error.__cause__ = cancellation
-    return error.with_traceback(cancellation.__traceback__)

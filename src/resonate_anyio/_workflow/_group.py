@@ -1,8 +1,8 @@
-"""Durable task groups: anyio's task group over durable calls, which gives the same on a replay (docs/semantics.md 4).
+"""Durable task groups: anyio's task group over durable calls, with the same results on a replay (docs/semantics.md 4).
 
-The first failure cancels the rest; the block ends when all have ended and are on record; then the failures are raised
-together. A failure that a replay finds in the history cancels the body where it did the first time at the earliest: at
-the first durable await that has no outcome.
+The first failure cancels the other members and the body. The block ends when all members have ended and are on record;
+then their failures are raised together. A failure that a replay finds in the history does not cancel the body before
+the place where it did the first time: the first durable await without an outcome.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ Ts = TypeVarTuple("Ts")
 
 @define(eq=False)
 class _Member:
-    """One thing that a group has started: a durable call, or plain code with durable calls in it."""
+    """One member of a group: a durable call, or plain code that makes durable calls."""
 
     started: Started | None = None
     error: Exception | None = None
@@ -54,14 +54,14 @@ class _Member:
 
 @define(eq=False)
 class _Slots:
-    """How many members may run at once, and those who wait for their turn, in the order in which they were started."""
+    """The slots for members that run at once, and the queue of members that wait for one, in order of their start."""
 
     _execution: Host
     _free: int
     _queue: deque[Event] = field(factory=deque, init=False)
 
     def reserve(self) -> Event:
-        """A turn that is set once it has come. Whoever has reserved one has to use it, with `hold`."""
+        """Return a turn, an event that is set when the turn has come. Each turn has to be used, with `hold`."""
         turn = Event()
         if self._free > 0:
             self._free -= 1
@@ -72,7 +72,7 @@ class _Slots:
 
     @asynccontextmanager
     async def hold(self, turn: Event) -> AsyncIterator[None]:
-        """Wait for the turn, and let the next one have it after the block."""
+        """Wait for the turn, and give the slot to the next turn after the block."""
         try:
             if not turn.is_set():
                 await self._execution.wait(turn)
@@ -105,7 +105,7 @@ class Group(Region):
 
     @property
     def _own(self) -> Frame:
-        """The frame, with all that only a group needs of it."""
+        """The frame, by its full type."""
         return cast("Frame", self.frame)
 
     @property
@@ -115,11 +115,11 @@ class Group(Region):
 
     @property
     def size(self) -> int:
-        """How much was started in it."""
+        """The number of members that were started."""
         return len(self._members)
 
     def start(self, begin: Callable[[], Invocation]) -> Started:
-        """Start a durable call and return at once. Of an open group only (see `check_open`).
+        """Start a durable call and return at once. Call `check_open` first.
 
         Args:
             begin: plans the call.
@@ -135,9 +135,9 @@ class Group(Region):
         return started
 
     def start_soon(self, func: Callable[..., Awaitable[object]], args: tuple[Any, ...], name: object) -> None:
-        """Run a coroutine function of the frame's in a task of its own, in a lane that is numbered now.
+        """Run a coroutine function of the frame in a task of its own, in a lane that gets its number now.
 
-        Of an open group only (see `check_open`).
+        Call `check_open` first.
         """
         start = LaneStart.plan(self._own)
         start.cancel_here()
@@ -151,7 +151,7 @@ class Group(Region):
         """Begin the block.
 
         Raises:
-            UsageError: it has been entered before.
+            UsageError: the group was entered before.
         """
         if self._tasks is not None:
             msg = "a durable task group is entered once; make another one for each block"
@@ -166,18 +166,19 @@ class Group(Region):
         self._open = True
 
     async def leave(self, exc: BaseException | None) -> bool:
-        """End the block, whose body has ended with `exc`: wait for all members, and raise what has failed.
+        """End the block, whose body has ended with `exc`: wait for all members, and raise their failures.
 
-        Returns whether the body's exception was the cancellation of this group.
+        Returns:
+            Whether `exc` was the cancellation of this group.
         """
         assert self._tasks is not None
-        # Before anything is cancelled because of an interrupt: nothing that it causes is recorded.
+        # First of all, since effects of an interrupt are not recorded.
         self.frame.execution.interrupt(exc)
         failure, rest = _parted(exc)
         if failure is not None:
             self.end()
         else:
-            # The end of the body is where a replay has come to whatever is on record.
+            # At the end of the body a replay has reached everything that is on record.
             self.catch_up()
         cancellation: BaseException | None = None
         swallowed = False
@@ -207,7 +208,7 @@ class Group(Region):
             exc = caught
         if exc is None:
             return bool(await self._tasks.__aexit__(None, None, None))
-        # The backend's group cancels itself now. Unless that is done, something around it has asked for it.
+        # `__aexit__` cancels the backend's group. If it was not cancelled before, the cancellation came from around it.
         self.passes_on = self.passes_on or not self.scope.cancel_called
         return bool(await self._tasks.__aexit__(type(exc), exc, exc.__traceback__))
 
@@ -217,7 +218,7 @@ class Group(Region):
             await self.frame.execution.wait(self._one_ended)
 
     async def _forgo_rest(self) -> None:
-        """End those whose turn has not come. What an earlier run has put on record must not stay pending."""
+        """End the members whose turn has not come. A call that an earlier run has recorded must not stay pending."""
         for member in self._members:
             started = member.started
             if started is None or started.node is not None or started.forgone is not None:
@@ -228,7 +229,7 @@ class Group(Region):
                 started.forgo(DurableCancelledError(started.id, GROUP))
 
     def _raise_failures(self, failure: Exception | None, cancellation: BaseException | None) -> None:
-        """Raise what has failed, unless the execution is put away."""
+        """Raise the failures, unless the execution was dropped."""
         if self.frame.execution.dropped is not None:
             return
         errors = self._errors(failure)
@@ -241,7 +242,7 @@ class Group(Region):
 
     def _errors(self, failure: Exception | None) -> list[Exception]:
         found = [self._error(member) for member in self._members] + [failure]
-        # Who has awaited a call that failed, and did not catch it, fails with the same.
+        # A body that awaits a failed call and does not catch the failure fails with the same exception.
         return list({id(error): error for error in found if error is not None}.values())
 
     def _error(self, member: _Member) -> Exception | None:
@@ -253,7 +254,7 @@ class Group(Region):
         return [one.node for one in started if one.node is not None and not one.node.pending]
 
     def _counts(self, node: Node) -> bool:
-        """Whether a settled call is a failure of the group's; not, if the group or something around it has ended it."""
+        """Return whether a settled call is a failure of the group; a call that the group has cancelled is not."""
         match node.record.state:
             case PromiseState.REJECTED:
                 return True
@@ -274,7 +275,7 @@ class Group(Region):
         return Reason(GROUP, self.depth)
 
     def check_open(self, what: str) -> None:
-        """Refuse to start something outside of the block.
+        """Refuse to start a member outside of the block.
 
         Raises:
             UsageError: the group has not been entered, or has ended.
@@ -290,7 +291,7 @@ class Group(Region):
     # Members
 
     def _turn(self) -> Event | None:
-        # In the order of the program's text: tasks may be started in any.
+        # Reserved here, in the order of the program, since the backend may start the tasks in any order.
         return None if self._slots is None else self._slots.reserve()
 
     def _spawn(
@@ -304,7 +305,7 @@ class Group(Region):
         tasks = self._tasks
         assert tasks is not None
         context = copy_context()
-        # What is around the group is around its tasks, and nothing else is.
+        # The regions around a member are those of the group, not those of the code that starts it.
         context.run(regions_around.set, self.stack)
         if lane is not None:
             context.run(current_lane.set, lane)
@@ -373,24 +374,24 @@ class Group(Region):
 
 
 async def _called(func: Callable[..., Awaitable[object]], args: tuple[Any, ...]) -> object:
-    # In a coroutine of its own: what the call itself raises is a failure as well.
+    # A coroutine of its own, so that an exception of the call itself is a failure as well.
     return await exposed(partial(func, *args))
 
 
 def _parted(exc: BaseException | None) -> tuple[Exception | None, BaseException | None]:
-    """What ended a body, in two parts: a failure of its own; and a cancellation, or the end of the program."""
+    """Split the exception of a body in two: a failure of the body; and a cancellation or an interrupt."""
     if isinstance(exc, BaseExceptionGroup):
         exc = without_cancellations(exc)
     return (exc, None) if isinstance(exc, Exception) else (None, exc)
 
 
 def check_limit(limit: int | None) -> int | None:
-    """How many members of a group may run at once.
+    """Return the limit of a group: the largest number of members that run at once, or None.
 
     Raises:
-        InvalidArgument: it is no positive number.
+        InvalidArgument: the limit is not a positive number.
     """
     if limit is not None and (isinstance(limit, bool) or not isinstance(limit, int) or limit < 1):
-        msg = f"limit is how many may run at once, at least 1, or None for as many as there are, not {limit!r}"
+        msg = f"limit must be an int of at least 1, or None for no limit, got {limit!r}"
         raise InvalidArgument(msg)
     return limit

@@ -1,4 +1,4 @@
-"""The port of a run: what it needs of the execution that it belongs to."""
+"""The port of a frame: the interface of the execution that the frame belongs to."""
 
 from __future__ import annotations
 
@@ -26,36 +26,36 @@ if TYPE_CHECKING:
 
 
 class Drop(Enum):
-    """Why an execution was evicted from memory."""
+    """The reason why an execution was dropped."""
 
     UNLOADED = "unloaded"
-    """The worker stops, or has too many in memory: the task runs on elsewhere, or here when it is sent for."""
+    """It was evicted, because the worker stops or has too many in memory. It is replayed later, here or elsewhere."""
     SETTLED = "settled"
     """Its promise was settled from outside."""
     LOST = "lost"
-    """Another worker holds the task, or may."""
+    """Another worker holds the task, or may hold it."""
     HALTED = "halted"
-    """A replay asked for something else than what is recorded."""
+    """A replay made another call than the recorded one."""
     CRASHED = "crashed"
     """The worker or the server failed in a way that is not an outcome of the function."""
     INTERRUPTED = "interrupted"
-    """KeyboardInterrupt, SystemExit or the like is on its way through its code: the program ends."""
+    """KeyboardInterrupt, SystemExit or the like passed through its code: the program ends."""
 
 
 @frozen(kw_only=True, eq=False)
 class Facilities:
-    """What all runs on one worker use, and what does not change while it runs.
+    """The objects and values that all executions of one worker share, and that do not change while it runs.
 
     Attributes:
-        codec: writes and reads values.
-        threads: run synchronous leaves.
-        dependencies: objects that functions ask for by type.
-        random: a number in [0, 1), for jitter.
-        backoff: makes the pauses between attempts that fail.
-        make_context: makes what a workflow is given as its first argument.
-        find_function: finds a registered function by the callable.
+        codec: the codec of recorded values.
+        threads: the worker threads for synchronous leaves.
+        dependencies: the objects that functions ask for by type.
+        random: a function that returns a number in [0, 1), for jitter.
+        backoff: a function that returns a new backoff for requests that fail.
+        make_context: a function that returns the first argument of a workflow.
+        find_function: a function that returns the registered function of a callable, or None.
         own_group: the address of any worker of the worker's own group.
-        nowhere: an address that no worker listens at: a promise needs a target for its deadline to fire.
+        nowhere: an address without a worker. A promise needs a target for its deadline to fire.
     """
 
     codec: Codec
@@ -70,46 +70,46 @@ class Facilities:
 
 
 class Journal(Protocol):
-    """What an execution puts on record, and asks of the record."""
+    """The writer and reader of an execution's records."""
 
     async def create_local(self, request: PromiseCreate, *, again: bool = False) -> Promise:
-        """Record a call that runs in this execution. With `again`, ask for one that is on record already."""
+        """Record a call that runs in this execution. With `again`, read a call that is on record already."""
         ...
 
     async def create_remote(self, request: PromiseCreate) -> Promise:
-        """Record a call that runs elsewhere, but only while this worker holds the task."""
+        """Record a call that runs elsewhere, if this worker still holds the task."""
         ...
 
     async def create_timer(self, request: PromiseCreate) -> Promise:
-        """Record a promise whose deadline must fire although no worker may be there to look."""
+        """Record a promise whose deadline must fire even if no worker is running then."""
         ...
 
     async def fresh(self, record: Promise) -> Promise:
-        """Return `record` as it is now: a record of the history may be past its deadline and still say pending."""
+        """Return the present state of `record`, which may say pending although its deadline has passed."""
         ...
 
     async def confirm_timeout(self, record: Promise) -> Promise:
-        """Ask for a promise whose deadline has passed here until it has passed at the server as well."""
+        """Read a promise whose deadline has passed here until its deadline has passed at the server as well."""
         ...
 
     async def settle(self, id: str, state: PromiseState, value: Value, *, finished: bool = False) -> Promise:
-        """Record the end of a local call, and return what is on record then."""
+        """Record the end of a local call, and return its record."""
         ...
 
     async def settle_late(self, id: str, state: PromiseState, value: Value) -> None:
-        """Record the result of a leaf although its execution has been dropped."""
+        """Record the outcome of a leaf although its execution has been dropped."""
         ...
 
     async def fulfill(self, state: PromiseState, value: Value, *, finished: bool = False) -> Promise:
-        """Record the end of the root, and return what is on record then."""
+        """Record the end of the root, and return its record."""
         ...
 
     async def look_up(self, id: str) -> Promise | None:
-        """Return the record of `id`, if there is one now."""
+        """Return the record of `id`, or None."""
         ...
 
     async def cancel_below(self, id: str) -> None:
-        """Cancel what still runs or waits below a remote call that was cancelled."""
+        """Cancel all pending calls below a remote call that was cancelled."""
         ...
 
     def settled_here(self, record: Promise) -> None:
@@ -118,13 +118,13 @@ class Journal(Protocol):
 
 
 class Awaited(Protocol):
-    """A promise that is waited for, and that is settled elsewhere.
+    """A promise that is waited for and is settled elsewhere.
 
     Attributes:
-        id: its id.
-        pending: whether it has no outcome yet, as far as is known.
-        record: what is known of it.
-        due: for a sleep, the instant that was asked for, in the server's milliseconds.
+        id: the id of the promise.
+        pending: whether it has no outcome yet, as far as this worker knows.
+        record: its record, as this worker knows it.
+        due: for a sleep, the instant that was asked for, in milliseconds of the server's time.
     """
 
     @property
@@ -137,25 +137,25 @@ class Awaited(Protocol):
     def due(self) -> int | None: ...
 
     def settle(self, record: Promise) -> None:
-        """Take over a settled record and wake all who wait."""
+        """Take over a settled record and wake all waiters."""
         ...
 
 
 class Host(Protocol):
-    """The execution, as a run of one of its functions sees it.
+    """The execution, as its frames see it.
 
     Attributes:
-        id: the id of its root, and the branch of every local call.
-        codec: writes and reads values.
-        history: what was on record before this run.
-        journal: what is put on record goes through this.
-        naming: gives ids to calls.
-        facilities: what all executions of the worker share.
-        presence: which frames run, what they wait for, and their deadlines.
-        dropped: why the execution was evicted, or None.
-        error: what went wrong, if that is why.
-        now: returns the server's time in milliseconds.
-        draining: whether the worker is stopping, so that no durable call starts.
+        id: the id of the root function's promise, and the branch of every local call.
+        codec: the codec of recorded values.
+        history: the records that existed before this run.
+        journal: the writer of the execution's records.
+        naming: the names of calls.
+        facilities: the objects that all executions of the worker share.
+        presence: the running frames, their waits and their deadlines.
+        dropped: the reason why the execution was dropped, or None.
+        error: the error that caused the drop, or None.
+        now: a function that returns the server's time in milliseconds.
+        draining: whether the worker is stopping, so that durable calls do not start.
     """
 
     @property
@@ -182,7 +182,7 @@ class Host(Protocol):
     def now(self) -> Callable[[], int]: ...
 
     async def gate(self) -> None:
-        """Wait until a durable call may start. When the execution is dropped, raise the backend's cancellation."""
+        """Wait until a durable call may start. If the execution is dropped, raise the backend's cancellation."""
         ...
 
     async def check(self) -> None:
@@ -190,15 +190,15 @@ class Host(Protocol):
         ...
 
     async def wait(self, event: Event) -> None:
-        """Wait for `event`. A shield of the user's does not hold this when the execution is dropped."""
+        """Wait for `event`, or until the execution is dropped. A shield in the user's code does not delay a drop."""
         ...
 
     async def hold(self, event: Event) -> None:
-        """Wait for `event`, which another task of this execution sets. Meanwhile the execution stays hot."""
+        """Wait for `event`, which another task of this execution sets. The execution stays hot meanwhile."""
         ...
 
     def interrupted(self) -> bool:
-        """Return whether a cancellation that was just caught means nothing, because the execution is being dropped."""
+        """Return whether to ignore a cancellation that was just caught, because the execution is being dropped."""
         ...
 
     def interrupt(self, exc: BaseException | None) -> None:
@@ -206,25 +206,25 @@ class Host(Protocol):
         ...
 
     def drop(self, reason: Drop, error: BaseException | None = None) -> None:
-        """Evict the execution. The first reason stands."""
+        """Drop the execution. The first reason stands."""
         ...
 
     async def listen(self, node: Awaited) -> None:
-        """Hear of the settlement of a promise that is not settled by this execution."""
+        """Subscribe to the settlement of a promise that is settled elsewhere."""
         ...
 
     def unlisten(self, node: Awaited) -> None:
-        """Stop listening."""
+        """End the subscription."""
         ...
 
 
 async def halt(host: Host, error: NonDeterminismError) -> NoReturn:
-    """Stop here and let no worker run the execution until it is resumed. Its promise stays pending."""
+    """Drop the execution and halt its task: no worker runs it until it is resumed. Its promise stays pending."""
     host.drop(Drop.HALTED, error)
     await raise_cancelled()
 
 
 async def crash(host: Host, error: Exception) -> NoReturn:
-    """Drop the execution: the worker or the server has failed in a way that is not an outcome of the function."""
+    """Drop the execution: the worker or the server failed in a way that is not an outcome of the function."""
     host.drop(Drop.CRASHED, error)
     await raise_cancelled()

@@ -1,16 +1,16 @@
 """`Invocation`: one durable call, from its plan to its outcome. Read `invoke` from top to bottom.
 
-1. *Plan.* The id of the call, its place in the code, and whether it is on record already. Nothing is awaited.
-2. *Find or create.* What is on record has to be what the code asks for; else the execution is halted
-   (docs/semantics.md 2.7). A new call is recorded before it begins. One that is reached in a cancelled scope is
-   recorded as cancelled (docs/semantics.md 3.4).
-3. *Run or wait.* A function of this process runs in the task of its caller. Everything else is waited for.
+1. *Plan.* Determine the id of the call, its place in the code, and whether it is on record. This awaits nothing.
+2. *Find or create.* A recorded call has to match the call that the code makes; otherwise the execution is halted
+   (docs/semantics.md 2.7). A new call is recorded before it begins. A new call in a cancelled scope is recorded as
+   cancelled (docs/semantics.md 3.4).
+3. *Run or wait.* A function of this process runs in the task of its caller. Every other call is waited for.
 4. *Settle.* The frame records its own outcome (see `_frame`).
-5. *Deliver.* The recorded outcome is handed to the code.
+5. *Deliver.* The recorded outcome is delivered to the code.
 
-A call that is not what is on record at its position is *doubtful*: the first run was cancelled before it came to that
-call, unless the code has changed. If the code is cancelled here as well, the call is *void*: nothing is recorded of it
-(see `_positions`).
+A call is *doubtful* if another call is on record at its position: the first run was cancelled before it reached the
+call, or the code has changed. If the code is then cancelled here as well, the call is *void*: it is not recorded (see
+`_positions`).
 """
 
 from __future__ import annotations
@@ -20,78 +20,72 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 from anyio import CancelScope, get_cancelled_exc_class
-from anyio.lowlevel import checkpoint_if_cancelled
 from attrs import define, evolve, field
 
 from .._concurrency._tasks import EAGER_TASKS
-from .._errors import NonDeterminismError, TooLate
+from .._errors import NonDeterminismError
 from .._functions._signatures import Kind
 from .._history import (
-    LANE_TAG,
     ORDER_TAG,
     PARENT_TAG,
     POSITION_TAG,
     Placed,
     Position,
-    is_made_by_hand,
 )
-from .._ids import SEPARATORS, hashed, is_below
+from .._ids import SEPARATORS, is_below
 from .._protocol import Promise, PromiseCreate, PromiseState, Value
 from . import _log
-from ._awaits import deliver, outcome
-from ._frame import DEEPEST, Frame
+from ._awaits import deliver, end_if_cancelled, outcome
+from ._frame import Frame
 from ._host import halt
 from ._lanes import insist, lane_of
 from ._node import External, Node
 from ._operations import (
-    DETACHED,
-    PROMISE,
-    RPC,
     RUN,
-    SLEEP,
     CallIdentity,
     Operation,
-    content_of,
     identity_of,
 )
 from ._positions import PositionCheck, is_refused
 from ._reasons import Reason, reason_of
+from ._refusals import DEEPEST, refuse_depth, refuse_late
 from ._regions import reason_for, regions_around
 from ._scopes import SCOPES_TAG, Scope, clamping, durable_scopes, encode_instants, fix_instants
 
 if TYPE_CHECKING:
     from .._functions._function import Function
     from .._functions._retry import RetryPolicy
+    from ._host import Host
     from ._lanes import Lane
 
 ONE_YEAR_MS: Final = 365 * 24 * 3600 * 1000
 
 _STACK_SLICE: Final = 20
-"""How many calls run in one task below each other: each takes a dozen frames of the interpreter's thousand."""
+"""The number of nested calls that run in one task. Each takes a dozen of the interpreter's thousand stack frames."""
 
 
 async def invoke(invocation: Invocation) -> object:
-    """Make a planned call, wait for its outcome, and hand that to the code: return its value or raise its failure."""
+    """Make a planned call, wait for its outcome, and deliver that: return its value or raise its failure."""
     frame, lane = invocation.frame, lane_of(invocation.frame)
     if frame.depth >= DEEPEST and isinstance(invocation, LocalInvocation):
-        frame.refuse_depth(invocation.function.name)
+        refuse_depth(invocation.function.name)
     try:
         # 2. Find or create.
         if lane.label == "":
             node = await invocation.open(lane)
         else:
-            # A function may not end while a call of another task of its own is being put on record.
+            # The function must not end while another of its tasks is recording a call.
             with frame.children.invoking():
                 node = await invocation.open(lane)
         if invocation.recorded is not None:
             await invocation.refuse_again(node)
-        # 3. and 4. Run it, which settles it, or wait for it.
+        # 3. and 4. Run the call, which settles it, or wait for it.
         if node.pending:
             await _complete(frame, node)
         # 5. Deliver.
         if EAGER_TASKS or node.record.state is not PromiseState.RESOLVED or not isinstance(node, Frame):
             return await deliver(frame, node)
-        # The usual case of `deliver`, without its questions.
+        # The usual case of `deliver`, without its checks.
         if not node.replayed:
             frame.children.mark_seen(node)
         if frame.order.shared or frame.order.past:
@@ -100,20 +94,20 @@ async def invoke(invocation: Invocation) -> object:
             lane.count_return()
         return frame.execution.codec.decode(node.record.value, node.type)
     except get_cancelled_exc_class():
-        # One that is void was never made: the first run was cancelled before it.
+        # A void call was never made, and so its cancellation is not a return.
         if not invocation.void:
             await frame.order.turn_of_cancelled(lane)
         raise
 
 
 async def _complete(frame: Frame, node: Node) -> None:
-    """Run what runs here, in the task of its caller, and wait for everything else."""
+    """Run a local call in the task of its caller, and wait for any other call."""
     if not isinstance(node, Frame):
         await outcome(frame, node)
     elif (depth := frame.depth + 1) % _STACK_SLICE:
         await node.run(depth)
     else:
-        # The interpreter's stack must not end in the code of this package.
+        # A task of its own, so that the interpreter's stack does not overflow in the code of this package.
         frame.start(node, depth)
         await outcome(frame, node)
 
@@ -123,13 +117,13 @@ class Invocation(PositionCheck):
     """One durable call that is about to be made.
 
     Attributes:
-        operation: which kind of call it is.
-        param: what is recorded with it.
-        type: what its value is decoded as.
-        timeout_ms: how long it may take from its start, or None.
+        operation: the kind of the call.
+        param: the value that is recorded with the call.
+        type: the type that its value is decoded as.
+        timeout_ms: the longest duration from its start, or None.
         id: the id of its promise.
-        recorded: its record, if it is history.
-        apart: whether the code goes on when the call is on record, and does not wait for it in the same breath.
+        recorded: its record from the history, or None.
+        apart: whether the code goes on once the call is on record, and awaits it later, if ever.
     """
 
     operation: ClassVar[Operation]
@@ -151,7 +145,8 @@ class Invocation(PositionCheck):
 
     def __attrs_post_init__(self) -> None:
         frame, lane, operation = self.frame, self.place.lane, self.operation
-        self.execution = execution = frame.execution
+        self.execution: Host = frame.execution
+        execution = self.execution
         self._segment, self._lane_tags = self.place.resolve(self._id_of, self._same_call, self._content)
         self._number = frame.claim(self._segment)
         local = operation.naming == "local"
@@ -165,25 +160,25 @@ class Invocation(PositionCheck):
         if frame.replaying or execution.history.records:
             self.compare()
         else:
-            self.position = self.place.position(frame.blocks_here())
+            self.position: Position = self.place.position(frame.blocks_here())
 
     @property
     def unfinished(self) -> bool:
-        """Whether it is on record, and has no outcome."""
+        """Whether the call is on record and pending."""
         return self.recorded is not None and self.recorded.pending
 
     @property
     def in_doubt(self) -> bool:
-        """Whether it would begin to run here because it is pending in the history, and may have an outcome by now."""
+        """Whether the call would run here since it is pending in the history, although it may have an outcome now."""
         return False
 
     @property
     def replayed(self) -> bool:
-        """Whether it has an outcome on record already."""
+        """Whether the call has an outcome on record already."""
         return self.recorded is not None and not self.recorded.pending
 
     def preview(self) -> Node:
-        """Return what the recorded call is, to look at it only."""
+        """Return the node of the recorded call, for reading only."""
         assert self.recorded is not None
         return self._node(self.recorded)
 
@@ -223,24 +218,24 @@ class Invocation(PositionCheck):
         return None if self._matches else placed
 
     def _stands_at(self, position: Position, record: Promise) -> bool:
-        """Return whether `record`, which is on record at this position, was made in the blocks around the code."""
+        """Return whether `record`, which has this position, was made in the regions around the running code."""
         here, there = self.position.blocks, position.blocks
         if here == there:
             return True
-        # One that was refused ended with its block at that very place, whatever else had been cancelled.
+        # A refused call ended with its region at this very place, even if other regions had been cancelled by then.
         return here.replace("!", "") == there.replace("!", "") and is_refused(record, self.execution)
 
-    # Making it
+    # Creation
 
     async def open(self, lane: Lane | None = None) -> Node:
-        """Find or make the record of the call, and make the call a child of its frame.
+        """Find or create the record of the call, and make the call a child of its frame.
 
         Args:
             lane: the lane of the running code, if the caller knows it.
         """
         frame = self.frame
         if self.doubt is not None or self.void or self.place.lane.unsure or (frame.replaying and self.recorded is None):
-            # The first run may not have come to this call.
+            # The first run may not have reached this call.
             await self.meet()
         now = await self._admit(lane)
         record = self.recorded
@@ -255,11 +250,11 @@ class Invocation(PositionCheck):
         if self.operation.awaited and record.state is not PromiseState.RESOLVED:
             frame.children.adopt(node, self._number)
         if self.apart and self.unfinished and node.pending:
-            await self._check_not_cancelled(node)
+            await end_if_cancelled(frame, node)
         return node
 
     async def _admit(self, lane: Lane | None) -> int:
-        """Wait until the call may begin, and return the server's time. One that is cancelled meanwhile is recorded."""
+        """Wait until the call may begin, and return the server's time. If it is cancelled meanwhile, record that."""
         frame, execution, condemned, now = self.frame, self.execution, False, 0
         try:
             await execution.gate()
@@ -268,7 +263,7 @@ class Invocation(PositionCheck):
             if self.recorded is None or not self.replayed:
                 now = execution.now()
                 if frame.settles_before(now):
-                    await self._refuse_late()
+                    await refuse_late(frame, self.id)
                 if self.recorded is None or not self.apart:
                     condemned = frame.replaying and self.is_condemned()
                     await frame.before_wait(lane or lane_of(frame), self.made_at)
@@ -278,7 +273,7 @@ class Invocation(PositionCheck):
         return now
 
     async def _admission_cancelled(self, *, condemned: bool) -> None:
-        """The code was cancelled before the call began: that is recorded, unless the first run did not come to it."""
+        """Record the cancellation of a call that has not begun, unless the first run did not reach the call."""
         if self.execution.interrupted() or self.void:
             return
         if condemned:
@@ -300,41 +295,30 @@ class Invocation(PositionCheck):
         return record
 
     async def _take_up(self, record: Promise, request: PromiseCreate) -> Promise:
-        """See that what is on record is this call, and return it as it is now."""
+        """Check that `record` is a record of this call, and return its present state."""
         if self.in_doubt:
-            # The former holder may have settled it since the history was read: that needs no lease. Then it is history,
-            # which a cancelled scope does not hide.
+            # The former holder of the lease may have settled it since the history was read, because that needs no
+            # lease. Its outcome is history then, and is delivered even in a cancelled scope.
             record = self.recorded = await insist(partial(self.create, request))
         await self._check(record, request)
         return record
 
     async def _create_interrupted(self, cancellation: BaseException) -> Promise | None:
-        """Put on record that the call was cancelled, if that is what has ended the request for it.
+        """Record that the call was cancelled, if a cancellation has ended the request that creates it.
 
         Args:
-            cancellation: what has ended it.
+            cancellation: the exception that has ended the request.
 
         Returns:
-            The record to go on with, if it shows that the call was made before; None: the cancellation goes on.
+            The record to go on with, if it shows that the call was made before; None to raise the cancellation.
         """
         del cancellation
         if not self.execution.interrupted() and not self.frame.settled_early:
             await self.open_cancelled()
         return None
 
-    async def _check_not_cancelled(self, node: Node) -> None:
-        """End a call that was on record if the code that starts it is cancelled: no request of this run tells it."""
-        try:
-            await checkpoint_if_cancelled()
-        except get_cancelled_exc_class():
-            if not self.execution.interrupted():
-                with CancelScope(shield=True):
-                    await node.forgo(evolve(reason_for(self.frame), started=False))
-                self.frame.children.mark_seen(node)
-            raise
-
     async def _look_up(self) -> None:
-        """See whether it is history after all, if not all of that is known."""
+        """Look for the record of the call on the server, if the history is partial."""
         history = self.execution.history
         record = await self.execution.journal.look_up(self.id)
         if record is not None:
@@ -344,10 +328,10 @@ class Invocation(PositionCheck):
             await self.meet()
 
     async def open_cancelled(self, why: Reason | None = None) -> Node:
-        """Put on record that the call was cancelled before it began, and make it a child of its frame.
+        """Record that the call was cancelled before it began, and make it a child of its frame.
 
         Args:
-            why: why; None: because the running code is being cancelled.
+            why: the reason; None for the reason of the cancellation in progress.
         """
         reason = evolve(why or reason_for(self.frame), started=False)
         with CancelScope(shield=True):
@@ -363,22 +347,8 @@ class Invocation(PositionCheck):
             self.frame.children.mark_seen(node)
         return node
 
-    async def _refuse_late(self) -> None:
-        """Refuse a call of a function whose promise is settled: it could be neither recorded nor waited for.
-
-        Raises:
-            TooLate: always, unless the code is being cancelled, and does not shield the call.
-        """
-        await checkpoint_if_cancelled()
-        msg = (
-            f"a durable call ({self.id!r}) was made after the promise of {self.frame.function.name!r} "
-            f"({self.frame.id!r}) had been settled, by its deadline or from outside; what has to be done in that "
-            f"case belongs in its caller, whose promise is still pending"
-        )
-        raise TooLate(msg)
-
     async def refuse_again(self, node: Node) -> None:
-        """If the call was not even begun the first time, then the code that makes it was cancelled here."""
+        """Cancel the code if the call was not even begun the first time, because the code was cancelled here."""
         if not self.replayed or node.record.state is not PromiseState.CANCELED:
             return
         reason = reason_of(node.record, self.execution.codec)
@@ -390,7 +360,7 @@ class Invocation(PositionCheck):
         return PromiseCreate(id=self.id, timeout_at=self._timeout_at(now), param=self.param, tags=tags)
 
     def _timeout_at(self, now: int) -> int:
-        """Return its own deadline if it has one, but never after that of anything around it."""
+        """Return the deadline of the call: its own if it has one, but not after that of anything around the call."""
         limit = self.frame.record.timeout_at
         for scope in self._clamping:
             limit = min(limit, scope.instant)
@@ -417,7 +387,7 @@ class Invocation(PositionCheck):
         return tags
 
     def _numbered(self) -> Mapping[str, str]:
-        """Return where it stands in the order of the frame's tasks. It is numbered when it is about to be recorded."""
+        """Return the tag for the order of the frame's tasks. The call is numbered when it is about to be recorded."""
         if self.recorded is not None:
             return {tag: self.recorded.tags[tag] for tag in (ORDER_TAG,) if tag in self.recorded.tags}
         if self._order_tags is None:
@@ -445,15 +415,15 @@ class Invocation(PositionCheck):
         return identity_of(record, self.execution.codec) == self._asked(tags)
 
     def _content(self) -> str:
-        """Return what the call is, its place aside."""
+        """Return a text that describes the call apart from its place."""
         return self.param.data or ""
 
     def _same_call(self, record: Promise) -> bool:
-        """Return whether `record` is one of such a call, for all that is known before its place is."""
+        """Return whether `record` may be of this call, as far as can be said before its place is known."""
         return record.param == self.param
 
     def _id_of(self, segment: str) -> str:
-        """Return the id that it has with this segment."""
+        """Return the id of the call with this segment."""
         naming, frame = self.execution.naming, self.frame
         match self.operation.naming:
             case "local":
@@ -464,7 +434,7 @@ class Invocation(PositionCheck):
                 return naming.detached(frame.id, segment)
 
     def _kind_tags(self) -> dict[str, str]:
-        """Return what its promise is tagged with, lineage aside."""
+        """Return the tags of its promise, except for those of its lineage."""
         if self.operation.scope == "local":
             return {"resonate:branch": self.execution.id, "resonate:scope": "local", **self.operation.tags}
         return {
@@ -475,11 +445,11 @@ class Invocation(PositionCheck):
         }
 
     def _target(self) -> str:
-        """Return where the task of its promise is sent."""
+        """Return the address that the task of its promise is sent to."""
         return self.execution.facilities.nowhere
 
     def create(self, request: PromiseCreate) -> Coroutine[Any, Any, Promise]:
-        """Create its promise."""
+        """Create its promise, and return the record."""
         journal = self.execution.journal
         match self.operation.create:
             case "local":
@@ -490,7 +460,7 @@ class Invocation(PositionCheck):
                 return journal.create_timer(request)
 
     def _node(self, record: Promise) -> Node:
-        """Return the child that it becomes."""
+        """Return the child that the call becomes."""
         return External(
             execution=self.execution,
             caller=self.frame,
@@ -528,129 +498,3 @@ class LocalInvocation(Invocation):
             kwargs=self.kwargs,
             retry=self.retry,
         )
-
-
-@define(kw_only=True, eq=False)
-class RemoteInvocation(Invocation):
-    """A call that any worker of the target runs, as an execution of its own."""
-
-    operation = RPC
-
-    target: str
-
-    def _target(self) -> str:
-        return self.target
-
-    async def open(self, lane: Lane | None = None) -> Node:
-        node = await Invocation.open(self, lane)
-        cancelled = self.replayed and node.record.state is PromiseState.CANCELED
-        if cancelled and self.execution.history.has_pending_below(self.id):
-            # The process that cancelled it died before it had ended what was below.
-            await self.execution.journal.cancel_below(self.id)
-        return node
-
-
-@define(kw_only=True, eq=False)
-class SleepInvocation(Invocation):
-    """A timer. Its due instant is recorded, so that a restart does not extend it."""
-
-    operation = SLEEP
-
-    duration_ms: int
-
-    def _request(self, now: int) -> PromiseCreate:
-        due = (now or self.execution.now()) + self.duration_ms
-        request = Invocation._request(self, now)
-        return evolve(request, param=self.execution.codec.encode({"due": due}), timeout_at=min(due, request.timeout_at))
-
-    def _same_call(self, record: Promise) -> bool:
-        return identity_of(record, self.execution.codec) == CallIdentity(SLEEP.name)
-
-    def _node(self, record: Promise) -> External:
-        node = Invocation._node(self, record)
-        assert isinstance(node, External)
-        due = content_of(record, self.execution.codec).get("due")
-        node.due = due if isinstance(due, int) else record.timeout_at
-        return node
-
-
-@define(kw_only=True, eq=False)
-class PromiseInvocation(Invocation):
-    """A promise that is settled from outside. One that was made ahead, by its id, is taken as it is.
-
-    Such a promise does not carry the instants of the durable scopes around the call, which must not begin anew on a
-    replay; they are put on record beside it.
-    """
-
-    operation = PROMISE
-
-    _noted: bool = field(default=False, init=False)
-
-    def __attrs_post_init__(self) -> None:
-        Invocation.__attrs_post_init__(self)
-        note = self.execution.history.take(self._note_id) if self._scopes else None
-        if note is not None:
-            self._noted = True
-            fix_instants(self._scopes, note)
-            self.frame.asked()
-
-    @property
-    def _note_id(self) -> str:
-        return self.execution.naming.local(self.frame.id, f"~scopes-{hashed(self.id)}")
-
-    async def _check(self, record: Promise, request: PromiseCreate) -> None:
-        # Its maker knew the id, and nothing of this code: what it was made with is not compared.
-        if not is_made_by_hand(record):
-            await Invocation._check(self, record, request)
-        elif record.pending and self._scopes and not self._noted:
-            self._noted = True
-            await self._note()
-
-    async def _note(self) -> None:
-        """Record the instants of the scopes. In the past for certain, by the server's clock: it is born resolved."""
-        local = {"resonate:branch": self.execution.id, "resonate:scope": "local", "resonate:timer": "true"}
-        tags = self._tags(local)
-        # It is not a call: it has no position, and no lane begins with it.
-        tags.pop(LANE_TAG, None)
-        tags.pop(POSITION_TAG, None)
-        param = self.execution.codec.encode({"fact": "ctx.promise"})
-        note = PromiseCreate(id=self._note_id, timeout_at=self.frame.record.created_at, param=param, tags=tags)
-        await self.execution.journal.create_local(note)
-
-
-@define(kw_only=True, eq=False)
-class DetachedInvocation(Invocation):
-    """A call that does not end with this one. It is not a child; all that is waited for is that it is on record."""
-
-    operation = DETACHED
-
-    target: str
-
-    @property
-    def unfinished(self) -> bool:
-        return False
-
-    @property
-    def replayed(self) -> bool:
-        return self.recorded is not None
-
-    async def open_cancelled(self, why: Reason | None = None) -> Node:
-        if self.recorded is not None:
-            # It was started, and has nothing to do with the code that did it any more.
-            return self._node(self.recorded)
-        return await super().open_cancelled(why)
-
-    def _target(self) -> str:
-        return self.target
-
-    def _timeout_at(self, now: int) -> int:
-        return (now or self.execution.now()) + (ONE_YEAR_MS if self.timeout_ms is None else self.timeout_ms)
-
-    def _node(self, record: Promise) -> External:
-        reason = reason_of(record, self.execution.codec) if record.state is PromiseState.CANCELED else None
-        if reason is None or reason.started:
-            started = self.execution.codec.encode(record.id)
-            record = evolve(record, state=PromiseState.RESOLVED, value=started)
-        node = Invocation._node(self, record)
-        assert isinstance(node, External)
-        return node

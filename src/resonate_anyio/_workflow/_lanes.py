@@ -1,15 +1,15 @@
-"""Lanes: how the calls of one function are numbered when several of its tasks make them (docs/semantics.md 2.2).
+"""Lanes: how calls are numbered when several tasks of one function make them (docs/semantics.md 2.2).
 
-Numbers have to be the same on a replay. Within one task they are, since its code runs in order; between tasks there is
-no order. So every task of a frame counts by itself, in a lane of its own, and the lane is part of the ids:
+The numbers have to be the same on a replay. Within one task the calls have an order; calls of different tasks have
+none. So every task of a frame counts its calls by itself, in a lane of its own, and the ids contain the lane:
 
-* the function's own code is lane 0, whose ids show no lane: `fetch-2`;
-* what `start_soon` of a durable group starts is numbered in the order of the program's text: `fetch-2t1`;
-* any other task (of a plain group, say) gets its lane with its first call: a recorded one that began with the same
-  call, or a new one: `fetch-2tp1`. Every record of such a lane says what its first call was: that call itself need not
-  be on record any more.
+* the function's own code is lane 0, whose ids do not show the lane: `fetch-2`;
+* a task started with `start_soon` of a durable group is numbered in the order of the program: `fetch-2t1`;
+* any other task (of a plain group, for example) gets its lane with its first call: a recorded lane that began with the
+  same call, or a new one: `fetch-2tp1`. Every record of such a lane identifies the first call of the lane, since the
+  first call itself need not be on record any more.
 
-A lane also numbers all its calls and choices, whatever they call: that is their position (see `_positions`).
+A lane also numbers all its calls and choices in one sequence: that is their position (see `_positions`).
 """
 
 from __future__ import annotations
@@ -35,25 +35,25 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 current_lane: ContextVar[Lane | None] = ContextVar("resonate_anyio.current_lane", default=None)
-"""The lane of the code that is running, or of the task that has started it; None in the ephemeral world."""
+"""The lane of the running code, or of the task that started its task; None outside of durable functions."""
 
 
 class Doubt(Protocol):
-    """A call of a lane that is not what is on record at its position (see `_positions`)."""
+    """A doubtful call of a lane: another call is on record at its position (see `_positions`)."""
 
     @property
     def resolved(self) -> bool:
-        """Whether it is known what becomes of it."""
+        """Whether it is decided whether the call is made."""
         ...
 
     def withdraw(self) -> None:
-        """Do not make it."""
+        """Give up the call without making it."""
         ...
 
 
 @define(eq=False)
 class Lanes:
-    """The numbers of the lanes of plain tasks of one frame, and what is on record of such lanes."""
+    """The numbers of the lanes of plain tasks of one frame, and the recorded lanes."""
 
     _history: History
     _frame: str
@@ -68,7 +68,7 @@ class Lanes:
         return lanes
 
     def next(self) -> int:
-        """Return the number of a lane that is not on record."""
+        """Return the number of a new lane."""
         self._last = (self._last or 0) + 1
         return self._last
 
@@ -83,17 +83,17 @@ class Lane:
     """One task of one frame, which counts its calls by itself.
 
     Attributes:
-        frame: whose code runs in it.
-        task: the task, as the backend knows it; None until it runs.
-        label: how ids show it; None as long as no call has been made in it that tells which one it is.
+        frame: the frame whose code runs in it.
+        task: the backend's task; None until it runs.
+        label: the name of the lane in ids; None until a first call identifies the lane.
         owed: a cancellation that was held back because the call that it met had an outcome (docs/semantics.md 3.3).
-        returns: how many calls have returned to it (see `_order`).
-        tags: what every record of the lane is tagged with.
-        opener: the lane whose task has started that of this one, as far as is known.
-        start: the number that its start has in that lane; 0 if it has none.
-        rewound: how far its numbers were given back, each time.
-        doubt: the first call of the lane that is not what is on record at its position, until it is made, or is not.
-             Later calls of the lane wait for that.
+        returns: the number of calls that have returned to it (see `_order`).
+        tags: the tags of every record of the lane.
+        opener: the lane whose task has started the task of this one, as far as is known.
+        start: the number of its start in that lane; 0 if its start has no number.
+        rewound: the number that the counter was set back to, for each time.
+        doubt: the first doubtful call of the lane, until it is made or withdrawn. Later calls of the lane wait for that
+            decision.
     """
 
     frame: Run
@@ -110,17 +110,17 @@ class Lane:
     _recorded: tuple[int, RecordedLane] | None = field(default=None, init=False)
 
     def open(self, number: int) -> Lane:
-        """A lane for a task that this one starts; its label follows from the order of the program's text.
+        """Return a lane for a task that this lane starts; its label follows the order of the program.
 
         Args:
-            number: the number that its start has in this lane.
+            number: the number of the start in this lane.
         """
         if self.label is None:
             self.label = self.frame.lanes.next_unmatched()
         opened = self.counter.open_lane()
         self.frame.order.share()
         label = f"{self.label}-{opened}" if self.label else str(opened)
-        # The start of its task is the first of its returns, and has the number 0.
+        # The start of the task counts as its first return, and has the count 0.
         return Lane(self.frame, label=label, opener=self, start=number, returns=-1)
 
     def owe(self, owed: Owed | None) -> None:
@@ -135,22 +135,22 @@ class Lane:
 
     @property
     def unsure(self) -> bool:
-        """Whether a call of this lane may turn out not to be made, because an earlier one was not."""
+        """Whether a call of this lane may turn out void, because an earlier one was."""
         return self.doubt is not None or bool(self.rewound)
 
     def count_return(self) -> None:
-        """A call has returned to the code of this lane."""
+        """Count a return of a call to the code of this lane."""
         self.returns += 1
 
     def begin(self, number: int, identity: str, recorded: RecordedLane | None) -> None:
-        """The first call of a plain task tells which lane it is."""
+        """Identify the lane of a plain task by its first call."""
         self.label = f"p{number}"
         self.tags = {LANE_TAG: lane_tag(number, identity)}
         self._recorded = None if recorded is None else (number, recorded)
         self.frame.order.share()
 
     def forget(self) -> None:
-        """The first call of a plain task is not made after all: the next one tells which lane it is."""
+        """Forget the identity of the lane, because the first call is void: the next call identifies it."""
         if not self.tags:
             return
         self.label, self.tags = None, {}
@@ -159,20 +159,20 @@ class Lane:
 
 
 def current_frame() -> Run | None:
-    """The frame whose code is running, or None in the ephemeral world."""
+    """Return the frame whose code is running, or None outside of durable functions."""
     lane = current_lane.get()
     return None if lane is None else lane.frame
 
 
 def execution_in(context: Context) -> Host | None:
-    """Whom a task with this context works for."""
+    """Return the execution that a task with this context belongs to, or None."""
     lane = context.get(current_lane)
-    # What has outlived the function that started it can make no durable call any more.
+    # A task that has outlived its function cannot make durable calls any more.
     return None if lane is None or lane.frame.ended else lane.frame.execution
 
 
 def call_place(frame: Run, name: str) -> Place:
-    """Return the place of a call of `name` whose builder is being made; it gets the next number."""
+    """Return the place of a call of `name` whose builder is being made, with the next number of the lane."""
     lane = lane_of(frame)
     counter = lane.counter
     before = counter.mark() if frame.replaying else None
@@ -196,13 +196,13 @@ def lane_place(frame: Run) -> Place:
 
 
 def own_place(frame: Run, name: str) -> Place:
-    """The place of something of the engine's own that is not put on record."""
+    """Return the place of a value of this package that is not put on record."""
     lane = lane_of(frame)
     return Place(lane, lane.counter.number_own(name))
 
 
 def lane_of(frame: Run) -> Lane:
-    """The lane of the task that is running code of `frame`."""
+    """Return the lane of the task that is running code of `frame`."""
     lane, task = current_lane.get(), current_task()
     if lane is None or lane.frame is not frame or (lane.task is not None and lane.task is not task):
         lane = Lane(frame, task, opener=lane if lane is not None and lane.frame is frame else None)
@@ -212,10 +212,11 @@ def lane_of(frame: Run) -> Lane:
 
 
 async def insist(step: Callable[[], Awaitable[T]]) -> T:
-    """Do a step to its end, again if need be; a cancellation that has come meanwhile stays owed to the code.
+    """Run a step to its end, again if necessary. A cancellation that arrives meanwhile stays owed to the code.
 
-    A shield holds up the scopes of anyio and of trio. What asyncio itself cancels (`asyncio.timeout`, `wait_for`, a
-    `TaskGroup`, `Task.cancel`) comes through, each once, and the step is done again: it has to be one that may be.
+    A shield delays cancellations by scopes of anyio and trio. A cancellation by asyncio itself (`asyncio.timeout`,
+    `wait_for`, a `TaskGroup`, `Task.cancel`) passes the shield, once each; then the step runs again, so it must be
+    repeatable.
     """
     lane, owed = current_lane.get(), None
     while True:
@@ -223,28 +224,27 @@ async def insist(step: Callable[[], Awaitable[T]]) -> T:
         try:
             with CancelScope(shield=True):
                 result = await step()
+                if owed is not None and lane is not None:
+                    lane.owed = owed
+                return result
         except get_cancelled_exc_class() as exc:
             if lane is None or cancelling() <= count or lane.frame.execution.interrupted():
                 raise
             owed = Owed.of(exc)
-        else:
-            if owed is not None and lane is not None:
-                lane.owed = owed
-            return result
 
 
 @frozen
 class Place:
-    """Where a call stands in the text of the program.
+    """The place of a call in the text of the program.
 
     Attributes:
-        lane: the task that makes it.
-        part: its segment, without the lane; or the name that was chosen for it.
-        named: whether that is so: such a name says it all.
-        number: counts the calls and choices of the lane.
-        item: which of several things that belong to one it is.
-        before: the counts of the lane before it, if the builder was made in a replay.
-        age: how often numbers of the lane had been given back by then.
+        lane: the lane of the task that makes the call.
+        part: the segment without the lane, or the name that was chosen for the call.
+        named: whether a name was chosen: the segment is the name alone.
+        number: the number of the call among the calls and choices of the lane.
+        item: the number of one of several things that share a place, or None.
+        before: the counts of the lane before the call, if the builder was made in a replay.
+        age: the number of times that the counter of the lane had been set back before.
     """
 
     lane: Lane
@@ -258,12 +258,12 @@ class Place:
     def resolve(
         self, id_of: Callable[[str], str], same_call: Callable[[Promise], bool], content: Callable[[], str]
     ) -> tuple[str, dict[str, str]]:
-        """The segment of the call, and what its promise has to be tagged with on account of its lane.
+        """Return the segment of the call, and the tags of its promise that come from its lane.
 
         Args:
-            id_of: the id that the call has with a given segment.
-            same_call: whether a record is one of such a call.
-            content: what the call is, its place aside.
+            id_of: returns the id of the call with a given segment.
+            same_call: returns whether a record is of such a call.
+            content: returns a text that describes the call apart from its place.
         """
         lane = self.lane
         if lane.label is None:
@@ -277,23 +277,23 @@ class Place:
 
     @property
     def taken_back(self) -> bool:
-        """Whether an earlier call of the lane was not made the first time, and so this one was not either."""
+        """Whether an earlier call of the lane was void, and so this call was not made the first time either."""
         rewound = self.lane.rewound
         return bool(rewound) and any(number < self.number for number in rewound[self.age :])
 
     def position(self, blocks: str) -> Position:
-        """Return the position of a call that is made here, inside of these blocks."""
+        """Return the position of a call that is made here, inside of these regions."""
         lane = self.lane
         label = lane.label or "0"
         number = str(self.number) if self.item is None else f"{self.number}.{self.item}"
         return Position(f"{label}@{lane.start}" if lane.start else label, number, blocks)
 
     def below(self, number: int) -> Place:
-        """The place of one of several things that belong to this one."""
+        """Return the place of one of several things that share this place."""
         return evolve(self, part=f"{self.part}-{number}", item=number)
 
     def give_back(self) -> None:
-        """The call is not made: the next one of the lane gets its number."""
+        """Give the number of a void call to the next call of the lane."""
         counter = self.lane.counter
         if self.item is None and self.before is not None and not self.taken_back:
             counter.rewind(self.before)
@@ -302,7 +302,7 @@ class Place:
                 self.lane.forget()
 
     def alone(self) -> str:
-        """The segment of something that is no call."""
+        """Return the segment of a value that is not a call."""
         if self.lane.label is None:
             self.lane.label = self.lane.frame.lanes.next_unmatched()
         return self._segment(self.lane.label)
@@ -320,6 +320,6 @@ class Place:
             elif (
                 lane.first is not None and lane.first.id == id_of(self._segment(f"p{number}")) and same_call(lane.first)
             ):
-                # A record of the first version.
+                # A record of version 0.1.0.
                 return number
         return None

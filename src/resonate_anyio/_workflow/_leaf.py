@@ -9,14 +9,17 @@ from typing import TYPE_CHECKING, Any, Protocol
 from anyio import Event, move_on_after
 
 from .._concurrency._protection import exposed
+from .._functions._info import Info
 from .._functions._signatures import Kind
+from .._history import PARENT_TAG
+from .._time import from_ms
 from . import _log
 
 if TYPE_CHECKING:
     from .._functions._function import Function
-    from .._functions._info import Info
     from .._functions._retry import RetryPolicy
     from ._host import Host
+    from ._run import Run
 
 
 class LeafFrame(Protocol):
@@ -36,12 +39,12 @@ class LeafFrame(Protocol):
     def retry(self) -> RetryPolicy | None: ...
 
     def attempt(self, number: int) -> Info:
-        """Return what the leaf is told of itself in its `number`-th attempt."""
+        """Return the info for the `number`-th attempt."""
         ...
 
 
 async def run_leaf(frame: LeafFrame) -> object:
-    """Call the function until it returns, or until its retry policy gives up; then its last exception is raised.
+    """Call the function until it returns, or until its retry policy gives up; then raise its last exception.
 
     Attempts are counted for this run: after a crash the count begins anew.
     """
@@ -70,10 +73,26 @@ async def _run_in_thread(frame: LeafFrame, call: Callable[[], Any]) -> object:
     execution, threads = frame.execution, frame.execution.facilities.threads
     permit = await threads.permit(frame)
     try:
-        # After the permit: a worker that stops meanwhile lets nothing start.
+        # After the permit: the worker may have begun to stop, and then nothing starts.
         await execution.gate()
     except BaseException:
         permit.release()
         raise
     with execution.presence.leaf_running:
         return await threads.run(call, permit)
+
+
+def info_of(frame: Run) -> Info:
+    """Return what a durable function may know about its own run."""
+    tags, execution = frame.record.tags, frame.execution
+    above = tags.get(PARENT_TAG) or tags.get("resonate:parent") if frame.parent is None else frame.parent.id
+    return Info(
+        id=frame.id,
+        parent_id=None if above == frame.id else above,
+        origin_id=execution.naming.origin,
+        branch_id=execution.id,
+        func_name=frame.function.name,
+        timeout_at=from_ms(frame.record.timeout_at),
+        tags=dict(tags),
+        dependencies=execution.facilities.dependencies,
+    )

@@ -1,7 +1,7 @@
 """Nodes of the call graph: the children that a frame waits for.
 
-A `Node` is one promise below a frame, with what is recorded of it. `External` ones settle elsewhere: remote calls,
-sleeps, promises that somebody outside settles. The other kind, a function that runs here, is `Frame`.
+A `Node` is one promise below a frame, with its record. `External` nodes are settled elsewhere: remote calls, sleeps,
+and promises that are settled from outside. A function that runs in this execution is a `Frame`.
 """
 
 from __future__ import annotations
@@ -32,7 +32,8 @@ if TYPE_CHECKING:
 
 
 _MOST_NOTES: Final = 10
-"""A thousand children may fail for one reason; their errors are on record each."""
+"""The largest number of notes about failed children on an error. A thousand children may fail for one reason; the error
+of each is on record."""
 
 
 @define(eq=False, kw_only=True, repr=False)
@@ -40,16 +41,18 @@ class Node:
     """One promise that a frame waits for.
 
     Attributes:
-        record: what is known of the promise. The record decides what the outcome is, never a value in memory.
+        record: its record, as this worker knows it. The record decides the outcome, never a value in memory.
         id: the id of the promise.
-        pending: whether it has no outcome yet, as far as is known.
-        type: what its value is decoded as.
+        pending: whether it has no outcome yet, as far as this worker knows.
+        type: the type that its value is decoded as.
         replayed: whether it had an outcome on record before this run of its frame.
-        recancelled: set once an await of it was cancelled that had been before (see `_awaits`).
-        seen: whether its outcome was handed to the code of its frame.
-        known: whether that it has ended is on record for its frame, so that its outcome may be asked for at once.
-        number: which of its frame's calls it was, in the order in which they were begun.
-        group: the durable task group that it was started in, if any.
+        recancelled: an event that is set once an await of it is cancelled that was cancelled the first time (see
+            `_awaits`).
+        seen: whether its outcome was delivered to the code of its frame.
+        known: whether its end is on record for its frame, so that `future.result()` may return the outcome.
+        number: the number of the call among the calls of its frame, in the order in which they began.
+        live: the traceback of its failure in this run, or None.
+        group: the durable task group that it was started in, or None.
     """
 
     execution: Host
@@ -75,7 +78,7 @@ class Node:
         return f"<{type(self).__name__} {self.id} {self.record.state.value}>"
 
     def settle(self, record: Promise) -> None:
-        """Take over a settled record and wake all who wait."""
+        """Take over a settled record and wake all waiters."""
         first, self.pending = self.pending, record.state is PromiseState.PENDING
         self.record = record
         if first:
@@ -95,7 +98,7 @@ class Node:
         self.known = True
 
     async def wait(self) -> None:
-        """Wait until it is settled. Being cancelled here changes nothing about it."""
+        """Wait until it is settled. A cancellation of this wait does not cancel the promise."""
         while self.pending:
             await self.execution.wait(self._settled)
 
@@ -105,29 +108,29 @@ class Node:
         return self.record.timeout_at if self.record.state is PromiseState.TIMEDOUT else None
 
     def request_cancel(self, reason: Reason) -> None:
-        """Begin to end it, if it runs here."""
+        """Begin to cancel it, if it runs in this execution."""
 
     async def cancel(self, reason: Reason) -> None:
-        """End it durably, and return once it has ended. Whatever was recorded first stays."""
+        """Cancel it durably, and return once it has ended. An outcome that was recorded first stands."""
         raise NotImplementedError
 
     async def forgo(self, reason: Reason) -> None:
-        """End it durably before it has begun."""
+        """Cancel it durably before it has begun."""
         raise NotImplementedError
 
     async def time_out(self) -> None:
-        """Its deadline has passed here: return once it has ended at the server as well."""
+        """Return once it has ended at the server as well; its deadline has passed here."""
         raise NotImplementedError
 
     def value(self) -> object:
-        """Its value; raises what it failed with."""
+        """Return its value, or raise its failure."""
         error = self.failure()
         if error is not None:
             raise Exception.with_traceback(error, self.live)
         return value_of(self.record, self.type, self.execution.codec)
 
     def failure(self) -> Exception | None:
-        """What it failed with, or None. The same object each time, so that it can be recognised."""
+        """Return its failure, or None: the same object each time, so that it can be recognised."""
         if self._error is None:
             self._error = self._failure()
         return self._error
@@ -137,7 +140,7 @@ class Node:
 
 
 async def cancel_all(nodes: Sequence[Node], reason: Reason) -> None:
-    """End those that are pending durably: what runs here begins to end at once, and each is waited for."""
+    """Cancel the pending nodes durably: local calls begin to end at once, and each node is waited for."""
     pending = [node for node in nodes if node.pending]
     for node in pending:
         node.request_cancel(reason)
@@ -148,12 +151,13 @@ async def cancel_all(nodes: Sequence[Node], reason: Reason) -> None:
 
 @define(eq=False, kw_only=True, repr=False)
 class External(Node):
-    """A promise that is settled elsewhere: by another execution, by its deadline, or by somebody outside.
+    """A promise that is settled elsewhere: by another execution, by its deadline, or from outside.
 
     Attributes:
         caller: the frame that waits for it.
-        due: for a sleep, the instant that was asked for. A promise cannot outlive its parent, so it may end before.
-        has_descendants: whether something runs below it that has to end with it.
+        due: for a sleep, the instant that was asked for. The sleep may end earlier, since a promise cannot outlive its
+            parent.
+        has_descendants: whether another execution runs below it, which has to end with it.
     """
 
     caller: Run
@@ -163,7 +167,7 @@ class External(Node):
 
     async def wait(self) -> None:
         if self.pending and not self._listening:
-            # Before the request: others may wait for it meanwhile, and one listener serves them all.
+            # Before the request, since other tasks may wait for it meanwhile, and one listener serves them all.
             self._listening = True
             try:
                 await self.execution.listen(self)
@@ -172,12 +176,12 @@ class External(Node):
                 raise
         await Node.wait(self)
         if self.cut_short and self.caller.instant <= self.record.timeout_at:
-            # By the deadline of a frame above, which ends now, whatever shields this wait.
+            # The deadline of a frame above has cut it short. That frame ends now, even if a shield is around this wait.
             await self.caller.end_expired(self.record.timeout_at)
 
     @property
     def cut_short(self) -> bool:
-        """Whether it is a sleep that had to end before it was due, at a deadline of something around it."""
+        """Whether it is a sleep that ended before it was due, at a deadline of something around it."""
         return self.due is not None and self.record.state is PromiseState.RESOLVED and self.due > self.record.timeout_at
 
     @property
@@ -201,7 +205,7 @@ class External(Node):
             await self.execution.journal.cancel_below(self.id)
 
     async def forgo(self, reason: Reason) -> None:
-        # Who was told of it may have begun already.
+        # A worker that received it may have begun it already.
         await self.cancel(evolve(reason, started=False))
 
     async def time_out(self) -> None:
@@ -210,11 +214,10 @@ class External(Node):
 
 @define(eq=False)
 class Children:
-    """What one run of a function has called, and has to see end before it ends itself.
+    """The calls of one frame, which have to end before the frame ends.
 
-    A function waits for all its children. If it fails or is cancelled, its unfinished ones are cancelled first, depth
-    first. No error is lost: what a child failed with and no code has awaited is noted on the function's own error, or
-    is it.
+    If the function fails or is cancelled, its unfinished children are cancelled first, the deepest first. A failure of
+    a child that was not awaited is not lost: it becomes a note on the function's own error, or the function's failure.
     """
 
     _frame: Run
@@ -224,7 +227,7 @@ class Children:
 
     @contextmanager
     def invoking(self) -> Iterator[None]:
-        """Keep the frame from ending while a call is being put on record: it is no child yet."""
+        """Keep the frame from ending while a call is being recorded and is not a child yet."""
         self._invocations += 1
         try:
             yield
@@ -233,17 +236,17 @@ class Children:
             self._opened.set()
 
     def adopt(self, child: Node, number: int) -> None:
-        """Make `child`, which the call of that number has become, end before the frame does."""
+        """Make `child`, the call with that number, a call that has to end before the frame ends."""
         child.number = number
         self._nodes[child.id] = child
 
     def mark_seen(self, child: Node) -> None:
-        """The outcome of `child` was handed to the code of the frame."""
+        """Note that the outcome of `child` was delivered to the code of the frame."""
         child.seen = True
         self._nodes.pop(child.id, None)
 
     async def join(self) -> None:
-        """Wait for all of them. A task of the user's that outlives the function may call on meanwhile."""
+        """Wait for all children. A task of the user's code that outlives the function may make calls meanwhile."""
         await self._all_opened()
         while pending := self._pending():
             for child in pending:
@@ -251,14 +254,14 @@ class Children:
             await self._all_opened()
 
     async def cancel(self) -> None:
-        """Cancel what is unfinished: functions that run here record their own end before the frame's is recorded."""
+        """Cancel all unfinished children. Functions that run here record their own end before the frame does."""
         if self._frame.execution.interrupted():
             return
         await insist(self._all_opened)
         await cancel_all(list(self._nodes.values()), Reason(PARENT))
 
     async def end_forgotten(self) -> None:
-        """Cancel what an earlier run had started and this one, which has taken another way, has not come to."""
+        """Cancel children that an earlier run started and this replay never reached."""
         if not self._frame.replaying:
             return
         execution = self._frame.execution
@@ -276,11 +279,11 @@ class Children:
     def _pending(self) -> list[Node]:
         return [child for child in self._nodes.values() if child.pending]
 
-    # Failures that nobody has seen
+    # Failures that were not seen
 
     def with_unseen_failures(self, ending: Ending) -> Ending:
-        """How the function ended, with what failed below it and was awaited by no one."""
-        # In the order of the program, in which they need not have been put on record.
+        """Return the ending of the function, with the failures of children that no code has awaited."""
+        # In the order of the program; children may have been recorded in another order.
         children = sorted(self._nodes.values(), key=lambda child: child.number)
         unseen = [(child.id, error) for child in children if (error := self._unseen(child)) is not None]
         if not unseen:

@@ -1,7 +1,7 @@
-"""Operations: the kinds of durable call, and what of each is compared on a replay.
+"""Operations: the kinds of durable call, and the parts of each that are compared on a replay.
 
-A replay has to ask for the same under the same id: same operation, same function, same version and, for a call that
-runs elsewhere, same arguments (docs/semantics.md 2.7).
+A replay has to make the same call under the same id: the same operation, function and version and, for a call that runs
+elsewhere, the same arguments (docs/semantics.md 2.7).
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ class Operation:
     """One kind of durable call.
 
     Attributes:
-        name: as users write it, and as errors name it.
-        naming: which rule gives its promise an id (see `Naming`).
-        scope: `local` if its promise is in the branch of the execution, and comes with its lease; else `global`.
-        create: which request makes its promise (see `Journal`).
-        tags: tags of its promise beside those of the scope.
+        name: the name that users write and that errors show.
+        naming: the rule that gives its promise an id (see `Naming`).
+        scope: `local` if its promise is in the branch of the execution, and is read with its lease; else `global`.
+        create: the request that makes its promise (see `Journal`).
+        tags: the tags of its promise besides those of the scope.
         has_descendants: whether another execution runs below it, which has to end with it.
-        awaited: whether the function that makes it does not end before it has ended.
+        awaited: whether the calling function waits for its end before it ends.
     """
 
     name: str
@@ -54,15 +54,15 @@ PROMISE = Operation(
 CHOICE = Operation(
     name="choice", naming="local", scope="local", create="local", tags={"resonate:timer": "true"}, awaited=False
 )
-"""A choice of the code, such as which call came first. Its name is in what is recorded with it."""
+"""A recorded choice, such as which call ended first. Its own name is in its param."""
 
 
 @frozen
 class CallIdentity:
-    """What a promise was made for, as recorded and as asked for by a replay.
+    """The call that a promise was made for: as recorded, or as a replay asks for it.
 
-    `arguments` are compared for remote calls only: those of a local one are passed as they are, and the digest that
-    is recorded with it decides nothing.
+    `arguments` are compared for remote calls only. Those of a local call are passed as they are; the digest that is
+    recorded with it is not compared.
     """
 
     operation: str
@@ -85,12 +85,12 @@ def _short(arguments: Any) -> str:
 
 
 def cut(text: str) -> str:
-    """The beginning of a text that may be long."""
+    """Return the beginning of a text that may be long."""
     return text if len(text) <= 200 else f"{text[:200]}..."
 
 
 def identity_of(record: Promise, codec: Codec) -> CallIdentity:
-    """What `record` was made for."""
+    """Return the call that `record` was made for."""
     if record.timer:
         return CallIdentity(str(content_of(record, codec).get("fact", "ctx.sleep")))
     if record.tags.get("resonate:external") == "true":
@@ -104,7 +104,7 @@ def identity_of(record: Promise, codec: Codec) -> CallIdentity:
 
 
 def content_of(record: Promise, codec: Codec) -> dict[str, Any]:
-    """What was recorded with a call; nothing, if somebody else has recorded something else under its id."""
+    """Return the param of a call; an empty one, if another program has recorded something else under its id."""
     try:
         param = codec.decode(record.param)
     except DecodeError:

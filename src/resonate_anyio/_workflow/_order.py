@@ -1,18 +1,18 @@
 """The order in which the tasks of one function run: it is recorded, and a replay keeps to it (docs/semantics.md 2.9).
 
-Tasks of one function share memory: a queue, a lock, a counter. Which task takes an item from a queue depends on the
-order in which they run, and that depends on how long their calls take. A replay answers every call at once, so it would
-hand the items out differently, and a call would get the outcome of another item.
+Tasks of one function share memory: a queue, a lock, a counter. The order in which they run decides which task takes an
+item from a queue, and this order depends on the durations of their calls. A replay answers every call at once: without
+this module it would hand the items out differently, and a call would get the outcome for another item.
 
-Two kinds of event give the order: a task *makes* a call, and a call *returns* to a task. The start of a task that
-`start_soon` has started counts as a return. Each call that is made while the function has several tasks gets a number,
-and lists the returns since the call with the number before: `12 1 0.4 2.7` is the twelfth call, made by lane 1 after
-lane 0 had its fourth return and lane 2 its seventh. A list of nothing but the last return of the lane itself is left
-out: that a task makes its calls one after the other is known. As long as it is not certain that a call is on record,
-the later ones list its returns as well, and say so: `13-12 2 0.4 2.7 1.3`.
+Two kinds of event give the order: a task *makes* a call, and a call *returns* to a task. The start of a task by
+`start_soon` counts as a return. Each call that is made while the function has several tasks gets a number, and lists
+the returns since the call with the number before: `12 1 0.4 2.7` is the twelfth call, made by lane 1 after lane 0 had
+its fourth return and lane 2 its seventh. A list is omitted if it contains only the last return of the lane itself,
+since a task makes its calls one after the other. As long as it is not certain that a call is on record, later calls
+list its returns too, and say so: `13-12 2 0.4 2.7 1.3`.
 
-On a replay a call returns to its task when everything before that has happened again. What cannot be told, because a
-process died before it was recorded, holds nothing up for longer than it took the first time, and half a minute.
+On a replay a call returns to its task when everything before that has happened again. An event may never come because a
+process died before a record; a replay waits for an event as long as it took the first time, and half a minute more.
 """
 
 from __future__ import annotations
@@ -39,15 +39,15 @@ if TYPE_CHECKING:
 
 _MAIN: Final = "0"
 _PATIENCE: Final = 30.0
-"""Seconds for which a replay waits for an event longer than it took the first time."""
+"""The seconds for which a replay waits for an event beyond the time that it took on the first run."""
 _PATIENCE_AFTER_GAP: Final = 1.0
-"""The same, where something that it may wait for was lost with the process."""
+"""The same, if an event before it may have been lost with the process."""
 
 _LONGEST_LIST: Final = 100
-"""How many returns a call lists at most. If it would be more, calls that were made long ago are taken for recorded."""
+"""The largest number of returns that a call lists. Beyond it, calls that were made long ago are taken for recorded."""
 
 _CHECKPOINTS: Final = 8
-"""How many checkpoints a task may go through between the return of a call and what it takes from memory."""
+"""The number of checkpoints that a task may pass after the return of a call before it takes something from memory."""
 
 logger = logging.getLogger("resonate_anyio")
 
@@ -57,11 +57,11 @@ class _Past:
     """One event on record.
 
     Attributes:
-        lane: which task.
-        number: the number of the call that the task made; or None, if a call returned to the task.
-        count: for a return, how many the lane has had by then.
-        patience: how long a replay waits for it, in seconds.
-        after_gap: whether a call before it was not put on record any more, and what that listed is not known.
+        lane: the label of the task's lane.
+        number: the number of the call that the task made; None, if a call returned to the task.
+        count: for a return, the number of returns of the lane up to this one.
+        patience: the time for which a replay waits for it, in seconds.
+        after_gap: whether a call before it was not recorded, so that the returns that it listed are not known.
         happened: whether it has happened again.
     """
 
@@ -79,8 +79,9 @@ class Order:
 
     Attributes:
         shared: whether the function has more than one task.
-        past: what is on record of the order, and has not happened again. Without these two there is no order to keep.
-        floor: the lane that a call has returned to, and that goes on before others do.
+        past: the events on record that have not happened again. Without these, and with one task, there is no order to
+            keep.
+        floor: the lane that a call has returned to, and that runs before the others do.
     """
 
     _execution: Host
@@ -102,7 +103,7 @@ class Order:
     _queue: deque[Event] = field(factory=deque, init=False)
 
     def begin(self, main: Lane) -> None:
-        """Begin with the function's own code, and with what is on record."""
+        """Begin with the function's own code, and with the events on record."""
         self._main = main
         before: Numbered | None = None
         returned: dict[str, int] = {}
@@ -124,20 +125,20 @@ class Order:
         self._moved_at = current_time()
 
     def share(self) -> None:
-        """The function has more than one task from now on."""
+        """Note that the function has more than one task from now on."""
         if not self.shared:
             self.shared = True
             if self._main is not None and self._main.returns:
                 self._returned.append((_MAIN, self._main.returns))
 
     def asked(self, record: Promise) -> None:
-        """A call is made of which this is on record."""
+        """Note that the code makes the call of this record."""
         if (number := Numbered.number_of(record)) is not None:
             self._returned.clear()
             self._happens(self._calls.pop(number, None))
 
     def number(self, lane: Lane, returns: int) -> Mapping[str, str]:
-        """What a call is tagged with that `lane` has made after so many returns, and that is put on record now."""
+        """Return the order tag for a call that `lane` has made after so many returns, and that is recorded now."""
         if not self.shared:
             return {}
         self._last += 1
@@ -151,13 +152,13 @@ class Order:
         return {ORDER_TAG: Numbered.encode(self._last, label, returned, next(iter(self._unsure)))}
 
     def recorded(self, record: Promise) -> None:
-        """A call is on record for certain: what was listed with it need not be listed again."""
+        """Note that a call is on record for certain: later calls do not list its returns again."""
         if self._unsure and (number := Numbered.number_of(record)) is not None:
             while self._unsure and (first := next(iter(self._unsure))) <= number:
                 del self._unsure[first]
 
     async def turn(self, lane: Lane) -> None:
-        """Return from a call to the code of `lane`. A replay waits until that is its turn."""
+        """Return from a call to the code of `lane`. On a replay, wait until that is its turn."""
         lane.count_return()
         if lane.label is None or not (self.shared or self.past):
             return
@@ -171,14 +172,14 @@ class Order:
         except get_cancelled_exc_class() as exc:
             if self._execution.interrupted():
                 raise
-            # What returns is history, which cannot be cancelled (docs/semantics.md 3.1).
+            # The outcome that returns is history, which cannot be cancelled (docs/semantics.md 3.1).
             self._has_returned(label, count)
             lane.owe(Owed.of(exc))
 
     async def turn_of_cancelled(self, lane: Lane) -> None:
-        """A call ends with a cancellation that goes on into the code of `lane`. That is a return as well.
+        """Return from a call that ends with a cancellation, which goes on into the code of `lane`.
 
-        The tasks of a group are cancelled at once, and run in any order: what they do about it may touch shared memory.
+        The tasks of a group are cancelled at once, and run in any order: their handlers may touch shared memory.
         """
         lane.count_return()
         if lane.label is None or self._execution.interrupted():
@@ -192,7 +193,7 @@ class Order:
                 await self._wait_for_floor(lane)
 
     def rest(self, lane: Lane) -> None:
-        """The code of `lane` has made a call, or ends: others may go on."""
+        """Let other lanes go on: the code of `lane` has made a call, or ends."""
         if self.floor is lane:
             self.floor = None
             if self._queue:
@@ -206,7 +207,7 @@ class Order:
             self._returned.append((label, count))
 
     async def _wait_for_floor(self, lane: Lane) -> None:
-        """Let the task before run until it makes a call or waits: what it takes from memory it takes first."""
+        """Wait until the task before makes a call or waits: it takes from memory first."""
         if self._queue or self.floor not in {None, lane}:
             called = Event()
             self._queue.append(called)
@@ -243,7 +244,7 @@ class Order:
         first = self.past[0]
         if first.lane == label:
             return first.number is not None or count >= first.count
-        # Its next event may be one of those that are not on record.
+        # The next event of the lane may be one that is not on record.
         return not self._complete and not self._left[label]
 
     def _happens(self, event: _Past | None) -> None:
@@ -266,9 +267,10 @@ class Order:
                 self._held[label].set()
 
     def _skip(self, missing: _Past, label: str) -> None:
-        """`missing` has not happened although it was waited for, last by the lane `label`."""
+        """Give up on `missing`, which has not happened in time. The lane `label` was the last to wait for it."""
         if missing.after_gap:
-            # It may wait for a return that is not on record: the next one that is held is as good a guess as any.
+            # It may wait for a return that is not on record: let the held lane with the next recorded event go on, as a
+            # guess.
             held = {label, *self._held}
             self._released = next((event.lane for event in self.past if event.lane in held), label)
             self._moved_at = current_time()
@@ -276,8 +278,8 @@ class Order:
                 self._held[self._released].set()
             return
         logger.warning(
-            "replay.order_lost id=%s lane=%s: a task of this function has not come to where it was before the restart; "
-            "its tasks go on in any order",
+            "replay.order_lost id=%s lane=%s: a task of this function has not reached the call where it was before the "
+            "restart; its tasks go on in any order",
             self._id,
             missing.lane,
         )

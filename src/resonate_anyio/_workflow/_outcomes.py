@@ -1,4 +1,4 @@
-"""How the run of a function ended, and what a settled promise means to whoever waits for it."""
+"""How the run of a function ended, and the outcome that a settled promise stands for."""
 
 from __future__ import annotations
 
@@ -21,24 +21,24 @@ if TYPE_CHECKING:
 
 @frozen
 class Returned:
-    """The function gave a value."""
+    """The function returned a value."""
 
     value: object
 
 
 @frozen
 class Raised:
-    """The function failed."""
+    """The function raised an exception."""
 
     error: Exception
 
 
 @frozen
 class TimedOut:
-    """The deadline of its promise stopped it.
+    """The deadline of its promise ended it.
 
     Attributes:
-        cancellation: the backend's exception, if an regions_around scope is cancelled and waits for it.
+        cancellation: the backend's exception, if a scope around the call was cancelled and expects it; or None.
     """
 
     cancellation: BaseException | None = None
@@ -46,10 +46,10 @@ class TimedOut:
 
 @frozen
 class Stopped:
-    """It was cancelled.
+    """The function was cancelled.
 
     Attributes:
-        reason: why.
+        reason: the reason.
         cancellation: as for `TimedOut`.
     """
 
@@ -61,34 +61,34 @@ Ending: TypeAlias = Returned | Raised | TimedOut | Stopped
 
 
 def raised(error: Exception) -> Raised:
-    """The failure of a function, its traceback beginning with the function's own code."""
+    """Return the failure of a function, with a traceback that begins with the function's own code."""
     traceback = error.__traceback__
     while traceback is not None and traceback.tb_frame.f_code.co_filename.startswith(FOLDER):
         traceback = traceback.tb_next
-    # What the engine itself raises at a durable call has no frames of the user's above it.
+    # An exception that this package raises at a durable call has no frames of the user's code above it.
     return Raised(Exception.with_traceback(error, traceback or error.__traceback__))
 
 
 def text_of(error: Exception) -> str:
-    """Type and message of an exception of the user's, whatever it does when it is asked for its message."""
+    """Return the type and message of an exception of the user's code, even if its `__str__` fails."""
     try:
         return f"{type(error).__name__}: {error}"
-    except Exception:  # noqa: BLE001 - its type is all that can be told
+    except Exception:  # noqa: BLE001 - only its type is known
         return type(error).__name__
 
 
 def add_note(error: Exception, note: str) -> None:
-    """Add a note to an exception of the user's, whatever its class does when its attributes are set."""
+    """Add a note to an exception of the user's code, even if its class refuses to set attributes."""
     notes = getattr(error, "__notes__", None)
     with suppress(Exception):
         object.__setattr__(error, "__notes__", [*(notes if isinstance(notes, (list, tuple)) else ()), note])
 
 
 def without_cancellations(group: BaseExceptionGroup[BaseException]) -> BaseException:
-    """What a group stands for that a nursery made of failures and of the cancellation that came with them.
+    """Return the failures of an exception group, without the cancellations that came with them.
 
-    The cancellation belongs to the scope that asked for it and has reached everyone already; the failures are the news.
-    A group of nothing but cancellations is one cancellation.
+    A cancellation belongs to the scope that asked for it, and needs no report. A group of nothing but cancellations
+    becomes one cancellation.
     """
     cancelled, failures = group.split(get_cancelled_exc_class())
     if failures is not None:
@@ -106,11 +106,11 @@ def _first_leaf(exc: BaseException) -> BaseException:
 def failure_of(
     record: Promise, codec: Codec, *, live: TracebackType | None = None, elsewhere: bool = False
 ) -> Exception | None:
-    """The exception that a settled promise stands for, or None if it was resolved.
+    """Return the exception that a settled promise stands for, or None if it was resolved.
 
     Args:
         record: the promise.
-        codec: reads what is recorded.
+        codec: the codec of the recorded error.
         live: the traceback to show.
         elsewhere: whether it was raised elsewhere, so that the recorded traceback is added to it as a note.
     """
@@ -134,10 +134,16 @@ def failure_of(
 
 
 def value_of(record: Promise, type_: object, codec: Codec, *, live: TracebackType | None = None) -> object:
-    """The value of a settled promise as `type_`. `live` is the traceback of its failure, if that was raised here.
+    """Return the value of a settled promise as `type_`.
+
+    Args:
+        record: the promise.
+        type_: the type of the value.
+        codec: the codec of recorded values.
+        live: the traceback of its failure, if that was raised here.
 
     Raises:
-        Exception: it was not resolved; see `failure_of`.
+        Exception: the promise was not resolved; see `failure_of`.
         DecodeError: the recorded value is not a `type_`.
     """
     error = failure_of(record, codec, live=live, elsewhere=live is None)

@@ -1,13 +1,13 @@
 """Positions: whether a replay is still where the first run was (docs/semantics.md 4.9).
 
-Code is cancelled in plain awaits, too, which leave no record. A replay may go past such an await, and comes to a call
-that the first run never made. What tells is the position of that call: what is on record there is another call, or was
-made in other blocks. Then
+Code is also cancelled in plain awaits, which leave no record. A replay may pass such an await and reach a call that the
+first run never made. The position of that call tells: another call is on record there, or the same call in other
+regions. Then
 
-1. a durable block around the code that is to be cancelled by what is on record was cancelled before this call;
-2. or something that the engine cannot see cancelled the code, and is given the time to do so again.
+1. a condemned region around the code was cancelled before this call;
+2. or the code was cancelled by something that this package cannot see, and which gets the time to do so again.
 
-In both cases the call leaves no trace, and the next one gets its number.
+In both cases the call is not recorded, and the next call gets its number.
 """
 
 from __future__ import annotations
@@ -39,15 +39,15 @@ if TYPE_CHECKING:
 logger = logging.getLogger("resonate_anyio")
 
 _LONGEST_WAIT: Final = 30.0
-"""Seconds to wait at most for a cancellation that the engine cannot see."""
+"""The largest number of seconds to wait for a cancellation that this package cannot see."""
 
 _MARGIN: Final = 1.0
 
 
 def _ended_before(frame: Frame, position: Position, recorded: Position) -> list[Region]:
-    """Which blocks around the running code may have been cancelled before what is recorded there was made.
+    """Return the regions around the running code that may have been cancelled before the record at `recorded` was made.
 
-    Those that it was made outside of, and those that had been cancelled by then.
+    These are the regions that it was made outside of, and those that had been cancelled by then.
     """
     stack = regions_around.get()
     own = [one for one in stack if one.frame is frame]
@@ -65,13 +65,13 @@ def _ended_before(frame: Frame, position: Position, recorded: Position) -> list[
 
 
 def _first_condemned(blocks: list[Region]) -> Region | None:
-    """Which of these blocks was the first to be cancelled, by what is on record; of several, the outermost."""
+    """Return the condemned region of these that was cancelled first on record; of several, the outermost."""
     condemned = [one for one in blocks if one.condemned]
     return min(condemned, key=lambda one: (one.condemned_at or 0, one.depth), default=None)
 
 
 def _lay_before(frame: Frame, placed: Placed) -> float:
-    """Seconds between what is on record and what comes before it on record; infinite if it does not say when it was."""
+    """Return the seconds between a record and the record before it; infinity if its instant is not real."""
     if is_choice(placed.id):
         # A choice is born settled, at an instant in the past.
         return math.inf
@@ -80,31 +80,31 @@ def _lay_before(frame: Frame, placed: Placed) -> float:
 
 
 def _patience(frame: Frame, placed: Placed) -> float:
-    """Seconds in which the first run was cancelled before it made what is on record, and one more."""
+    """Return the seconds to wait for a cancellation: the time before the record was made, and one second more."""
     return min(_lay_before(frame, placed) + _MARGIN, _LONGEST_WAIT)
 
 
 def is_refused(record: Promise, execution: Host) -> bool:
-    """Whether a call ended before it had begun, since the code that makes it was cancelled."""
+    """Return whether a call was cancelled before it had begun, because the code that makes it was cancelled."""
     reason = reason_of(record, execution.codec) if record.state is PromiseState.CANCELED else None
     return reason is not None and not reason.started
 
 
 @define(kw_only=True, eq=False)
 class PositionCheck(ABC):
-    """Something that code is about to do, compared with what is on record at its position.
+    """A call, a choice or the start of a lane that is about to happen, compared with the record at its position.
 
-    If something else is on record there, it is *doubtful*. Either the code is cancelled then, and it is *void*: it is
-    not done, and leaves no trace. Or it is done all the same, since the code has changed.
+    It is *doubtful* if something else is on record there. Then either the code is cancelled and it is *void*, which
+    leaves no record; or it happens nevertheless, because the code has changed.
 
     Attributes:
-        frame: whose code does it.
-        place: where in that code.
-        made_at: file and line of that.
+        frame: the frame of the code.
+        place: its place in that code.
+        made_at: the file and line of that place.
         execution: the execution that the frame belongs to.
-        position: where it is, and in which blocks.
-        void: whether it is not done.
-        doubt: what is on record at its position, if that is something else.
+        position: its position.
+        void: whether it does not happen.
+        doubt: the other record at its position, or None.
     """
 
     frame: Frame
@@ -117,7 +117,7 @@ class PositionCheck(ABC):
     _resolved: Event | None = field(default=None, init=False)
 
     def compare(self) -> None:
-        """Compare it with what is on record."""
+        """Compare it with the history."""
         frame, place = self.frame, self.place
         lane = place.lane
         self.position = place.position(frame.blocks_here())
@@ -138,7 +138,7 @@ class PositionCheck(ABC):
 
     @property
     def resolved(self) -> bool:
-        """Whether it is known what becomes of it: it is not in doubt, or no call waits for that."""
+        """Whether it is decided whether it happens: it is not in doubt, or no call waits for that decision."""
         return self._resolved is None
 
     @property
@@ -147,9 +147,9 @@ class PositionCheck(ABC):
         return True
 
     def cancel_here(self) -> None:
-        """End the blocks of the running task that the first run was cancelled in before it did this.
+        """Cancel the regions of the running task that the first run was cancelled in before it came here.
 
-        Nothing is awaited: code that starts calls without waiting for them is cancelled at its next await.
+        This awaits nothing: code that starts calls without waiting for them is cancelled at its next await.
         """
         while self.doubt is not None and not self.place.taken_back:
             block = _first_condemned(self._ended_before(self.doubt))
@@ -162,7 +162,7 @@ class PositionCheck(ABC):
             self.compare()
 
     async def meet(self) -> None:
-        """Let the code be cancelled where the first run was: that may be before it does this."""
+        """Let the code be cancelled where the first run was cancelled: that may be before this call."""
         try:
             if self.doubt is not None:
                 await self._await_cancellation()
@@ -176,11 +176,11 @@ class PositionCheck(ABC):
             raise
 
     def is_condemned(self) -> bool:
-        """Whether a block around the code is to be cancelled by what is on record, while this is not on record."""
+        """Return whether a region around the code is condemned, while this is not on record."""
         return self.new and self._compared and any(block.condemned for block in regions_around.get())
 
     def withdraw(self) -> None:
-        """It is not done, and never was: give back its number and its name."""
+        """Make it void: give back its number and its name."""
         if self.void or not self.new:
             return
         self.void = True
@@ -190,11 +190,11 @@ class PositionCheck(ABC):
             self.place.give_back()
         self._resolve()
         if (earlier := self.place.lane.doubt) is not None:
-            # The code has not come as far as that the first time, either.
+            # The first run did not reach the earlier call of the lane either.
             earlier.withdraw()
 
     def follow(self) -> None:
-        """If what it was made from has been taken back, so is this."""
+        """Make it void if the place that it was made from was taken back."""
         if self.place.taken_back:
             self.withdraw()
 
@@ -217,14 +217,15 @@ class PositionCheck(ABC):
                 self.compare()
 
     async def _let_others_meet(self) -> None:
-        """Wait until it is certain that the code comes as far as this.
+        """Wait until it is certain that the first run would have reached this call.
 
-        An earlier call of the lane may be in doubt. And a task that does something new has to wait until the task that
-        has started it has done again what is on record: it may have gone past what was to wait for both.
+        An earlier call of the lane may be in doubt. And a task that makes a new call has to wait until the task that
+        started it has made all of its recorded calls again: that task may have passed a wait that was cancelled for
+        both.
         """
         lane = self.place.lane
         if lane.doubt is None and not self._compared:
-            # Live code, which does this for every call.
+            # Live code takes this path for every call.
             return
         ends_at = current_time() + _LONGEST_WAIT
         while (doubt := lane.doubt) is not None and not doubt.resolved and not self.void:
@@ -239,7 +240,7 @@ class PositionCheck(ABC):
             ahead = self._ahead()
 
     def _ahead(self) -> Placed | None:
-        """What the task that has started this one is still to come to, by what is on record."""
+        """Return the next record that the task that started this one has not reached yet, or None."""
         opener, history = self.place.lane.opener, self.execution.history
         while opener is not None and self._compared:
             if (found := history.next_unasked(self.frame.id, opener.label or "0", opener.counter.numbered)) is not None:
@@ -248,9 +249,9 @@ class PositionCheck(ABC):
         return None
 
     async def _stirred(self, ends_at: float) -> bool:
-        """Wait for a change of what calls of the execution wait for. False if the time is up."""
+        """Wait for a change that may decide a doubt. Return False if `ends_at` has come."""
         execution, stirred = self.execution, Event()
-        # What is to cancel the code is in memory only.
+        # What may cancel the code is in memory only, so the execution must not be evicted.
         execution.presence.pin()
         try:
             with execution.presence.watching(stirred), move_on_after(max(ends_at - current_time(), 0)):
@@ -260,10 +261,10 @@ class PositionCheck(ABC):
         return stirred.is_set() or current_time() < ends_at
 
     def _go_on(self) -> None:
-        """Nothing has cancelled the code: it has changed. It is replayed by ids alone from here on."""
+        """Replay the frame by ids alone from here on: nothing has cancelled the code, so the code has changed."""
         assert self.doubt is not None
         logger.warning(
-            "replay.differs id=%s at=%s:%d recorded=%s: another call is on record at this place of the code",
+            "replay.differs id=%s at=%s:%d recorded=%s: another call is on record for this place in the code",
             self.frame.id,
             *(self.made_at or ("?", 0)),
             self.doubt.id,
@@ -280,14 +281,14 @@ class PositionCheck(ABC):
             self.execution.presence.stir()
 
     def _was_built(self) -> bool:
-        """Whether the first run made the builder, too, although not the call: then the number stays taken."""
+        """Return whether the first run made the builder too, but not the call: then its number stays taken."""
         numbers = self.execution.history.numbers(self.frame.id, self.position.label)
         numbered = self.place.lane.counter.numbered
         later = any(number > numbered for number in numbers)
         return later and not any(self.place.number <= number <= numbered for number in numbers)
 
     def _ended_before(self, doubt: Placed) -> list[Region]:
-        """Which blocks around the code may have been cancelled before it came here."""
+        """Return the regions around the code that may have been cancelled before the code came here."""
         blocks = _ended_before(self.frame, self.position, doubt.position)
         record = self.execution.history.look(doubt.id)
         if record is not None and is_refused(record, self.execution):
@@ -299,11 +300,11 @@ class PositionCheck(ABC):
     def _end_expired_scope(self, recorded: Placed) -> bool:
         """Condemn the durable scope that expired before the code came to `recorded`, although no record says so.
 
-        No call was made in it: its instant is not on record, and this replay has begun it anew. What tells is that the
-        first run had left it, and had had the time. Of several it is the one that expires first.
+        No call was made in that scope: its instant is not on record, and this replay has begun it anew. The first run
+        had left the scope, and at least its duration had passed. Of several scopes, condemn the one that expires first.
 
         Returns:
-            Whether there is one.
+            Whether there is such a scope.
         """
         within = _lay_before(self.frame, recorded)
         left = _ended_before(self.frame, self.position, recorded.position)
@@ -314,13 +315,13 @@ class PositionCheck(ABC):
 
     @abstractmethod
     def _difference(self) -> Placed | None:
-        """What is on record at its position, if that is something else."""
+        """Return the record at its position, if that is of something else."""
 
     def _take(self) -> None:  # noqa: B027 - there may be nothing to do
-        """What is on record is this."""
+        """Take its record from the history."""
 
     def _release(self) -> None:  # noqa: B027 - there may be nothing to do
-        """Give back what it has beside its number."""
+        """Give back what it has taken besides its number."""
 
 
 @define(kw_only=True, eq=False)
@@ -335,7 +336,7 @@ class LaneStart(PositionCheck):
 
     @classmethod
     def plan(cls, frame: Frame) -> LaneStart:
-        """A lane for a task that the running code starts now."""
+        """Plan the start of a task with a lane of its own."""
         place = lane_place(frame)
         start = cls(frame=frame, place=place)
         start.execution = frame.execution

@@ -1,4 +1,4 @@
-"""`Presence`: what of an execution is in memory: running frames, deadlines, waits, leaves."""
+"""`Presence`: the parts of an execution that are in memory: running frames, deadlines, waits, leaves."""
 
 from __future__ import annotations
 
@@ -20,20 +20,20 @@ if TYPE_CHECKING:
 
 
 class Deadline(Protocol):
-    """An instant at which something in an execution ends."""
+    """A deadline of something in an execution."""
 
     @property
     def instant(self) -> int:
-        """The instant, in the server's milliseconds."""
+        """The deadline, in milliseconds of the server's time."""
         ...
 
     def map_deadline(self, now: int) -> None:
-        """Map it to the loop's clock, which may have parted from the server's. `now` is the server's time."""
+        """Map it to the loop's clock, which may run apart from the server's. `now` is the server's time."""
         ...
 
 
 class RunningFrame(Deadline, Protocol):
-    """A frame, as `Presence` knows it."""
+    """A frame, as `Presence` sees it."""
 
     @property
     def id(self) -> str: ...
@@ -43,9 +43,8 @@ class RunningFrame(Deadline, Protocol):
     def record(self) -> Promise: ...
     @property
     def unwinding(self) -> bool: ...
-    def put_away(self) -> None: ...
+    def end_code(self) -> None: ...
     def request_cancel(self, reason: Reason) -> None: ...
-    def expire(self) -> None: ...
 
 
 @define(eq=False)
@@ -54,9 +53,9 @@ class Wait:
 
     Attributes:
         task: the task.
-        event: what it waits for.
-        patient: whether nothing but this event ends the wait, as far as can be seen.
-        held: whether it has an outcome already, and waits for other tasks of the execution to come as far.
+        event: the event that it waits for.
+        patient: whether only this event can end the wait, as far as this package sees.
+        held: whether its outcome is known, and it waits for the turn of its lane.
     """
 
     task: Task
@@ -67,14 +66,15 @@ class Wait:
 
 @define(eq=False)
 class LeafRunning:
-    """A block in which a leaf runs or is put on record. Several may be entered at once.
+    """A block in which a leaf runs or is recorded. It may be entered several times at once.
 
-    Meanwhile shutdown gives grace, and the execution stays hot. Not made by contextlib, which sets the traceback of an
-    error that passes through: an error of a frozen dataclass refuses that, and another error would take its place.
+    Meanwhile the execution stays hot, and a worker that stops gives it grace. A class instead of
+    `contextlib.contextmanager`, which sets the traceback of an error that passes through: a frozen dataclass refuses
+    that, and another error would replace it.
 
     Attributes:
-        count: how many blocks are entered.
-        ended: called when one is left, if somebody waits for that.
+        count: the number of entered blocks.
+        ended: a function that is called when a block is left, or None.
     """
 
     count: int = field(default=0, init=False)
@@ -91,13 +91,14 @@ class LeafRunning:
 
 @define(eq=False)
 class Young:
-    """What has begun not long ago, in the order in which it has begun.
+    """Objects that began a short time ago, in the order of their beginnings.
 
     Attributes:
-        entries: when each is old enough to be looked at, by the loop's clock, and a reference to it. Most of them have
-            ended by then, and do not stay in memory for this.
-        wake: called when the first entry is due before `sleeps_until`.
-        sleeps_until: when the entries are looked at next.
+        age: the seconds after which an object is no longer young.
+        wake: a function that is called when the first entry is due before `sleeps_until`.
+        entries: for each object, the instant at which it stops being young, by the loop's clock, and a weak reference.
+            Most objects have ended by then, and are not kept in memory for this.
+        sleeps_until: the instant of the next look at the entries.
     """
 
     age: float
@@ -106,32 +107,32 @@ class Young:
     sleeps_until: float = field(default=-math.inf, init=False)
 
     def add(self, young: object) -> None:
-        """Have something looked at when it is old enough."""
+        """Add an object that has just begun."""
         due = current_time() + self.age
         self.entries.append((due, ref(young)))
         if due < self.sleeps_until:
             self.wake()
 
     def sleep_until(self, due: float) -> None:
-        """Note when the entries are looked at next; minus infinity if that is now."""
+        """Note the instant of the next look at the entries; minus infinity for now."""
         self.sleeps_until = due
 
 
 @define(eq=False)
 class Presence:
-    """What of one execution is in memory.
+    """The parts of one execution that are in memory.
 
     Attributes:
-        now: the server's time, in milliseconds.
-        young: frames whose code has begun to run not long ago.
-        unlisten: called with a frame whose code has ended, and with what listens to its promise.
-        emptied: set when the code of the last frame has ended, if somebody waits for that.
-        frames: the frames whose code runs; each with what listens to its promise, if anything does.
+        now: a function that returns the server's time, in milliseconds.
+        young: frames whose code began to run a short time ago.
+        unlisten: a function that is called with a frame whose code has ended, and the listener of its promise.
+        emptied: an event that is set when the code of the last frame has ended; None if it is not waited for.
+        frames: the frames whose code runs, each with the listener of its promise, or None.
         waits: the tasks that wait in this package's code.
-        leaf_running: the block in which a leaf runs, or is being recorded.
-        pins: how many outcomes of unfinished frames a replay could not give back at once, because they came from a
-            scope that is not on record. While there are any, the execution is not evicted for economy.
-        stirred: what calls wait for that are not what is on record at their positions.
+        leaf_running: the block in which a leaf runs or is recorded.
+        pins: the number of outcomes of unfinished frames that a replay could not deliver at once, because they came
+            from a scope that is not on record. While it is not zero, the execution is not evicted to save memory.
+        stirred: the events that doubtful calls wait for.
     """
 
     now: Callable[[], int]
@@ -146,7 +147,7 @@ class Presence:
     stirred: set[Event] = field(factory=set, init=False)
 
     def enter(self, frame: RunningFrame) -> None:
-        """Know of a frame whose code begins to run, and keep its deadline."""
+        """Add a frame whose code begins to run, and its deadline."""
         self.frames[frame] = None
         self._deadlines.add(frame)
         frame.map_deadline(self.now())
@@ -154,7 +155,7 @@ class Presence:
             self.young.add(frame)
 
     def leave(self, frame: RunningFrame) -> None:
-        """The code of a frame has ended."""
+        """Remove a frame whose code has ended."""
         listener = self.frames.pop(frame)
         self._deadlines.discard(frame)
         if listener is not None:
@@ -169,16 +170,16 @@ class Presence:
             await self.emptied.wait()
 
     def listen(self, frame: RunningFrame, listener: Callable[[Promise], None]) -> None:
-        """Keep what listens to the promise of a running frame."""
+        """Note the listener of the promise of a running frame."""
         self.frames[frame] = listener
 
     def tell_leaf_ended(self, func: Callable[[], None]) -> None:
-        """Call `func` whenever a leaf has ended from now on."""
+        """Call `func` from now on whenever a leaf has ended."""
         self.leaf_running.ended = func
 
     @contextmanager
     def deadline(self, deadline: Deadline) -> Iterator[None]:
-        """Keep a deadline where the server has it, although the loop's clock may part from it."""
+        """Keep a deadline mapped to the loop's clock during the block, even if that runs apart from the server's."""
         self._deadlines.add(deadline)
         deadline.map_deadline(self.now())
         try:
@@ -187,14 +188,14 @@ class Presence:
             self._deadlines.remove(deadline)
 
     def map_deadlines(self) -> None:
-        """Map all deadlines to the loop's clock anew."""
+        """Map all deadlines to the loop's clock again."""
         now = self.now()
         for deadline in self._deadlines:
             deadline.map_deadline(now)
 
     @property
     def next_deadline(self) -> int:
-        """The earliest instant, in the server's milliseconds, at which a deadline of running code passes."""
+        """The earliest deadline of running code, in milliseconds of the server's time."""
         return min(deadline.instant for deadline in self._deadlines)
 
     def waits_here(self, task: Task) -> bool:
@@ -205,11 +206,11 @@ class Presence:
         """Change the number of pins by `count`."""
         self.pins += count
 
-    # Calls that are not what is on record at their positions
+    # Doubtful calls
 
     @contextmanager
     def watching(self, changed: Event) -> Iterator[None]:
-        """Set `changed` when something may have changed for calls in doubt, while the block lasts."""
+        """Set `changed` during the block whenever something changes that may decide a doubt."""
         self.stirred.add(changed)
         try:
             yield
@@ -217,6 +218,6 @@ class Presence:
             self.stirred.discard(changed)
 
     def stir(self) -> None:
-        """Let calls that are in doubt look again."""
+        """Let doubtful calls look again."""
         for event in self.stirred:
             event.set()

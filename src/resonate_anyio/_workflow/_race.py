@@ -1,6 +1,6 @@
-"""`Race`: several calls, of which the code is given the first one to end, or all in the order in which they end.
+"""`Race`: several calls, whose outcomes the code gets in the order in which they end, or only the first of them.
 
-Which of several calls came first cannot be told afterwards. So each such choice is recorded before the code sees it.
+The order in which calls ended cannot be found out afterwards. So each such choice is recorded before the code sees it.
 """
 
 from __future__ import annotations
@@ -28,12 +28,12 @@ if TYPE_CHECKING:
 
 @define(eq=False)
 class Race:
-    """Several calls, of which those are started here that were not yet.
+    """Several calls. Those that were not started before are started here.
 
     Attributes:
-        frame: whose code runs the race.
+        frame: the frame whose code runs the race.
         runners: all entrants, once they have been started.
-        own: those that were started here.
+        own: the entrants that were started here.
     """
 
     frame: Frame
@@ -42,14 +42,14 @@ class Race:
     own: list[Started] = field(factory=list, init=False)
 
     async def start(self) -> None:
-        """Put on record and start what is not a future yet, all at once."""
+        """Record and start all entrants at once that are not futures yet."""
         for entrant in self._entrants:
             if isinstance(entrant, Started):
                 self.runners.append(entrant)
             else:
                 self.runners.append(Started(entrant()))
                 self.own.append(self.runners[-1])
-        # Here, and not in the tasks that open them: it is this code that may have to be cancelled.
+        # In this task and not in the tasks that open the calls, since this code may have to be cancelled.
         try:
             for started in self.own:
                 await started.invocation.meet()
@@ -61,14 +61,14 @@ class Race:
             for started in self.own:
                 tasks.start_soon(self._open, started, refused)
         if refused:
-            # Raised outside of the task group, which would wrap it.
+            # Outside of the task group, which would wrap the exception in a group.
             raise refused[0]
         for started in self.own:
             if started.node is not None:
                 await started.invocation.refuse_again(started.node)
 
     async def first(self, place: Place) -> tuple[int, object]:
-        """Choose the first entrant to end, cancel those that were started here and lost, and give its result."""
+        """Choose the first entrant to end, cancel the others that were started here, return its index and result."""
         choice = RecordedChoice.plan(self.frame, place, "ctx.first")
         try:
             await self.start()
@@ -86,7 +86,7 @@ class Race:
         return index, await deliver(self.frame, winner)
 
     async def next_completed(self, place: Place, left: Sequence[int]) -> int:
-        """Choose the next of those that are left, and return it once it has ended."""
+        """Choose the next entrant to end of those that are left, and return its index once it has ended."""
         choice = RecordedChoice.plan(self.frame, place, "ctx.as_completed")
         index = await choice.choose(partial(self.next, left), left)
         runner = self.runners[index]
@@ -100,7 +100,7 @@ class Race:
         started.invocation.set_apart()
         try:
             node = await started.open()
-        except Exception as exc:  # noqa: BLE001 - whatever it is, it belongs to whoever makes the call
+        except Exception as exc:  # noqa: BLE001 - it is raised in the code that makes the call
             refused.append(exc)
             return
         except BaseException as exc:
@@ -110,7 +110,7 @@ class Race:
             self.frame.start(node)
 
     async def next(self, left: Sequence[int]) -> int:
-        """Which of those that are left has ended first; wait for it if need be."""
+        """Return the index of the entrant that ended first of those that are left; wait for it if necessary."""
         await self._end_here()
         if not self._ended(left):
             await self.frame.before_wait(lane_of(self.frame))
@@ -121,9 +121,10 @@ class Race:
         return min(self._ended(left))[1]
 
     async def _end_here(self) -> None:
-        """End the running code, if what was started here has ended together with something around it.
+        """End the running code, if an entrant that was started here has ended together with something around the code.
 
-        On a replay no choice is on record then. Live, the deadline of a scope may end a call a moment before the code.
+        A replay finds no choice on record then. On a live run the deadline of a scope may end a call shortly before the
+        code.
         """
         for node in self.nodes():
             if not (node.pending or node.known):
@@ -138,16 +139,16 @@ class Race:
         scope.cancel()
 
     async def cancel(self, reason: Reason) -> None:
-        """Cancel what was started here and has not ended."""
+        """Cancel the unfinished calls that were started here."""
         with CancelScope(shield=True):
             await cancel_all(self.nodes(), reason)
 
     def nodes(self) -> list[Node]:
-        """What was started here."""
+        """Return the calls that were started here."""
         return [started.node for started in self.own if started.node is not None]
 
     async def outcome(self, index: int) -> Node:
-        """The child that was chosen, once it has ended."""
+        """Return the chosen call, once it has ended."""
         runner = self.runners[index]
         await runner.settled()
         if runner.node is None:

@@ -1,7 +1,7 @@
-"""Why a call was cancelled: what is recorded with it, so that a replay does to the code what was done the first time.
+"""Why a call was cancelled. The reason is recorded, so that a replay cancels the code where the first run did.
 
-A cancellation has a place in the code: an await inside of some scope was interrupted. What a replay has to do at that
-await depends on whose scope it was (docs/semantics.md 3.10).
+A cancellation has a place in the code: an await inside of a scope was interrupted. The behaviour of a replay at that
+await depends on which scope it was (docs/semantics.md 3.10).
 """
 
 from __future__ import annotations
@@ -25,20 +25,20 @@ FUTURE: Final = "future"
 OUTSIDE: Final = "outside"
 
 _LARGEST: Final = 2**53
-"""Instants and durations in milliseconds are below it (see `_time`)."""
+"""The upper limit of instants and durations in milliseconds (see `_time`)."""
 
 
 @frozen
 class Reason:
-    """Why this SDK has cancelled a call.
+    """Why this package has cancelled a call.
 
     Attributes:
-        by: `scope`: a scope of the user's around the await was cancelled. `parent`: the function that made the call
-            ended, or was ended. `group`: a task group around the await failed or was cancelled. `deadline`: a durable
-            scope around the await expired. `choice`: another call was the first of several. `future`: the function
-            that had started it cancelled its future. `outside`: it was cancelled by its id.
-        depth: for a group or a deadline, how many others are around it: a replay finds it by that.
-        instant: for a deadline, when it expired.
+        by: `scope`: a plain scope around the await was cancelled. `parent`: the function that made the call failed or
+            was cancelled. `group`: a durable task group around the await failed or was cancelled. `deadline`: a durable
+            scope around the await expired. `choice`: another call was the first of several. `future`: the function that
+            started the call cancelled its future. `outside`: the call was cancelled by its id.
+        depth: for a group or a deadline, the number of regions around it, by which a replay finds it again.
+        instant: for a deadline, the instant at which it expired.
         started: whether the call had begun when it was cancelled.
     """
 
@@ -48,11 +48,11 @@ class Reason:
     started: bool = True
 
     def encode(self, codec: Codec) -> Value:
-        """As it is recorded."""
+        """Return the reason as it is recorded."""
         return codec.encode(self.fields())
 
     def fields(self) -> dict[str, object]:
-        """As JSON; `of` is the way back."""
+        """Return the reason as JSON; `of` does the opposite."""
         fields: dict[str, object] = {"by": self.by}
         if self.depth is not None:
             fields["depth"] = self.depth
@@ -64,14 +64,14 @@ class Reason:
 
     @classmethod
     def of(cls, fields: object) -> Reason | None:
-        """The reason that was recorded so, or None if it was something else."""
+        """Return the reason that these fields record, or None if they record something else."""
         if not isinstance(fields, dict) or not isinstance(by := fields.get("by"), str):
             return None
         return cls(by, _int(fields, "depth"), _int(fields, "instant"), fields.get("started") is not False)
 
 
 def reason_of(record: Promise, codec: Codec) -> Reason | None:
-    """Why `record` was cancelled, if this SDK did it. Whoever else cancels records what he likes."""
+    """Return why `record` was cancelled, or None if this package did not cancel it: other programs record any value."""
     try:
         return Reason.of(codec.decode(record.value))
     except DecodeError:
@@ -83,5 +83,5 @@ def _int(fields: dict[str, Any], name: str) -> int | None:
 
 
 def count_of(found: object) -> int | None:
-    """A recorded number if it can be one of this SDK's: whoever may write to the promise may write anything."""
+    """Return a recorded number, or None if this package cannot have written it: other programs may write anything."""
     return found if type(found) is int and 0 <= found <= _LARGEST else None

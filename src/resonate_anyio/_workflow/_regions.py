@@ -1,8 +1,8 @@
-"""Enclosures: the durable scopes and durable task groups that the running code is inside of.
+"""Regions: the durable scopes and durable task groups that the running code is inside of.
 
-Each has a cancel scope of the backend's. What makes it durable is what happens on a replay: the first time, it was
-cancelled at some point of the code that lies behind what is recorded, so on a replay it must not be cancelled before
-that point either. It is *condemned* then, and cancelled when its task comes to where nothing is recorded any more.
+Each region has a cancel scope of the backend. On a replay, a region that was cancelled on the first run must not be
+cancelled before its code has passed all that was recorded before that. Until then it is *condemned* (docs/semantics.md
+4.7).
 """
 
 from __future__ import annotations
@@ -32,7 +32,8 @@ if TYPE_CHECKING:
     from ._run import Run
 
 PATIENCE: Final = 30.0
-"""Seconds for which a replay may be late: code that waits for something that is not durable must not wait for ever."""
+"""The seconds that a replay may take to reach the end of the history: code may wait for something that is not durable.
+"""
 
 _warned_places: Final[set[tuple[str, int]]] = set()
 
@@ -47,17 +48,17 @@ regions_around: ContextVar[tuple[Region, ...]] = ContextVar("resonate_anyio.regi
 
 @define(eq=False)
 class Region:
-    """A durable construct around some code.
+    """A durable scope or group around a block of code.
 
     Attributes:
-        frame: whose code it is.
-        scope: what cancels the code.
-        depth: how many others are around it.
-        stack: those, and it.
+        frame: the frame of the code.
+        scope: the cancel scope of the block.
+        depth: the number of regions around it.
+        stack: the regions around it, and itself.
         passes_on: whether it is cancelled only because something around it is.
-        path: the name of each durable block of its frame from the outermost to this one (see `Position.blocks`).
-        condemned_at: when that happened the first time which is to cancel it again, in the server's milliseconds; None
-            if nothing is.
+        path: the names of the regions of its frame from the outermost to this one (see `Position.blocks`).
+        condemned_at: the instant at which the first run was cancelled in it, in milliseconds of the server's time; None
+            if it is not condemned.
     """
 
     frame: Run
@@ -71,12 +72,12 @@ class Region:
     _lane: Lane | None = field(default=None, init=False)
 
     def reason(self) -> Reason:
-        """What is recorded with a call that ends because this is cancelled."""
+        """Return the reason that is recorded with a call that ends because this region is cancelled."""
         raise NotImplementedError
 
     @contextmanager
     def entered(self) -> Iterator[None]:
-        """Surround what the current task does in the block."""
+        """Put this region around the code that the current task runs in the block."""
         around = regions_around.get()
         self.depth, self.stack, self._host = len(around), (*around, self), current_task()
         self._lane = lane_of(self.frame)
@@ -93,7 +94,7 @@ class Region:
 
     @property
     def condemned(self) -> bool:
-        """Whether it is still to be cancelled by what is on record."""
+        """Whether it is still to be cancelled because of a record."""
         return self.condemned_at is not None and not self.scope.cancel_called
 
     @property
@@ -102,10 +103,10 @@ class Region:
         return self._host is current_task()
 
     def condemn(self, at: int | None = None) -> None:
-        """Cancel it as soon as its task has done again what is recorded.
+        """Cancel it as soon as its task has passed all that is recorded inside of it.
 
         Args:
-            at: when that happened the first time, in the server's milliseconds; None: now.
+            at: the instant of the first cancellation, in milliseconds of the server's time; None for now.
         """
         if not self.frame.replaying:
             self.end()
@@ -119,20 +120,21 @@ class Region:
             self.condemned_at = min(self.condemned_at, at)
 
     def catch_up(self) -> None:
-        """Everything that is recorded below the frame has been asked for."""
+        """Cancel it if it is condemned: the frame has asked for everything that is recorded below it."""
         if self.condemned_at is not None:
             self.end()
 
     async def before_wait(self) -> None:
-        """The code inside is about to wait for something that has no outcome yet."""
+        """Cancel it if it is condemned: the code inside is about to wait for a call without an outcome."""
         if self.condemned:
             await self.end_here()
 
     async def end_here(self) -> None:
-        """The code inside has come to where it is not to go on: end this, when all other code inside has come as far.
+        """Cancel it where its code is now, once all other code inside has come as far.
 
-        That is told by what is on record, and by where the task is that has entered this. Code that waits for something
-        else than that is given half a minute. Code under a shield goes on afterwards, as it did the first time.
+        The history, and the state of the task that has entered the region, tell how far code has come. Code that waits
+        for something that is not durable gets half a minute. Code under a shield goes on afterwards, as it did the
+        first time.
         """
         execution, pause = self.frame.execution, _SHORTEST_PAUSE
         while not self.scope.cancel_called and current_time() < self.scope.deadline:
@@ -149,7 +151,7 @@ class Region:
 
     @property
     def caught_up(self) -> bool:
-        """Whether all other lanes have asked for what they had put on record inside of this before it was cancelled."""
+        """Whether all other lanes have asked for all that they recorded in this region before it was cancelled."""
         frame, history = self.frame, self.frame.execution.history
         if not history.is_placed(frame.id):
             return True
@@ -173,35 +175,35 @@ class Region:
         )
 
     async def end_again(self) -> NoReturn:
-        """The code inside has come to where this was cancelled the first time."""
+        """Cancel it where it was cancelled the first time: its code has come to that place."""
         self.condemn()
         await self.end_here()
         await raise_cancelled()
 
     def end(self) -> None:
-        """Cancel what is inside, and let go on what a shield keeps from being cancelled."""
+        """Cancel the region, and let doubtful calls in shielded code look again."""
         self.scope.cancel()
         self.frame.execution.presence.stir()
 
 
 def is_before(record: Promise, position: Position, names: list[str]) -> bool:
-    """Whether a record was made in the block of these names, and before that was cancelled; [] is the whole frame."""
+    """Return whether a record was made in the region with these names before that was cancelled; [] is the frame."""
     if position.cancelled or not is_inside(position, names) or (names and position.path[len(names) - 1][1]):
         return False
-    # What was refused was reached when the block had been cancelled.
+    # A refused call was reached after the region had been cancelled.
     expired = record.state is PromiseState.TIMEDOUT and record.timeout_at <= record.created_at
     return not expired and record.state is not PromiseState.CANCELED
 
 
 def is_inside(position: Position, names: list[str]) -> bool:
-    """Whether a position is in the block of these names."""
+    """Return whether a position is in the region with these names."""
     return [name for name, _ in position.path[: len(names)]] == names
 
 
 def own_deadline() -> float:
-    """The earliest deadline that the engine itself has set for the code that is running, by the loop's clock.
+    """Return the earliest deadline that this package has set for the running code, by the loop's clock.
 
-    If the effective deadline is earlier, a scope of the user's is the reason.
+    If the effective deadline is earlier, it comes from a scope of the user's code.
     """
     deadlines = [region.scope.deadline for region in regions_around.get()]
     frame = current_frame()
@@ -212,7 +214,7 @@ def own_deadline() -> float:
 
 
 def reason_for(frame: Run) -> Reason:
-    """Why a cancellation that has arrived in the code of `frame` came."""
+    """Return the reason of a cancellation that has arrived in the code of `frame`."""
     above: Run | None = frame
     while above is not None:
         if above.cancel_called:
@@ -225,14 +227,14 @@ def reason_for(frame: Run) -> Reason:
 
 
 def marked_path(frame: Run, stack: tuple[Region, ...], *, above: bool) -> str:
-    """Return the durable blocks of `frame` in `stack`, with a mark at each that has been cancelled.
+    """Return the path of the regions of `frame` in `stack`, with a mark at each that has been cancelled.
 
-    A shield keeps the running code from the cancellation.
+    The running code is under a shield, which keeps the cancellation from it.
 
     Args:
-        frame: whose blocks.
-        stack: all blocks around the running code.
-        above: whether the frame, or one that it runs below, has been cancelled.
+        frame: the frame of the regions.
+        stack: all regions around the running code.
+        above: whether the frame, or a frame above, has been cancelled.
     """
     own = [one for one in stack if one.frame is frame]
     above = above or any(one.scope.cancel_called for one in stack if one.frame is not frame)
@@ -242,7 +244,7 @@ def marked_path(frame: Run, stack: tuple[Region, ...], *, above: bool) -> str:
 
 
 def is_cancelled_here() -> bool:
-    """Return whether a cancellation has reached the running code, which no shield keeps from it."""
+    """Return whether a cancellation has reached the running code, and no shield keeps it away."""
     return current_effective_deadline() == -math.inf
 
 

@@ -1,4 +1,4 @@
-"""`Run`: the frame, as its parts see it: lanes, regions, children, positions."""
+"""`Run`: the frame, as the modules below it see it: lanes, regions, children, positions."""
 
 from __future__ import annotations
 
@@ -16,22 +16,22 @@ if TYPE_CHECKING:
 
 
 class Run(Protocol):
-    """One run of a durable function. `Frame` is what implements it.
+    """One run of a durable function; `Frame` implements it.
 
     Attributes:
         id: the id of its promise.
         execution: the execution that it belongs to.
-        function: what is run.
+        function: the function that runs.
         parent: the frame of its caller, if that runs in the same execution.
-        record: what is known of its promise.
-        scope: what cancels its code.
-        replaying: whether calls are on record that this run has not come to yet.
-        ended: whether its code has ended, so that no call of it may begin.
+        record: the record of its promise, as this worker knows it.
+        scope: the cancel scope of its code.
+        replaying: whether calls are on record that this run has not reached yet.
+        ended: whether its code has ended, so that it can make no further call.
         order: the order of its tasks.
         lanes: the numbers of the lanes of its plain tasks.
-        regions: the durable blocks that its code is inside of.
+        regions: the regions that its code is inside of.
         expired: the instants of its durable scopes that have ended their blocks.
-        instant: the deadline of its promise, in the server's milliseconds.
+        instant: the deadline of its promise, in milliseconds of the server's time.
         cancel_called: whether its code was cancelled, by its deadline or by its caller.
     """
 
@@ -68,14 +68,14 @@ class Run(Protocol):
         """Refuse a durable call that is not made by this frame's own running code.
 
         Raises:
-            WrongWorld: it is made from elsewhere, or too late.
+            WrongWorld: the call is made by other code, or too late.
         """
         ...
 
     def blocks_here(self) -> str:
-        """Return the durable blocks of this frame around the running code, as a position has them."""
+        """Return the regions of this frame around the running code, as a position encodes them."""
         ...
 
     async def end_expired(self, instant: int) -> NoReturn:
-        """End this frame and those above whose deadline is not after `instant`, through any shield."""
+        """Cancel this frame and those above whose deadline is not after `instant`, through any shield."""
         ...

@@ -1,7 +1,7 @@
 """Durable scopes: `ctx.fail_after` and `ctx.move_on_after`, deadlines that a restart does not extend.
 
 A scope makes no request of its own (docs/semantics.md 5.3). Each call that is made inside carries the instants of the
-scopes around it, and lives no longer than the earliest. On a replay the first recorded call gives the scope its instant
+scopes around it, and does not outlive the earliest. On a replay the first recorded call gives the scope its instant
 back.
 """
 
@@ -29,8 +29,8 @@ if TYPE_CHECKING:
     from ._run import Run
 
 SCOPES_TAG: Final = "resonate-anyio:scopes"
-"""The instants of the durable scopes around a call, the outermost first, in milliseconds; `~` before those that a
-shield keeps out."""
+"""The instants of the durable scopes around a call, the outermost first, in milliseconds. `~` precedes an instant that
+a shield keeps from the call."""
 
 
 @define(eq=False)
@@ -49,7 +49,7 @@ class Scope(Region):
 
     @property
     def instant(self) -> int:
-        """When it expires, in milliseconds of the server's time."""
+        """The instant at which it expires, in milliseconds of the server's time."""
         assert self._instant is not None
         return self._instant
 
@@ -60,20 +60,20 @@ class Scope(Region):
 
     @property
     def ends_at(self) -> float:
-        """When it ends its block, by the loop's clock; minus infinity if it has begun to."""
+        """The instant at which it ends its block, by the loop's clock; minus infinity if it was cancelled."""
         return -inf if self.scope.cancel_called else self.scope.deadline
 
     @property
     def expired(self) -> bool:
-        """Whether its block was ended because its instant had come."""
+        """Whether it has ended its block because its instant has come."""
         return self.scope.cancel_called and not self._by_hand
 
     def may_have_expired(self, within: float) -> bool:
-        """Whether it may have expired within so many seconds the first time, and no recorded call says when."""
+        """Return whether it may have expired within so many seconds on the first run, although no record says so."""
         return not (self._fixed or self.scope.cancel_called) and self._duration_ms <= within * 1000
 
     def cancel(self) -> None:
-        """End the block before its time."""
+        """End the block before the deadline."""
         self._by_hand = self._by_hand or not self.scope.cancel_called
         self.scope.cancel()
 
@@ -84,14 +84,14 @@ class Scope(Region):
         """Begin the block.
 
         Raises:
-            UsageError: it has been entered before.
+            UsageError: the scope was entered before.
         """
         if self.entered_once:
             msg = "a durable scope is entered once; make another one for each block"
             raise UsageError(msg)
         self.frame.check_current("entering a durable scope")
         execution = self.frame.execution
-        # Of those that a shield keeps out, its own or another, none is meant.
+        # A shield, its own or another, keeps the deadlines outside of it away.
         around = () if self._shield else clamping(durable_scopes(self.frame))
         outer = [self.frame.instant, *(scope.instant for scope in around)]
         self._instant = min(execution.now() + self._duration_ms, *outer)
@@ -100,7 +100,7 @@ class Scope(Region):
         self._block.enter_context(execution.presence.deadline(self))
 
     def leave(self, exc: BaseException | None) -> bool:
-        """End the block, whose body has ended with `exc`. Returns whether that was the cancellation of this scope."""
+        """End the block, whose body has ended with `exc`. Return whether `exc` was the cancellation of this scope."""
         traceback = None if exc is None else exc.__traceback__
         swallowed = self._block.__exit__(None if exc is None else type(exc), exc, traceback)
         if self.expired:
@@ -108,13 +108,13 @@ class Scope(Region):
         return bool(swallowed)
 
     def map_deadline(self, now: int) -> None:
-        """Map the instant to the loop's clock; not before a replay has come to where it was the first time."""
+        """Map the instant to the loop's clock. During a replay, a scope that is overdue gets time to catch up."""
         due = current_time() + (self.instant - now) / 1000
         overdue = self.instant <= now
         self.scope.deadline = due if not (overdue and self.frame.replaying) else current_time() + PATIENCE
 
     def fix(self, instant: int) -> None:
-        """A recorded call was made under this instant."""
+        """Take over the instant that a recorded call in the scope carries."""
         if self._fixed:
             return
         self._fixed = True
@@ -129,7 +129,7 @@ class Scope(Region):
 class DurableScope:
     """A deadline around a block of a workflow: a fixed instant, which a restart does not move.
 
-    Made by `ctx.move_on_after()` and `ctx.fail_after()`, and used in a `with` statement, once.
+    Made by `ctx.move_on_after()` and `ctx.fail_after()`, and used in one `with` statement.
     """
 
     _scope: Scope
@@ -137,10 +137,10 @@ class DurableScope:
 
     @property
     def deadline(self) -> datetime:
-        """When it expires, in UTC.
+        """The instant at which it expires, in UTC.
 
         Raises:
-            UsageError: it has not been entered yet.
+            UsageError: the scope has not been entered yet.
         """
         if not self._scope.entered_once:
             msg = "a durable scope has a deadline once it has been entered"
@@ -154,11 +154,11 @@ class DurableScope:
 
     @property
     def cancelled_caught(self) -> bool:
-        """Whether that has ended the block. To be asked after the block."""
+        """Whether its cancellation has ended the block. Only valid after the block."""
         return self._scope.scope.cancelled_caught
 
     def cancel(self) -> None:
-        """End the block, as `anyio.CancelScope.cancel` does. A replay has to do it again."""
+        """End the block, as `anyio.CancelScope.cancel` does. A replay has to call this again."""
         self._scope.cancel()
 
     def __enter__(self) -> Self:
@@ -180,7 +180,10 @@ class DurableScope:
 
 @define(eq=False, repr=False)
 class MoveOnScope(DurableScope):
-    """A durable scope that ends its block quietly. To a type checker, its block may end before its last line."""
+    """A durable scope that ends its block without an exception.
+
+    To a type checker, its block may end before its last line.
+    """
 
     _fails: ClassVar[bool] = False
 
@@ -191,21 +194,21 @@ class MoveOnScope(DurableScope):
 
 
 def durable_scopes(frame: Run) -> tuple[Scope, ...]:
-    """The durable scopes of `frame` around the running code, the outermost first."""
+    """Return the durable scopes of `frame` around the running code, the outermost first."""
     stack = regions_around.get()
     return tuple(one for one in stack if isinstance(one, Scope) and one.frame is frame) if stack else ()
 
 
 def clamping(scopes: Sequence[Scope]) -> tuple[Scope, ...]:
-    """Those of them that end what is called now: a shield of the user's keeps a call from those around it."""
-    # In this order: trio cancels a scope that is due when it is asked whether it was cancelled.
+    """Return the scopes whose deadlines a new call gets: a shield keeps the call from the scopes around it."""
+    # In this order: on trio, `ends_at` cancels a scope whose deadline has passed, and the effective deadline follows.
     ends = [(scope, scope.ends_at) for scope in scopes]
     effective = current_effective_deadline() if ends else inf
     return tuple(scope for scope, ends_at in ends if effective <= ends_at)
 
 
 def encode_instants(scopes: Sequence[Scope], clamping: Sequence[Scope]) -> str:
-    """What a call carries of the scopes around it."""
+    """Return the scopes tag of a call in these scopes."""
     return ",".join(str(scope.instant) if scope in clamping else f"~{scope.instant}" for scope in scopes)
 
 
@@ -214,12 +217,12 @@ def _carried(record: Promise) -> list[str]:
 
 
 def instants(record: Promise) -> list[int]:
-    """The instants that a recorded call carries, and may have ended at."""
+    """Return the instants in the scopes tag of a record that the call may have ended at."""
     return [int(part) for part in _carried(record) if part.isdecimal()]
 
 
 def fix_instants(scopes: Sequence[Scope], record: Promise) -> None:
-    """Give the scopes back the instants that a recorded call was made under."""
+    """Give the scopes the instants back that a recorded call carries."""
     for scope, part in zip(scopes, _carried(record), strict=False):
         if part.removeprefix("~").isdecimal():
             scope.fix(int(part.removeprefix("~")))

@@ -1,4 +1,4 @@
-"""`Started`: a durable call that is on its way, put on record already or about to be."""
+"""`Started`: a durable call that was started, and that is on record or is about to be."""
 
 from __future__ import annotations
 
@@ -21,12 +21,13 @@ if TYPE_CHECKING:
 
 @define(eq=False)
 class Started:
-    """One call that was started and is not awaited in the same breath.
+    """One call that was started and is awaited later, if ever.
 
     Attributes:
+        invocation: the call.
         node: the child that it has become, once it is on record.
-        group: the durable task group that it was started in, if any.
-        forgone: what an await of it gives if it never was: its task group had ended before its turn came.
+        group: the durable task group that it was started in, or None.
+        forgone: the exception that an await of it raises if it is never recorded; else None.
     """
 
     invocation: Invocation
@@ -41,7 +42,7 @@ class Started:
         return self.invocation.id
 
     async def open(self) -> Node | None:
-        """Put it on record, unless somebody else does that. None if that was in vain."""
+        """Record the call, or wait until another task has recorded it. Return None if it was given up."""
         if self._begun:
             await self._until_opened()
             return self.node
@@ -62,13 +63,13 @@ class Started:
         return self.node
 
     async def open_cancelled(self, reason: Reason | None = None) -> None:
-        """Put on record that it was cancelled before it began, if that is what has happened.
+        """Record that the call was cancelled before it began, if that is so.
 
         Args:
-            reason: why; None: because the running code is being cancelled.
+            reason: the reason; None for the reason of the cancellation in progress.
         """
         if self.invocation.doubtful and not self.invocation.execution.interrupted():
-            # It was not made the first time: the code that awaits it was cancelled before that.
+            # The first run did not make the call: the code that awaits it was cancelled before that.
             self.invocation.withdraw()
             self.forgo(DurableCancelledError(self.id, SCOPE))
         if self._begun or self.invocation.void or self.invocation.execution.interrupted():
@@ -77,9 +78,9 @@ class Started:
         self.opened(await self.invocation.open_cancelled(reason))
 
     async def cancel(self, reason: Reason) -> Node | None:
-        """End it durably, begun or not, and give it once it has ended; None if it was never begun."""
+        """Cancel the call durably, begun or not, and return its node once it has ended; None if it never began."""
         if self.node is None and self.forgone is None and not self.invocation.replayed:
-            # One whose turn has not come never begins.
+            # A call whose turn has not come never begins.
             await self.open_cancelled(reason)
         await self._begun_somehow()
         if self.node is not None and self.node.pending:
@@ -87,32 +88,32 @@ class Started:
         return self.node
 
     def opened(self, node: Node) -> None:
-        """It is on record."""
+        """Note that the call is on record."""
         node.start_in(self.group)
         self.node = node
         self._changed.set()
 
     def forgo(self, error: Exception) -> None:
-        """It never will be."""
+        """Note that the call is never recorded; an await of it raises `error`."""
         self.invocation.follow()
         self.forgone = error
         self._changed.set()
 
     async def result(self) -> object:
-        """Wait for its outcome, and hand it to the code that is running."""
+        """Wait for the outcome, and deliver it to the running code."""
         frame = self.invocation.frame
         node = self.node or await self._on_record()
         await outcome(frame, node)
         return await deliver(frame, node)
 
     async def settled(self) -> None:
-        """Wait until it has ended somehow. Being cancelled here changes nothing about it."""
+        """Wait until the call has ended. A cancellation of this wait does not cancel the call."""
         await self._begun_somehow()
         if self.node is not None:
             await self.node.wait()
 
     async def _begun_somehow(self) -> None:
-        """Wait until it is on record, or never will be."""
+        """Wait until the call is on record, or was given up."""
         if self.node is None and self.forgone is None:
             await (self.open() if self.invocation.replayed else self._until_opened())
 
@@ -121,13 +122,13 @@ class Started:
             await self.invocation.execution.wait(self._changed)
 
     async def _on_record(self) -> Node:
-        # One that has an outcome is not waited for, not even until a task has looked it up (docs/semantics.md 3.1).
+        # An outcome on record is not waited for, not even until another task has looked it up (docs/semantics.md 3.1).
         if self.invocation.replayed and self.forgone is None:
             await self.open()
         try:
             await self._until_opened()
         except get_cancelled_exc_class():
-            # To cancel the await of a call is to cancel the call, whether its turn has come or not.
+            # To cancel the await of a call is to cancel the call, even if its turn has not come.
             await self.open_cancelled()
             raise
         if self.node is None:
