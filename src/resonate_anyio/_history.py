@@ -48,7 +48,7 @@ def origin_of_root(record: Promise, separator: str) -> str:
 
 
 def is_made_by_hand(record: Promise) -> bool:
-    """Return whether it is a plain promise that was created by its id: it is not a call, and has no function."""
+    """Return whether `record` is a plain promise that was created by its id: it is not a call of a function."""
     tags = record.tags
     if PARENT_TAG in tags or "resonate:parent" in tags or tags.get("resonate:scope") == "local":
         return False
@@ -362,7 +362,7 @@ class History:
         return min(ahead, key=lambda placed: placed.position.main, default=None)
 
     def last_before(self, parent: str, placed: Placed) -> int | None:
-        """When what comes before `placed` in its lane was last made or settled before that was made, or None."""
+        """Return when an earlier record of the lane was last made or settled before `placed` was made, or None."""
         lane, number = placed.position.label, placed.position.main
         lane_before = (
             other
@@ -373,7 +373,7 @@ class History:
         return max((at for at in instants if at is not None and at <= placed.created_at), default=None)
 
     def numbered(self, parent: str) -> list[Numbered]:
-        """The calls of `parent` whose order is on record, in that order."""
+        """Return the calls of `parent` whose order is on record, in that order."""
         return sorted(self._numbered.get(parent, ()), key=lambda call: call.number)
 
     # Lanes of plain tasks
@@ -383,7 +383,7 @@ class History:
         return dict(sorted(self._lanes.get(parent, {}).items()))
 
     def take_lane(self, parent: str, number: int) -> RecordedLane:
-        """Give a recorded lane to a task of this run."""
+        """Return a recorded lane, which a task of this run takes."""
         return self._lanes[parent].pop(number)
 
     def return_lane(self, parent: str, number: int, lane: RecordedLane) -> None:
@@ -392,7 +392,7 @@ class History:
 
 
 def is_made_by_code(record: Promise) -> bool:
-    """Return whether it is a call or a choice of a durable function, and not a record of this package's own."""
+    """Return whether `record` is a call or a choice of a durable function, and not a record of this package's own."""
     if is_made_by_hand(record) or "resonate:parent" not in record.tags:
         return False
     segment = _LAST_SEGMENT.findall(record.id)[0]
@@ -400,5 +400,5 @@ def is_made_by_code(record: Promise) -> bool:
 
 
 def is_choice(id: str) -> bool:
-    """Return whether it is the id of a recorded choice."""
+    """Return whether `id` is the id of a recorded choice."""
     return bool(_LAST_SEGMENT.findall(id)[0].startswith(_CHOICES))

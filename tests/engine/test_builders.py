@@ -501,7 +501,7 @@ async def test_retries_are_a_policy(resonate: Resonate) -> None:
     """A number is not taken for a retry policy; the error shows one."""
 
     async def workflow(ctx: Context) -> None:
-        with pytest.raises(InvalidArgument, match=r"Retry\(attempts=5\), not 3"):
+        with pytest.raises(InvalidArgument, match=r"Retry\(attempts=5\), got 3"):
             ctx.run(double, 1).retry(3)  # type: ignore[arg-type]
 
     await run_workflow(resonate, workflow)

@@ -54,12 +54,9 @@ LEFT: Final = {
     "anybody",
     "are told",
     "be told",
-    "belongs? into",
     "everybody",
     "is told",
     "nobody",
-    "no question that",
-    "put away",
     "somebody",
     "whoever",
 }

@@ -64,7 +64,7 @@ class Builder(UnmadeCall, Coroutine[Any, Any, T_co], ABC, Generic[T_co]):
     @overload
     def throw(self, typ: BaseException, val: None = None, tb: TracebackType | None = None, /) -> Any: ...
     def throw(self, typ: Any, val: Any = None, tb: TracebackType | None = None, /) -> Any:
-        """Raise an exception where it waits, as in a coroutine. A call that has not begun is not made any more."""
+        """Raise an exception where the call waits, as in a coroutine. A call that has not begun is never made."""
         if self._coroutine is None:
             self.excuse()
             self._coroutine = _never()
@@ -72,7 +72,7 @@ class Builder(UnmadeCall, Coroutine[Any, Any, T_co], ABC, Generic[T_co]):
         return self._coroutine.throw(exception if tb is None else exception.with_traceback(tb))
 
     def close(self) -> None:
-        """End it, as a coroutine. A call that has not begun is not made any more, and does not warn."""
+        """End the call, as a coroutine. A call that has not begun is never made, and does not warn."""
         if self._coroutine is None:
             self.excuse()
         else:
@@ -112,7 +112,7 @@ class Builder(UnmadeCall, Coroutine[Any, Any, T_co], ABC, Generic[T_co]):
         return self
 
     def _checked(self, convert: Callable[[V], U], value: V) -> U:
-        """Return the converted value of an option. If it is refused, the unused builder does not warn."""
+        """Return the converted value of an option. If the value is refused, the unused builder does not warn."""
         self._configure()
         try:
             return convert(value)

@@ -82,7 +82,7 @@ class WithTarget(_Option):
         self._bare = False
 
     def target(self, target: str) -> Self:
-        """Set where it runs: a worker group, or an address such as `poll://any@group`. Default: the own group.
+        """Set where the call runs: a worker group, or an address such as `poll://any@group`. Default: the own group.
 
         Raises:
             InvalidArgument: `target` is neither.

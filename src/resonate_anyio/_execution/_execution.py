@@ -131,7 +131,7 @@ class Execution:
         self.changed_at = max(self.changed_at, at)
 
     def begin_to_fulfill(self) -> None:
-        """The end of the root is about to be recorded from here."""
+        """Note that this worker is about to record the end of the root."""
         self.fulfilling = True
 
     def settled_by_cascade(self, record: Promise) -> None:
@@ -227,7 +227,7 @@ class Execution:
             self.drop(Drop.INTERRUPTED, found)
 
     def end_call(self, id: str) -> None:
-        """Cancel the local call `id` if it is running here: its promise was settled from outside."""
+        """Cancel the local call `id`, if it runs here: its promise was settled from outside."""
         for frame in self.presence.frames:
             if frame.id == id and frame is not self.root:
                 frame.request_cancel(Reason(OUTSIDE))
@@ -245,7 +245,7 @@ class Execution:
         return self._subscriptions.values()
 
     def blocked(self, snapshot: TaskSnapshot) -> bool:
-        """Return whether no code of it can go on before something outside of it happens; False in doubt."""
+        """Return whether the execution's code waits for something outside of the execution only; False in doubt."""
         if self.busy or not self._subscriptions or self.dropped is not None:
             return False
         if any(frame.unwinding for frame in self.presence.frames):
@@ -323,7 +323,7 @@ class Execution:
             await self._wait(Event(), patient=False)
 
     async def until_hot(self) -> None:
-        """Wait until the lease is certain, so that records may be written, and ask for that."""
+        """Wait until the lease is certain, so that records may be written; resume the execution if necessary."""
         await self.check()
         while not (self.lease.certain and self.suspension.hot):
             self.suspension.verify_lease()
@@ -364,7 +364,7 @@ class Execution:
         finished: bool = False,
         taken: Collection[int] = (),
     ) -> Response:
-        """Send one request for this execution, again and again while the server cannot be reached.
+        """Send one request for this execution, repeatedly while the server cannot be reached, and return the response.
 
         A failure of the platform is not an outcome of a call. One that does not pass by itself drops the execution.
 

@@ -51,7 +51,10 @@ class Journal:
     _execution: Execution
 
     async def create_local(self, request: PromiseCreate, *, again: bool = False) -> Promise:
-        """Record a call that runs in this execution. With `again`, read a call that is on record already."""
+        """Record a call that runs in this execution, and return its record.
+
+        With `again`, the call is on record already, and its present record is returned.
+        """
         execution = self._execution
         if not again:
             execution.count_record()
@@ -72,7 +75,7 @@ class Journal:
         )
 
     async def create_remote(self, request: PromiseCreate) -> Promise:
-        """Record a call that runs elsewhere, if this worker still holds the task."""
+        """Record a call that runs elsewhere, if this worker still holds the task, and return its record."""
         if self._execution.local_records > _FENCED_BRANCH_LIMIT:
             return await self.create_local(request)
         execution = self._execution
@@ -89,7 +92,7 @@ class Journal:
         return response.action.promise
 
     async def create_timer(self, request: PromiseCreate) -> Promise:
-        """Record a promise whose deadline must fire even if no worker is running then."""
+        """Record a promise whose deadline must fire even if no worker runs then, and return its record."""
         ask = partial(self._execution.request, taken=_OF_TIMERS)
         response = await self._execution.services.timer_promises.create(ask, request)
         assert response is not None
@@ -105,7 +108,7 @@ class Journal:
         return await insist(partial(self.confirm_timeout, record))
 
     async def confirm_timeout(self, record: Promise) -> Promise:
-        """Read a promise whose deadline has passed here until its deadline has passed at the server as well."""
+        """Return the record of a promise whose deadline has passed here, once it has passed at the server as well."""
         pause = _FIRST_PAUSE
         while True:
             request = PromiseGet(id=record.id)

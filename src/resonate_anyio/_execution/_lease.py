@@ -35,7 +35,7 @@ class LeaseKeeper(Protocol):
         ...
 
     def enrol(self, lease: Lease) -> None:
-        """Renew `lease` from now on, if that is the task of the worker."""
+        """Renew `lease` from now on, unless the connection itself keeps the leases."""
         ...
 
     def forget(self, lease: Lease) -> None:
@@ -69,7 +69,7 @@ class Lease:
 
     @property
     def looked_after(self) -> bool:
-        """Whether the worker asks the server about it from time to time."""
+        """Whether the worker asks the server about the lease from time to time."""
         return -math.inf < self.certain_until < math.inf
 
     @property

@@ -59,7 +59,7 @@ class RecordedChoice(Invocation):
         return cls(frame=frame, place=place, param=frame.execution.codec.encode({"fact": fact}))
 
     async def choose(self, choice: Callable[[], Awaitable[int]], among: Collection[int] | None = None) -> int:
-        """Return the choice on record. If there is none yet, make it now and record it.
+        """Return the choice on record. If there is none yet, make the choice now and record it.
 
         The execution is halted if the choice on record is not in `among`, or is not a number.
 

@@ -3,8 +3,7 @@
 A frame joins structured concurrency and durability:
 
 * it runs under a cancel scope whose deadline is the deadline of its promise;
-* its spawned calls run in a task group of its own; it ends after all of its children have ended, remote calls, sleeps
-  and external promises included;
+* its spawned calls run in a task group of its own, and it ends after all of its children have ended;
 * when it fails or is cancelled, its unfinished children are cancelled first, durably, and waited for;
 * then its own outcome is recorded. The record is the outcome from then on, not the value in memory.
 
@@ -278,7 +277,7 @@ class Frame(Node):
             raise
 
     async def _run_workflow(self) -> Ending:
-        """Call a workflow in the task group of its calls, and wait for these calls."""
+        """Call a workflow in the task group of its calls, wait for these calls, and return how it ended."""
         context = self.execution.facilities.make_context(self)
         ending: Ending | None = None
         interrupted: BaseException | None = None
@@ -372,7 +371,7 @@ class Frame(Node):
 
     @property
     def _behind(self) -> bool:
-        """Whether calls are on record that it made before it was cancelled and that this run has not reached yet."""
+        """Whether calls are on record that the first run made before it was cancelled, and this run has not reached."""
         history = self.execution.history
         unasked = history.unasked(self.id) if self.replaying and history.is_placed(self.id) else ()
         return any(is_before(record, position, []) for record, position in unasked)
@@ -430,7 +429,7 @@ class Frame(Node):
             state, value = self._outcome(ending)
             try:
                 record = await insist(partial(self._record, ending, state, value))
-            except Exception as exc:  # noqa: BLE001 - a failure of the platform is not an outcome of anything
+            except Exception as exc:  # noqa: BLE001 - a failure of the platform is not an outcome
                 await crash(execution, exc)
             except get_cancelled_exc_class():
                 if is_lost(self, ending):

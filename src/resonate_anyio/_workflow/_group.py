@@ -379,7 +379,7 @@ async def _called(func: Callable[..., Awaitable[object]], args: tuple[Any, ...])
 
 
 def _parted(exc: BaseException | None) -> tuple[Exception | None, BaseException | None]:
-    """Split the exception of a body in two: a failure of the body; and a cancellation or an interrupt."""
+    """Return two parts of a body's exception: a failure of the body; and a cancellation or an interrupt."""
     if isinstance(exc, BaseExceptionGroup):
         exc = without_cancellations(exc)
     return (exc, None) if isinstance(exc, Exception) else (None, exc)

@@ -73,15 +73,18 @@ class Journal(Protocol):
     """The writer and reader of an execution's records."""
 
     async def create_local(self, request: PromiseCreate, *, again: bool = False) -> Promise:
-        """Record a call that runs in this execution. With `again`, read a call that is on record already."""
+        """Record a call that runs in this execution, and return its record.
+
+        With `again`, the call is on record already, and its present record is returned.
+        """
         ...
 
     async def create_remote(self, request: PromiseCreate) -> Promise:
-        """Record a call that runs elsewhere, if this worker still holds the task."""
+        """Record a call that runs elsewhere, if this worker still holds the task, and return its record."""
         ...
 
     async def create_timer(self, request: PromiseCreate) -> Promise:
-        """Record a promise whose deadline must fire even if no worker is running then."""
+        """Record a promise whose deadline must fire even if no worker runs then, and return its record."""
         ...
 
     async def fresh(self, record: Promise) -> Promise:
@@ -89,7 +92,7 @@ class Journal(Protocol):
         ...
 
     async def confirm_timeout(self, record: Promise) -> Promise:
-        """Read a promise whose deadline has passed here until its deadline has passed at the server as well."""
+        """Return the record of a promise whose deadline has passed here, once it has passed at the server as well."""
         ...
 
     async def settle(self, id: str, state: PromiseState, value: Value, *, finished: bool = False) -> Promise:
@@ -219,7 +222,7 @@ class Host(Protocol):
 
 
 async def halt(host: Host, error: NonDeterminismError) -> NoReturn:
-    """Drop the execution and halt its task: no worker runs it until it is resumed. Its promise stays pending."""
+    """Drop the execution and halt its task: no worker runs the task until it is resumed. The promise stays pending."""
     host.drop(Drop.HALTED, error)
     await raise_cancelled()
 

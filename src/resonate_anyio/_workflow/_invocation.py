@@ -169,7 +169,7 @@ class Invocation(PositionCheck):
 
     @property
     def in_doubt(self) -> bool:
-        """Whether the call would run here since it is pending in the history, although it may have an outcome now."""
+        """Whether the call would run here because it is pending in the history, and may have an outcome by now."""
         return False
 
     @property
@@ -228,7 +228,7 @@ class Invocation(PositionCheck):
     # Creation
 
     async def open(self, lane: Lane | None = None) -> Node:
-        """Find or create the record of the call, and make the call a child of its frame.
+        """Find or create the record of the call, make the call a child of its frame, and return that child.
 
         Args:
             lane: the lane of the running code, if the caller knows it.
@@ -254,7 +254,7 @@ class Invocation(PositionCheck):
         return node
 
     async def _admit(self, lane: Lane | None) -> int:
-        """Wait until the call may begin, and return the server's time. If it is cancelled meanwhile, record that."""
+        """Wait until the call may begin, and return the server's time. Record a cancellation of this wait."""
         frame, execution, condemned, now = self.frame, self.execution, False, 0
         try:
             await execution.gate()
@@ -282,7 +282,7 @@ class Invocation(PositionCheck):
             await self.open_cancelled()
 
     async def _create(self, request: PromiseCreate) -> Promise:
-        """Record a new call before it begins."""
+        """Record a new call before it begins, and return the record."""
         try:
             record = await self.create(request)
         except get_cancelled_exc_class() as exc:
@@ -328,7 +328,7 @@ class Invocation(PositionCheck):
             await self.meet()
 
     async def open_cancelled(self, why: Reason | None = None) -> Node:
-        """Record that the call was cancelled before it began, and make it a child of its frame.
+        """Record that the call was cancelled before it began, make it a child of its frame, and return that child.
 
         Args:
             why: the reason; None for the reason of the cancellation in progress.
@@ -360,7 +360,7 @@ class Invocation(PositionCheck):
         return PromiseCreate(id=self.id, timeout_at=self._timeout_at(now), param=self.param, tags=tags)
 
     def _timeout_at(self, now: int) -> int:
-        """Return the deadline of the call: its own if it has one, but not after that of anything around the call."""
+        """Return the deadline of the call: its own, if it has one, or an earlier one of something around the call."""
         limit = self.frame.record.timeout_at
         for scope in self._clamping:
             limit = min(limit, scope.instant)
@@ -419,7 +419,7 @@ class Invocation(PositionCheck):
         return self.param.data or ""
 
     def _same_call(self, record: Promise) -> bool:
-        """Return whether `record` may be of this call, as far as can be said before its place is known."""
+        """Return whether `record` may be of this call. This is asked before the place of the call is known."""
         return record.param == self.param
 
     def _id_of(self, segment: str) -> str:

@@ -212,11 +212,11 @@ def lane_of(frame: Run) -> Lane:
 
 
 async def insist(step: Callable[[], Awaitable[T]]) -> T:
-    """Run a step to its end, again if necessary. A cancellation that arrives meanwhile stays owed to the code.
+    """Run a step to its end, again if necessary, and return its result.
 
-    A shield delays cancellations by scopes of anyio and trio. A cancellation by asyncio itself (`asyncio.timeout`,
-    `wait_for`, a `TaskGroup`, `Task.cancel`) passes the shield, once each; then the step runs again, so it must be
-    repeatable.
+    A cancellation that arrives meanwhile stays owed to the code. A shield delays cancellations by scopes of anyio and
+    trio. A cancellation by asyncio itself (`asyncio.timeout`, `wait_for`, a `TaskGroup`, `Task.cancel`) passes the
+    shield, once each; then the step runs again, so it must be repeatable.
     """
     lane, owed = current_lane.get(), None
     while True:

@@ -86,51 +86,51 @@ class Node:
         self._settled.set()
 
     def cancelled_again(self) -> None:
-        """A replay has cancelled the code where it awaits this node: other awaits get the outcome."""
+        """Note that a replay has cancelled the code where it awaits this node: other awaits get the outcome."""
         self.replayed = False
 
     def start_in(self, group: Region | None) -> None:
-        """Note the durable task group that it was started in, if any."""
+        """Note the durable task group that the call was started in, or None."""
         self.group = group
 
     def mark_known(self) -> None:
-        """Let its outcome be asked for at once: that it has ended is on record for its frame."""
+        """Note that the end of the call is on record for its frame, so that the outcome may be read at once."""
         self.known = True
 
     async def wait(self) -> None:
-        """Wait until it is settled. A cancellation of this wait does not cancel the promise."""
+        """Wait until the promise is settled. A cancellation of this wait does not cancel the promise."""
         while self.pending:
             await self.execution.wait(self._settled)
 
     @property
     def expired_at(self) -> int | None:
-        """The deadline that has ended it, or None if something else has."""
+        """The deadline that has ended the promise, or None if something else has."""
         return self.record.timeout_at if self.record.state is PromiseState.TIMEDOUT else None
 
     def request_cancel(self, reason: Reason) -> None:
-        """Begin to cancel it, if it runs in this execution."""
+        """Begin to cancel the call, if it runs in this execution."""
 
     async def cancel(self, reason: Reason) -> None:
-        """Cancel it durably, and return once it has ended. An outcome that was recorded first stands."""
+        """Cancel the call durably, and return once it has ended. An outcome that was recorded first stands."""
         raise NotImplementedError
 
     async def forgo(self, reason: Reason) -> None:
-        """Cancel it durably before it has begun."""
+        """Cancel the call durably before it has begun."""
         raise NotImplementedError
 
     async def time_out(self) -> None:
-        """Return once it has ended at the server as well; its deadline has passed here."""
+        """Return once the promise has timed out at the server as well; its deadline has passed here."""
         raise NotImplementedError
 
     def value(self) -> object:
-        """Return its value, or raise its failure."""
+        """Return the value of the promise, or raise its failure."""
         error = self.failure()
         if error is not None:
             raise Exception.with_traceback(error, self.live)
         return value_of(self.record, self.type, self.execution.codec)
 
     def failure(self) -> Exception | None:
-        """Return its failure, or None: the same object each time, so that it can be recognised."""
+        """Return the failure of the promise, or None: the same object each time, so that it can be recognised."""
         if self._error is None:
             self._error = self._failure()
         return self._error
@@ -181,7 +181,7 @@ class External(Node):
 
     @property
     def cut_short(self) -> bool:
-        """Whether it is a sleep that ended before it was due, at a deadline of something around it."""
+        """Whether this is a sleep that ended before it was due, at a deadline of something around it."""
         return self.due is not None and self.record.state is PromiseState.RESOLVED and self.due > self.record.timeout_at
 
     @property

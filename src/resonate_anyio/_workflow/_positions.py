@@ -47,7 +47,7 @@ _MARGIN: Final = 1.0
 def _ended_before(frame: Frame, position: Position, recorded: Position) -> list[Region]:
     """Return the regions around the running code that may have been cancelled before the record at `recorded` was made.
 
-    These are the regions that it was made outside of, and those that had been cancelled by then.
+    These are the regions that the record was made outside of, and those that had been cancelled by then.
     """
     stack = regions_around.get()
     own = [one for one in stack if one.frame is frame]
@@ -71,7 +71,7 @@ def _first_condemned(blocks: list[Region]) -> Region | None:
 
 
 def _lay_before(frame: Frame, placed: Placed) -> float:
-    """Return the seconds between a record and the record before it; infinity if its instant is not real."""
+    """Return the seconds between a record and the record before; infinity if the instant of `placed` is not real."""
     if is_choice(placed.id):
         # A choice is born settled, at an instant in the past.
         return math.inf
@@ -94,17 +94,17 @@ def is_refused(record: Promise, execution: Host) -> bool:
 class PositionCheck(ABC):
     """A call, a choice or the start of a lane that is about to happen, compared with the record at its position.
 
-    It is *doubtful* if something else is on record there. Then either the code is cancelled and it is *void*, which
-    leaves no record; or it happens nevertheless, because the code has changed.
+    Such an item is *doubtful* if something else is on record there. Then either the code is cancelled and the item is
+    *void*, which leaves no record; or the item happens nevertheless, because the code has changed.
 
     Attributes:
         frame: the frame of the code.
-        place: its place in that code.
+        place: the place of the item in that code.
         made_at: the file and line of that place.
         execution: the execution that the frame belongs to.
-        position: its position.
-        void: whether it does not happen.
-        doubt: the other record at its position, or None.
+        position: the position of the item.
+        void: whether the item does not happen.
+        doubt: the other record at the position, or None.
     """
 
     frame: Frame
@@ -117,7 +117,7 @@ class PositionCheck(ABC):
     _resolved: Event | None = field(default=None, init=False)
 
     def compare(self) -> None:
-        """Compare it with the history."""
+        """Compare the item with the history."""
         frame, place = self.frame, self.place
         lane = place.lane
         self.position = place.position(frame.blocks_here())
@@ -133,17 +133,17 @@ class PositionCheck(ABC):
 
     @property
     def doubtful(self) -> bool:
-        """Whether something else is on record at its position."""
+        """Whether something else is on record at the position."""
         return self.doubt is not None
 
     @property
     def resolved(self) -> bool:
-        """Whether it is decided whether it happens: it is not in doubt, or no call waits for that decision."""
+        """Whether it is decided whether the item happens: it is not in doubt, or no call waits for the decision."""
         return self._resolved is None
 
     @property
     def new(self) -> bool:
-        """Whether it is not on record."""
+        """Whether the item is not on record."""
         return True
 
     def cancel_here(self) -> None:
@@ -176,11 +176,11 @@ class PositionCheck(ABC):
             raise
 
     def is_condemned(self) -> bool:
-        """Return whether a region around the code is condemned, while this is not on record."""
+        """Return whether a region around the code is condemned, while the item is not on record."""
         return self.new and self._compared and any(block.condemned for block in regions_around.get())
 
     def withdraw(self) -> None:
-        """Make it void: give back its number and its name."""
+        """Make the item void: give back its number and its name."""
         if self.void or not self.new:
             return
         self.void = True
@@ -194,7 +194,7 @@ class PositionCheck(ABC):
             earlier.withdraw()
 
     def follow(self) -> None:
-        """Make it void if the place that it was made from was taken back."""
+        """Make the item void if the place that it was made from was taken back."""
         if self.place.taken_back:
             self.withdraw()
 
@@ -315,13 +315,13 @@ class PositionCheck(ABC):
 
     @abstractmethod
     def _difference(self) -> Placed | None:
-        """Return the record at its position, if that is of something else."""
+        """Return the record at the position, if that is not the item's own record."""
 
     def _take(self) -> None:  # noqa: B027 - there may be nothing to do
-        """Take its record from the history."""
+        """Take the record of the item from the history."""
 
     def _release(self) -> None:  # noqa: B027 - there may be nothing to do
-        """Give back what it has taken besides its number."""
+        """Give back what the item has taken besides its number."""
 
 
 @define(kw_only=True, eq=False)
@@ -336,7 +336,7 @@ class LaneStart(PositionCheck):
 
     @classmethod
     def plan(cls, frame: Frame) -> LaneStart:
-        """Plan the start of a task with a lane of its own."""
+        """Return the planned start of a task in a lane of its own."""
         place = lane_place(frame)
         start = cls(frame=frame, place=place)
         start.execution = frame.execution

@@ -28,7 +28,7 @@ class Deadline(Protocol):
         ...
 
     def map_deadline(self, now: int) -> None:
-        """Map it to the loop's clock, which may run apart from the server's. `now` is the server's time."""
+        """Map the deadline to the loop's clock, which may run apart from the server's. `now` is the server's time."""
         ...
 
 

@@ -94,16 +94,16 @@ class Region:
 
     @property
     def condemned(self) -> bool:
-        """Whether it is still to be cancelled because of a record."""
+        """Whether the region is condemned and was not cancelled yet."""
         return self.condemned_at is not None and not self.scope.cancel_called
 
     @property
     def hosted_here(self) -> bool:
-        """Whether the running task is the one that has entered it."""
+        """Whether the running task is the one that has entered the region."""
         return self._host is current_task()
 
     def condemn(self, at: int | None = None) -> None:
-        """Cancel it as soon as its task has passed all that is recorded inside of it.
+        """Cancel the region as soon as its task has passed all that is recorded inside of it.
 
         Args:
             at: the instant of the first cancellation, in milliseconds of the server's time; None for now.
@@ -120,21 +120,21 @@ class Region:
             self.condemned_at = min(self.condemned_at, at)
 
     def catch_up(self) -> None:
-        """Cancel it if it is condemned: the frame has asked for everything that is recorded below it."""
+        """Cancel a condemned region: the frame has asked for everything that is recorded below the frame."""
         if self.condemned_at is not None:
             self.end()
 
     async def before_wait(self) -> None:
-        """Cancel it if it is condemned: the code inside is about to wait for a call without an outcome."""
+        """Cancel a condemned region: the code inside is about to wait for a call without an outcome."""
         if self.condemned:
             await self.end_here()
 
     async def end_here(self) -> None:
-        """Cancel it where its code is now, once all other code inside has come as far.
+        """Cancel the region where its code is now, once all other code inside has come as far.
 
-        The history, and the state of the task that has entered the region, tell how far code has come. Code that waits
-        for something that is not durable gets half a minute. Code under a shield goes on afterwards, as it did the
-        first time.
+        The history, and the state of the task that has entered the region, show how far code has come. Code that waits
+        for something that is not durable gets half a minute. Code under a shield goes on after the cancellation, as on
+        the first run.
         """
         execution, pause = self.frame.execution, _SHORTEST_PAUSE
         while not self.scope.cancel_called and current_time() < self.scope.deadline:
@@ -151,7 +151,7 @@ class Region:
 
     @property
     def caught_up(self) -> bool:
-        """Whether all other lanes have asked for all that they recorded in this region before it was cancelled."""
+        """Whether all other lanes have asked for all that they recorded in the region before it was cancelled."""
         frame, history = self.frame, self.frame.execution.history
         if not history.is_placed(frame.id):
             return True
@@ -175,7 +175,7 @@ class Region:
         )
 
     async def end_again(self) -> NoReturn:
-        """Cancel it where it was cancelled the first time: its code has come to that place."""
+        """Cancel the region at the place where it was cancelled the first time, which its code has reached."""
         self.condemn()
         await self.end_here()
         await raise_cancelled()
@@ -203,7 +203,7 @@ def is_inside(position: Position, names: list[str]) -> bool:
 def own_deadline() -> float:
     """Return the earliest deadline that this package has set for the running code, by the loop's clock.
 
-    If the effective deadline is earlier, it comes from a scope of the user's code.
+    If the effective deadline is earlier, a plain scope has set it.
     """
     deadlines = [region.scope.deadline for region in regions_around.get()]
     frame = current_frame()

@@ -49,7 +49,7 @@ class Scope(Region):
 
     @property
     def instant(self) -> int:
-        """The instant at which it expires, in milliseconds of the server's time."""
+        """The instant at which the scope expires, in milliseconds of the server's time."""
         assert self._instant is not None
         return self._instant
 
@@ -60,16 +60,16 @@ class Scope(Region):
 
     @property
     def ends_at(self) -> float:
-        """The instant at which it ends its block, by the loop's clock; minus infinity if it was cancelled."""
+        """The instant at which the scope ends its block, by the loop's clock; minus infinity if it was cancelled."""
         return -inf if self.scope.cancel_called else self.scope.deadline
 
     @property
     def expired(self) -> bool:
-        """Whether it has ended its block because its instant has come."""
+        """Whether the scope has ended its block at its instant, and not earlier by `cancel`."""
         return self.scope.cancel_called and not self._by_hand
 
     def may_have_expired(self, within: float) -> bool:
-        """Return whether it may have expired within so many seconds on the first run, although no record says so."""
+        """Return whether the scope may have expired within these seconds of the first run, without a record of that."""
         return not (self._fixed or self.scope.cancel_called) and self._duration_ms <= within * 1000
 
     def cancel(self) -> None:
@@ -137,7 +137,7 @@ class DurableScope:
 
     @property
     def deadline(self) -> datetime:
-        """The instant at which it expires, in UTC.
+        """The instant at which the scope expires, in UTC.
 
         Raises:
             UsageError: the scope has not been entered yet.
@@ -149,12 +149,12 @@ class DurableScope:
 
     @property
     def cancel_called(self) -> bool:
-        """Whether it has expired or was cancelled."""
+        """Whether the scope has expired or was cancelled."""
         return self._scope.scope.cancel_called
 
     @property
     def cancelled_caught(self) -> bool:
-        """Whether its cancellation has ended the block. Only valid after the block."""
+        """Whether the cancellation of the scope has ended the block. Only valid after the block."""
         return self._scope.scope.cancelled_caught
 
     def cancel(self) -> None:
@@ -200,7 +200,7 @@ def durable_scopes(frame: Run) -> tuple[Scope, ...]:
 
 
 def clamping(scopes: Sequence[Scope]) -> tuple[Scope, ...]:
-    """Return the scopes whose deadlines a new call gets: a shield keeps the call from the scopes around it."""
+    """Return the scopes whose deadlines apply to a new call: a shield keeps the call from the scopes around that."""
     # In this order: on trio, `ends_at` cancels a scope whose deadline has passed, and the effective deadline follows.
     ends = [(scope, scope.ends_at) for scope in scopes]
     effective = current_effective_deadline() if ends else inf

@@ -42,7 +42,7 @@ class Started:
         return self.invocation.id
 
     async def open(self) -> Node | None:
-        """Record the call, or wait until another task has recorded it. Return None if it was given up."""
+        """Record the call, or wait until another task has recorded it, and return its node; None if it was given up."""
         if self._begun:
             await self._until_opened()
             return self.node
@@ -63,7 +63,7 @@ class Started:
         return self.node
 
     async def open_cancelled(self, reason: Reason | None = None) -> None:
-        """Record that the call was cancelled before it began, if that is so.
+        """Record that the call was cancelled before it began, if it has not begun.
 
         Args:
             reason: the reason; None for the reason of the cancellation in progress.
@@ -100,7 +100,7 @@ class Started:
         self._changed.set()
 
     async def result(self) -> object:
-        """Wait for the outcome, and deliver it to the running code."""
+        """Wait for the outcome, and deliver it to the running code: return the value or raise the failure."""
         frame = self.invocation.frame
         node = self.node or await self._on_record()
         await outcome(frame, node)
