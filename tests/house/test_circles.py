@@ -13,7 +13,7 @@ from .source import PACKAGE, modules, room_of, rooms
 
 Arrows: TypeAlias = Mapping[str, AbstractSet[str]]
 
-SIZES: Final[Mapping[str, int]] = {"_worker": 6, "_workflow": 7}
+SIZES: Final[Mapping[str, int]] = {"_workflow": 7}
 """The size of the largest circle that a room may have, where that is not `SIZE`."""
 
 SIZE: Final = 4

@@ -222,7 +222,7 @@ def after_this_round(callback: Callable[[], object]) -> None:
         _trio().lowlevel.current_trio_token().run_sync_soon(callback)
 
 
-class Census:
+class TaskSnapshot:
     """All tasks at one instant, by their owners: the executions that they belong to.
 
     The tasks of trio are a tree. Those of asyncio are not, but each has a context that it inherits from the task that
@@ -253,26 +253,26 @@ class Census:
         return {root, *self._owned.get(owner, ()), *self._unknown}
 
 
-class RoundCensus:
-    """A census that is taken once in a round of the event loop, since it takes milliseconds with thousands of tasks.
+class RoundSnapshot:
+    """A snapshot that is taken once in a round of the event loop, since it takes milliseconds with thousands of tasks.
 
     Args:
-        owner_in: as for `Census`.
+        owner_in: as for `TaskSnapshot`.
     """
 
     def __init__(self, owner_in: Callable[[Context], object | None]) -> None:
         self._owner_in = owner_in
-        self._census: Census | None = None
+        self._snapshot: TaskSnapshot | None = None
 
-    def take(self) -> Census:
-        """Return the census of this round."""
-        if self._census is None:
-            self._census = Census(self._owner_in)
+    def take(self) -> TaskSnapshot:
+        """Return the snapshot of this round."""
+        if self._snapshot is None:
+            self._snapshot = TaskSnapshot(self._owner_in)
             after_this_round(self._forget)
-        return self._census
+        return self._snapshot
 
     def _forget(self) -> None:
-        self._census = None
+        self._snapshot = None
 
 
 def _context_of(task: asyncio.Task[Any]) -> Context | None:

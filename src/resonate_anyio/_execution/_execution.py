@@ -44,7 +44,7 @@ if TYPE_CHECKING:
 
     from .._codec import Codec
     from .._concurrency._backoff import Backoff
-    from .._concurrency._tasks import Census
+    from .._concurrency._tasks import TaskSnapshot
     from .._requests._subscriptions import Listener
     from .._workflow._host import Awaited, Facilities
     from ._services import Services
@@ -210,7 +210,7 @@ class Execution:
         # A thousand tasks may be cancelled at once: they are searched once per round of the event loop.
         if self._looked or not self._may_be_interrupted():
             return None
-        found = interrupt_among(self.services.census().tasks_of(self, self.task))
+        found = interrupt_among(self.services.task_snapshot().tasks_of(self, self.task))
         if found is None:
             self._looked = True
             after_this_round(self._look_again)
@@ -249,7 +249,7 @@ class Execution:
         """The promises that are waited for and settled elsewhere."""
         return self._subscriptions.values()
 
-    def blocked(self, census: Census) -> bool:
+    def blocked(self, snapshot: TaskSnapshot) -> bool:
         """Return whether the execution's code waits for something outside of the execution only; False in doubt."""
         if self.busy or not self._subscriptions or self.dropped is not None:
             return False
@@ -257,7 +257,7 @@ class Execution:
             # A wait that was cancelled may be over, although its task has not run yet.
             return False
         patient = {wait.task for wait in self.presence.waits if wait.patient and not wait.event.is_set()}
-        tasks = census.tasks_of(self, self.task)
+        tasks = snapshot.tasks_of(self, self.task)
         return all((task in patient or joins(task)) and not is_timed(task) for task in tasks)
 
     async def recheck(self) -> None:

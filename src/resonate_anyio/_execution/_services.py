@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Protocol
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
-    from .._concurrency._tasks import Census
+    from .._concurrency._tasks import TaskSnapshot
     from .._protocol import Promise, TaskRecord
     from .._requests._requester import Requester
     from .._requests._subscriptions import Subscriptions
@@ -82,7 +82,7 @@ class Services(Protocol):
         """Note that a task of an execution is about to sleep until `due_ms`."""
         ...
 
-    def census(self) -> Census:
+    def task_snapshot(self) -> TaskSnapshot:
         """Return all tasks of this round of the event loop."""
         ...
 

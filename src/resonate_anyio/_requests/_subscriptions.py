@@ -17,7 +17,7 @@ from .._protocol import Promise
 Listener: TypeAlias = Callable[[Promise], None]
 """Called with the record of a promise that was settled."""
 
-STOPPED: Final = "the Resonate object was stopped; the execution with this id continues at the next start"
+STOPPED: Final = "the Resonate object was stopped; all records are kept, and the execution goes on at the next start"
 """The text of the error for code that waits when the worker stops."""
 
 

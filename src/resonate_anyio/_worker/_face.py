@@ -13,7 +13,7 @@ from .._codec import Codec
 from .._execution._execution import Execution
 from .._functions._dependencies import Dependencies
 from .._functions._registry import Registry
-from .._protocol import Promise, PromiseCreate, PromiseState, Request, Response, Value
+from .._protocol import EMPTY, Promise, PromiseCreate, PromiseState, Request, Response, Value
 from ..abc import Network
 from ._settings import Settings
 from ._worker import Worker
@@ -71,7 +71,7 @@ class Face:
 
     @property
     def separator(self) -> str:
-        """What joins the id of a root and the first part below it on this server."""
+        """The separator between the id of a root and the rest, on this server."""
         return self.worker.separator
 
     @property
@@ -85,7 +85,7 @@ class Face:
 
     def registered(self, name: str) -> None:
         """Report that a function of that name was registered. Any thread may call this."""
-        self.worker.registered(name)
+        self.worker.membership.function_registered(name)
 
     def begin_to_stop(self) -> None:
         """Begin to stop the worker, if that has not begun."""
@@ -103,11 +103,11 @@ class Face:
 
     async def ask(self, request: Request) -> Response:
         """Send a request that may be sent twice, and send it again if there is no answer."""
-        return await self.worker.ask(request)
+        return await self.worker.requester.request_with_retries(request)
 
     async def own_address(self) -> str:
         """Return the address of this process, or else of its group, once it receives what is sent there."""
-        await self.worker.working()
+        await self.worker.membership.join()
         return self.worker.identity.preferred
 
     async def start(self, create: PromiseCreate) -> tuple[Promise, LocalExecution | None]:
@@ -139,13 +139,14 @@ class Face:
         return promise, None if execution is None else execution.root.live
 
     async def settle(self, id: str, state: PromiseState, value: Value) -> tuple[Promise, bool]:
-        """Settle a promise from outside; see `Worker.settle`."""
-        return await self.worker.settle(id, state, value)
+        """Settle a promise from outside; see `ClientRequests.settle`."""
+        return await self.worker.client_requests.settle(id, state, value)
 
     async def cancel(self, id: str) -> bool:
-        """Settle a promise as cancelled; see `Worker.cancel`."""
-        return await self.worker.cancel(id)
+        """Settle a promise as cancelled, and return whether this request has settled it."""
+        _, here = await self.worker.client_requests.settle(id, PromiseState.CANCELED, EMPTY)
+        return here
 
     async def resume(self, id: str) -> None:
-        """Let a halted execution run again; see `Worker.resume`."""
-        await self.worker.resume(id)
+        """Let a halted execution run again; see `ClientRequests.resume`."""
+        await self.worker.client_requests.resume(id)

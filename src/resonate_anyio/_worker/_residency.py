@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Final
 from anyio import Event, current_time, move_on_after
 from attrs import define, field
 
-from .._concurrency._tasks import Census, sees_every_deadline
+from .._concurrency._tasks import TaskSnapshot, sees_every_deadline
 from .._errors import NotRunning
 from .._execution._execution import Execution
 from .._workflow._frame import Frame
@@ -115,8 +115,8 @@ class Residency:
         self._woken.set()
 
     def _do_what_is_due(self, now: float) -> None:
-        # All decisions are made at one instant: no other code runs in between, so one census serves them all.
-        census = _lazy_census()
+        # All decisions are made at one instant: no other code runs in between, so one snapshot serves them all.
+        snapshot = _lazy_snapshot()
         entries = self.young.entries
         while entries and entries[0][0] <= now:
             grown_up = entries.popleft()[1]()
@@ -130,9 +130,9 @@ class Residency:
         while self._queue and self._queue[0][0] <= now:
             due, _, watch = heappop(self._queue)
             if watch.due == due and watch.execution is not None and _alive(watch.execution):
-                self._examine(watch, watch.execution, now, census)
+                self._examine(watch, watch.execution, now, snapshot)
         if self._reduce_at <= now:
-            self._reduce_hot(census)
+            self._reduce_hot(snapshot)
 
     # Events of executions
 
@@ -211,11 +211,11 @@ class Residency:
             heappush(self._queue, (due, next(self._numbers), watch))
             self._wake_for(due)
 
-    def _examine(self, watch: _Watch, execution: Execution, now: float, census: Callable[[], Census]) -> None:
+    def _examine(self, watch: _Watch, execution: Execution, now: float, snapshot: Callable[[], TaskSnapshot]) -> None:
         """Park an execution if its time has come; else schedule the next examination."""
         if not execution.suspension.hot:
             return
-        if not execution.blocked(census()):
+        if not execution.blocked(snapshot()):
             # Code that runs for a year is examined a dozen times; code that has begun to wait is examined soon.
             watch.delay = self._patience if execution.stirred_at > watch.examined_at else watch.delay * 2
             watch.examined_at = now
@@ -250,9 +250,9 @@ class Residency:
 
     def park_all(self) -> None:
         """Begin to park every execution that can be parked."""
-        census = _lazy_census()
+        snapshot = _lazy_snapshot()
         for execution in self._executions.values():
-            if execution.suspension.hot and execution.blocked(census()):
+            if execution.suspension.hot and execution.blocked(snapshot()):
                 self._park(execution)
 
     # Too many hot executions
@@ -277,7 +277,7 @@ class Residency:
             self._reduce_at = current_time() + _SETTLING
             self._wake_for(self._reduce_at)
 
-    def _reduce_hot(self, census: Callable[[], Census]) -> None:
+    def _reduce_hot(self, snapshot: Callable[[], TaskSnapshot]) -> None:
         """Park as many waiting executions as needed, the ones that have waited longest first."""
         self._reduce_at = math.inf
         hot = [execution for execution in self._executions.values() if execution.suspension.hot]
@@ -286,16 +286,16 @@ class Residency:
         for execution in sorted(hot, key=lambda each: each.stirred_at):
             if excess <= 0:
                 break
-            if execution.id in self._watches and execution.blocked(census()):
+            if execution.id in self._watches and execution.blocked(snapshot()):
                 self._park(execution)
                 excess -= 1
         # If too few of them wait, the hot executions are counted again when another one begins to wait.
         self._too_many_hot = excess > 0
 
 
-def _lazy_census() -> Callable[[], Census]:
-    """Return a function that takes a census at its first call, and returns the same one at later calls."""
-    return cache(partial(Census, execution_in))
+def _lazy_snapshot() -> Callable[[], TaskSnapshot]:
+    """Return a function that takes a snapshot at its first call, and returns the same one at later calls."""
+    return cache(partial(TaskSnapshot, execution_in))
 
 
 def _alive(execution: Execution) -> bool:

@@ -17,7 +17,7 @@ from anyio import CancelScope, Event, create_task_group, move_on_after
 from attrs import define, field
 
 from .._concurrency._supervisor import all_begun
-from .._concurrency._tasks import Census, joins, stack_of
+from .._concurrency._tasks import TaskSnapshot, joins, stack_of
 from .._workflow._frame import Frame
 from .._workflow._host import Drop
 from .._workflow._lanes import execution_in
@@ -222,7 +222,7 @@ class Shutdown:
 
 def _log_stuck(executions: list[Execution]) -> None:
     for execution in executions:
-        tasks = Census(execution_in).tasks_of(execution, execution.task)
+        tasks = TaskSnapshot(execution_in).tasks_of(execution, execution.task)
         logger.warning(
             "worker.stuck id=%s its code does not end; it is waited for, and keeps its lease\n%s",
             execution.id,

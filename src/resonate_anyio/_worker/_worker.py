@@ -20,10 +20,9 @@ from attrs import define, field
 
 from .._concurrency._protection import protect_package
 from .._concurrency._supervisor import Supervisor
-from .._concurrency._tasks import RoundCensus
+from .._concurrency._tasks import RoundSnapshot
 from .._concurrency._threads import Threads
 from .._execution._services import Event as Report
-from .._protocol import EMPTY, PromiseState
 from .._requests._addresses import any_of, nowhere
 from .._requests._requester import Requester
 from .._requests._subscriptions import Subscriptions
@@ -49,11 +48,11 @@ if TYPE_CHECKING:
 
     from .._api._context import Context
     from .._codec import Codec
-    from .._concurrency._tasks import Census
+    from .._concurrency._tasks import TaskSnapshot
     from .._execution._execution import Execution
     from .._functions._dependencies import Dependencies
     from .._functions._registry import Registry
-    from .._protocol import Promise, Request, Response, TaskRecord, Value
+    from .._protocol import Promise, TaskRecord
     from .._workflow._frame import Frame
     from .._workflow._presence import Young
     from ..abc import Connection, Identity, Network
@@ -83,6 +82,8 @@ class Worker:
         results: waits for outcomes outside of durable functions.
         rechecks: asks again for promises that are waited for.
         messages: handles the messages of the server.
+        membership: the identity of this process, and its place in a group.
+        client_requests: what clients ask for.
     """
 
     settings: Settings
@@ -103,15 +104,15 @@ class Worker:
     results: Results = field(init=False)
     rechecks: Rechecks = field(init=False)
     messages: Messages = field(init=False)
+    membership: Membership = field(init=False)
+    client_requests: ClientRequests = field(init=False)
     _sentinel: Sentinel = field(factory=Sentinel, init=False)
-    _census: RoundCensus = field(factory=lambda: RoundCensus(execution_in), init=False)
+    _snapshot: RoundSnapshot = field(factory=lambda: RoundSnapshot(execution_in), init=False)
     _leases: Leases = field(init=False)
     _residency: Residency = field(init=False)
     _cascade: CancelCascade = field(init=False)
     _runner: Runner = field(init=False)
     _shutdown: Shutdown = field(init=False)
-    _membership: Membership = field(init=False)
-    _client_requests: ClientRequests = field(init=False)
     _stop_heartbeats: Callable[[], None] = field(default=lambda: None, init=False)
 
     def __attrs_post_init__(self) -> None:
@@ -168,7 +169,7 @@ class Worker:
             run=self._runner.start,
         )
         self.messages = Messages(self, self.rechecks)
-        self._membership = Membership(
+        self.membership = Membership(
             identity=self.started_as,
             group=self.settings.group,
             network=self.network,
@@ -184,11 +185,11 @@ class Worker:
             runner=self._runner,
             residency=self._residency,
             leases=self._leases,
-            close_messages=self._membership.close_messages,
+            close_messages=self.membership.close_messages,
             stop_background=self._stop_background,
             grace=self.settings.grace,
         )
-        self._client_requests = ClientRequests(self, self.supervisor, self.executions, self._cascade, self.results)
+        self.client_requests = ClientRequests(self, self.supervisor, self.executions, self._cascade, self.results)
 
     # Life
 
@@ -220,7 +221,7 @@ class Worker:
         name = f"resonate {self.identity.pid}"
         self.background(self._sentinel.run, name=f"{name} sentinel")
         self.background(self.messages.receive, self.connection, name=f"{name} messages")
-        self.background(self._membership.run, name=f"{name} functions")
+        self.background(self.membership.run, name=f"{name} functions")
         self.background(self._residency.run, name=f"{name} residency")
         self.background(self.rechecks.run_deadlines, name=f"{name} deadlines")
         self.background(watch_clocks, self, self.executions, name=f"{name} clocks")
@@ -274,7 +275,7 @@ class Worker:
 
     @property
     def identity(self) -> Identity:
-        return self._membership.identity
+        return self.membership.identity
 
     @property
     def young(self) -> Young:
@@ -313,8 +314,8 @@ class Worker:
     def falls_asleep(self, execution: Execution, due_ms: int) -> None:
         self._residency.on_sleep(execution, due_ms)
 
-    def census(self) -> Census:
-        return self._census.take()
+    def task_snapshot(self) -> TaskSnapshot:
+        return self._snapshot.take()
 
     def background(self, func: Callable[..., Awaitable[None]], *args: object, name: str) -> None:
         self.supervisor.start_background(func, *args, name=name)
@@ -345,30 +346,3 @@ class Worker:
 
     def settled_here(self, record: Promise) -> None:
         self._cascade.note_settlement(record)
-
-    # What a client uses
-
-    async def working(self) -> None:
-        """Wait until this process receives the messages of its group."""
-        await self._membership.join()
-
-    def registered(self, name: str) -> None:
-        """Take note of a function that was just registered, in any thread."""
-        self._membership.function_registered(name)
-
-    async def ask(self, request: Request) -> Response:
-        """Send a request that may be sent twice. See `Requester.request_with_retries`."""
-        return await self.requester.request_with_retries(request)
-
-    async def settle(self, id: str, state: PromiseState, value: Value) -> tuple[Promise, bool]:
-        """Settle `id` from outside. See `ClientRequests.settle`."""
-        return await self._client_requests.settle(id, state, value)
-
-    async def cancel(self, id: str) -> bool:
-        """Settle `id` as cancelled, and return whether this request has settled it. See `ClientRequests.settle`."""
-        _, here = await self._client_requests.settle(id, PromiseState.CANCELED, EMPTY)
-        return here
-
-    async def resume(self, id: str) -> None:
-        """Let a halted task run again. See `ClientRequests.resume`."""
-        await self._client_requests.resume(id)
