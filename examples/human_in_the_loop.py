@@ -1,4 +1,4 @@
-"""A workflow that waits for a person: `ctx.promise` makes a promise that somebody outside settles.
+"""A workflow that waits for a person: `ctx.promise` makes a promise that is settled from outside.
 
 Days may pass and the process may be restarted meanwhile: the promise is on record, and so is the answer.
 """

@@ -28,7 +28,7 @@ async def main(network: Network | None = None) -> str:
     resonate.register(countdown)
 
     async with resonate:
-        # The id names this one countdown. Whoever uses it again, now or after a restart, joins the same one.
+        # The id names this one countdown. A call with the same id, now or after a restart, joins it.
         result = await resonate.run("countdown-1", countdown, 3, pause=0.5)
     print(result)
     return result

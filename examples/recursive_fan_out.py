@@ -19,7 +19,7 @@ def sort_small(numbers: list[int]) -> list[int]:
 
 
 async def merge_sort(ctx: Context, numbers: list[int]) -> list[int]:
-    """Split, sort both halves at the same time, merge. Plain computation belongs into the workflow."""
+    """Split, sort both halves at the same time, merge. Plain computation belongs in the workflow."""
     if len(numbers) <= 4:
         return await ctx.run(sort_small, numbers)
     middle = len(numbers) // 2

@@ -24,7 +24,7 @@ async def report(ctx: Context, title: str) -> None:
 
 
 async def deliver(info: Info, text: str) -> None:
-    """Give the report to whoever listens in this process: a dependency, since a stream cannot be recorded."""
+    """Send the report to a listener in this process. The stream is a dependency, since it cannot be recorded."""
     await info.get_dependency(MemoryObjectSendStream).send(text)
 
 

@@ -1,7 +1,7 @@
 """Durable execution for anyio: the durable call graph is a structured-concurrency tree.
 
-Register ordinary functions with a `Resonate` object and call them durably: they survive crashes, sleep for weeks, call
-functions in other processes and wait for people, on asyncio and on trio alike.
+Register ordinary functions with a `Resonate` object and call them durably. They survive crashes, sleep for weeks, call
+functions in other processes and wait for people. Everything works on asyncio and on trio.
 """
 
 from __future__ import annotations

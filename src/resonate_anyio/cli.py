@@ -1,12 +1,12 @@
-"""The program `resonate-anyio`.
+"""The command `resonate-anyio`.
 
 `resonate-anyio dev` serves the embedded engine over HTTP. It prints one line when it is ready, `listening on URL`, and
 ends on SIGINT or SIGTERM.
 
-Web pages may not use the server: requests from a foreign origin, from another site (`Sec-Fetch-Site`), or for a host
-name that is not the server's own are refused with 403, on the port for metrics too. `localhost`, loopback addresses,
-the address that a connection has arrived at, and the host of `--host` are its own. Any other name that clients use, as
-with `--host 0.0.0.0` or in a container, has to be given by `--allow-host`.
+Web pages may not use the server. A request is refused with 403 if it comes from a foreign origin, from another site
+(`Sec-Fetch-Site`), or names a host that is not the server's own; this holds for the port of the metrics too. The
+server's own hosts are `localhost`, loopback addresses, the address at which a connection has arrived, and the host of
+`--host`. Any other name that clients use (with `--host 0.0.0.0`, or in a container) must be given by `--allow-host`.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ _EXTRAS: Final = {
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the program and give its exit code."""
+    """Run the command and return its exit code."""
     options = _Options(**vars(_parser().parse_args(argv)))
     try:
         _dev(options)
@@ -65,7 +65,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         if extra is None:
             raise
 
-        text = f"this needs {library}; install it with: pip install 'resonate-anyio[{extra}]'"
+        text = f"this command needs {library}; install it with: pip install 'resonate-anyio[{extra}]'"
         print(f"resonate-anyio: {text}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
@@ -111,28 +111,36 @@ def _parser() -> argparse.ArgumentParser:
         description="Serve the embedded engine over HTTP, as a Resonate Server would, to any number of processes.",
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
-    dev.add_argument("path", nargs="?", type=Path, help="the SQLite file to keep everything in; without one, in memory")
+    dev.add_argument("path", nargs="?", type=Path, help="the SQLite file for the records; without it, in memory")
     dev.add_argument("--host", default="127.0.0.1", help="the address to listen on")
     dev.add_argument("--port", type=_port, default=8001, help="the port to listen on; 0 takes a free one")
     dev.add_argument(
         "--rules",
         choices=_RULES,
         default="embedded",
-        help="the server whose rules to follow: embedded takes the ids of every SDK; release is 0.9.8; snapshot is the "
-        "newer development version; announced has ids like root:child; specified also refuses a timer with a target, "
-        "which the TypeScript and Python SDKs send for a sleep",
+        help="the server whose rules are followed: embedded accepts the ids of every SDK; release is version 0.9.8; "
+        "snapshot is the newer development version; announced has ids like root:child; specified also refuses a timer "
+        "with a target, which the TypeScript and Python SDKs create for a sleep",
     )
     dev.add_argument(
-        "--durability", choices=("process", "power"), default="process", help="what a finished request survives"
+        "--durability",
+        choices=("process", "power"),
+        default="process",
+        help="what answered requests survive: the end of the process, or a loss of power",
     )
     dev.add_argument("--debug", action="store_true", help="allow the debug operations and virtual time")
     dev.add_argument("--backend", choices=("asyncio", "trio"), default="asyncio", help="the event loop to run on")
-    dev.add_argument("--trace", type=Path, metavar="FILE", help="record every exchange, one line of JSON each")
-    dev.add_argument("--metrics-port", type=_port, metavar="PORT", help="serve /metrics there; 0 takes a free port")
+    dev.add_argument(
+        "--trace",
+        type=Path,
+        metavar="FILE",
+        help="write each request and its answer to this file, one line of JSON each",
+    )
+    dev.add_argument("--metrics-port", type=_port, metavar="PORT", help="serve /metrics on it; 0 takes a free port")
     pages = dev.add_argument_group(
         "web pages",
-        "requests of web pages are refused with 403: those from another origin or site, and those for a host that is "
-        "neither loopback, nor the address that the connection has arrived at, nor named here or by --host",
+        "requests of web pages are refused with 403: requests from another origin or site, and requests for a host "
+        "that is neither loopback, nor the address at which the connection has arrived, nor named here or by --host",
     )
     pages.add_argument(
         "--allow-host",
@@ -148,7 +156,7 @@ def _parser() -> argparse.ArgumentParser:
         metavar="ORIGIN",
         help="an origin whose pages may use the server, such as https://example.org; may be repeated",
     )
-    tokens = dev.add_argument_group("tokens", "without a key everybody may do everything")
+    tokens = dev.add_argument_group("tokens", "without a key, every client may do everything")
     tokens.add_argument("--auth-publickey", metavar="FILE", help="the public key (PEM) of tokens; `none` checks no key")
     tokens.add_argument("--auth-iss", metavar="ISS", help="the issuer that tokens must name")
     tokens.add_argument("--auth-aud", metavar="AUD", help="an audience that tokens must name")
@@ -164,7 +172,7 @@ def _port(text: str) -> int:
 
 
 def _dev(options: _Options) -> None:
-    # Here, and not above: all else works without the extra.
+    # Imported here, because the rest of the package works without the extra.
     from .server import Auth, Metrics, Trace, listen  # noqa: PLC0415
     from .server._guard import is_loopback  # noqa: PLC0415
 
@@ -183,9 +191,15 @@ def _dev(options: _Options) -> None:
 
         if not is_loopback(options.host):
             if auth is None:
-                print(f"anyone who can reach {options.host} may do everything: see --auth-publickey", file=sys.stderr)
+                print(
+                    f"every client that can reach {options.host} may do everything: see --auth-publickey",
+                    file=sys.stderr,
+                )
             if not options.allow_host:
-                print("clients that use another host name than that are refused: see --allow-host", file=sys.stderr)
+                print(
+                    f"clients that use another host than {options.host} are refused: see --allow-host",
+                    file=sys.stderr,
+                )
 
         anyio.run(_serve, options, listening, auth, trace, counting, backend=options.backend)
 
@@ -213,7 +227,7 @@ async def _serve(
         allowed_origins=options.allow_origin,
     )
     stop = anyio.Event()
-    # Taken up before anybody can know that the server is there, so that no signal is missed.
+    # Signals are received before the server prints that it is ready, so that none is missed.
     with anyio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
         async with network.running(), anyio.create_task_group() as tasks:
             backend = cast("Backend", options.backend)

@@ -51,10 +51,8 @@ PHRASES: Final = {
 """Phrases, as patterns, and what is said instead."""
 
 LEFT: Final = {
-    "anybody",
     "are told",
     "be told",
-    "everybody",
     "is told",
     "nobody",
     "somebody",

@@ -21,16 +21,16 @@ from ._rpc import Rpc
 from ._site import Site
 from ._trace import Trace
 
-_NO_WEBSOCKETS: Final = Reply(400, b"This server has no WebSockets: send a plain HTTP request\n", TEXT)
+_NO_WEBSOCKETS: Final = Reply(400, b"This server has no WebSockets; send a plain HTTP request\n", TEXT)
 _ENDED: Final = Reply(503, b"The server is stopping", TEXT)
 
 
 @final
 @define(eq=False)
 class App:
-    """The application. The engine of its network runs at least as long as its lifespan lasts.
+    """The ASGI application. It is made by `make_app`.
 
-    Made by `make_app`.
+    The engine of its network runs at least as long as the lifespan of the application.
     """
 
     _network: LocalNetwork
@@ -51,7 +51,7 @@ class App:
             await self._answer(scope, receive, send)
         else:
             msg = (
-                "this application speaks HTTP, once its lifespan has begun; serve it with a server that runs lifespans"
+                "this application answers HTTP requests after its lifespan has begun; use a server that runs lifespans"
             )
             raise UsageError(msg)
 
@@ -124,28 +124,32 @@ def make_app(  # noqa: PLR0913 - one for each option, all by name
     allowed_hosts: Iterable[str] = (),
     allowed_origins: Iterable[str] = (),
 ) -> App:
-    """Give an ASGI application that answers as a Resonate Server does.
+    """Return an ASGI application that answers as a Resonate Server does.
 
-    Any web page that a browser on this machine shows can send requests here. They are refused with 403, on every path
-    and with every method: requests whose `Origin` is another one than this server's, requests whose `Sec-Fetch-Site`
-    says that a page of another site or origin sent them, and requests whose `Host` is neither a loopback address,
-    `localhost`, the address at which the connection has arrived, nor named here (a page can have a name of its own
-    point to this server). Programs send no `Origin`, so only the names of the host concern them.
+    Any web page in a browser on this machine can send requests to this server. Such requests are refused with 403, on
+    every path and with every method:
+
+    * requests whose `Origin` is not the origin of this server;
+    * requests whose `Sec-Fetch-Site` says that a page of another site or origin has sent them;
+    * requests whose `Host` is neither `localhost`, nor a loopback address, nor the address at which the connection has
+      arrived, nor allowed by an argument (a page can make a host name of its own point to this server).
+
+    Programs send no `Origin`, so only the rule about `Host` concerns them.
 
     Args:
-        network: the engine. Programs in this process may take part in it beside the application.
-        auth: who may do what; None lets everybody do everything.
-        debug: whether the debug operations and virtual time are there.
-        server_url: where workers reach the server, as `execute` messages tell them. Its host is allowed.
-        trace: records every exchange; it is open as long as the application is used.
-        metrics: counts.
-        allowed_hosts: further host names and addresses by which clients reach the server, without a port. `*` is any:
-            only for a server behind a proxy that checks the host.
+        network: the network with the engine. Workers in this process may use it at the same time.
+        auth: checks the token of each request; None allows every request.
+        debug: whether debug operations and virtual time are allowed.
+        server_url: the URL at which workers reach the server. `execute` messages contain it. Its host is allowed.
+        trace: records each request with its answer; it must be open as long as the application is used.
+        metrics: counts requests and messages.
+        allowed_hosts: further host names and addresses by which clients reach the server, without a port. `*` allows
+            every host; use it only behind a proxy that checks the host.
         allowed_origins: origins, such as `https://example.org`, whose pages may use the server and read its answers
-            (CORS). Everybody who can change such a page can do what the server can.
+            (CORS). Any author of such a page can do everything that the server can do.
 
     Raises:
-        InvalidArgument: a host or an origin is not written as one.
+        InvalidArgument: a host or an origin has the wrong form.
     """
     guard = Guard.of([*allowed_hosts, *host_of(server_url)], allowed_origins)
     return App(network, guard, auth, debug, server_url, trace, metrics)

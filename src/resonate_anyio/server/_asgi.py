@@ -1,4 +1,4 @@
-"""As much of ASGI as a server of two routes needs."""
+"""The parts of ASGI that this server needs: replies, headers, the target and the body of a request."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _ABSOLUTE: Final = re.compile(r"[a-z][a-z0-9+.-]*://(?P<authority>[^/]*)(?P<path
 
 @frozen
 class Reply:
-    """A whole response."""
+    """A complete response."""
 
     status: int
     body: bytes = b""
@@ -30,7 +30,7 @@ class Reply:
     headers: Mapping[str, str] = {}
 
     async def send(self, send: Send, *, kind: str = "http.response") -> None:
-        """Give it to the client, as messages whose type begins with `kind`."""
+        """Send the response to the client, as messages whose type begins with `kind`."""
         fields = {"content-length": str(len(self.body)), **self.headers}
         if self.content_type is not None:
             fields["content-type"] = self.content_type
@@ -40,25 +40,25 @@ class Reply:
 
 
 async def start(send: Send, status: int, headers: Mapping[str, str], *, kind: str = "http.response") -> None:
-    """Begin a response."""
+    """Send the status and the headers of a response."""
     fields = [(name.encode(), value.encode()) for name, value in headers.items()]
     await send({"type": f"{kind}.start", "status": status, "headers": fields})
 
 
 def headers(scope: Scope, name: bytes) -> list[str]:
-    """Give every value of a header of the request; its name in lower case."""
+    """Return every value of a header of the request. `name` is in lower case."""
     return [value.decode("latin-1") for key, value in scope["headers"] if key.lower() == name]
 
 
 def header(scope: Scope, name: bytes) -> str | None:
-    """Give the first value of a header of the request; its name in lower case."""
+    """Return the first value of a header of the request, or None. `name` is in lower case."""
     return next(iter(headers(scope, name)), None)
 
 
 def target(scope: Scope) -> tuple[str | None, str]:
-    """Give the authority that a request names before its path, if it does as requests to proxies do, and the path.
+    """Return the authority before the path of a request, and the path.
 
-    The path is as it was sent, percent signs included.
+    Only requests in the form for proxies have the authority there; otherwise it is None. The path is not decoded.
     """
     path: bytes = scope.get("raw_path") or scope["path"].encode()
     text = path.decode("latin-1")
@@ -67,12 +67,13 @@ def target(scope: Scope) -> tuple[str | None, str]:
 
 
 async def read_body(receive: Receive, limit: int) -> bytes | None:
-    """Give the body of the request; None if it is longer than `limit` bytes.
+    """Return the body of the request; None if it is longer than `limit` bytes.
 
-    What is too long is read to its end all the same: a client that is answered while it sends may never see the answer.
+    A body that is too long is read to its end too, because a client that is answered while it sends may never see the
+    answer.
 
     Raises:
-        ConnectionResetError: the client went away meanwhile.
+        ConnectionResetError: the client has closed the connection.
     """
     pieces: list[bytes] = []
     size, more = 0, True
@@ -90,7 +91,7 @@ async def read_body(receive: Receive, limit: int) -> bytes | None:
 
 
 async def empty_lifespan(receive: Receive, send: Send) -> None:
-    """Start and stop, with nothing to do."""
+    """Answer the messages of a lifespan in which nothing has to be started or stopped."""
     for phase in ("startup", "shutdown"):
         await receive()
         await send({"type": f"lifespan.{phase}.complete"})

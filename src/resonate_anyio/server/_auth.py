@@ -1,6 +1,6 @@
-"""Who may do what: bearer tokens, judged as the Resonate Server judges them (docs/protocol.md 4).
+"""Authorization: bearer tokens, checked as the Resonate Server checks them (docs/protocol.md 4).
 
-A token says who it is for (`role`, `prefix`) and until when (`exp`). Nothing here shows a token to anybody.
+The claims of a token say what it allows (`role`, `prefix`) and until when (`exp`). No token is logged or shown.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from ._keys import ALGORITHMS, Key, algorithms, load_key
 
 Json: TypeAlias = Mapping[str, Any]
 
-# In milliseconds: clocks differ.
+# Milliseconds that clocks of client and server may differ by.
 _LEEWAY: Final = 60_000
 
 _BY_ID: Final = {
@@ -38,17 +38,17 @@ class _Invalid(Exception):
 @final
 @frozen
 class Auth:
-    """Lets in who has a valid token, and lets them do what it allows.
+    """Accepts requests with a valid token that allows them.
 
     Args:
         publickey: the path of a public key in PEM (RSA, EC P-256 or P-384, or Ed25519), or `none`: then signatures are
-            not checked and anybody can make a token.
-        iss: the issuer that tokens must name; None for any.
-        aud: an audience that tokens must name; None for any.
-        clock: tells when tokens have expired.
+            not checked, and every client can make a token.
+        iss: the issuer that tokens must name; None accepts any issuer.
+        aud: an audience that tokens must name; None accepts any audience.
+        clock: the clock by which tokens expire.
 
     Raises:
-        InvalidArgument: there is no such key there.
+        InvalidArgument: the file is not such a key.
     """
 
     _key: Key | None = field(alias="publickey", converter=load_key, repr=False)
@@ -71,7 +71,7 @@ class Auth:
             raise envelope.refuse(403, "Forbidden")
 
     def lets_in(self, authorization: str | None) -> bool:
-        """Whether a header `Authorization` carries a valid token."""
+        """Return whether a header `Authorization` has a valid token."""
         scheme, _, token = (authorization or "").partition(" ")
         try:
             self._claims(token)
@@ -97,7 +97,7 @@ class Auth:
             payload: bytes = signatures.decode(token, self._key, algorithms=algorithms(self._key))
             return payload
 
-        # Whatever stands where the signature should is not even looked at.
+        # The text in the place of the signature is not used at all.
         bare = f"{token.rpartition('.')[0]}."
         parts = signatures.decode_complete(bare, options={"verify_signature": False})
         algorithm = parts["header"].get("alg")
@@ -132,12 +132,12 @@ def _allows(claims: Json, envelope: Envelope) -> bool:
         return False
 
     ids = _subjects(envelope.kind, envelope.data)
-    # An id that is none is let through: what is wrong with the request is told by its validation.
+    # An id of another type is accepted here: validation refuses the request and says what is wrong with it.
     return prefix == "" or (ids is not None and all(not isinstance(id, str) or id.startswith(prefix) for id in ids))
 
 
 def _subjects(kind: str, data: Json) -> list[object] | None:
-    """Give the ids that a request is about; None if it is about everything."""
+    """Return the ids that a request concerns; None if it concerns all records."""
     if kind in _BY_ID:
         return [data.get("id")]
 

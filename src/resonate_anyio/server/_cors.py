@@ -1,4 +1,4 @@
-"""Lets the pages of an allowed origin read the answers (CORS)."""
+"""CORS: allows the pages of an allowed origin to read the answers."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ _SECONDS: Final = "600"
 
 @frozen
 class Sharing:
-    """Adds to answers what tells a browser that pages of one origin may read them.
+    """Adds headers to answers that tell a browser that pages of one origin may read them.
 
     Args:
-        origin: the origin, as the browser has sent it. It must be an allowed one.
+        origin: the origin in the form that the browser has sent. It must be an allowed one.
     """
 
     _origin: str
 
     async def answer(self, application: Application, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer a request of the origin; a preflight here, all others by the application."""
+        """Answer a request of the origin: a preflight request directly, any other by the application."""
         shared = {"access-control-allow-origin": self._origin, "vary": "Origin"}
 
         async def send_shared(message: Message) -> None:

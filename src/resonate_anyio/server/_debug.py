@@ -1,4 +1,4 @@
-"""The debug operations: a server whose time is told by its clients (docs/protocol.md 13)."""
+"""The debug operations: the clients of a server set its time (docs/protocol.md 13)."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from .._protocol import Envelope, snapshot, tick_time
 
 
 async def answer_debug(engine: Engine, envelope: Envelope) -> object:
-    """Do a debug operation and give the data of its answer.
+    """Do a debug operation and return the data of its answer.
 
     Raises:
-        BadRequest: a tick names no instant.
+        BadRequest: a tick has no instant.
     """
     match envelope.kind:
         case "debug.start":

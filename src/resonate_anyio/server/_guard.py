@@ -1,14 +1,14 @@
-"""Refuses what a web page makes a browser send.
+"""`Guard`: refuses requests that a web page has made a browser send.
 
-A browser lets any page that it shows send requests to programs on the same machine and in the same network. The page
-cannot read the answers, but a request takes effect all the same: it could create a promise that runs a registered
-function, or take the messages of a worker. And a page whose host name is made to point to this server (DNS rebinding)
-could read the answers too.
+A browser allows any page to send requests to programs on the same machine and in the same network. The page cannot read
+the answers, but the requests take effect: a page could create a promise that runs a registered function, or receive the
+messages for a worker. A page whose host name points to this server (DNS rebinding) could read the answers too.
 
-Browsers say in headers that pages cannot change where a request comes from: `Host`, `Origin`, `Sec-Fetch-Site`. The
-SDKs and programs such as curl send neither of the last two, and name the server as their user did. Node's `fetch`
-sends `Sec-Fetch-Mode` only, so no other header of that family is looked at. The content type is not looked at either:
-the Resonate Server ignores it, `curl -d` sends that of a form, and every browser sends `Origin` with a POST.
+Three headers, which pages cannot change, say where a request of a browser comes from: `Host`, `Origin` and
+`Sec-Fetch-Site`. The SDKs and programs such as curl do not send the last two, and their `Host` is the name that their
+user has given. Other `Sec-Fetch` headers are ignored, because Node's `fetch` sends `Sec-Fetch-Mode`. The content type
+is ignored too: the Resonate Server ignores it, `curl -d` sends that of a form, and every browser sends `Origin` with a
+POST.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from .._errors import InvalidArgument
 from ._asgi import TEXT, Receive, Reply, Scope, Send, headers, read_body, target
 
 Place: TypeAlias = tuple[str, str, int | None]
-"""Scheme, host and port: what makes an origin."""
+"""An origin: scheme, host and port."""
 
 ANY_HOST: Final = "*"
 
@@ -36,35 +36,32 @@ _PORTS: Final = {"http": 80, "https": 443}
 _SCHEMES: Final = {"ws": "http", "wss": "https"}
 
 _HERE: Final = frozenset({"same-origin", "none"})
-"""What `Sec-Fetch-Site` says if the user, or a page of this server, has sent the request."""
+"""Values of `Sec-Fetch-Site` for requests of the user, and of pages of this server."""
 
 
 @frozen
 class Guard:
-    """Decides which requests are let in.
-
-    Made by `Guard.of`.
-    """
+    """Decides which requests are accepted. It is made by `Guard.of`."""
 
     _hosts: frozenset[str]
     _origins: frozenset[Place]
 
     @classmethod
     def of(cls, hosts: Iterable[str], origins: Iterable[str]) -> Self:
-        """Let in requests to these hosts, and those that pages of these origins send.
+        """Return a guard that accepts requests to these hosts, and requests of pages of these origins.
 
         Args:
-            hosts: names or addresses, without a port; `*` is any. Loopback addresses and `localhost` need not be named,
-                nor the address at which a connection has arrived.
-            origins: such as `https://example.org`.
+            hosts: names or addresses, without a port; `*` is any. Loopback addresses, `localhost`, and the address at
+                which a connection has arrived need not be named.
+            origins: origins such as `https://example.org`.
 
         Raises:
-            InvalidArgument: a host or an origin is written in another way.
+            InvalidArgument: a host or an origin has another form.
         """
         return cls(frozenset(map(_checked_host, hosts)), frozenset(map(_checked_origin, origins)))
 
     def refusal(self, scope: Scope) -> Reply | None:
-        """Give the answer to a request that is refused; None lets it in."""
+        """Return the answer to a request that is refused, or None if the request is accepted."""
         for authority in _authorities(scope):
             if not self._is_host(authority, scope):
                 return _refused_host(authority)
@@ -82,11 +79,11 @@ class Guard:
         return None
 
     def stream_refusal(self, scope: Scope) -> Reply | None:
-        """Do the same for a request whose answer is a stream of messages.
+        """Return the answer to a refused request for a stream of messages, or None if the request is accepted.
 
-        Only to loopback addresses and by HTTPS do browsers send `Sec-Fetch-Site`, and with a GET that is no CORS
-        request they send no `Origin`: then nothing but the name of the browser tells that the request is from a page.
-        That would take messages that are for a worker.
+        Browsers send `Sec-Fetch-Site` only by HTTPS and to loopback addresses, and they send no `Origin` with a GET
+        that is not a CORS request. Then only `User-Agent` shows that a page has sent the request. The page would
+        receive messages that are meant for a worker.
         """
         browsers = [agent for agent in headers(scope, b"user-agent") if agent.startswith("Mozilla/")]
         if not browsers or headers(scope, b"origin") or headers(scope, b"sec-fetch-site"):
@@ -95,7 +92,7 @@ class Guard:
         return _refused_origin("a browser that does not say which page it is for")
 
     def foreign_origin(self, scope: Scope) -> str | None:
-        """Give the origin of the page, if it is another one than this server's. The request has been let in."""
+        """Return the origin of the page that has sent an accepted request, unless it is the origin of this server."""
         origins = [origin for origin in headers(scope, b"origin") if not _is_own(origin, scope)]
         return origins[0] if origins else None
 
@@ -112,7 +109,7 @@ class Guard:
 
 
 def is_loopback(host: str) -> bool:
-    """Whether only programs of this machine reach the host."""
+    """Return whether only programs of this machine can reach the host."""
     try:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
@@ -120,7 +117,7 @@ def is_loopback(host: str) -> bool:
 
 
 def host_of(url: str | None) -> tuple[str, ...]:
-    """Give the host of a URL as `Guard.of` takes it; nothing if there is none."""
+    """Return the host of a URL in the form that `Guard.of` takes, or an empty tuple."""
     try:
         host = urlsplit(url or "").hostname
     except ValueError:
@@ -130,7 +127,7 @@ def host_of(url: str | None) -> tuple[str, ...]:
 
 
 async def refuse(reply: Reply, scope: Scope, receive: Receive, send: Send) -> None:
-    """Answer a request, or a request for a WebSocket, whatever its body is."""
+    """Send a reply to an HTTP request or to a request for a WebSocket, without regard to its body."""
     if scope["type"] == "websocket":
         await _refuse_upgrade(reply, scope, send)
         return
@@ -145,7 +142,7 @@ async def refuse(reply: Reply, scope: Scope, receive: Receive, send: Send) -> No
 
 
 async def _refuse_upgrade(reply: Reply, scope: Scope, send: Send) -> None:
-    # A client that goes on sending before it is answered gets an answer from Hypercorn, after which ours is an error.
+    # If the client sends more before it is answered, Hypercorn answers it, and another answer is an error.
     with suppress(Exception):
         if "websocket.http.response" in (scope.get("extensions") or {}):
             await reply.send(send, kind="websocket.http.response")
@@ -175,7 +172,7 @@ def _forbidden(reason: str) -> Reply:
 
 
 def _shown(text: str) -> str:
-    # Sent back as plain text: in ASCII, and never long.
+    # The text comes from the client and is sent back to it, so it is cut and written in ASCII.
     return ascii(text if len(text) <= 100 else f"{text[:100]}...").strip("'\"") or "(none)"
 
 
@@ -198,16 +195,16 @@ def _checked_origin(text: str) -> Place:
 
 
 def _authorities(scope: Scope) -> list[str]:
-    """Give every name that the request gives to its server. Without one it is not from a browser."""
+    """Return every host that the request names. A request without one is not from a browser."""
     authority, _ = target(scope)
     return headers(scope, b"host") if authority is None else [authority, *headers(scope, b"host")]
 
 
 def _arrived_at(scope: Scope) -> str | None:
-    """Give the address of this machine at which the connection has arrived.
+    """Return the address of this machine at which the connection has arrived.
 
-    It is safe as a host: a page can have a name point here, but what has this address as its host was sent by a page
-    of this server, or carries the origin of another one.
+    It is safe to accept as a host. A page can make a name point to this server, but a request whose host is this
+    address was sent by a page of this server, or has the `Origin` of another one.
     """
     address, _ = scope.get("server") or ("", None)
     try:
@@ -233,7 +230,7 @@ def _place(origin: str) -> Place | None:
 
 
 def _parse(authority: str) -> tuple[str, int | None] | None:
-    """Give host and port, in one way of writing for each host; None if it is none."""
+    """Return host and port in their normal form; None if the text is not an authority."""
     match = _AUTHORITY.fullmatch(authority.lower())
     if match is None:
         return None
@@ -254,5 +251,5 @@ def _unmapped(address: ipaddress.IPv4Address | ipaddress.IPv6Address) -> ipaddre
 
 
 def _without_zone(address: str) -> str:
-    # An address of one link only names the network interface too: fe80::1%eth0.
+    # A link-local address is followed by the network interface: fe80::1%eth0.
     return address.partition("%")[0]

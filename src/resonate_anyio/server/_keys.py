@@ -1,4 +1,4 @@
-"""The keys that tokens are signed with, and how."""
+"""Public keys that verify tokens, and the algorithms for each kind of key."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ _RSA: Final = ("RS256", "RS384", "RS512", "PS256", "PS384", "PS512")
 _CURVES: Final = {SECP256R1.name: "ES256", SECP384R1.name: "ES384"}
 
 ALGORITHMS: Final = {*_RSA, *_CURVES.values(), "EdDSA", "HS256", "HS384", "HS512"}
-"""What a token may say that it is signed with, where nobody looks at the signature."""
+"""Algorithms that a token may name if its signature is not checked."""
 
 
 def load_key(path: str) -> Key | None:
     """Read a public key in PEM; None for `none`.
 
     Raises:
-        InvalidArgument: there is no such key there.
+        InvalidArgument: the file is not such a key.
     """
     if path == "none":
         return None
@@ -48,7 +48,7 @@ def load_key(path: str) -> Key | None:
 
 
 def algorithms(key: Key) -> list[str]:
-    """Give the algorithms that tokens for this key may be signed with. Never one with a shared secret."""
+    """Return the algorithms by which tokens for this key may be signed: never one with a shared secret."""
     if isinstance(key, RSAPublicKey):
         return list(_RSA)
 

@@ -1,4 +1,4 @@
-"""What the server counts, in the names of the Resonate Server (docs/protocol.md 12.3)."""
+"""Metrics of the server, under the names that the Resonate Server uses (docs/protocol.md 12.3)."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ from ._guard import Guard, refuse
 _KINDS: Final = DEBUG_KINDS | KINDS
 _NOT_FOUND: Final = Reply(404)
 _ONLY_GET: Final = Reply(405, headers={"allow": "GET,HEAD"})
-_NO_WEBSOCKETS: Final = Reply(400, b"There are no WebSockets here: send a plain HTTP request\n", TEXT)
+_NO_WEBSOCKETS: Final = Reply(400, b"There are no WebSockets here; send a plain HTTP request\n", TEXT)
 
 
 @final
 class Metrics:
-    """Counts, and shows what it counted: an ASGI application that answers `GET /metrics`.
+    """Counters, and an ASGI application that shows them at `GET /metrics`.
 
     Args:
-        allowed_hosts: further host names by which it is reached, as for `make_app`. Requests for other hosts, and those
-            of web pages, are refused.
+        allowed_hosts: further host names by which clients reach it, as for `make_app`. Requests for other hosts, and
+            requests of web pages, are refused.
 
     Raises:
-        InvalidArgument: a host is not written as one.
+        InvalidArgument: a host has the wrong form.
     """
 
     def __init__(self, *, allowed_hosts: Iterable[str] = ()) -> None:
@@ -44,13 +44,13 @@ class Metrics:
 
     def answered(self, kind: str, status: int, seconds: float) -> None:
         """Count a request that was answered."""
-        # A label takes room for ever, so nobody may choose it.
+        # Each label takes memory as long as the process lives, so clients cannot make labels up.
         label = kind if kind in _KINDS else "unknown"
         self._requests.labels(label, str(status)).inc()
         self._seconds.labels(label).observe(seconds)
 
     def committed(self, outcome: Outcome) -> None:
-        """Count what followed from one step."""
+        """Count the effects of one step."""
         for outgoing in outcome.messages:
             self._messages.labels("execute" if isinstance(outgoing.message, Execute) else "unblock").inc()
 

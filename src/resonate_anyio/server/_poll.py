@@ -26,10 +26,10 @@ _HEADERS: Final = {"content-type": "text/event-stream", "cache-control": "no-cac
 
 @define
 class Polls:
-    """The streams that are open.
+    """The open streams of messages.
 
     Attributes:
-        server_url: where workers reach this server, as `execute` messages tell them.
+        server_url: the URL at which workers reach this server; `execute` messages contain it.
     """
 
     _engine: Engine
@@ -39,7 +39,7 @@ class Polls:
     _all_gone: Event = field(init=False, factory=Event)
 
     async def stream(self, group: str, id: str, receive: Receive, send: Send) -> None:
-        """Send messages until the client goes or the server ends."""
+        """Send messages until the client closes the connection or the server stops."""
         if self._closed or len(self._open) >= _MAX_STREAMS:
             await (_ENDING if self._closed else _FULL).send(send)
             return
@@ -57,7 +57,7 @@ class Polls:
                 await self._copy(mailbox, send)
                 tasks.cancel_scope.cancel()
 
-            # Here, because the end of the response looks like a client that has gone, and `watch` would cancel it.
+            # After the task group: at the end of the response `watch` receives a disconnect, and would cancel this.
             await send({"type": "http.response.body", "body": b""})
 
     def close(self) -> None:
@@ -67,7 +67,7 @@ class Polls:
             mailbox.close()
 
     async def end(self) -> None:
-        """Do as `close`, and wait until clients have been told: for a second, as some may not listen."""
+        """End all streams as `close` does, and wait for at most one second until they have ended."""
         self.close()
         with move_on_after(1):
             if self._open:
@@ -86,7 +86,7 @@ class Polls:
                 self._all_gone.set()
 
     async def _copy(self, messages: ObjectReceiveStream[Letter], send: Send) -> None:
-        # An empty piece makes the server send the head at once: the client waits for it.
+        # After an empty piece the server sends the head of the response, which the client waits for.
         piece: bytes | None = b""
         while piece is not None:
             await send({"type": "http.response.body", "body": piece, "more_body": True})

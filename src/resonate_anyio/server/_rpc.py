@@ -1,4 +1,4 @@
-"""Requests: an envelope in, an envelope out (docs/protocol.md 2 and 3)."""
+"""`Rpc`: answers the envelope of a request with the envelope of a response (docs/protocol.md 2 and 3)."""
 
 from __future__ import annotations
 
@@ -33,16 +33,16 @@ Observer: TypeAlias = Callable[[Envelope, int, Document], None]
 
 @define
 class Rpc:
-    """Answers requests."""
+    """Answers requests of the protocol."""
 
     _engine: Engine
     _auth: Auth | None = None
     _debug: bool = False
-    #: Told of each request that the machine decided.
+    #: Called for each request that the state machine decided.
     _observe: Observer | None = None
 
     async def answer(self, body: bytes) -> Document:
-        """Give the answer to a request, whatever it is."""
+        """Return the answer to a request: a response or a refusal."""
         try:
             return await self._answer(read_envelope(body))
         except BadRequest as refused:
@@ -58,11 +58,11 @@ class Rpc:
 
             return await self._decide(envelope)
         except StoreUnavailable as error:
-            # The engine tells in the log, once, that it cannot write and when it can again.
+            # The engine logs once that the store cannot be written, and once that it can be written again.
             _logger.debug("%s", error)
             raise envelope.refuse(500, "Internal error: the store cannot be written at present") from None
         except StoreError:
-            # What happened is for who runs the server; a client learns that it may have had no effect.
+            # The log has the cause, for the operator. The client learns only that the request may have had no effect.
             _logger.exception("%s was not answered", envelope.kind)
             raise envelope.refuse(500, "Internal error: the store failed") from None
 

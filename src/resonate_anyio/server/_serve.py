@@ -1,4 +1,4 @@
-"""The application on a socket, until somebody says stop."""
+"""Serves the application on a socket, with Hypercorn, until it is stopped."""
 
 from __future__ import annotations
 
@@ -28,28 +28,28 @@ _DAY: Final = 24 * 3600.0
 
 
 def listen(host: str, port: int) -> socket.socket:
-    """Open a socket on which clients may connect from now on; port 0 is any free one.
+    """Open a socket to which clients can connect from now on. Port 0 takes a free port.
 
     Raises:
-        OSError: the address cannot be had.
+        OSError: the address cannot be used.
     """
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
         listening = socket.create_server((host, port), family=family, backlog=512)
     except OSError as error:
-        # The text of the error repeats the address, in another form.
+        # The rest of the text repeats the address in another form.
         reason = str(error.strerror).partition(" (while ")[0]
         msg = f"cannot listen on {_authority(host, port)}: {reason}"
         raise OSError(msg) from None
 
-    # Heads and bodies are written apart; without this the second would wait for the client to acknowledge the first.
+    # Head and body are written separately; otherwise the body would wait until the client has acknowledged the head.
     listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     listening.settimeout(0)
     return listening
 
 
 def url_of(listening: socket.socket) -> str:
-    """Give the URL that clients reach a socket at."""
+    """Return the URL at which clients reach a socket."""
     host, port, *_ = listening.getsockname()
     return f"http://{_authority(host, port)}"
 
@@ -61,13 +61,13 @@ def _authority(host: str, port: int) -> str:
 async def serve(
     app: App | Metrics, listening: socket.socket, backend: Backend, stop: Callable[[], Awaitable[None]]
 ) -> None:
-    """Serve until `stop` returns; then end the streams, let requests finish (10 seconds at most), close the socket.
+    """Serve until `stop` returns. Then end the streams, let requests finish (10 seconds at most), and close the socket.
 
     Args:
-        app: what to serve.
-        listening: where; see `listen`.
-        backend: the one this runs on.
-        stop: returns when it is time to stop.
+        app: the application.
+        listening: the socket; see `listen`.
+        backend: the backend of the running event loop.
+        stop: returns when the server is to stop.
 
     Raises:
         LifespanFailureError: the application could not start.
@@ -76,7 +76,7 @@ async def serve(
     async def stopped() -> None:
         await stop()
         if isinstance(app, App):
-            # Before the server closes connections: a stream that ends after that would hold it up.
+            # Streams end before Hypercorn closes connections, because it would wait for them.
             await app.end_streams()
 
     config = _Config(listening)
@@ -86,9 +86,9 @@ async def serve(
 
 
 def _hypercorn(backend: Backend) -> ModuleType:
-    """Give a copy of the part of Hypercorn that serves on this backend, with connections that are more robust.
+    """Return a copy of the module of Hypercorn that serves on this backend, with more robust connections.
 
-    The copy is there because other servers of the program may use the module itself.
+    It is a copy because other servers of the program may use the original module.
     """
     spec = find_spec(f"hypercorn.{backend}.run")
     assert spec is not None
@@ -102,10 +102,10 @@ def _hypercorn(backend: Backend) -> ModuleType:
 
 
 def _not_waiting_for_peers(library: ModuleType) -> SimpleNamespace:
-    """Give the names of asyncio, with servers that do not wait for their connections when they are closed.
+    """Return the names of asyncio, with servers whose `wait_closed` does not wait for their connections.
 
-    Since Python 3.12 they do, and Hypercorn waits for that before it ends the connections: one peer could hold up the
-    stop for ever. It waits for the connections itself, as long as its grace.
+    Since Python 3.12 it waits for them, and Hypercorn calls it before it ends the connections: one peer could prevent
+    the stop for ever. Hypercorn then waits for the connections by itself, as long as its grace.
     """
 
     async def start_server(*args: Any, **kwargs: Any) -> Any:
@@ -121,9 +121,9 @@ async def _nothing() -> None:
 
 
 class _Connection:
-    """A connection of Hypercorn's that ends with its peer or with the server, and harms no other.
+    """A connection of Hypercorn that ends with its peer or with the server, and does not harm other connections.
 
-    It is the first base of a class; `TCPServer` of one backend is the second.
+    It is the first base of a class; the second base is `TCPServer` of one backend.
     """
 
     backend: Backend = "asyncio"
@@ -141,17 +141,17 @@ class _Connection:
         try:
             await self._run()
         except get_cancelled_exc_class():
-            # At the end of the grace. On asyncio it ends its task, and a task that ends as cancelled is reported.
+            # The grace is over. On asyncio this is the end of a task, and Hypercorn logs a task that ends as cancelled.
             if self.backend == "trio":
                 raise
 
     async def _run(self) -> None:
-        # Hypercorn does not expect all that a peer may send: a path that is not ASCII over HTTP/2, a body after the
-        # request for a WebSocket. What it then raises ends the server on trio, and is in the log on asyncio.
+        # Some requests make Hypercorn raise: a path over HTTP/2 that is not ASCII, or a body after the request for a
+        # WebSocket. On trio such an error would end the whole server; on asyncio it would be logged.
         try:
             await self._rest.run()
-        except* Exception as errors:  # noqa: BLE001 - what a peer causes is for the log of those who look for it
-            _logger.debug("a connection was closed because of what its peer has sent: %r", errors.exceptions)
+        except* Exception as errors:  # noqa: BLE001 - a peer must not end the server, or fill its log
+            _logger.debug("a connection was closed because of an error that its peer has caused: %r", errors.exceptions)
 
     async def _read_data(self) -> None:
         try:
@@ -162,39 +162,39 @@ class _Connection:
         finally:
             self._over = True
             with CancelScope(shield=True):
-                # Else a connection whose peer has gone is kept until the timeout for the next request.
+                # Otherwise a connection whose peer has gone would be kept until the timeout for the next request.
                 await self.idle_task.stop()
-                # Else over HTTP/2 what is to be answered waits for ever for its answer to be sent.
+                # Otherwise, over HTTP/2, code that answers would wait for ever until its answer is sent.
                 for buffer in list(getattr(self.protocol.protocol, "stream_buffers", {}).values()):
                     await buffer.close()
 
     async def _idle_timeout(self) -> None:
-        # An answer that is finished only now would have the connection wait for the next request.
+        # Otherwise, after an answer that is finished only now, the connection would wait for the next request.
         if not self._over:
             await self._rest._idle_timeout()
 
     async def _cut_off(self) -> None:
-        # Else a request that is not answered by the end of the grace waits for that for ever over HTTP/2.
+        # Otherwise, over HTTP/2, a request that is not answered by the end of the grace would wait for ever.
         with move_on_after(_CLOSE_WITHIN, shield=True):
             await self.protocol.handle(Closed())
         if self.backend == "trio":
-            # Else an answer that its peer does not read is sent for ever: there it is shielded.
+            # On trio an answer is sent under a shield, and would wait for ever for a peer that does not read.
             self.stream.socket.close()
 
     async def _close(self) -> None:
-        # A peer that does not read would have this wait for ever. What it has not read is still sent meanwhile.
+        # Otherwise this would wait for ever for a peer that does not read. Data is still sent in this second.
         with move_on_after(_CLOSE_WITHIN, shield=True):
             await self._rest._close()
 
 
 class _Config(Config):
-    """How to serve: quietly, on one socket, which stays ours to close."""
+    """Hypercorn's configuration: one socket, which `serve` closes, and few lines of log."""
 
     accesslog = None
     errorlog = _logger
     loglevel = "WARNING"
     graceful_timeout = _GRACE
-    # A connection that is closed while its client sends the next request costs a request of unknown fate.
+    # If a connection is closed while its client sends a request, the client cannot know whether it took effect.
     keep_alive_timeout = _DAY
     keep_alive_max_requests = sys.maxsize
     include_server_header = False

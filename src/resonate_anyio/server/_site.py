@@ -1,4 +1,4 @@
-"""Which request is answered by what (docs/protocol.md 2)."""
+"""`Site`: the routes of the server (docs/protocol.md 2)."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ _NOT_READY: Final = Reply(503)
 
 @define(eq=False)
 class Site:
-    """The routes, on a running engine."""
+    """The routes of the server. Its engine is running."""
 
     _engine: Engine
     _guard: Guard
@@ -99,6 +99,6 @@ class Site:
 
 
 def _segments(scope: Scope) -> list[str]:
-    # Cut before it is decoded: an id may contain a slash, as %2F.
+    # The path is split before it is decoded, because an id may contain a slash as %2F.
     _, path = target(scope)
     return [unquote(segment) for segment in path.split("/")[1:]]

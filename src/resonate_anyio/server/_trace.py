@@ -1,4 +1,4 @@
-"""A record of what was asked and answered, for those who check it against the specification (docs/protocol.md 15)."""
+"""`Trace`: a file of requests and answers, to be checked against the specification (docs/protocol.md 15)."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ from attrs import define, field
 
 from .._protocol import Envelope
 
-# The checkers know neither searches nor schedules, and nothing that is wrong in its form. None of these changes what
-# the others are answered; only what schedules make by themselves is missing.
+# The checkers do not know searches, schedules, and requests of a wrong form. None of these changes the answers to other
+# requests; only promises that schedules create are missing.
 _LEFT_OUT: Final = ("schedule.", "promise.search", "task.search")
 
 
 @define
 class Trace:
-    """Writes one line of JSON for each request that the machine decided, in the order in which they took effect.
+    """Writes one line of JSON for each request that the state machine decided, in the order in which they took effect.
 
-    Left out are searches, schedules, debug operations, and whatever was answered with 400.
+    Searches, requests about schedules, debug operations and requests that were answered with 400 are left out.
 
     Args:
-        path: the file; what it holds is replaced.
+        path: the file; its content is replaced.
     """
 
     path: Path
@@ -39,7 +39,7 @@ class Trace:
         self._file.close()
 
     def record(self, envelope: Envelope, now: int, answer: dict[str, Any]) -> None:
-        """Write one exchange. It is in the file, as far as this process goes, when this returns."""
+        """Write one request with its answer, and pass it to the operating system."""
         if answer["head"]["status"] == 400 or envelope.kind.startswith(_LEFT_OUT):
             return
 
