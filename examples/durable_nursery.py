@@ -1,13 +1,13 @@
-"""All or nothing: files are checked and copied in parallel; one that is bad cancels the rest, and copies are removed.
+"""All or nothing: files are checked and copied in parallel. A bad file cancels the rest, and all copies are removed.
 
-    python examples/durable_nursery.py                     two releases of packages of Python's own library
-    python examples/durable_nursery.py --crash-after 30    dies by kill -9 on the way; the next run continues
+    python examples/durable_nursery.py                     two releases of packages of the standard library
+    python examples/durable_nursery.py --crash-after 30    dies by kill -9 halfway; the next run continues
     python examples/durable_nursery.py json email          one release, of these packages
     python examples/durable_nursery.py --backend trio
 
-A file is bad if it does not say in a docstring what it is for. In the standard library there are such files: the first
-release has none, the second one has some. Each release is a task group of packages, each package one of files. What is
-undone, and how far that has come, is on record as well, so the program may be killed while it tidies up.
+A file is bad if it has no docstring. The standard library has such files: the first release contains none of them, the
+second one some. Each release is a task group of packages, and each package is a task group of files. Removing copies is
+recorded too, so the program may be killed during that and continues it.
 """
 
 from __future__ import annotations
@@ -50,13 +50,13 @@ class BadFileError(Exception):
 
 
 async def release(ctx: Context, root: str, packages: list[str], target: str) -> int:
-    """Copy all packages or none; return how many files there are. If one fails the others are cancelled."""
+    """Copy all packages or none, and return the number of files. If one fails, the others are cancelled."""
     copies: dict[str, DurableFuture[list[str]]] = {}
     try:
         async with ctx.task_group() as tg:
             copies = {package: tg.run(copy_package, root, package, target) for package in packages}
     except* BadFileError:
-        # Packages that were on the way have undone their part. Those that were there already are undone here.
+        # Unfinished packages have removed their own copies. The copies of finished packages are removed here.
         complete = [copy.result() for copy in copies.values() if copy.exception() is None]
         await ctx.map(remove_copy, [f"{target}/{file}" for files in complete for file in files], limit=4)
         raise
@@ -64,15 +64,15 @@ async def release(ctx: Context, root: str, packages: list[str], target: str) -> 
 
 
 async def copy_package(ctx: Context, root: str, package: str, target: str) -> list[str]:
-    """Copy all files of a package, four at a time, or none; return their paths below the root."""
+    """Copy all files of a package, four at a time, or none. Return their paths below the root."""
     files = await ctx.run(list_files, root, package)
     try:
         async with ctx.task_group(limit=4) as tg:
             for file in files:
                 tg.run(copy_file, root, file, target)
     except BaseException:
-        # A file of this package is bad, or one of another, whose failure has cancelled this one. Under the shield
-        # durable calls can be made all the same, and the release does not end before this does.
+        # A file of this package is bad, or a file of another one, whose failure has cancelled this package. Under the
+        # shield durable calls can still be made, and the release does not end before they do.
         with CancelScope(shield=True):
             await ctx.map(remove_copy, [f"{target}/{file}" for file in files], limit=4)
         raise
@@ -82,31 +82,31 @@ async def copy_package(ctx: Context, root: str, package: str, target: str) -> li
 async def copy_file(info: Info, root: str, file: str, target: str) -> None:
     """Check a file and copy it.
 
-    A leaf without `async` would run in a thread that is left behind when its call is cancelled, and might copy the
-    file after it was removed. This one is not over before its thread is.
+    A leaf without `async` would run in a thread that goes on when its call is cancelled, and that might copy the file
+    after it was removed. This leaf does not end before its thread has ended.
     """
     await to_thread.run_sync(check_and_copy, root, file, target)
     info.get_dependency(Journal).note(info)
 
 
 async def remove_copy(info: Info, copy: str) -> bool:
-    """Remove what was copied, if it was: a call that was cancelled may have got that far. Return whether it had."""
+    """Remove a copy if it exists, because a cancelled call may have made it. Return whether it existed."""
     there = await to_thread.run_sync(remove, Path(copy))
     info.get_dependency(Journal).note(info)
     return there
 
 
 def list_files(root: str, package: str) -> list[str]:
-    """The paths of the package's Python files below the root."""
+    """Return the paths of the package's Python files below the root."""
     files = (path for path in Path(root, package).rglob("*.py") if "__pycache__" not in path.parts)
     return sorted(path.relative_to(root).as_posix() for path in files)
 
 
-# --- Plain functions: nothing below knows of durability --------------------------------------------------------------
+# --- Plain functions: none of them is durable ------------------------------------------------------------------------
 
 
 def check_and_copy(root: str, file: str, target: str) -> None:
-    """Copy a file if it is good. It may have been done before, or half done: a step may run twice."""
+    """Copy a file if it is good. The copy may exist already, or a part of it, because a step may run twice."""
     source, copy = Path(root, file), Path(target, file)
     if not has_docstring(source):
         msg = f"{file} has no docstring"
@@ -117,7 +117,7 @@ def check_and_copy(root: str, file: str, target: str) -> None:
 
 
 def has_docstring(source: Path) -> bool:
-    """Whether a file begins with a string, comments aside, or is empty."""
+    """Return whether the first token of a file that is not a comment is a string, or the file is empty."""
     with tokenize.open(source) as lines:
         for token in tokenize.generate_tokens(lines.readline):
             if token.type not in {tokenize.COMMENT, tokenize.NL}:
@@ -126,7 +126,7 @@ def has_docstring(source: Path) -> bool:
 
 
 def remove(copy: Path) -> bool:
-    """Remove a copy and what a killed process has left of one; tell whether there was anything."""
+    """Remove a copy, and a partial copy of a killed process. Return whether there was one."""
     there = [path for path in (copy, part_of(copy)) if path.exists()]
     for path in there:
         path.unlink()
@@ -134,7 +134,7 @@ def remove(copy: Path) -> bool:
 
 
 def part_of(copy: Path) -> Path:
-    """Where a copy is made before it is complete."""
+    """Return the path of an incomplete copy."""
     return copy.with_suffix(".part")
 
 
@@ -143,13 +143,13 @@ def part_of(copy: Path) -> Path:
 
 @dataclass
 class Journal:
-    """Counts what this process has done. A dependency of the durable functions: it is not recorded."""
+    """Counts the steps of this process. It is a dependency of the durable functions, so it is not recorded."""
 
     crash_after: int | None = None
     steps: int = 0
 
     def note(self, info: Info) -> None:
-        """A step is done, and about to be recorded."""
+        """Count a step that has ended and will be recorded next."""
         self.steps += 1
         if self.steps == self.crash_after:
             print(f"crashing in {info.id}; run me again without --crash-after", flush=True)
@@ -158,7 +158,7 @@ class Journal:
 
 
 async def main(root: Path, releases: dict[str, list[str]], database: Path, crash_after: int | None = None) -> None:
-    """Make the releases, or continue with them, or show what came of them before."""
+    """Make the releases, continue an earlier run, or show the result of one that has finished."""
     journal = Journal(crash_after)
     resonate = Resonate.local(database, grace=1)
     resonate.register(release)
@@ -180,7 +180,7 @@ async def main(root: Path, releases: dict[str, list[str]], database: Path, crash
 
 
 async def steps(resonate: Resonate, id: str) -> dict[str, int]:
-    """How many files are on record as copied, refused, and so on. Ids tell what they are: release-2.copy_file-7."""
+    """Return how many files are recorded as copied, refused, and so on. An id is like release-2.copy_file-7."""
     found: dict[str, int] = {}
     async for promise in resonate.promises.search(tags={"resonate:origin": id}):
         step = STEPS.get((promise.id.rpartition(".")[2].partition("-")[0], promise.state))
@@ -190,7 +190,7 @@ async def steps(resonate: Resonate, id: str) -> dict[str, int]:
 
 
 def leaves(group: BaseExceptionGroup[BadFileError]) -> Iterator[BaseException]:
-    """What is in a group, and in the groups in it."""
+    """Yield the errors of a group, and of the groups inside it."""
     for error in group.exceptions:
         if isinstance(error, BaseExceptionGroup):
             yield from leaves(error)
@@ -199,7 +199,7 @@ def leaves(group: BaseExceptionGroup[BadFileError]) -> Iterator[BaseException]:
 
 
 def arguments() -> argparse.Namespace:
-    """What the command line says."""
+    """Return the arguments of the command line."""
     parser = argparse.ArgumentParser(description="Release packages of the standard library, all or nothing.")
     parser.add_argument("packages", nargs="*", help="default: two releases, a good one and a bad one")
     parser.add_argument("--database", type=Path, default=Path("releases.db"), help="default: %(default)s")

@@ -1,6 +1,6 @@
 """A workflow that waits for a person: `ctx.promise` makes a promise that is settled from outside.
 
-Days may pass and the process may be restarted meanwhile: the promise is on record, and so is the answer.
+Days may pass, and the process may be restarted meanwhile: the promise and its answer are recorded.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ async def ask(promise_id: str, question: str) -> None:
 
 
 async def expense(ctx: Context, employee: str, amount: float, patience: timedelta) -> str:
-    """Ask the manager about a large expense, but wait no longer than that."""
+    """Ask the manager about a large expense, and wait for the answer until a deadline."""
     if amount <= 100:
         return f"{employee} gets {amount:.2f}"
     answer = await ctx.promise().timeout(patience).returns(bool).spawn()
@@ -32,7 +32,7 @@ async def expense(ctx: Context, employee: str, amount: float, patience: timedelt
 
 
 async def main(network: Network | None = None) -> list[str]:
-    """A small expense, and three large ones: the manager approves one, refuses one and forgets one."""
+    """Run one small expense and three large ones. The manager approves one, refuses one and forgets one."""
     resonate = Resonate(network=network)
     resonate.register(expense)
     week, moment = timedelta(days=7), timedelta(seconds=3)
@@ -44,7 +44,7 @@ async def main(network: Network | None = None) -> list[str]:
             await resonate.run("expense-3", expense, "Bob", 9999.0, week).spawn(),
             await resonate.run("expense-4", expense, "Cyd", 150.0, moment).spawn(),
         ]
-        # The manager, some time later, in this process or in any other that uses the same promises:
+        # The manager answers later, in this process or in another one that uses the same promises.
         await anyio.sleep(1)
         await resonate.promises.resolve("expense-2.promise-1", value=True)
         await resonate.promises.resolve("expense-3.promise-1", value=False)

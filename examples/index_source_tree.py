@@ -1,12 +1,12 @@
-"""Index a tree of Python source files, durably and in parallel, and see it survive a crash.
+"""Index a tree of Python source files, durably and in parallel. It survives a crash.
 
-    python examples/index_source_tree.py                      the running Python's own standard library
-    python examples/index_source_tree.py --crash-after 500    dies by kill -9 on the way; the next run continues
+    python examples/index_source_tree.py                      the standard library of the running Python
+    python examples/index_source_tree.py --crash-after 500    dies by kill -9 halfway; the next run continues
     python examples/index_source_tree.py path/to/sources --backend trio
 
-What is done stays done: every file is a durable step, recorded in a SQLite file (`--database`). A workflow for the tree
-calls a workflow for each package, which calls a leaf for each file. Parsing keeps a processor busy, and threads of one
-Python share one processor, so the leaves hand it to worker processes.
+Each file is a durable step, recorded in a SQLite file (`--database`), so a file that was indexed is not indexed again.
+A workflow for the tree calls a workflow for each package, which calls a leaf for each file. Parsing keeps a processor
+busy, and threads of one Python share one processor, so the leaves parse in worker processes.
 """
 
 from __future__ import annotations
@@ -37,12 +37,12 @@ from resonate_anyio import Constant, Context, Info, Resonate, StoreError
 SKIPPED = {"site-packages", "dist-packages", "node_modules", "__pycache__"}
 
 
-# --- What is recorded: plain dataclasses, rebuilt as such when a result is read back ---------------------------------
+# --- Recorded values: plain dataclasses, read back as the same types ------------------------------------------------
 
 
 @dataclass(frozen=True)
 class Stats:
-    """What is counted, for one file or for many."""
+    """The counts of one file, or of many."""
 
     files: int = 0
     unreadable: int = 0
@@ -69,7 +69,7 @@ class Stats:
 
 @dataclass(frozen=True)
 class Package:
-    """A folder directly below the root with all its files, by their paths below the root."""
+    """A folder directly below the root, with the paths of all its files below the root."""
 
     name: str
     files: list[str]
@@ -77,7 +77,7 @@ class Package:
 
 @dataclass(frozen=True)
 class PackageStats:
-    """What was counted in one package."""
+    """The counts of one package."""
 
     name: str
     stats: Stats
@@ -87,7 +87,7 @@ class PackageStats:
 
 
 async def index_tree(ctx: Context, root: str, limit: int | None) -> list[PackageStats]:
-    """The root workflow. After a crash it runs again from the top, and what it has called gives what is recorded."""
+    """Index the tree: the root workflow. After a crash it runs again from the top; finished calls return at once."""
     packages = await ctx.run(list_packages, root, limit)
     ctx.get_dependency(Board).expect(sum(len(package.files) for package in packages))
     futures = [await ctx.run(index_package, root, package).spawn() for package in packages]
@@ -95,7 +95,7 @@ async def index_tree(ctx: Context, root: str, limit: int | None) -> list[Package
 
 
 async def index_package(ctx: Context, root: str, package: Package) -> PackageStats:
-    """A workflow for one package: all its files at once, as fast as there are processors."""
+    """Index one package: a workflow that starts all files at once. `index_file` limits how many are parsed at once."""
     board = ctx.get_dependency(Board)
     again = Constant(attempts=3, on=BrokenWorkerProcess)
     futures = [await ctx.run(index_file, root, file).retry(again).spawn() for file in package.files]
@@ -107,7 +107,7 @@ async def index_package(ctx: Context, root: str, package: Package) -> PackageSta
 
 
 async def index_file(info: Info, root: str, file: str) -> Stats:
-    """A leaf: its result is recorded, and once it is, no later run calls it again."""
+    """Index one file: a leaf. After its result is recorded, no later run calls it again."""
     processes = info.get_dependency(CapacityLimiter)
     counts = await to_process.run_sync(count_file, root, file, cancellable=True, limiter=processes)
     info.get_dependency(Board).parsed.add(info.id)
@@ -115,9 +115,9 @@ async def index_file(info: Info, root: str, file: str) -> Stats:
 
 
 def list_packages(root: str, limit: int | None) -> list[Package]:
-    """A leaf too: a workflow must not look at the disk itself, which may say something else when it runs again.
+    """List all files, by package: a leaf, because the disk may have changed when the workflow runs again.
 
-    It is no `async def`, so it runs in a worker thread and may block.
+    It is not `async`, so it runs in a worker thread and may block.
     """
     packages: dict[str, list[str]] = {}
     for file in sorted(python_files(root))[:limit]:
@@ -126,20 +126,20 @@ def list_packages(root: str, limit: int | None) -> list[Package]:
     return [Package(name, files) for name, files in packages.items()]
 
 
-# --- Plain functions: nothing below knows of durability --------------------------------------------------------------
+# --- Plain functions: none of them is durable ------------------------------------------------------------------------
 
 
 def python_files(root: str) -> Iterator[str]:
-    """The paths of all Python files below the root, relative to it, with slashes."""
+    """Yield the paths of all Python files below the root, relative to it, with slashes."""
     for folder, folders, files in os.walk(root):
         folders[:] = [name for name in folders if name not in SKIPPED and not name.startswith(".")]
         paths = [Path(folder, name).relative_to(root).as_posix() for name in files if name.endswith(".py")]
-        # Names that are no text in the file system's encoding cannot be recorded as text.
+        # Names that cannot be decoded by the file system's encoding cannot be recorded as text.
         yield from filter(str.isprintable, paths)
 
 
 def count_file(root: str, file: str) -> dict[str, int | str]:
-    """Parse a file and count; runs in a worker process."""
+    """Parse a file and count. This runs in a worker process."""
     try:
         source = Path(root, file).read_bytes()
         with warnings.catch_warnings():
@@ -162,7 +162,7 @@ def count_file(root: str, file: str) -> dict[str, int | str]:
 
 
 def statements(tree: ast.AST) -> Iterator[ast.AST]:
-    """All statements of a tree. `ast.walk` visits the expressions as well, which takes as long as parsing."""
+    """Yield all statements of a tree. `ast.walk` visits expressions too, which takes as long as parsing."""
     waiting = [tree]
     while waiting:
         node = waiting.pop()
@@ -174,7 +174,7 @@ def statements(tree: ast.AST) -> Iterator[ast.AST]:
 
 
 def length(function: ast.FunctionDef | ast.AsyncFunctionDef) -> int:
-    """How many lines a function has."""
+    """Return the number of lines of a function."""
     return (function.end_lineno or function.lineno) - function.lineno + 1
 
 
@@ -183,7 +183,7 @@ def length(function: ast.FunctionDef | ast.AsyncFunctionDef) -> int:
 
 @dataclass
 class Board:
-    """Shows the progress. A dependency of the durable functions, not an argument: it is not recorded."""
+    """Shows the progress. It is a dependency of the durable functions and not an argument, so it is not recorded."""
 
     progress: Progress
     crash_after: int | None = None
@@ -195,18 +195,18 @@ class Board:
         self.bar = self.progress.add_task("listing files", total=None)
 
     def expect(self, files: int) -> None:
-        """There are so many files in all."""
+        """Set the number of all files."""
         self.progress.update(self.bar, description="indexing", total=files)
 
     def is_recorded(self, id: str) -> None:
-        """The result of a file is recorded, by this run or by one before."""
+        """Note that the result of a file is recorded, by this run or by an earlier one."""
         self.recorded.add(id)
         self.progress.update(self.bar, completed=len(self.recorded))
         if self.crash_after is not None and len(self.recorded & self.parsed) >= self.crash_after:
             self.crash()
 
     def crash(self) -> None:
-        """Die without any chance to tidy up."""
+        """Die without cleaning up."""
         self.progress.stop()
         self.progress.console.print(f"crashing after {self.crash_after} files; run me again without --crash-after")
         sys.stdout.flush()
@@ -215,10 +215,10 @@ class Board:
 
 
 async def main(root: Path, database: Path, limit: int | None, crash_after: int | None) -> list[PackageStats]:
-    """Index the tree, or continue to, or show what was found when that was done before."""
+    """Index the tree, continue an earlier run, or show the result of one that has finished."""
     console = Console(highlight=False, markup=False, soft_wrap=True)
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    # The id says what is done. A second run with the same arguments means the same execution, so it joins it.
+    # The id depends on the arguments only, so a second run with the same arguments joins the same execution.
     job = "index-" + blake2b(repr((str(root), limit)).encode(), digest_size=8).hexdigest()
     progress = Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
     board = Board(progress, crash_after)
@@ -248,13 +248,13 @@ async def main(root: Path, database: Path, limit: int | None, crash_after: int |
 
 
 async def indexed_files(resonate: Resonate, job: str) -> set[str]:
-    """The ids of all files with a recorded result. Ids tell what they are: index-1f2e.index_package-3.index_file-7."""
+    """Return the ids of all files with a result, such as index-1f2e.index_package-3.index_file-7."""
     done = resonate.promises.search(state="resolved", tags={"resonate:origin": job})
     return {promise.id async for promise in done if promise.id.rpartition(".")[2].startswith("index_file-")}
 
 
 def show(console: Console, packages: list[PackageStats], rows: int = 15) -> None:
-    """Print the largest packages and the sum of all."""
+    """Print the largest packages, and the sum of all packages."""
     largest = sorted(packages, key=lambda package: (-package.stats.lines, package.name))
     total = sum((package.stats for package in packages), Stats())
     rest = sum((package.stats for package in largest[rows:]), Stats())
@@ -274,12 +274,12 @@ def show(console: Console, packages: list[PackageStats], rows: int = 15) -> None
 
 
 def numbers(stats: Stats) -> list[str]:
-    """The cells of a row."""
+    """Return the cells of a row."""
     return [f"{n:,}" for n in (stats.files, stats.lines, stats.classes, stats.functions, stats.imports)]
 
 
 def arguments() -> argparse.Namespace:
-    """What the command line says, checked."""
+    """Return the checked arguments of the command line."""
     parser = argparse.ArgumentParser(description="Index a tree of Python source files, durably.")
     stdlib = Path(sysconfig.get_path("stdlib"))
     parser.add_argument("root", nargs="?", type=Path, default=stdlib, help="default: Python's own standard library")
@@ -297,7 +297,7 @@ def arguments() -> argparse.Namespace:
 
 
 def positive(text: str) -> int:
-    """A whole number of at least 1."""
+    """Return a whole number of at least 1."""
     if not text.isdecimal() or int(text) < 1:
         msg = f"a whole number of at least 1, not {text!r}"
         raise argparse.ArgumentTypeError(msg)
@@ -305,12 +305,12 @@ def positive(text: str) -> int:
 
 
 if __name__ == "__mp_main__":
-    # In a worker process: Ctrl-C is the main process's business.
+    # This is a worker process. The main process handles Ctrl-C.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 if __name__ == "__main__":
     args = arguments()
-    # Python 3.11's asyncio may find a worker process gone that anyio has ended a moment before, and says so.
+    # asyncio of Python 3.11 may log a warning about a worker process that anyio has just ended.
     logging.getLogger("asyncio").setLevel(logging.ERROR)
     try:
         program = partial(main, args.root, args.database, args.limit, args.crash_after)

@@ -1,4 +1,4 @@
-"""Steps that run at the same time: `spawn()` starts a call and gives a future, `await future` gives its result."""
+"""Steps that run at the same time: `spawn()` starts a call and returns a future, `await future` returns its result."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ async def quote(what: str, delay: float) -> float:
 
 
 async def plan_trip(ctx: Context) -> float:
-    """Ask all three at once. It takes as long as the slowest, and a crash costs only the answers still missing."""
+    """Ask all three at once. This takes as long as the slowest; a crash loses only answers that are still missing."""
     flight = await ctx.run(quote, "flight", 0.9).spawn()
     hotel = await ctx.run(quote, "hotel", 0.6).spawn()
     car = await ctx.run(quote, "car", 0.3).spawn()
@@ -26,7 +26,7 @@ async def plan_trip(ctx: Context) -> float:
 
 
 async def main(network: Network | None = None) -> float:
-    """Plan a trip, and say what it costs and how long that took."""
+    """Plan a trip, and print its price and the time that the plan took."""
     resonate = Resonate(network=network)
     resonate.register(plan_trip)
 

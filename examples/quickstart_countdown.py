@@ -9,12 +9,12 @@ from resonate_anyio.abc import Network
 
 
 async def say(text: str) -> None:
-    """A leaf: ordinary code. Once it has returned, it is not called again for the same step."""
+    """Print a line. This is a leaf: ordinary code. After it has returned, it is not called again for the same step."""
     print(text)
 
 
 async def countdown(ctx: Context, start: int, pause: float) -> str:
-    """A workflow: its first parameter is a `Context`, with which it calls other functions durably."""
+    """Count down. This is a workflow: its first parameter is a `Context`, which calls other functions durably."""
     for number in range(start, 0, -1):
         await ctx.run(say, f"{number} ...")
         await ctx.sleep(pause)
@@ -23,7 +23,7 @@ async def countdown(ctx: Context, start: int, pause: float) -> str:
 
 
 async def main(network: Network | None = None) -> str:
-    """Without a network given, promises are kept in memory; `Resonate.local("countdown.db")` keeps them in a file."""
+    """Run a countdown. `Resonate()` keeps promises in memory; `Resonate.local("countdown.db")` keeps them in a file."""
     resonate = Resonate(network=network)
     resonate.register(countdown)
 

@@ -1,4 +1,4 @@
-"""A workflow that calls itself: a merge sort whose every half is a durable call.
+"""A workflow that calls itself: a merge sort in which each half is a durable call.
 
 The ids show the call graph: `sort-1.merge_sort-2.merge_sort-1` is the first half of the second half.
 """
@@ -14,12 +14,12 @@ from resonate_anyio.abc import Network
 
 
 def sort_small(numbers: list[int]) -> list[int]:
-    """A leaf without `async`: it runs in a worker thread and may keep it busy."""
+    """Sort a short list. This is a leaf without `async`, so it runs in a worker thread, and may block it."""
     return sorted(numbers)
 
 
 async def merge_sort(ctx: Context, numbers: list[int]) -> list[int]:
-    """Split, sort both halves at the same time, merge. Plain computation belongs in the workflow."""
+    """Split, sort both halves at the same time, and merge. A computation without side effects needs no leaf."""
     if len(numbers) <= 4:
         return await ctx.run(sort_small, numbers)
     middle = len(numbers) // 2
@@ -29,7 +29,7 @@ async def merge_sort(ctx: Context, numbers: list[int]) -> list[int]:
 
 
 async def main(network: Network | None = None) -> list[int]:
-    """Sort, then show what was recorded."""
+    """Sort, then print the records."""
     resonate = Resonate(network=network)
     resonate.register(merge_sort)
 

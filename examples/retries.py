@@ -1,4 +1,4 @@
-"""Leaves that fail now and then: a retry policy says how often, how soon and after which errors to try again."""
+"""Leaves that fail at times: a retry policy says how often, how soon and after which errors they run again."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ from resonate_anyio.abc import Network
 
 
 class RateLimitedError(Exception):
-    """Worth another attempt."""
+    """An error that may not happen at the next attempt."""
 
 
 class NoSuchCityError(Exception):
-    """Not worth another attempt."""
+    """An error that would happen at every attempt."""
 
 
-# Waits of 1, 2, 4 ... seconds, each up to a tenth less; only after this one type of error.
+# It waits for 1, 2, 4 ... seconds, each shortened by up to a tenth, and only after this type of error.
 @durable(retry=Retry(attempts=5, on=RateLimitedError))
 async def temperature(info: Info, city: str) -> float:
-    """A leaf with metadata: `info.attempt` counts from 1."""
+    """Ask for the weather. This is a leaf with metadata: `info.attempt` counts from 1."""
     print(f"{city}: attempt {info.attempt}")
     if city == "Atlantis":
         raise NoSuchCityError(city)
@@ -29,7 +29,7 @@ async def temperature(info: Info, city: str) -> float:
 
 
 async def weather(ctx: Context, city: str) -> str:
-    """Only the last outcome is recorded: for this workflow it looks like one call."""
+    """Report the weather. Only the last outcome of a leaf is recorded, so this workflow sees one call."""
     try:
         return f"{city}: {await ctx.run(temperature, city)} degrees"
     except NoSuchCityError as error:
@@ -37,7 +37,7 @@ async def weather(ctx: Context, city: str) -> str:
 
 
 async def impatient(ctx: Context, city: str) -> str:
-    """A call may have a policy of its own, and a deadline for all attempts together."""
+    """Report the weather, with a policy for this call, and with a deadline for all attempts together."""
     call = ctx.run(temperature, city).retry(Constant(delay=2)).timeout(3)
     try:
         return f"{city}: {await call} degrees"
@@ -46,7 +46,7 @@ async def impatient(ctx: Context, city: str) -> str:
 
 
 async def main(network: Network | None = None) -> list[str]:
-    """One city works at the third attempt, one fails at the first, and one runs out of time."""
+    """Ask for three cities: one succeeds at the third attempt, one fails at the first, and one runs out of time."""
     resonate = Resonate(network=network)
     resonate.register(weather)
     resonate.register(impatient)

@@ -17,20 +17,20 @@ from resonate_anyio.stores import MemoryStore
 
 @dataclass(frozen=True)
 class Photo:
-    """Arguments and results are recorded as JSON and rebuilt as what the annotations say."""
+    """A value of a call. It is recorded as JSON and read back as the type of the annotation."""
 
     name: str
     width: int
 
 
 async def shrink(info: Info, photo: Photo, width: int) -> Photo:
-    """Runs on the group `images` only. `Info` tells it about its own call."""
+    """Shrink a photo. This runs in the group `images` only. `Info` describes its call."""
     print(f"[images] {info.id}: shrinking {photo.name} for {info.parent_id}")
     return Photo(f"{photo.name}@{width}", min(photo.width, width))
 
 
 async def publish(ctx: Context, names: list[str]) -> list[Photo]:
-    """Runs on the group `web`. It knows the function on the other side by its name, and says what it gives."""
+    """Publish photos. This runs in the group `web`. It names the other group's function and the type of its result."""
     print(f"[web] publishing {len(names)} photos")
     calls = [
         await ctx.rpc("shrink", Photo(name, 4000), width=800).target("images").returns(Photo).spawn() for name in names

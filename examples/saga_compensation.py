@@ -1,4 +1,4 @@
-"""A saga: when a later step fails, the earlier ones are undone, in reverse order, each of them durably."""
+"""A saga: when a step fails, the steps before it are undone in reverse order, each by a durable call."""
 
 from __future__ import annotations
 
@@ -9,23 +9,23 @@ from resonate_anyio.abc import Network
 
 
 class CardDeclinedError(Exception):
-    """What the bank says. It comes back as this type, on a replay as well."""
+    """An error of the bank. The workflow gets it as this type, on a replay as well."""
 
 
 async def book_flight(trip: str) -> str:
-    """Book, and say what was booked."""
+    """Book a flight, and return the name of the booking."""
     print(f"{trip}: flight booked")
     return "flight"
 
 
 async def book_hotel(trip: str) -> str:
-    """Book, and say what was booked."""
+    """Book a hotel, and return the name of the booking."""
     print(f"{trip}: hotel booked")
     return "hotel"
 
 
 async def charge_card(trip: str, card: str) -> str:
-    """The step that may fail."""
+    """Charge the card. This step may fail."""
     if card == "expired":
         raise CardDeclinedError(card)
     print(f"{trip}: card charged")
@@ -33,20 +33,20 @@ async def charge_card(trip: str, card: str) -> str:
 
 
 async def undo(trip: str, booking: str) -> str:
-    """Cancel what was booked."""
+    """Cancel a booking."""
     print(f"{trip}: {booking} cancelled")
     return booking
 
 
 async def book_trip(ctx: Context, trip: str, card: str) -> list[str]:
-    """Return what is booked in the end."""
+    """Book a trip, and return the bookings. If the card is refused, cancel them."""
     done: list[str] = []
     try:
         done.append(await ctx.run(book_flight, trip))
         done.append(await ctx.run(book_hotel, trip))
         done.append(await ctx.run(charge_card, trip, card))
     except CardDeclinedError:
-        # If the process dies in the middle of this, the next one goes on where it stopped.
+        # If the process dies in the middle of this, the next process continues from there.
         for booking in reversed(done):
             await ctx.run(undo, trip, booking)
         raise
@@ -54,7 +54,7 @@ async def book_trip(ctx: Context, trip: str, card: str) -> list[str]:
 
 
 async def main(network: Network | None = None) -> list[str]:
-    """Book a trip that can be paid and one that cannot."""
+    """Book a trip that can be paid, and one that cannot."""
     resonate = Resonate(network=network)
     resonate.register(book_trip)
 

@@ -1,4 +1,4 @@
-"""A function that is called by cron. Every run is an execution of its own, with an id that tells when it was due."""
+"""A function that is called by cron. Each run is an execution of its own, whose id contains the time it was due."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from resonate_anyio.abc import Network
 
 
 async def write_report(due: datetime, title: str) -> str:
-    """A leaf."""
+    """Write the report. This is a leaf."""
     return f"{title} of {due:%H:%M:%S}"
 
 
 async def report(ctx: Context, title: str) -> None:
-    """A workflow: write the report, hand it over."""
+    """Write the report and send it. This is a workflow."""
     due = datetime.fromtimestamp(int(ctx.id.rpartition("-")[2]) / 1000, tz=UTC)
     text = await ctx.run(write_report, due, title)
     await ctx.run(deliver, text)
@@ -29,7 +29,7 @@ async def deliver(info: Info, text: str) -> None:
 
 
 async def main(network: Network | None = None, cron: str = "*/2 * * * * *", reports: int = 3) -> list[str]:
-    """Let the schedule fire a few times. Six fields begin with the seconds; the usual five fields work as well."""
+    """Let the schedule fire a few times. With six fields, the first is the seconds; the usual five work as well."""
     send, receive = anyio.create_memory_object_stream[str](1)
     resonate = Resonate(network=network)
     resonate.register(report)

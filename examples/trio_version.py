@@ -1,4 +1,4 @@
-"""The program of quickstart_countdown.py on trio: the same durable functions, and everything else is trio."""
+"""The program of quickstart_countdown.py on trio: the same durable functions, and the rest of the code is trio's."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from resonate_anyio.abc import Network
 
 
 async def say(text: str) -> None:
-    """A leaf. It could just as well use trio itself."""
+    """Print a line. This is a leaf; it could use trio directly."""
     print(text)
 
 
 async def countdown(ctx: Context, start: int, pause: float) -> str:
-    """A workflow is written once for both backends."""
+    """Count down. This is a workflow; it runs on both backends without a change."""
     for number in range(start, 0, -1):
         await ctx.run(say, f"{number} ...")
         await ctx.sleep(pause)
@@ -23,7 +23,7 @@ async def countdown(ctx: Context, start: int, pause: float) -> str:
 
 
 async def main(network: Network | None = None) -> list[str]:
-    """A plain trio function with a plain nursery: two countdowns side by side."""
+    """Run two countdowns at the same time, in a plain nursery of trio."""
     resonate = Resonate(network=network)
     resonate.register(countdown)
     results: list[str] = []

@@ -1,4 +1,4 @@
-"""A server, two workers and a client, each a process of its own; one worker is killed, and the other one continues.
+"""A server, two workers and a client, each in a process of its own. One worker is killed, and the other continues.
 
     python examples/worker_that_dies.py
     python examples/worker_that_dies.py --backend trio
@@ -31,14 +31,14 @@ STOPS = ["packed", "sent", "at the customs", "in the van", "delivered"]
 
 
 async def move(parcel: int, stop: str) -> str:
-    """Move a parcel, which takes a while."""
+    """Move a parcel. This takes a while."""
     await anyio.sleep(0.2)
     print(f"worker {os.getpid()}: parcel {parcel} is {stop}", flush=True)
     return stop
 
 
 async def ship(ctx: Context, parcel: int) -> str:
-    """Move a parcel from stop to stop."""
+    """Move a parcel through all stops."""
     for stop in STOPS:
         await ctx.run(move, parcel, stop)
     return f"parcel {parcel} went through {len(STOPS)} stops"
@@ -48,13 +48,13 @@ async def ship(ctx: Context, parcel: int) -> str:
 
 
 def connected(url: str) -> Resonate:
-    """Take part, as a worker or as a client."""
-    # A request may take a second here, and a lease has to be longer than four of them.
+    """Return an object for a worker or for a client."""
+    # A request may take one second here. A lease must be at least four times as long.
     return Resonate(network=HttpNetwork(url, request_timeout=1), group="parcels", ttl=4)
 
 
 async def work(url: str) -> None:
-    """Be a worker."""
+    """Run a worker."""
     resonate = connected(url)
     resonate.register(move)
     resonate.register(ship)
@@ -65,7 +65,7 @@ async def work(url: str) -> None:
 
 @asynccontextmanager
 async def started(*command: str) -> AsyncIterator[tuple[Process, Lines]]:
-    """Another process of this program's Python, and the lines that it prints."""
+    """Run a process of the same Python as long as the block runs, and yield it with the lines that it prints."""
     async with await anyio.open_process([sys.executable, *command], stderr=None) as process:
         assert process.stdout is not None
         try:
@@ -76,15 +76,15 @@ async def started(*command: str) -> AsyncIterator[tuple[Process, Lines]]:
 
 
 class Lines(BufferedByteReceiveStream):
-    """What another process prints, line by line."""
+    """The output of another process, by lines."""
 
     async def next(self) -> str:
-        """The next line."""
+        """Return the next line."""
         return (await self.receive_until(b"\n", 10_000)).decode()
 
 
 async def show(output: Lines) -> None:
-    """Print what another process prints, until it ends."""
+    """Print the output of another process until it ends."""
     with suppress(EndOfStream, IncompleteRead):
         while True:
             print(await output.next())
@@ -108,9 +108,9 @@ async def main(backend: str) -> list[str]:
 
 
 async def ask_for_all(url: str, victim: Process) -> list[str]:
-    """Send all parcels, kill a worker, and give the results."""
+    """Send all parcels, kill a worker, and return the results."""
     async with connected(url) as resonate:
-        # This process has no functions, so it is sent no work: `rpc` names one, and a worker that has it runs it.
+        # This process has no functions and gets no work. `rpc` names a function, and a worker that has it runs it.
         calls = [resonate.rpc(f"parcel-{number}", "ship", number).returns(str) for number in range(PARCELS)]
         handles = [await call.spawn() for call in calls]
         await anyio.sleep(0.7)
