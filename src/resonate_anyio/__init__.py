@@ -59,6 +59,7 @@ from ._functions._retry import (
     Retry as Retry,
     RetryPolicy as RetryPolicy,
 )
+from ._observe import Observer as Observer
 from ._workflow._scopes import DurableScope as DurableScope
 
 __all__ = (
@@ -92,6 +93,7 @@ __all__ = (
     "NotFound",
     "NotRegistered",
     "NotRunning",
+    "Observer",
     "Promises",
     "RequestError",
     "Resonate",

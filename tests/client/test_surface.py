@@ -17,6 +17,7 @@ from resonate_anyio._errors import ResonateError
 MODULES = [
     "resonate_anyio",
     "resonate_anyio.networks",
+    "resonate_anyio.observe",
     "resonate_anyio.protocol",
     "resonate_anyio.stores",
     "resonate_anyio.testing",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar, Unpack, overload
@@ -14,6 +14,7 @@ from .._errors import InvalidArgument, InvalidFunction, NotRegistered
 from .._functions._function import Function, check_call
 from .._functions._info import Info
 from .._ids import check_root_id
+from .._observe import Observer
 from .._requests._queries import get_promise
 from ..abc import Network, Store
 from ..networks import LocalNetwork
@@ -68,6 +69,7 @@ class Resonate(Lifecycle):
         max_executions: int | None = None,
         hot_limit: int = 1000,
         parked_limit: int = 10_000,
+        observers: Sequence[Observer] = (),
     ) -> None:
         """Take settings; nothing is opened yet.
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from datetime import timedelta
 from textwrap import indent, wrap
 from typing import Any, Final, TypedDict, TypeVar
@@ -11,6 +11,7 @@ from attrs import evolve
 from cattrs import Converter
 
 from .._errors import InvalidArgument, UsageError
+from .._observe import Observer
 from .._time import to_ms
 from .._worker._settings import Settings, about, all_settings, shown_default
 from ..abc import Network
@@ -38,6 +39,7 @@ class LocalSettings(TypedDict, total=False):
     max_executions: int | None
     hot_limit: int
     parked_limit: int
+    observers: Sequence[Observer]
 
 
 def resolve(arguments: Mapping[str, Any], environ: Mapping[str, str]) -> tuple[Settings, Network]:

@@ -32,6 +32,7 @@ from .._workflow._lanes import current_frame
 from .._workflow._presence import Presence, RunningFrame, Wait
 from .._workflow._reasons import OUTSIDE, SCOPE, Reason
 from .._workflow._regions import own_deadline, reason_for
+from . import _events
 from ._journal import Journal
 from ._lease import Lease
 from ._phases import Phase
@@ -299,6 +300,8 @@ class Execution:
             frame.end_code()
         for wait in self.presence.waits:
             wait.event.set()
+        if reason is Drop.LOST and self.facilities.observers.given:
+            _events.lease_lost(self)
 
     async def check(self) -> None:
         """Raise the backend's cancellation if the execution was dropped.

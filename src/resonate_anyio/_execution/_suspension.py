@@ -28,7 +28,7 @@ from attrs import define, field
 from .._ids import below
 from .._protocol import EMPTY, Promise, PromiseSettle, PromiseState, TaskGet, TaskRecord, TaskState, TaskSuspend
 from .._workflow._host import Drop
-from . import _log
+from . import _events
 from ._phases import IGNORED, IMPOSSIBLE, Phase, Row, Transition, Trigger, row, stay, to
 from ._services import Event as Report
 from ._task_requests import Grant, acquire, ask, look_who_holds, make_wake, wake_id
@@ -245,7 +245,8 @@ class Suspension:
 
     def _report_parked(self) -> None:
         """Log it, and tell the worker, which may evict executions now."""
-        _log.parked(self._execution)
+        if self._execution.facilities.observers.lives:
+            _events.execution_parked(self._execution)
         self._execution.services.report(Report.PARKED, self._execution)
 
     def _report_not_parked(self) -> None:
@@ -272,10 +273,11 @@ class Suspension:
         """Log it, end the local calls that were settled from outside, and tell the worker."""
         execution = self._execution
         self._wakes_made = 0
-        _log.resumed(execution)
         for record in grant.records:
             if not record.pending:
                 execution.end_call(record.id)
+        if execution.facilities.observers.lives:
+            _events.execution_resumed(execution)
         execution.services.report(Report.RESUMED, execution)
 
     def _drop_as_lost(self) -> None:
@@ -448,6 +450,8 @@ class Suspension:
 
         # At once, so that the lease is renewed: the rest may take long.
         self._apply(Trigger.ACQUIRED, grant)
+        if execution.facilities.observers.given:
+            _events.lease_taken(execution.facilities.observers, execution.id, grant.version)
         if self._awaited <= execution.awaited:
             # It is not known that anything has settled, but something may have, and its message may be lost.
             await execution.recheck()

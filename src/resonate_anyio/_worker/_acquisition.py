@@ -14,6 +14,7 @@ from anyio.lowlevel import checkpoint
 from attrs import define, field
 
 from .._errors import DecodeError, InvalidArgument, NetworkError, NotRegistered, RequestError, ResonateError
+from .._execution._events import lease_taken
 from .._execution._execution import Execution
 from .._execution._factory import make_execution
 from .._execution._lease import Lease
@@ -251,6 +252,9 @@ class Acquisition:
         assert promise is not None
         if task.state is not TaskState.ACQUIRED:
             return None
+        observers = self.services.facilities.observers
+        if observers.given:
+            lease_taken(observers, task.id, task.version)
         if promise.timer:
             await self._end_timer(task, promise)
             return None

@@ -13,6 +13,7 @@ import logging
 import math
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import suppress
+from functools import partial
 from threading import Event as ThreadEvent, Thread
 from typing import TYPE_CHECKING, Final, TypeAlias
 
@@ -22,6 +23,7 @@ from attrs import define, evolve, field
 from .._concurrency._loop_monitor import LoopMonitor
 from .._errors import NotRunning, ResonateError
 from .._ids import origin_of
+from .._observe import LeaseRenewed, Observers
 from .._protocol import Request, Response, TaskGet, TaskHeartbeat
 from .._requests._queries import refusal
 from .._requests._requester import unavailable
@@ -58,6 +60,7 @@ class HeartbeatPlan:
         holder: the name that the leases are held under.
         ttl: the length of a lease in seconds.
         in_loop: calls a function in the event loop soon.
+        observers: are told of each round that has renewed leases.
         failures: the number of rounds in a row that ended early because an answer was missing.
     """
 
@@ -66,6 +69,7 @@ class HeartbeatPlan:
     holder: str
     ttl: float
     in_loop: Callable[[Callable[[], object]], object] = lambda func: func()
+    observers: Observers = field(factory=Observers)
     failures: int = field(default=0, init=False)
 
     def delay(self) -> float | None:
@@ -86,11 +90,15 @@ class HeartbeatPlan:
         """
         now = self.leases.elapsed()
         leases = self.leases.current()
+        renewed = 0
         for batch in self._batches([lease for lease in leases if now - lease.renewed_at > self.ttl / 4]):
             # A second try, because the next round may come too late.
             if not ((yield from self._beat(batch)) or (yield from self._beat(batch))):
                 self.failures += 1
+                self._tell_renewed(renewed)
                 return
+            renewed += len(batch)
+        self._tell_renewed(renewed)
         for lease in leases:
             if now - lease.confirmed_at < _CONFIRM_EVERY:
                 continue
@@ -101,6 +109,10 @@ class HeartbeatPlan:
                 self.failures += 1
                 return
         self.failures = 0
+
+    def _tell_renewed(self, renewed: int) -> None:
+        if renewed and self.observers.given:
+            self.in_loop(partial(self.observers.tell, LeaseRenewed(leases=renewed)))
 
     def _beat_due(self) -> bool:
         now = self.leases.elapsed()

@@ -116,6 +116,7 @@ class Residency:
 
     def _do_what_is_due(self, now: float) -> None:
         # All decisions are made at one instant: no other code runs in between, so one snapshot serves them all.
+        self._services.facilities.observers.refresh()
         snapshot = _lazy_snapshot()
         entries = self.young.entries
         while entries and entries[0][0] <= now:
@@ -155,6 +156,7 @@ class Residency:
 
     def on_resuming(self, execution: Execution) -> None:
         """Note that the task of a parked execution is being acquired again."""
+        self._services.facilities.observers.refresh()
         self.parked.pop(execution.id, None)
 
     def on_resumed(self, execution: Execution) -> None:

@@ -9,8 +9,8 @@ from attrs import define, field
 from .._concurrency._interrupts import interrupt_in
 from .._concurrency._supervisor import all_begun
 from .._errors import NonDeterminismError
-from .._execution import _log
-from .._protocol import TaskHalt
+from .._execution import _events
+from .._protocol import PromiseState, TaskHalt
 from .._workflow._host import Drop
 
 if TYPE_CHECKING:
@@ -52,7 +52,10 @@ class Runner:
         """Run an execution whose task was acquired."""
         self.executions[execution.id] = execution
         self.residency.young.add(execution)
-        _log.started(execution)
+        observers = self.services.facilities.observers
+        observers.refresh()
+        if observers.lives:
+            _events.execution_started(execution)
         self.supervisor.spawn(self._run, execution, name=f"resonate {execution.id}")
 
     async def _run(self, execution: Execution) -> None:
@@ -83,19 +86,22 @@ class Runner:
                 self.interrupted.append(execution)
 
     async def _after_end(self, execution: Execution, *, awaited: bool) -> None:
-        _log_end(execution, awaited=awaited)
+        self.services.facilities.observers.refresh()
+        _tell_end(execution, awaited=awaited)
         if execution.ended_by is not None:
             # The interrupt ends the program, even if code on its way has caught it.
             raise execution.ended_by
         if execution.dropped is Drop.CRASHED:
-            _log.crashed(execution)
+            if self.services.facilities.observers.failures:
+                _events.execution_dropped(execution)
             await self.leases.hand_back(execution.id, execution.version, repr(execution.error))
         else:
             self.leases.ended(execution.id)
 
     async def _halt(self, execution: Execution) -> None:
         assert isinstance(execution.error, NonDeterminismError)
-        _log.halted(execution)
+        if self.services.facilities.observers.failures:
+            _events.execution_halted(execution)
         await self.services.requester.request_until_answered(TaskHalt(id=execution.id))
         self.results.halt(execution.id, execution.error)
 
@@ -114,18 +120,24 @@ class Runner:
                 self._forget(execution)
 
 
-def _log_end(execution: Execution, *, awaited: bool) -> None:
+def _tell_end(execution: Execution, *, awaited: bool) -> None:
     if execution.dropped is not Drop.SETTLED and not execution.root.pending:
         # This includes an execution that was dropped after its outcome was recorded.
-        _log.ended(execution, awaited=awaited)
+        _tell_outcome(execution, awaited=awaited)
         return
     match execution.dropped:
-        case None | Drop.HALTED | Drop.CRASHED | Drop.INTERRUPTED:
-            # Halts and crashes are logged with their errors, where they are handled.
+        case None | Drop.HALTED | Drop.CRASHED:
+            # Halts and crashes are told where they are handled.
             pass
         case Drop.SETTLED:
-            _log.settled_outside(execution, awaited=awaited)
-        case Drop.UNLOADED:
-            _log.unloaded(execution)
-        case Drop.LOST:
-            _log.lost(execution)
+            _tell_outcome(execution, awaited=awaited)
+        case Drop.UNLOADED | Drop.LOST | Drop.INTERRUPTED:
+            if execution.facilities.observers.lives:
+                _events.execution_dropped(execution)
+
+
+def _tell_outcome(execution: Execution, *, awaited: bool) -> None:
+    observers = execution.facilities.observers
+    # The log writes failures at levels that are usually enabled.
+    if observers.lives or (observers.failures and execution.root.record.state is not PromiseState.RESOLVED):
+        _events.execution_ended(execution, awaited=awaited)

@@ -8,7 +8,7 @@ them with the signatures of `Resonate` and `Resonate.local`, which are spelled o
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import timedelta
 from secrets import token_hex
 from typing import Any, Final, NamedTuple
@@ -19,6 +19,7 @@ from cattrs import Converter
 
 from .._errors import InvalidArgument
 from .._ids import check_prefix
+from .._observe import Observer
 from .._requests._addresses import any_of
 from .._time import seconds, to_ms
 from ..abc import Identity, Network, Store
@@ -79,6 +80,14 @@ def _at_least(least: int) -> Callable[[object, Attribute[Any], Any], None]:
             raise InvalidArgument(msg)
 
     return check
+
+
+def _observers(value: Sequence[Observer]) -> tuple[Observer, ...]:
+    for each in (found := tuple(value)):
+        if isinstance(each, type) or not isinstance(each, Observer):
+            msg = f"an observer is an object with a method on_event(event), got {each!r}"
+            raise InvalidArgument(msg)
+    return found
 
 
 @frozen(kw_only=True)
@@ -183,6 +192,15 @@ class Settings:
         metadata=_about(
             "number of executions in memory without a lease above which the oldest leave memory; they are replayed "
             "later"
+        ),
+    )
+    observers: tuple[Observer, ...] = field(
+        default=(),
+        converter=_observers,
+        metadata=_about(
+            "objects with a method `on_event(event)` that are told of what the worker does: see "
+            "[observers](observers.md)",
+            default="none",
         ),
     )
 

@@ -23,7 +23,9 @@ from .._concurrency._supervisor import Supervisor
 from .._concurrency._tasks import RoundSnapshot
 from .._concurrency._threads import Threads
 from .._execution._services import Event as Report
+from .._observe import Observers
 from .._requests._addresses import any_of, nowhere
+from .._requests._observed import ObservedConnection
 from .._requests._requester import Requester
 from .._requests._subscriptions import Subscriptions
 from .._requests._timer_promises import TimerPromises
@@ -34,6 +36,7 @@ from ._cascade import CancelCascade
 from ._client_requests import ClientRequests
 from ._heartbeats import HeartbeatPlan, start_heartbeats
 from ._leases import Leases
+from ._log import ExecutionLog, logger as execution_logger
 from ._membership import Membership
 from ._messages import Messages
 from ._rechecks import Rechecks, watch_clocks
@@ -121,6 +124,9 @@ class Worker:
 
     def _make_lower_parts(self) -> None:
         """Make the objects of lower packages, and the leases."""
+        observers = Observers(self.settings.observers, ExecutionLog(), execution_logger)
+        if self.settings.observers:
+            self.connection = ObservedConnection(self.connection, observers)
         self.requester = Requester(self.connection, self.subscriptions)
         self.timer_promises = TimerPromises(self.connection.now)
         self._leases = Leases(
@@ -141,6 +147,7 @@ class Worker:
             find_function=self.registry.find,
             own_group=any_of(self.settings.group),
             nowhere=nowhere(self.settings.group),
+            observers=observers,
         )
 
     def _make_parts(self) -> None:
@@ -233,6 +240,7 @@ class Worker:
                 connection=self.connection,
                 holder=self.identity.holder,
                 ttl=self.ttl_ms / 1000,
+                observers=self.facilities.observers,
             )
             self._stop_heartbeats = start_heartbeats(
                 plan, self.supervisor, self.subscriptions, self._check_leases, name=f"{name} heartbeats"

@@ -36,7 +36,7 @@ from .._errors import DuplicateId
 from .._functions._info import Info
 from .._functions._signatures import Kind
 from .._protocol import EMPTY, Promise, PromiseState, Value
-from . import _log
+from . import _events
 from ._host import Drop, crash
 from ._lanes import Lane, Lanes, current_lane, insist
 from ._leaf import info_of, run_leaf
@@ -182,7 +182,8 @@ class Frame(Node):
                 with self.scope:
                     lane = Lane(self, current_task(), label="")
                     token = current_lane.set(lane)
-                    _log.call_started(self)
+                    if self.parent is not None and self.execution.facilities.observers.calls:
+                        _events.call_started(self)
                     try:
                         if self.function.kind is not Kind.WORKFLOW:
                             return await self.outcome_of(run_leaf(self))

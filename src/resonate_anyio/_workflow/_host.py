@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from .._functions._function import Function
     from .._history import History
     from .._ids import Naming
+    from .._observe import Observers
     from ._presence import Presence
 
 
@@ -56,6 +57,7 @@ class Facilities:
         find_function: a function that returns the registered function of a callable, or None.
         own_group: the address of any worker of the worker's own group.
         nowhere: an address without a worker. A promise needs a target for its deadline to fire.
+        observers: are told of events.
     """
 
     codec: Codec
@@ -67,6 +69,7 @@ class Facilities:
     find_function: Callable[[Callable[..., Any]], Function | None]
     own_group: str = field()
     nowhere: str = field()
+    observers: Observers
 
 
 class Journal(Protocol):

@@ -34,7 +34,7 @@ from .._history import (
 )
 from .._ids import SEPARATORS, is_below
 from .._protocol import Promise, PromiseCreate, PromiseState, Value
-from . import _log
+from . import _events
 from ._awaits import deliver, end_if_cancelled, outcome
 from ._frame import Frame
 from ._host import halt
@@ -161,6 +161,8 @@ class Invocation(PositionCheck):
             self.compare()
         else:
             self.position: Position = self.place.position(frame.blocks_here())
+        if execution.facilities.observers.given:
+            _events.call_planned(self)
 
     @property
     def unfinished(self) -> bool:
@@ -245,10 +247,11 @@ class Invocation(PositionCheck):
             record = await self._take_up(record, self._request(now))
         if record.pending and record.timeout_at <= now:
             record = await self.execution.journal.fresh(record)
-        _log.call_opened(self, record)
         node = self._node(record)
         if self.operation.awaited and record.state is not PromiseState.RESOLVED:
             frame.children.adopt(node, self._number)
+        if self.execution.facilities.observers.calls:
+            _events.call_recorded(self, record)
         if self.apart and self.unfinished and node.pending:
             await end_if_cancelled(frame, node)
         return node
@@ -338,10 +341,11 @@ class Invocation(PositionCheck):
             request = self._request(self.execution.now())
             record = await insist(partial(self.create, request))
             await self._check(record, request)
-            _log.call_opened(self, record)
             node = self._node(record)
             if self.operation.awaited:
                 self.frame.children.adopt(node, self._number)
+            if self.execution.facilities.observers.calls:
+                _events.call_recorded(self, record)
             if record.pending:
                 await node.forgo(reason)
             self.frame.children.mark_seen(node)

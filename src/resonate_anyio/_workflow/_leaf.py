@@ -13,7 +13,7 @@ from .._functions._info import Info
 from .._functions._signatures import Kind
 from .._history import PARENT_TAG
 from .._time import from_ms
-from . import _log
+from . import _events
 
 if TYPE_CHECKING:
     from .._functions._function import Function
@@ -55,21 +55,24 @@ async def run_leaf(frame: LeafFrame) -> object:
         call = partial(function.func, *first, *frame.args, **frame.kwargs)
         try:
             if not function.is_async:
-                return await _run_in_thread(frame, call)
+                return await _run_in_thread(frame, number, call)
             await execution.gate()
             with execution.presence.leaf_running:
+                if execution.facilities.observers.given:
+                    return await _events.observed_attempt(frame, number, exposed(call))
                 return await exposed(call)
         except Exception as exc:
             delay = None if frame.retry is None else frame.retry.delay(number, exc, execution.facilities.random())
             if delay is None:
                 raise
-            _log.call_retried(frame, number, delay, exc)
+            if execution.facilities.observers.failures:
+                _events.call_retried(frame, number, delay, exc)
         with move_on_after(delay):
             await execution.wait(Event())
         number += 1
 
 
-async def _run_in_thread(frame: LeafFrame, call: Callable[[], Any]) -> object:
+async def _run_in_thread(frame: LeafFrame, number: int, call: Callable[[], Any]) -> object:
     execution, threads = frame.execution, frame.execution.facilities.threads
     permit = await threads.permit(frame)
     try:
@@ -79,6 +82,8 @@ async def _run_in_thread(frame: LeafFrame, call: Callable[[], Any]) -> object:
         permit.release()
         raise
     with execution.presence.leaf_running:
+        if execution.facilities.observers.given:
+            return await _events.observed_attempt(frame, number, threads.run(call, permit))
         return await threads.run(call, permit)
 
 

@@ -15,7 +15,7 @@ from attrs import define, evolve, field
 
 from .._errors import DurableTimeoutError
 from .._protocol import Promise, PromiseState
-from . import _log
+from . import _events
 from ._lanes import insist
 from ._outcomes import Raised, add_note, failure_of, text_of, value_of
 from ._reasons import PARENT, Reason, reason_of
@@ -81,9 +81,9 @@ class Node:
         """Take over a settled record and wake all waiters."""
         first, self.pending = self.pending, record.state is PromiseState.PENDING
         self.record = record
-        if first:
-            _log.call_settled(self)
         self._settled.set()
+        if first and self.execution.facilities.observers.calls:
+            _events.call_settled(self)
 
     def cancelled_again(self) -> None:
         """Note that a replay has cancelled the code where it awaits this node: other awaits get the outcome."""

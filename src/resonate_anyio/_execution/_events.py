@@ -1,0 +1,128 @@
+"""The events that observers are told of executions and of their leases (see `_observe`).
+
+These functions are called only while there is an observer that wants such an event.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, TypedDict
+
+from .._history import DETACHED_TAG
+from .._observe import (
+    ExecutionDropped,
+    ExecutionEnded,
+    ExecutionHalted,
+    ExecutionParked,
+    ExecutionReplaying,
+    ExecutionResumed,
+    ExecutionStarted,
+    LeaseLost,
+    LeaseTaken,
+)
+from .._protocol import PromiseState
+from .._workflow._events import duration
+from .._workflow._host import Drop
+from .._workflow._reasons import OUTSIDE, PARENT, reason_of
+
+if TYPE_CHECKING:
+    from .._observe import Observers
+    from .._protocol import Promise
+    from ._execution import Execution
+
+
+class _Life(TypedDict):
+    id: str
+    function: str
+    version: int
+    task_version: int
+
+
+def execution_started(execution: Execution) -> None:
+    """Tell that the code of an execution begins, or is replayed: then some of what it did is on record."""
+    tell, life = execution.facilities.observers.tell, _life(execution)
+    if records := len(execution.history):
+        tell(ExecutionReplaying(**life, records=records))
+    else:
+        tell(ExecutionStarted(**life))
+
+
+def execution_parked(execution: Execution) -> None:
+    """Tell that the task of an execution is suspended, and that its coroutines stay in memory."""
+    event = ExecutionParked(**_life(execution), awaited=len(execution.awaited))
+    execution.facilities.observers.tell(event)
+
+
+def execution_resumed(execution: Execution) -> None:
+    """Tell that the task of an execution was acquired again, and that its code goes on where it was."""
+    execution.facilities.observers.tell(ExecutionResumed(**_life(execution)))
+
+
+def execution_halted(execution: Execution) -> None:
+    """Tell that an execution stops until it is resumed."""
+    execution.facilities.observers.tell(ExecutionHalted(**_life(execution), error=execution.error))
+
+
+def execution_dropped(execution: Execution) -> None:
+    """Tell that an execution has left memory without an outcome."""
+    assert execution.dropped is not None
+    event = ExecutionDropped(**_life(execution), reason=execution.dropped.value, error=execution.error)
+    execution.facilities.observers.tell(event)
+
+
+def execution_ended(execution: Execution, *, awaited: bool) -> None:
+    """Tell that an execution has an outcome.
+
+    Args:
+        execution: which.
+        awaited: whether code of this process waits for it.
+    """
+    root = execution.root
+    record: Promise | None = root.record
+    if execution.dropped is Drop.SETTLED:
+        record = execution.settlement
+    # Without a record its caller has cancelled it.
+    state = PromiseState.CANCELED if record is None else record.state
+    own = execution.dropped is not Drop.SETTLED and state is PromiseState.REJECTED
+    # If a durable function has called it, that function sees how it ended, in whatever process.
+    has_caller = root.info.parent_id is not None and DETACHED_TAG not in root.record.tags
+    execution.facilities.observers.tell(
+        ExecutionEnded(
+            **_life(execution),
+            state=state.value,
+            duration=duration(root.record if record is None else record),
+            error=(root.failed_with or root.failure()) if own else None,
+            by=_ended_by(execution, record),
+            awaited=awaited or has_caller,
+        )
+    )
+
+
+def _ended_by(execution: Execution, record: Promise | None) -> str | None:
+    """Return what has ended an execution, if that was not its own code, and not its deadline."""
+    if record is None:
+        return PARENT
+    if record.state is PromiseState.CANCELED:
+        reason = reason_of(record, execution.codec)
+        return OUTSIDE if reason is None else reason.by
+    settled_outside = execution.dropped is Drop.SETTLED and record.state is not PromiseState.TIMEDOUT
+    return OUTSIDE if settled_outside else None
+
+
+def lease_taken(observers: Observers, id: str, version: int) -> None:
+    """Tell that the task `id` was acquired at `version`."""
+    observers.tell(LeaseTaken(id=id, version=version))
+
+
+def lease_lost(execution: Execution) -> None:
+    """Tell that another worker holds the task of an execution, or may."""
+    execution.facilities.observers.tell(LeaseLost(id=execution.id, version=execution.version))
+
+
+def _life(execution: Execution) -> _Life:
+    function = execution.root.function
+    return {
+        "id": execution.id,
+        "function": function.name,
+        "version": function.version,
+        "task_version": execution.version,
+    }

@@ -1,0 +1,120 @@
+"""The events that observers are told of calls and of attempts of leaves (see `_observe`).
+
+These functions are called only while there is an observer that wants such an event.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, TypeVar
+
+from anyio import current_time
+
+from .._observe import (
+    CallPlanned,
+    CallRecorded,
+    CallRetried,
+    CallSettled,
+    CallStarted,
+    LeafAttemptBegun,
+    LeafAttemptEnded,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable
+
+    from .._protocol import Promise
+    from ._frame import Frame
+    from ._invocation import Invocation
+    from ._leaf import LeafFrame
+    from ._node import Node
+
+T = TypeVar("T")
+
+
+def call_planned(invocation: Invocation) -> None:
+    """Tell that a call has its id and its place."""
+    execution = invocation.execution
+    execution.facilities.observers.tell(
+        CallPlanned(id=invocation.id, execution=execution.id, operation=invocation.operation.name)
+    )
+
+
+def call_recorded(invocation: Invocation, record: Promise) -> None:
+    """Tell that a call was put on record, or that it is there from an earlier run."""
+    execution = invocation.execution
+    execution.facilities.observers.tell(
+        CallRecorded(
+            id=record.id,
+            execution=execution.id,
+            operation=invocation.operation.name,
+            state=record.state.value,
+            replayed=invocation.recorded is not None,
+        )
+    )
+
+
+def call_started(frame: Frame) -> None:
+    """Tell that the function of a local call begins, or is replayed."""
+    execution, function = frame.execution, frame.function
+    execution.facilities.observers.tell(
+        CallStarted(id=frame.id, execution=execution.id, function=function.name, version=function.version)
+    )
+
+
+def call_retried(frame: LeafFrame, attempt: int, delay: float, error: Exception) -> None:
+    """Tell that an attempt of a leaf has failed, and that there will be another one."""
+    execution, function = frame.execution, frame.function
+    execution.facilities.observers.tell(
+        CallRetried(
+            id=frame.id,
+            execution=execution.id,
+            function=function.name,
+            version=function.version,
+            attempt=attempt,
+            retry_in=delay,
+            error=error,
+        )
+    )
+
+
+def call_settled(node: Node) -> None:
+    """Tell that a call of a running function has an outcome. The root is no call of this execution."""
+    execution, record = node.execution, node.record
+    if node.id != execution.id:
+        execution.facilities.observers.tell(
+            CallSettled(id=record.id, execution=execution.id, state=record.state.value, duration=duration(record))
+        )
+
+
+async def observed_attempt(frame: LeafFrame, attempt: int, call: Awaitable[T]) -> T:
+    """Await one attempt of a leaf, and tell of its begin and its end."""
+    tell, execution, function = frame.execution.facilities.observers.tell, frame.execution.id, frame.function
+    name, version, began = function.name, function.version, current_time()
+    tell(LeafAttemptBegun(id=frame.id, execution=execution, function=name, version=version, attempt=attempt))
+    outcome, error = "cancelled", None
+    try:
+        value = await call
+    except Exception as exc:
+        outcome, error = "raised", exc
+        raise
+    else:
+        outcome = "returned"
+        return value
+    finally:
+        tell(
+            LeafAttemptEnded(
+                id=frame.id,
+                execution=execution,
+                function=name,
+                version=version,
+                attempt=attempt,
+                outcome=outcome,
+                error=error,
+                duration=current_time() - began,
+            )
+        )
+
+
+def duration(record: Promise) -> float | None:
+    """Return the seconds from the creation of a promise to its settlement, or None if it is pending."""
+    return None if record.settled_at is None else (record.settled_at - record.created_at) / 1000
