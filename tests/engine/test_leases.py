@@ -765,6 +765,29 @@ async def test_resuming_what_awaits_many_over_a_slow_line(wire: Wire, resonate: 
         assert 1 <= wire.counts().get("task.acquire", 0) <= 2
 
 
+async def test_a_lease_that_was_doubted_and_is_held(resonate: Resonate, wire: Wire) -> None:
+    """A lease of which the server says that this worker holds it is kept, and the code goes on."""
+
+    async def flow(ctx: Context) -> str:
+        return str(await ctx.promise())
+
+    resonate.register(flow)
+    async with resonate:
+        handle = await resonate.run("w", flow).spawn()
+        await anyio.sleep(10)
+        wire.forget()
+        execution = worker_of(resonate).executions["w"]
+        execution.suspension.verify_lease()
+        phases = [execution.suspension.phase]
+        await anyio.sleep(1)
+        phases.append(execution.suspension.phase)
+        assert [Phase.VERIFYING, Phase.HOT] == phases
+        assert ["task.heartbeat", "task.get"] == wire.kinds
+        assert 1 == execution.version
+        await resonate.promises.resolve("w.promise-1", "value")
+        assert "value" == await handle
+
+
 async def test_dropping_tells_nobody_that_the_lease_has_moved(resonate: Resonate, wire: Wire) -> None:
     """Who waits until it is decided who has the lease is not woken because the execution is dropped."""
 

@@ -782,6 +782,19 @@ async def test_suspend_that_is_not_needed_any_more(wire: Wire) -> None:
     assert 1 == runs.workflow
 
 
+@pytest.mark.parametrize("status", [404, 409])
+async def test_suspend_that_is_refused(resonate: Resonate, wire: Wire, runs: Runs, status: int) -> None:
+    """An execution whose task the server says to be gone, or in other hands, is dropped, and is not suspended again."""
+    async with resonate:
+        await resonate.run("w", "waiting").spawn()
+        execution = worker_of(resonate).executions["w"]
+        wire.answer = lambda request: Response(status=status) if isinstance(request, TaskSuspend) else None
+        await anyio.sleep(1000)
+        assert Drop.LOST is execution.dropped
+        assert 1 == wire.counts()["task.suspend"]
+    assert ["before"] == runs.steps
+
+
 async def test_answer_of_a_suspend_that_comes_too_late(wire: Wire) -> None:
     """An answer that comes when the task was taken back and is being suspended again is of no effect."""
 
