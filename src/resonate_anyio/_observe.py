@@ -225,7 +225,7 @@ class ExecutionResumed(ExecutionEvent):
 
 @frozen(kw_only=True)
 class ExecutionHalted(ExecutionEvent):
-    """A replay has asked for something else than what is recorded. The server is about to be told to halt it.
+    """A replay has asked for something else than what is recorded. The worker is about to halt it at the server.
 
     Attributes:
         error: the `NonDeterminismError`.
@@ -405,14 +405,14 @@ ObserverTuple: TypeAlias = tuple[Observer, ...]
 class Observers:
     """The observers of one worker: those of the program, and the log.
 
-    The log is told only what its logger would write. The level of a logger may be changed at any time, so it is looked
+    The log gets only the events that its logger would write. The level of a logger may be changed at any time, so it is looked
     up (`refresh`) when an execution begins, moves or ends, and half a second after a call has begun: never at a call.
 
     Attributes:
-        given: the observers of the program. They are told every event.
-        calls: the same, and the log while it writes DEBUG: who is told that calls are recorded, started and settled.
-        lives: the same, and the log while it writes INFO: who is told of the lives of executions.
-        failures: the same, and the log while it writes ERROR: who is told of what has failed.
+        given: the observers of the program. They get every event.
+        calls: the same, and the log while it writes DEBUG: for calls that are recorded, started and settled.
+        lives: the same, and the log while it writes INFO: for the lives of executions.
+        failures: the same, and the log while it writes ERROR: for failures.
     """
 
     given: ObserverTuple = ()

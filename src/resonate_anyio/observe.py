@@ -1,4 +1,4 @@
-"""Observers, and the events that they are told: see docs/observers.md."""
+"""Observers, and the events that they get: see docs/observers.md."""
 
 from __future__ import annotations
 

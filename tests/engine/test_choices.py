@@ -422,7 +422,7 @@ async def test_as_completed_whose_failures_nobody_sees() -> None:
             pass
         return "returned"
 
-    await survives(workflow, fails="ExceptionGroup: 1 of the children of 'w' failed, and nobody awaited them*")
+    await survives(workflow, fails="ExceptionGroup: 1 of the children of 'w' failed, and no code awaited them*")
 
 
 @pytest.mark.parametrize("durable", [True, False], ids=["durable", "plain"])

@@ -13,8 +13,6 @@ from ..trace import Call, Trace
 
 pytestmark = pytest.mark.skipif(sys.version_info[:2] != (3, 11), reason="each version of Python counts differently")
 
-left = pytest.mark.xfail(reason="one straight path of an invocation is to come")
-
 Bar: TypeAlias = tuple[int, int]
 
 LIVE: Final[Bar] = (240, 28)
@@ -35,9 +33,9 @@ def within(trace: Trace, bar: Bar) -> bool:
 @pytest.mark.parametrize(
     ("kind", "room", "bar"),
     [
-        pytest.param(trace.live, None, LIVE, marks=left, id="live"),
-        pytest.param(trace.live, "networks", LIVE_ABOVE, marks=left, id="live, above the network"),
-        pytest.param(trace.replayed, None, REPLAYED, marks=left, id="replayed"),
+        pytest.param(trace.live, None, LIVE, id="live"),
+        pytest.param(trace.live, "networks", LIVE_ABOVE, id="live, above the network"),
+        pytest.param(trace.replayed, None, REPLAYED, id="replayed"),
     ],
 )
 def test_a_step_makes_few_calls(kind: Callable[[], Trace], room: str | None, bar: Bar) -> None:

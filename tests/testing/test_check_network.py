@@ -139,7 +139,7 @@ FAULTS: list[tuple[type[Passing], Make, Rules, str]] = [
     (faulty.AnswersOtherwiseInThreads, local, EMBEDDED, "blocking_request answers as request does"),
     (faulty.HangsOnSearches, local, EMBEDDED, "promise.search is answered: it did not happen"),
     (faulty.DeliversTwice, local, EMBEDDED, "a message arrives once"),
-    (faulty.LosesUnblocks, local, EMBEDDED, "a listener is told"),
+    (faulty.LosesUnblocks, local, EMBEDDED, "a listener gets a message"),
     (faulty.LosesWhatIsCancelled, local, EMBEDDED, "messages wait until they are read"),
     (faulty.KeepsReceiving, local, EMBEDDED, "messages arrive elsewhere when a stream is closed"),
     (faulty.GoesBack, local, EMBEDDED, "now.. never goes back"),

@@ -12,7 +12,7 @@ from .._api._options import WithBareArgs, WithTarget, WithTimeout
 from .._errors import DecodeError, ExecutionMismatch
 from .._protocol import Promise, PromiseCreate, Value
 from .._requests._queries import promise_of
-from .._workflow._invocation import ONE_YEAR_MS
+from .._workflow._elsewhere import ONE_YEAR_MS
 from ._checks import check_own_tags
 from ._handle import Handle
 

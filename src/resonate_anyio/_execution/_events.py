@@ -1,11 +1,11 @@
-"""The events that observers are told of executions and of their leases (see `_observe`).
+"""The events of executions and of their leases, for observers (see `_observe`).
 
 These functions are called only while there is an observer that wants such an event.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, TypedDict
+from typing import TYPE_CHECKING, Protocol, TypedDict
 
 from .._history import DETACHED_TAG
 from .._observe import (
@@ -25,9 +25,39 @@ from .._workflow._host import Drop
 from .._workflow._reasons import OUTSIDE, PARENT, reason_of
 
 if TYPE_CHECKING:
+    from collections.abc import Collection
+
+    from .._codec import Codec
+    from .._history import History
     from .._observe import Observers
     from .._protocol import Promise
-    from ._execution import Execution
+    from .._workflow._frame import Frame
+    from .._workflow._host import Facilities
+
+
+class Observed(Protocol):
+    """An execution, as the events tell of it."""
+
+    @property
+    def id(self) -> str: ...
+    @property
+    def version(self) -> int: ...
+    @property
+    def root(self) -> Frame: ...
+    @property
+    def history(self) -> History: ...
+    @property
+    def codec(self) -> Codec: ...
+    @property
+    def facilities(self) -> Facilities: ...
+    @property
+    def awaited(self) -> Collection[str]: ...
+    @property
+    def dropped(self) -> Drop | None: ...
+    @property
+    def error(self) -> BaseException | None: ...
+    @property
+    def settlement(self) -> Promise | None: ...
 
 
 class _Life(TypedDict):
@@ -37,7 +67,7 @@ class _Life(TypedDict):
     task_version: int
 
 
-def execution_started(execution: Execution) -> None:
+def execution_started(execution: Observed) -> None:
     """Tell that the code of an execution begins, or is replayed: then some of what it did is on record."""
     tell, life = execution.facilities.observers.tell, _life(execution)
     if records := len(execution.history):
@@ -46,30 +76,30 @@ def execution_started(execution: Execution) -> None:
         tell(ExecutionStarted(**life))
 
 
-def execution_parked(execution: Execution) -> None:
+def execution_parked(execution: Observed) -> None:
     """Tell that the task of an execution is suspended, and that its coroutines stay in memory."""
     event = ExecutionParked(**_life(execution), awaited=len(execution.awaited))
     execution.facilities.observers.tell(event)
 
 
-def execution_resumed(execution: Execution) -> None:
+def execution_resumed(execution: Observed) -> None:
     """Tell that the task of an execution was acquired again, and that its code goes on where it was."""
     execution.facilities.observers.tell(ExecutionResumed(**_life(execution)))
 
 
-def execution_halted(execution: Execution) -> None:
+def execution_halted(execution: Observed) -> None:
     """Tell that an execution stops until it is resumed."""
     execution.facilities.observers.tell(ExecutionHalted(**_life(execution), error=execution.error))
 
 
-def execution_dropped(execution: Execution) -> None:
+def execution_dropped(execution: Observed) -> None:
     """Tell that an execution has left memory without an outcome."""
     assert execution.dropped is not None
     event = ExecutionDropped(**_life(execution), reason=execution.dropped.value, error=execution.error)
     execution.facilities.observers.tell(event)
 
 
-def execution_ended(execution: Execution, *, awaited: bool) -> None:
+def execution_ended(execution: Observed, *, awaited: bool) -> None:
     """Tell that an execution has an outcome.
 
     Args:
@@ -97,7 +127,7 @@ def execution_ended(execution: Execution, *, awaited: bool) -> None:
     )
 
 
-def _ended_by(execution: Execution, record: Promise | None) -> str | None:
+def _ended_by(execution: Observed, record: Promise | None) -> str | None:
     """Return what has ended an execution, if that was not its own code, and not its deadline."""
     if record is None:
         return PARENT
@@ -113,12 +143,12 @@ def lease_taken(observers: Observers, id: str, version: int) -> None:
     observers.tell(LeaseTaken(id=id, version=version))
 
 
-def lease_lost(execution: Execution) -> None:
+def lease_lost(execution: Observed) -> None:
     """Tell that another worker holds the task of an execution, or may."""
     execution.facilities.observers.tell(LeaseLost(id=execution.id, version=execution.version))
 
 
-def _life(execution: Execution) -> _Life:
+def _life(execution: Observed) -> _Life:
     function = execution.root.function
     return {
         "id": execution.id,

@@ -1,6 +1,6 @@
 """`ObservedConnection`: a connection that tells observers of its requests. It is there only if there are observers.
 
-Requests that a thread sends (heartbeats) are told of on the event loop, soon after.
+Events of requests that a thread sends (heartbeats) are made on the event loop, soon after.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ class ObservedConnection(Connection):
 
     Args:
         inner: the connection that sends the requests.
-        observers: who is told.
+        observers: the observers of the worker.
     """
 
     def __init__(self, inner: Connection, observers: Observers) -> None:

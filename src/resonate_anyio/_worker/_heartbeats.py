@@ -60,7 +60,7 @@ class HeartbeatPlan:
         holder: the name that the leases are held under.
         ttl: the length of a lease in seconds.
         in_loop: calls a function in the event loop soon.
-        observers: are told of each round that has renewed leases.
+        observers: get an event for each round that has renewed leases.
         failures: the number of rounds in a row that ended early because an answer was missing.
     """
 

@@ -127,7 +127,7 @@ def _tell_end(execution: Execution, *, awaited: bool) -> None:
         return
     match execution.dropped:
         case None | Drop.HALTED | Drop.CRASHED:
-            # Halts and crashes are told where they are handled.
+            # Events of halts and crashes are made where these are handled.
             pass
         case Drop.SETTLED:
             _tell_outcome(execution, awaited=awaited)

@@ -198,7 +198,7 @@ class Settings:
         default=(),
         converter=_observers,
         metadata=_about(
-            "objects with a method `on_event(event)` that are told of what the worker does: see "
+            "objects with a method `on_event(event)` that get an event for everything the worker does: see "
             "[observers](observers.md)",
             default="none",
         ),

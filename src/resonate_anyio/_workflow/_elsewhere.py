@@ -9,7 +9,7 @@ from attrs import define, evolve, field
 from .._history import LANE_TAG, POSITION_TAG, is_made_by_hand
 from .._ids import hashed
 from .._protocol import Promise, PromiseCreate, PromiseState
-from ._invocation import ONE_YEAR_MS, Invocation
+from ._invocation import Invocation
 from ._node import External, Node
 from ._operations import DETACHED, PROMISE, RPC, SLEEP, CallIdentity, content_of, identity_of
 from ._reasons import Reason, reason_of
@@ -17,6 +17,9 @@ from ._scopes import fix_instants
 
 if TYPE_CHECKING:
     from ._lanes import Lane
+
+
+ONE_YEAR_MS: Final = 365 * 24 * 3600 * 1000
 
 
 @define(kw_only=True, eq=False)

@@ -1,11 +1,11 @@
-"""The events that observers are told of calls and of attempts of leaves (see `_observe`).
+"""The events of calls and of attempts of leaves, for observers (see `_observe`).
 
 These functions are called only while there is an observer that wants such an event.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from anyio import current_time
 
@@ -22,16 +22,50 @@ from .._observe import (
 if TYPE_CHECKING:
     from collections.abc import Awaitable
 
+    from .._functions._function import Function
     from .._protocol import Promise
-    from ._frame import Frame
-    from ._invocation import Invocation
-    from ._leaf import LeafFrame
-    from ._node import Node
+    from ._host import Host
+    from ._operations import Operation
 
 T = TypeVar("T")
 
 
-def call_planned(invocation: Invocation) -> None:
+class Planned(Protocol):
+    """A call that is about to be made."""
+
+    @property
+    def id(self) -> str: ...
+    @property
+    def execution(self) -> Host: ...
+    @property
+    def operation(self) -> Operation: ...
+    @property
+    def recorded(self) -> Promise | None: ...
+
+
+class Settled(Protocol):
+    """A call that has an outcome."""
+
+    @property
+    def id(self) -> str: ...
+    @property
+    def execution(self) -> Host: ...
+    @property
+    def record(self) -> Promise: ...
+
+
+class Begun(Protocol):
+    """The frame of a call that runs here."""
+
+    @property
+    def id(self) -> str: ...
+    @property
+    def execution(self) -> Host: ...
+    @property
+    def function(self) -> Function: ...
+
+
+def call_planned(invocation: Planned) -> None:
     """Tell that a call has its id and its place."""
     execution = invocation.execution
     execution.facilities.observers.tell(
@@ -39,7 +73,7 @@ def call_planned(invocation: Invocation) -> None:
     )
 
 
-def call_recorded(invocation: Invocation, record: Promise) -> None:
+def call_recorded(invocation: Planned, record: Promise) -> None:
     """Tell that a call was put on record, or that it is there from an earlier run."""
     execution = invocation.execution
     execution.facilities.observers.tell(
@@ -53,7 +87,7 @@ def call_recorded(invocation: Invocation, record: Promise) -> None:
     )
 
 
-def call_started(frame: Frame) -> None:
+def call_started(frame: Begun) -> None:
     """Tell that the function of a local call begins, or is replayed."""
     execution, function = frame.execution, frame.function
     execution.facilities.observers.tell(
@@ -61,7 +95,7 @@ def call_started(frame: Frame) -> None:
     )
 
 
-def call_retried(frame: LeafFrame, attempt: int, delay: float, error: Exception) -> None:
+def call_retried(frame: Begun, attempt: int, delay: float, error: Exception) -> None:
     """Tell that an attempt of a leaf has failed, and that there will be another one."""
     execution, function = frame.execution, frame.function
     execution.facilities.observers.tell(
@@ -77,7 +111,7 @@ def call_retried(frame: LeafFrame, attempt: int, delay: float, error: Exception)
     )
 
 
-def call_settled(node: Node) -> None:
+def call_settled(node: Settled) -> None:
     """Tell that a call of a running function has an outcome. The root is no call of this execution."""
     execution, record = node.execution, node.record
     if node.id != execution.id:
@@ -86,7 +120,7 @@ def call_settled(node: Node) -> None:
         )
 
 
-async def observed_attempt(frame: LeafFrame, attempt: int, call: Awaitable[T]) -> T:
+async def observed_attempt(frame: Begun, attempt: int, call: Awaitable[T]) -> T:
     """Await one attempt of a leaf, and tell of its begin and its end."""
     tell, execution, function = frame.execution.facilities.observers.tell, frame.execution.id, frame.function
     name, version, began = function.name, function.version, current_time()

@@ -1,11 +1,10 @@
 """`Frame`: one run of a durable function, with its cancel scope, its children and its deadline.
 
 A frame joins structured concurrency and durability:
-
 * it runs under a cancel scope whose deadline is the deadline of its promise;
 * its spawned calls run in a task group of its own, and it ends after all of its children have ended;
-* when it fails or is cancelled, its unfinished children are cancelled first, durably, and waited for;
-* then its own outcome is recorded. The record is the outcome from then on, not the value in memory.
+* if it fails or is cancelled, its unfinished children are cancelled first, durably, and waited for;
+* then its own outcome is recorded, and the record is the outcome from then on.
 
 A call that is awaited at once runs in the caller's task (`run`); only a spawned call gets a task (`start`). A child
 never raises into the task group: outcomes travel by record, cancellations by scope.

@@ -57,7 +57,7 @@ class Facilities:
         find_function: a function that returns the registered function of a callable, or None.
         own_group: the address of any worker of the worker's own group.
         nowhere: an address without a worker. A promise needs a target for its deadline to fire.
-        observers: are told of events.
+        observers: get events.
     """
 
     codec: Codec

@@ -58,8 +58,6 @@ if TYPE_CHECKING:
     from ._host import Host
     from ._lanes import Lane
 
-ONE_YEAR_MS: Final = 365 * 24 * 3600 * 1000
-
 _STACK_SLICE: Final = 20
 """The number of nested calls that run in one task. Each takes a dozen of the interpreter's thousand stack frames."""
 

@@ -294,7 +294,7 @@ class Children:
             if len(unseen) > _MOST_NOTES:
                 add_note(ending.error, f"... and {len(unseen) - _MOST_NOTES} more of its children failed")
             return ending
-        msg = f"{len(unseen)} of the children of {self._frame.id!r} failed, and nobody awaited them"
+        msg = f"{len(unseen)} of the children of {self._frame.id!r} failed, and no code awaited them"
         return Raised(ExceptionGroup(msg, [error for _, error in unseen]))
 
     def _unseen(self, child: Node) -> Exception | None:

@@ -82,9 +82,7 @@ def pass_on(frame: Frame, ending: Stopped | TimedOut, cancellation: BaseExceptio
 
 def stray(cancellation: BaseException) -> ApplicationError:
     """Return the failure of a function that a cancellation has left which no scope and no caller asked for."""
-    message = (
-        "a cancellation that nobody asked for escaped, probably from an await of a task or future that was cancelled"
-    )
+    message = "a cancellation that no scope and no caller asked for escaped, probably from an await of a task or future that was cancelled"
     error = ApplicationError(type(cancellation).__name__, message)
     error.__cause__ = cancellation
     return error.with_traceback(cancellation.__traceback__)

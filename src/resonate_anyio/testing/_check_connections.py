@@ -15,7 +15,7 @@ from ._bench import GLOBAL, QUIET, TTL_MS, Bench, Check, expect, fail
 _UNREAD: Final = 20
 
 _CLOCK_SLACK_MS: Final = 1_500
-"""How far a network may be wrong about the server's clock: over HTTP it is told whole seconds."""
+"""How far a network may be wrong about the server's clock: over HTTP it gets whole seconds."""
 
 _A_WHILE: Final = 0.25
 
@@ -54,9 +54,9 @@ async def _tells_listeners(bench: Bench) -> None:
         id = await bench.create(first, "heard")
         await bench.listen(first, id, one)
         await bench.settle(second, id)
-        message = await bench.message(first, "a listener is told when the promise settles")
+        message = await bench.message(first, "a listener gets a message when the promise settles")
         expect("the message has the promise", await bench.found(first, id), getattr(message, "promise", None))
-        expect("only the listener is told", [], await bench.waiting(second))
+        expect("only the listener gets a message", [], await bench.waiting(second))
 
 
 async def _keeps_what_is_not_read(bench: Bench) -> None:

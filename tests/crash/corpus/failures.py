@@ -28,7 +28,7 @@ async def failure_of_a_future(ctx: Context) -> str:
 
 
 @scenario(
-    fails="ExceptionGroup: 2 of the children of 'w' failed, and nobody awaited them (2 sub-exceptions)",
+    fails="ExceptionGroup: 2 of the children of 'w' failed, and no code awaited them (2 sub-exceptions)",
 )
 async def failures_unseen(ctx: Context) -> str:
     await ctx.run(fail, "one", 4).spawn()
