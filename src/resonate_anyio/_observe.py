@@ -405,8 +405,9 @@ ObserverTuple: TypeAlias = tuple[Observer, ...]
 class Observers:
     """The observers of one worker: those of the program, and the log.
 
-    The log gets only the events that its logger would write. The level of a logger may be changed at any time, so it is looked
-    up (`refresh`) when an execution begins, moves or ends, and half a second after a call has begun: never at a call.
+    The log gets only the events that its logger would write. The level of a logger may be changed at any time, so it is
+    looked up (`refresh`) when an execution begins, moves or ends, and half a second after a call has begun: never at a
+    call.
 
     Attributes:
         given: the observers of the program. They get every event.

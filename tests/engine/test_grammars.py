@@ -91,7 +91,7 @@ async def test_cancel_goes_down(resonate: Resonate) -> None:
 
 async def test_prefix(network: LocalNetwork) -> None:
     """A prefix with a colon in it is refused where it would be taken for a root."""
-    with pytest.raises(InvalidArgument, match="would have the same root"):
+    with pytest.raises(InvalidArgument, match="one root of all ids"):
         async with Resonate(network=network, prefix="prod:"):
             pass
     async with Resonate(network=network, prefix="prod-"):

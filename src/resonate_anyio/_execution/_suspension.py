@@ -342,8 +342,6 @@ class Suspension:
         ),
     }
 
-    # Attempts
-
     def _start(self, func: Callable[..., Awaitable[None]], *args: object) -> None:
         attempt = self._attempt = _Attempt()
         name = f"resonate {self.phase.value} {self._execution.id}"

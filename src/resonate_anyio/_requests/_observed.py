@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 
 @define(eq=False)
-class _Asked:
+class _Sent:
     """A request that was sent, once or more often.
 
     Attributes:
@@ -56,7 +56,7 @@ class ObservedConnection(Connection):
         self._inner = inner
         self._observers = observers
         self._token = current_token()
-        self._asked: dict[int, _Asked] = {}
+        self._asked: dict[int, _Sent] = {}
         self._sent = 0
         self.messages = inner.messages
         self.keeps_leases = inner.keeps_leases
@@ -95,7 +95,7 @@ class ObservedConnection(Connection):
         return response
 
     def _request_from_thread(self, send: Callable[[Request], Response], request: Request) -> Response:
-        since, asked = self.elapsed(), list[_Asked]()
+        since, asked = self.elapsed(), list[_Sent]()
         self._soon(lambda: asked.append(self._tell_sent(request)))
         try:
             response = send(request)
@@ -112,7 +112,7 @@ class ObservedConnection(Connection):
         with suppress(RuntimeError):
             call_in_loop(self._token.native_token, func)
 
-    def _tell_sent(self, request: Request) -> _Asked:
+    def _tell_sent(self, request: Request) -> _Sent:
         asked = self._asked_of(request)
         asked.attempt += 1
         number, kind, about = asked.number, asked.kind, asked.about
@@ -122,25 +122,25 @@ class ObservedConnection(Connection):
             self._observers.tell(RequestRetried(number=number, kind=kind, id=about, attempt=asked.attempt))
         return asked
 
-    def _tell_answered(self, asked: _Asked, status: int, taken: float) -> None:
+    def _tell_answered(self, asked: _Sent, status: int, taken: float) -> None:
         self._observers.tell(
             RequestAnswered(number=asked.number, kind=asked.kind, id=asked.about, status=status, duration=taken)
         )
 
-    def _tell_unanswered(self, asked: _Asked, error: BaseException, taken: float) -> None:
+    def _tell_unanswered(self, asked: _Sent, error: BaseException, taken: float) -> None:
         shown = error if isinstance(error, Exception) else None
         self._observers.tell(
             RequestUnanswered(number=asked.number, kind=asked.kind, id=asked.about, error=shown, duration=taken)
         )
 
-    def _asked_of(self, request: Request) -> _Asked:
+    def _asked_of(self, request: Request) -> _Sent:
         """Return what is known of a request. The same object is sent again when it was not answered."""
         key = id(request)
         asked = self._asked.get(key)
         if asked is None or asked.request() is not request:
             self._sent += 1
             gone = ref(request, partial(self._forget, key))
-            asked = self._asked[key] = _Asked(gone, self._sent, request.kind, _about(request))
+            asked = self._asked[key] = _Sent(gone, self._sent, request.kind, _about(request))
         return asked
 
     def _forget(self, key: int, gone: ReferenceType[Request]) -> None:

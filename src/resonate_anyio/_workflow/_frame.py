@@ -251,7 +251,7 @@ class Frame(Node):
         self.scope.deadline = current_time() + (self.record.timeout_at - now) / 1000
 
     async def outcome_of(self, call: Awaitable[object]) -> Returned | Raised:
-        """Await code of the user and return its outcome: what it returns or raises, with the two exceptions below."""
+        """Await code of the user and return its outcome. Cancellations by a scope and interrupts are raised instead."""
         try:
             return Returned(await call)
         except Exception as exc:  # noqa: BLE001 - whatever a function raises is its outcome
@@ -261,7 +261,7 @@ class Frame(Node):
                 raise interrupt from None
             return raised(exc)
         except get_cancelled_exc_class() as exc:
-            # The first exception: a cancellation that a scope has asked for belongs to that scope.
+            # A cancellation that a scope has asked for belongs to that scope.
             if self.execution.interrupted() or is_requested():
                 raise
             return Raised(stray(exc))
@@ -271,7 +271,7 @@ class Frame(Node):
                 return raised(rest)
             if isinstance(rest, get_cancelled_exc_class()):
                 raise rest from None
-            # The second exception: KeyboardInterrupt, SystemExit and the like. The program is ending, as in a crash.
+            # KeyboardInterrupt, SystemExit and the like: the program is ending, as in a crash.
             self.execution.interrupt(exc)
             self.execution.drop(Drop.CRASHED, exc)
             raise

@@ -174,7 +174,7 @@ class Group(Region):
         assert self._tasks is not None
         # First of all, since effects of an interrupt are not recorded.
         self.frame.execution.interrupt(exc)
-        failure, rest = _parted(exc)
+        failure, rest = _split(exc)
         if failure is not None:
             self.end()
         else:
@@ -378,7 +378,7 @@ async def _called(func: Callable[..., Awaitable[object]], args: tuple[Any, ...])
     return await exposed(partial(func, *args))
 
 
-def _parted(exc: BaseException | None) -> tuple[Exception | None, BaseException | None]:
+def _split(exc: BaseException | None) -> tuple[Exception | None, BaseException | None]:
     """Return two parts of a body's exception: a failure of the body; and a cancellation or an interrupt."""
     if isinstance(exc, BaseExceptionGroup):
         exc = without_cancellations(exc)

@@ -186,7 +186,7 @@ class Invocation(PositionCheck):
         """Let the code go on once the call is on record: see `apart`."""
         self.apart = True
 
-    # Whether the first run came to this call
+    # The record of the call in the history
 
     @property
     def new(self) -> bool:

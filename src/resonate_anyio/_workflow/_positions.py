@@ -64,13 +64,13 @@ def _ended_before(frame: Frame, position: Position, recorded: Position) -> list[
     return found
 
 
-def _first_condemned(blocks: list[Region]) -> Region | None:
+def _first_condemned(regions: list[Region]) -> Region | None:
     """Return the condemned region of these that was cancelled first on record; of several, the outermost."""
-    condemned = [one for one in blocks if one.condemned]
+    condemned = [one for one in regions if one.condemned]
     return min(condemned, key=lambda one: (one.condemned_at or 0, one.depth), default=None)
 
 
-def _lay_before(frame: Frame, placed: Placed) -> float:
+def _seconds_before(frame: Frame, placed: Placed) -> float:
     """Return the seconds between a record and the record before; infinity if the instant of `placed` is not real."""
     if is_choice(placed.id):
         # A choice is born settled, at an instant in the past.
@@ -81,7 +81,7 @@ def _lay_before(frame: Frame, placed: Placed) -> float:
 
 def _patience(frame: Frame, placed: Placed) -> float:
     """Return the seconds to wait for a cancellation: the time before the record was made, and one second more."""
-    return min(_lay_before(frame, placed) + _MARGIN, _LONGEST_WAIT)
+    return min(_seconds_before(frame, placed) + _MARGIN, _LONGEST_WAIT)
 
 
 def is_refused(record: Promise, execution: Host) -> bool:
@@ -152,10 +152,10 @@ class PositionCheck(ABC):
         This awaits nothing: code that starts calls without waiting for them is cancelled at its next await.
         """
         while self.doubt is not None and not self.place.taken_back:
-            block = _first_condemned(self._ended_before(self.doubt))
-            if block is None or not (block.hosted_here and block.caught_up):
+            region = _first_condemned(self._ended_before(self.doubt))
+            if region is None or not (region.hosted_here and region.caught_up):
                 return
-            block.end()
+            region.end()
             if current_effective_deadline() == -math.inf:
                 self.withdraw()
                 return
@@ -167,7 +167,7 @@ class PositionCheck(ABC):
             if self.doubt is not None:
                 await self._await_cancellation()
             elif self.new and not self.void:
-                await self._let_others_meet()
+                await self._wait_for_earlier()
             if self.void or (self.new and self.place.taken_back):
                 await checkpoint_if_cancelled()
         except get_cancelled_exc_class():
@@ -177,7 +177,7 @@ class PositionCheck(ABC):
 
     def is_condemned(self) -> bool:
         """Return whether a region around the code is condemned, while the item is not on record."""
-        return self.new and self._compared and any(block.condemned for block in regions_around.get())
+        return self.new and self._compared and any(region.condemned for region in regions_around.get())
 
     def withdraw(self) -> None:
         """Make the item void: give back its number and its name."""
@@ -206,17 +206,17 @@ class PositionCheck(ABC):
         assert self.doubt is not None
         ends_at = current_time() + _patience(self.frame, self.doubt)
         while self.doubt is not None and not self.void:
-            block = _first_condemned(self._ended_before(self.doubt))
-            if block is not None:
-                await block.end_here()
+            region = _first_condemned(self._ended_before(self.doubt))
+            if region is not None:
+                await region.end_here()
             await checkpoint_if_cancelled()
-            if block is None and not await self._stirred(ends_at) and not self._end_expired_scope(self.doubt):
-                self._go_on()
+            if region is None and not await self._stirred(ends_at) and not self._end_expired_scope(self.doubt):
+                self._accept_difference()
                 return
             if not self.void:
                 self.compare()
 
-    async def _let_others_meet(self) -> None:
+    async def _wait_for_earlier(self) -> None:
         """Wait until it is certain that the first run would have reached this call.
 
         An earlier call of the lane may be in doubt. And a task that makes a new call has to wait until the task that
@@ -260,7 +260,7 @@ class PositionCheck(ABC):
             execution.presence.pin(-1)
         return stirred.is_set() or current_time() < ends_at
 
-    def _go_on(self) -> None:
+    def _accept_difference(self) -> None:
         """Replay the frame by ids alone from here on: nothing has cancelled the code, so the code has changed."""
         assert self.doubt is not None
         logger.warning(
@@ -289,13 +289,13 @@ class PositionCheck(ABC):
 
     def _ended_before(self, doubt: Placed) -> list[Region]:
         """Return the regions around the code that may have been cancelled before the code came here."""
-        blocks = _ended_before(self.frame, self.position, doubt.position)
+        regions = _ended_before(self.frame, self.position, doubt.position)
         record = self.execution.history.look(doubt.id)
         if record is not None and is_refused(record, self.execution):
             reason, stack = reason_of(record, self.execution.codec), regions_around.get()
             if reason is not None and reason.by in {GROUP, DEADLINE} and reason.depth is not None:
-                blocks += stack[reason.depth : reason.depth + 1]
-        return blocks
+                regions += stack[reason.depth : reason.depth + 1]
+        return regions
 
     def _end_expired_scope(self, recorded: Placed) -> bool:
         """Condemn the durable scope that expired before the code came to `recorded`, although no record says so.
@@ -306,7 +306,7 @@ class PositionCheck(ABC):
         Returns:
             Whether there is such a scope.
         """
-        within = _lay_before(self.frame, recorded)
+        within = _seconds_before(self.frame, recorded)
         left = _ended_before(self.frame, self.position, recorded.position)
         scopes = [one for one in left if isinstance(one, Scope) and one.may_have_expired(within)]
         if scopes:

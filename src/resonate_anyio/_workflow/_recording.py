@@ -1,4 +1,4 @@
-"""What is recorded of a run when its outcome cannot be recorded as usual."""
+"""The records of a run whose outcome cannot be recorded as usual."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ logger = logging.getLogger("resonate_anyio")
 
 
 async def record_refusal(frame: Frame, error: Exception, *, finished: bool) -> Promise:
-    """Record as the outcome that the server has refused the value or the error of the function."""
+    """Record as the outcome that the server refuses the function's value or error, and return the settled promise."""
     journal, backoff = frame.execution.journal, frame.execution.facilities.backoff()
     while True:
         state, value = frame.fail_with(error)
@@ -81,8 +81,10 @@ def pass_on(frame: Frame, ending: Stopped | TimedOut, cancellation: BaseExceptio
 
 
 def stray(cancellation: BaseException) -> ApplicationError:
-    """Return the failure of a function that a cancellation has left which no scope and no caller asked for."""
-    message = "a cancellation that no scope and no caller asked for escaped, probably from an await of a task or future that was cancelled"
+    """Return the failure of a function that raised a cancellation which no scope and no caller has asked for."""
+    message = (
+        "a cancellation escaped that no scope asked for, probably from an await of a task or future that was cancelled"
+    )
     error = ApplicationError(type(cancellation).__name__, message)
     error.__cause__ = cancellation
     return error.with_traceback(cancellation.__traceback__)

@@ -82,7 +82,7 @@ class Started:
         if self.node is None and self.forgone is None and not self.invocation.replayed:
             # A call whose turn has not come never begins.
             await self.open_cancelled(reason)
-        await self._begun_somehow()
+        await self._wait_recorded()
         if self.node is not None and self.node.pending:
             await self.node.cancel(reason)
         return self.node
@@ -108,11 +108,11 @@ class Started:
 
     async def settled(self) -> None:
         """Wait until the call has ended. A cancellation of this wait does not cancel the call."""
-        await self._begun_somehow()
+        await self._wait_recorded()
         if self.node is not None:
             await self.node.wait()
 
-    async def _begun_somehow(self) -> None:
+    async def _wait_recorded(self) -> None:
         """Wait until the call is on record, or was given up."""
         if self.node is None and self.forgone is None:
             await (self.open() if self.invocation.replayed else self._until_opened())
