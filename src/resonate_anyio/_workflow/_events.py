@@ -5,7 +5,7 @@ These functions are called only while there is an observer that wants such an ev
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol, TypeVar
+from typing import TYPE_CHECKING, ClassVar, Protocol, TypeVar
 
 from anyio import current_time
 
@@ -37,8 +37,9 @@ class Planned(Protocol):
     def id(self) -> str: ...
     @property
     def execution(self) -> Host: ...
-    @property
-    def operation(self) -> Operation: ...
+
+    operation: ClassVar[Operation]
+
     @property
     def recorded(self) -> Promise | None: ...
 

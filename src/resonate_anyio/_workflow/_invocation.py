@@ -186,8 +186,6 @@ class Invocation(PositionCheck):
         """Let the code go on once the call is on record: see `apart`."""
         self.apart = True
 
-    # The record of the call in the history
-
     @property
     def new(self) -> bool:
         return self.recorded is None
@@ -224,8 +222,6 @@ class Invocation(PositionCheck):
             return True
         # A refused call ended with its region at this very place, even if other regions had been cancelled by then.
         return here.replace("!", "") == there.replace("!", "") and is_refused(record, self.execution)
-
-    # Creation
 
     async def open(self, lane: Lane | None = None) -> Node:
         """Find or create the record of the call, make the call a child of its frame, and return that child.
