@@ -7,6 +7,7 @@ import gc
 import inspect
 import operator
 import typing
+import warnings
 import weakref
 from collections.abc import AsyncIterator, Callable, Iterator
 from datetime import UTC, datetime, timedelta
@@ -214,7 +215,10 @@ def test_a_function_that_changes_is_described_again() -> None:
     func.__name__ = "renamed"
     assert Function.of(func).name == "renamed"
 
-    func.__code__ = generator.__code__
+    with warnings.catch_warnings():
+        # Python 3.13 warns of it.
+        warnings.simplefilter("ignore", DeprecationWarning)
+        func.__code__ = generator.__code__
     with pytest.raises(InvalidFunction, match="is a generator function"):
         Function.of(func)
 

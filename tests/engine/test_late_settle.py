@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Any, TypeAlias, cast
 
@@ -10,7 +11,7 @@ import pytest
 from attrs import define, field
 
 from resonate_anyio import Context, NetworkError, Resonate
-from resonate_anyio._protocol import Request, Response, TaskAcquire
+from resonate_anyio._protocol import PromiseCreate, Request, Response, TaskAcquire
 from resonate_anyio.abc import Network
 
 from .harness import Wire, World, creates, settles
@@ -185,3 +186,59 @@ async def test_cancelled_meanwhile(world: World) -> None:
             assert "cancelled" == await (await process.resonate.get("w"))
         assert "rejected_canceled" == (await process.resonate.promises.get("w.leaf-1")).state
     assert [] == ran
+
+
+@pytest.mark.parametrize("anyio_backend", ["asyncio"], indirect=True)
+async def test_a_cancellation_while_the_record_is_asked_for(world: World) -> None:
+    """A leaf that is pending in the history does not begin if its task was cancelled while the record was asked for.
+
+    asyncio delivers such a cancellation once. It must not hit what the task does to clean up.
+    """
+    began: list[str] = []
+
+    async def slow() -> None:
+        began.append("slow")
+        await anyio.sleep(50)
+
+    async def fail() -> None:
+        await anyio.sleep(2)
+        msg = "no"
+        raise ValueError(msg)
+
+    async def undo() -> str:
+        return "undone"
+
+    async def w(ctx: Context) -> list[str]:
+        got: list[str] = []
+
+        async def other() -> None:
+            try:
+                await ctx.run(slow)
+            finally:
+                with anyio.CancelScope(shield=True):
+                    got.append(await ctx.run(undo))
+
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                tasks.create_task(other())
+                tasks.create_task(ctx.run(fail))
+        except* ValueError:
+            pass
+        return got
+
+    process = world.process(w, slow, fail, undo)
+    process.kill_at(settles("w.fail-1"), answered=True)
+    await world.run_until_killed(process, "w", w)
+    began.clear()
+    process = world.process(w, slow, fail, undo)
+
+    async def late(request: Request, _: Response) -> None:
+        if isinstance(request, PromiseCreate):
+            await anyio.sleep(0.1)
+
+    process.wire.after = late
+    async with process:
+        start = anyio.current_time()
+        assert ["undone"] == await (await process.resonate.get("w"))
+        assert anyio.current_time() - start < 5
+    assert [] == began

@@ -22,6 +22,7 @@ from resonate_anyio._execution._phases import IGNORED, IMPOSSIBLE, Phase, Transi
 from resonate_anyio._execution._services import Event as Report
 from resonate_anyio._execution._suspension import Suspension
 from resonate_anyio._execution._task_requests import Grant
+from resonate_anyio._observe import Observers
 from resonate_anyio._protocol import Promise, PromiseState, TaskRecord, TaskState
 from resonate_anyio._workflow._host import Drop
 
@@ -115,6 +116,7 @@ class Stub:
     certain: bool = True
     started: list[Callable[[], Awaitable[None]]] = field(factory=list)
     root: Any = field(factory=lambda: SimpleNamespace(function=SimpleNamespace(name="f", version=1)))
+    facilities: Any = field(factory=lambda: SimpleNamespace(observers=Observers()))
     suspension: Suspension = field(init=False)
     _version: int = VERSION
 

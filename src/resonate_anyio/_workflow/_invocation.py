@@ -25,13 +25,7 @@ from attrs import define, evolve, field
 from .._concurrency._tasks import EAGER_TASKS
 from .._errors import NonDeterminismError
 from .._functions._signatures import Kind
-from .._history import (
-    ORDER_TAG,
-    PARENT_TAG,
-    POSITION_TAG,
-    Placed,
-    Position,
-)
+from .._history import ORDER_TAG, PARENT_TAG, POSITION_TAG, Placed, Position
 from .._ids import SEPARATORS, is_below
 from .._protocol import Promise, PromiseCreate, PromiseState, Value
 from . import _events
@@ -297,17 +291,20 @@ class Invocation(PositionCheck):
             # The former holder of the lease may have settled it since the history was read, because that needs no
             # lease. Its outcome is history then, and is delivered even in a cancelled scope.
             record = self.recorded = await insist(partial(self.create, request))
+            try:
+                if record.pending:
+                    # A cancellation that came meanwhile: the call does not begin after that.
+                    lane_of(self.frame).collect()
+            except get_cancelled_exc_class():
+                await self._admission_cancelled(condemned=False)
+                raise
         await self._check(record, request)
         return record
 
     async def _create_interrupted(self, cancellation: BaseException) -> Promise | None:
-        """Record that the call was cancelled, if a cancellation has ended the request that creates it.
+        """Record that the call was cancelled, if `cancellation` has ended the request that creates it.
 
-        Args:
-            cancellation: the exception that has ended the request.
-
-        Returns:
-            The record to go on with, if it shows that the call was made before; None to raise the cancellation.
+        Return the record to go on with, if it shows that the call was made before; None to raise the cancellation.
         """
         del cancellation
         if not self.execution.interrupted() and not self.frame.settled_early:
