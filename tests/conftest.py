@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 import math
+import random
 import threading
 from collections.abc import Awaitable, Callable, Generator, Iterator, Sequence
 from functools import wraps
@@ -18,6 +19,7 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis.internal.conjecture import providers
+from trio._core import _run as trio_run
 
 from resonate_anyio.abc import Clock
 from resonate_anyio.networks import system_clock
@@ -120,8 +122,12 @@ def pytest_configure_node(node: Any) -> None:
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
-    """Let a test choose its cases by its own name."""
+    """Let a test choose its cases by its own name, and draw the same random numbers each time that it has the seed."""
     chosen.CHOSEN.test = item.nodeid
+    drawn = f"{chosen.CHOSEN.seed} {item.nodeid}"
+    # The jitter of pauses, and the order in which trio runs tasks.
+    random.seed(drawn)
+    trio_run._r.seed(drawn)
 
 
 @pytest.hookimpl(wrapper=True)

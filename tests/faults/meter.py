@@ -67,9 +67,9 @@ BEAT: Final = "task.heartbeat"
 BEATS_A_MINUTE: Final = 40
 """A lease that cannot be renewed is tried to be renewed 20 times while it lasts, twice each time; it lasts a minute."""
 
-SAME_A_MINUTE: Final = 18
-"""Pauses double from a quarter of a second on, each varied by a half: nine attempts in the half minute until whoever
-waits is told that there is no answer. The program here begins anew then, so twice that."""
+SAME_A_MINUTE: Final = 27
+"""Pauses double from a quarter of a second on, each varied by a half: nine attempts in the half minute until the caller
+gets an error. The program here begins anew then: a minute holds two such rounds, and the first attempts of a third."""
 
 ALL_A_MINUTE: Final = 120
 """Heartbeats, and all else that the job has under way at once: four things at most, and the stream of messages."""
