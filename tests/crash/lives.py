@@ -316,26 +316,40 @@ _OF_THE_PROGRAM: Final = ("execution.failed ", "execution.timed_out ")
 
 
 @contextmanager
+def threads_abandoned() -> Iterator[list[str]]:
+    """Collect the warnings about threads of leaves that still ran when their worker had stopped."""
+    with _logged(logging.WARNING, lambda message: message.startswith("worker.thread_abandoned")) as warnings:
+        yield warnings
+
+
+@contextmanager
 def errors_logged() -> Iterator[list[str]]:
     """What the engine logs as an error: whatever else comes of it, nobody should have to read that.
 
     That the program's own functions fail, in a process that does not wait for them, is none.
     """
-    errors: list[str] = []
-    handler = _Collector(errors)
+    with _logged(logging.ERROR, lambda message: not message.startswith(_OF_THE_PROGRAM)) as errors:
+        yield errors
+
+
+@contextmanager
+def _logged(level: int, wanted: Callable[[str], bool]) -> Iterator[list[str]]:
+    into: list[str] = []
+    handler = _Collector(level, into, wanted)
     logger = logging.getLogger("resonate_anyio")
     logger.addHandler(handler)
     try:
-        yield errors
+        yield into
     finally:
         logger.removeHandler(handler)
 
 
 class _Collector(logging.Handler):
-    def __init__(self, into: list[str]) -> None:
-        super().__init__(logging.ERROR)
+    def __init__(self, level: int, into: list[str], wanted: Callable[[str], bool]) -> None:
+        super().__init__(level)
         self._into = into
+        self._wanted = wanted
 
     def emit(self, record: logging.LogRecord) -> None:
-        if not record.getMessage().startswith(_OF_THE_PROGRAM):
+        if self._wanted(record.getMessage()):
             self._into.append(self.format(record))
