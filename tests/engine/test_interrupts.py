@@ -179,6 +179,30 @@ async def _in_group_member(ctx: Context, program: Program, group: Any) -> object
         return await ctx.run(leaf, "body", 4)
 
 
+async def durable_group_host(ctx: Context, program: Program) -> object:
+    return await _in_group_host(ctx, program, ctx.task_group())
+
+
+async def plain_group_host(ctx: Context, program: Program) -> object:
+    return await _in_group_host(ctx, program, anyio.create_task_group())
+
+
+async def own_native_group_host(ctx: Context, program: Program) -> object:
+    return await _in_group_host(ctx, program, native_group())
+
+
+async def _in_group_host(ctx: Context, program: Program, group: Any) -> object:
+    """Only the task that has opened the group is cancelled: no other one can tell it of the interrupt."""
+
+    async def striking() -> None:
+        await anyio.sleep(1)
+        program.strike()
+
+    async with group as tg:
+        start(tg, striking)
+        return await ctx.run(leaf, "body", 4)
+
+
 async def groups_in_groups(ctx: Context, program: Program) -> object:
     async with ctx.task_group() as outer:
         outer.run(leaf, "outer", 5)
@@ -320,8 +344,9 @@ async def in_a_leaf(ctx: Context, program: Program) -> object:
 
 CONSTRUCTS: list[Body] = [
     durable_group, durable_group_member, plain_group, own_native_group, plain_group_member, own_native_group_member,
-    groups_in_groups, gathered, mapped, first, as_completed, spawned, scopes, calls_in_flight, compensated,
-    compensated_in_a_handler, context_manager, replaced_by_an_error, shielded_cleanup, in_a_leaf,
+    durable_group_host, plain_group_host, own_native_group_host, groups_in_groups, gathered, mapped, first,
+    as_completed, spawned, scopes, calls_in_flight, compensated, compensated_in_a_handler, context_manager,
+    replaced_by_an_error, shielded_cleanup, in_a_leaf,
 ]  # fmt: skip
 
 

@@ -20,8 +20,8 @@ HOUR = 3600.0
 FOR_EVER = 2_000_000_000_000
 
 AN_HOUR = 126
-"""How often a task may be taken and given back in an hour: pauses of a minute, each shortened by up to a half at random,
-after some shorter ones."""
+"""How often a task may be taken and given back in an hour: pauses of a minute, each shortened at random by up to a
+half, after some shorter ones."""
 
 AT_FIRST = 7
 """The same for the first minute, whose pauses begin with one second."""

@@ -346,14 +346,33 @@ def exceptions_of_groups(task: Task) -> Iterator[BaseException]:
     The backends have no public interface for this; exceptions that they keep elsewhere are not found.
     """
     if isinstance(task, asyncio.Task):
-        for link in await_chain(task):
-            for each in gc.get_referents(link):
-                group = getattr(each, "__self__", each)
-                if isinstance(group, _asyncio_groups()):
-                    yield from getattr(group, "_errors", None) or getattr(group, "_exceptions", None) or ()
+        for each in _held_by(task):
+            group = getattr(each, "__self__", each)
+            if isinstance(group, _asyncio_groups()):
+                yield from getattr(group, "_errors", None) or getattr(group, "_exceptions", None) or ()
     else:
         for nursery in task.child_nurseries:
             yield from getattr(nursery, "_pending_excs", ())
+
+
+def _held_by(task: asyncio.Task[Any]) -> Iterator[object]:
+    """Return what the code of a task refers to; of calls of the running task that execute, the local variables only."""
+    if task is not asyncio.current_task():
+        for link in await_chain(task):
+            yield from gc.get_referents(link)
+        return
+    first = getattr(coroutine_of(task), "cr_frame", None)
+    frame: FrameType | None = sys._getframe(1)
+    while frame is not None:
+        yield from frame.f_locals.values()
+        frame = None if frame is first else frame.f_back
+    # A cancellation is thrown past the outer calls, which do not execute and are not all on the stack meanwhile. As in
+    # any suspended call, what they await comes last.
+    awaited: object = coroutine_of(task)
+    while hasattr(awaited, "throw"):
+        held = [each for each in gc.get_referents(awaited) if not isinstance(each, BaseException)]
+        yield from held
+        awaited = held[-1] if held else None
 
 
 @cache
