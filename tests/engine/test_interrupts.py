@@ -6,6 +6,7 @@ what is on record.
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import signal
 from collections import Counter
@@ -470,6 +471,71 @@ def test_event_loop_in_a_handler(backend: str) -> None:
             program.live()
     ended = {promise.state.value for promise in State.found(program.store, program.clock()).promises.values()}
     assert {"rejected", "rejected_canceled", "resolved"} == ended
+
+
+# An interrupt that leaves the event loop at once, which cancels every task at its end
+
+
+async def cleans_up(ctx: Context, program: Program) -> object:
+    try:
+        await anyio.sleep(10)
+    finally:
+        with anyio.CancelScope(shield=True):
+            await ctx.run(leaf, "cleaned")
+    return await ctx.run(leaf, "done")
+
+
+async def goes_on(ctx: Context, program: Program) -> object:
+    with contextlib.suppress(asyncio.CancelledError):
+        await anyio.sleep(10)
+    return await ctx.run(leaf, "done")
+
+
+async def cleans_up_below(ctx: Context, program: Program) -> object:
+    return await ctx.run(cleaning)
+
+
+async def cleaning(ctx: Context) -> object:
+    return await cleans_up(ctx, ctx.get_dependency(Program))
+
+
+async def chooses(ctx: Context, program: Program) -> object:
+    try:
+        await anyio.sleep(10)
+    finally:
+        with anyio.CancelScope(shield=True):
+            await ctx.now()
+    return await ctx.run(leaf, "done")
+
+
+async def waits_in_a_scope(ctx: Context, program: Program) -> object:
+    try:
+        await anyio.sleep(10)
+    finally:
+        with anyio.CancelScope(shield=True), ctx.move_on_after(5):
+            await ctx.sleep(1)
+    return await ctx.run(leaf, "done")
+
+
+@pytest.mark.parametrize("body", [cleans_up, goes_on, cleans_up_below, chooses, waits_in_a_scope])
+def test_interrupt_outside_of_all_tasks(body: Body) -> None:
+    """Code that is cancelled because the event loop ends makes no durable call, on asyncio."""
+    expected = Program(body, SystemExit, "asyncio", struck=True)
+    result = expected.live()
+    program = Program(body, SystemExit, "asyncio")
+
+    async def interrupted() -> None:
+        asyncio.get_running_loop().call_later(5, program.strike)
+        await program._live()
+
+    with pytest.raises(SystemExit):
+        run_virtual(interrupted, backend="asyncio")
+    left = State.found(program.store, program.clock())
+    begun = left.promises["w"].created_at
+    assert {("pending", begun)} == {(promise.state.value, promise.created_at) for promise in left.promises.values()}
+    assert {} == left.leases
+    assert result == program.live()
+    assert expected.runs == program.runs
 
 
 # How it is found

@@ -9,14 +9,16 @@ enclosing scope that is cancelled, which is that of the execution.
 
 from __future__ import annotations
 
+import asyncio
 import math
+from collections.abc import Callable
 from typing import NoReturn, TypeVar
 
-from anyio import CancelScope, current_effective_deadline, get_cancelled_exc_class
+from anyio import CancelScope, Event, current_effective_deadline, get_cancelled_exc_class
 from anyio.lowlevel import checkpoint
 from attrs import frozen
 
-from ._tasks import cancelling, current_task, on_asyncio
+from ._tasks import cancelling, on_asyncio
 
 T = TypeVar("T")
 
@@ -56,20 +58,49 @@ class Owed:
 
 
 class Teardown:
-    """Tells whether the event loop is being taken down.
+    """Waits in a task, and tells whether the event loop is being taken down.
 
-    When a program is interrupted a second time, asyncio cancels every task in spite of all shields, the tasks of this
-    package included. An object of this class is made in a task that runs no code of the user: such a task is cancelled
-    for no other reason.
+    When an interrupt leaves asyncio's event loop, asyncio cancels every task in spite of all shields, the tasks of this
+    package included, and then lets them run in any order. An object of this class is made in a task that runs no code
+    of the user: such a task is cancelled for no other reason.
+
+    Args:
+        on_begin: is called as soon as the task is cancelled, before any cancelled task has run. The event loop does not
+            run then.
     """
 
-    def __init__(self) -> None:
-        self._task = current_task() if on_asyncio() else None
+    def __init__(self, on_begin: Callable[[], object]) -> None:
+        self.begun = False
+        self._on_begin = on_begin
+        self._future = _Watched(self._begin) if on_asyncio() else None
+        self._dismissed = Event()
 
-    @property
-    def begun(self) -> bool:
-        """Whether the task that has made this object was cancelled from outside."""
-        return self._task is not None and self._task.cancelling() > 0
+    async def wait(self) -> None:
+        """Wait until `dismiss` is called."""
+        await (self._dismissed.wait() if self._future is None else self._future)
+
+    def dismiss(self) -> None:
+        """End the wait."""
+        if self._future is None:
+            self._dismissed.set()
+        elif not self._future.done():
+            self._future.set_result(None)
+
+    def _begin(self) -> None:
+        self.begun = True
+        self._on_begin()
+
+
+class _Watched(asyncio.Future[None]):
+    """A future that tells when the task that awaits it is cancelled. asyncio has no other way to learn it at once."""
+
+    def __init__(self, on_cancel: Callable[[], object]) -> None:
+        super().__init__()
+        self._on_cancel = on_cancel
+
+    def cancel(self, msg: object = None) -> bool:
+        self._on_cancel()
+        return super().cancel(msg)
 
 
 async def raise_cancelled() -> NoReturn:

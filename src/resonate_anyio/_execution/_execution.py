@@ -306,8 +306,11 @@ class Execution:
     async def check(self) -> None:
         """Raise the backend's cancellation if the execution was dropped.
 
-        Code that unwinds because of an interrupt makes no durable call: the interrupt is raised again.
+        Code that unwinds because of an interrupt makes no durable call: the interrupt is raised again. No code makes
+        one while the event loop is taken down.
         """
+        if self.services.torn_down:
+            self.drop(Drop.UNLOADED)
         if (interrupt := interrupt_here()) is not None:
             self.interrupt(interrupt)
             raise interrupt

@@ -141,6 +141,10 @@ class Subscriptions:
 
     # The end
 
+    def loop_ends(self) -> None:
+        """Note that the event loop is being taken down, so that the worker stops. All waits are cancelled by that."""
+        self.stopping = True
+
     def begin_to_stop(self) -> None:
         """End every pause."""
         self.stopping = True

@@ -6,6 +6,8 @@ such a teardown of the event loop from a cancellation that was meant for one tas
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from anyio import CancelScope, Event
 from attrs import define, field
 
@@ -14,18 +16,25 @@ from .._concurrency._cancellation import Teardown
 
 @define(eq=False)
 class Sentinel:
-    """See the module's docstring."""
+    """See the module's docstring.
 
+    Args:
+        on_teardown: is called when a teardown begins, before any code of an execution runs again. The event loop does not
+            run then.
+    """
+
+    _on_teardown: Callable[[], object]
     _teardown: Teardown | None = field(default=None, init=False)
     _started: Event = field(factory=Event, init=False)
-    _dismissed: Event = field(factory=Event, init=False)
+    _dismissed: bool = field(default=False, init=False)
     _never_started: bool = field(default=False, init=False)
 
     async def run(self) -> None:
         """Watch until `dismiss` is called."""
-        self._teardown = Teardown()
+        self._teardown = Teardown(self._on_teardown)
         self._started.set()
-        await self._dismissed.wait()
+        if not self._dismissed:
+            await self._teardown.wait()
 
     async def started(self) -> None:
         """Wait until the task runs."""
@@ -38,7 +47,9 @@ class Sentinel:
 
     def dismiss(self) -> None:
         """End the task."""
-        self._dismissed.set()
+        self._dismissed = True
+        if self._teardown is not None:
+            self._teardown.dismiss()
 
     @property
     def torn_down(self) -> bool:

@@ -109,7 +109,7 @@ class Worker:
     messages: Messages = field(init=False)
     membership: Membership = field(init=False)
     client_requests: ClientRequests = field(init=False)
-    _sentinel: Sentinel = field(factory=Sentinel, init=False)
+    _sentinel: Sentinel = field(init=False)
     _snapshot: RoundSnapshot = field(factory=lambda: RoundSnapshot(execution_in), init=False)
     _leases: Leases = field(init=False)
     _residency: Residency = field(init=False)
@@ -127,6 +127,7 @@ class Worker:
         observers = Observers(self.settings.observers, ExecutionLog(), execution_logger)
         if self.settings.observers:
             self.connection = ObservedConnection(self.connection, observers)
+        self._sentinel = Sentinel(self.subscriptions.loop_ends)
         self.requester = Requester(self.connection, self.subscriptions)
         self.timer_promises = TimerPromises(self.connection.now)
         self._leases = Leases(
