@@ -35,6 +35,9 @@ RULES: Final = {
 }
 
 
+BACKENDS: Final = ("asyncio", "trio")
+
+
 @define
 class Chosen:
     """What was chosen for this run of the tests.
@@ -121,11 +124,23 @@ def select(config: pytest.Config, items: list[pytest.Item]) -> None:
 
 
 def _in_sample(item: pytest.Item) -> bool:
-    marker = item.get_closest_marker("sampled")
-    if marker is None or CHOSEN.whole:
+    if CHOSEN.whole:
         return True
-    one_in: int = marker.kwargs["one_in"] if CHOSEN.usual else marker.kwargs["elsewhere"]
-    return zlib.crc32(f"{CHOSEN.seed} {item.nodeid}".encode()) % one_in == 0
+    marker = item.get_closest_marker("sampled")
+    if marker is not None:
+        one_in: int = marker.kwargs["one_in"] if CHOSEN.usual else marker.kwargs["elsewhere"]
+        return _drawn(item.nodeid) % one_in == 0
+    if CHOSEN.usual or CHOSEN.asyncio != "plain":
+        return True
+    # Elsewhere than usual, each test runs on one of the backends: another one in each run.
+    parameters: dict[str, Any] = getattr(getattr(item, "callspec", None), "params", {})
+    backend = parameters.get("anyio_backend", parameters.get("backend"))
+    pair = item.nodeid.replace("asyncio", "trio")
+    return backend not in BACKENDS or backend == BACKENDS[_drawn(pair) % len(BACKENDS)]
+
+
+def _drawn(text: str) -> int:
+    return zlib.crc32(f"{CHOSEN.seed} {text}".encode())
 
 
 def _is_on_another_backend(item: pytest.Item) -> bool:

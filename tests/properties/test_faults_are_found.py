@@ -111,7 +111,7 @@ FAULTS: Final[dict[Break, Troubles]] = {
 def test_a_fault_is_found(fault: Break, troubles: Troubles, monkeypatch: pytest.MonkeyPatch) -> None:
     """Some example tells that the engine has this fault."""
 
-    @settings(max_examples=_MANY, derandomize=True, phases=[Phase.generate])
+    @settings(max_examples=_MANY, derandomize=True, phases=[Phase.generate], report_multiple_bugs=False)
     @given(plan=plans(waits=4, interrupted=1 if fault is positions_are_ignored else 4), troubles=troubles)
     def check(plan: Plan, troubles: dict[str, Any]) -> None:
         check_same(plan, "asyncio", **troubles)
