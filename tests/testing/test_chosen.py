@@ -80,6 +80,28 @@ def test_what_is_not_sampled_is_run() -> None:
     assert ["t"] == kept([Item("t", sampled=False)])
 
 
+@pytest.mark.parametrize("option", [{"network": "dev"}, {"rules": RULES["snapshot"]}])
+def test_one_backend_elsewhere(option: dict[str, Any]) -> None:
+    """Over another network and by other rules each test runs on one backend, by some seeds on the other one."""
+    pairs = [
+        Item(f"tests/test_a.py::test_{number}[{backend}-x]", sampled=False, backend=backend)
+        for number in range(40)
+        for backend in ("asyncio", "trio")
+    ]
+    assert 80 == len(kept(pairs))
+    for name, value in option.items():
+        setattr(CHOSEN, name, value)
+    seen: set[str] = set()
+    for CHOSEN.seed in "abcdefghijklmnopqrst":
+        names = kept(pairs)
+        assert 40 == len({name.replace("asyncio", "trio") for name in names}) == len(names)
+        assert len({name.partition("[")[2] for name in names}) == 2
+        seen.update(names)
+    assert 80 == len(seen)
+    CHOSEN.campaigns = 1
+    assert 80 == len(kept(pairs))
+
+
 def test_loops_of_asyncio_are_for_its_tests() -> None:
     """A run on another loop of asyncio has no test on trio."""
     CHOSEN.asyncio = "debug"

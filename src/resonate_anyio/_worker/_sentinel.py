@@ -19,8 +19,8 @@ class Sentinel:
     """See the module's docstring.
 
     Args:
-        on_teardown: is called when a teardown begins, before any code of an execution runs again. The event loop does not
-            run then.
+        on_teardown: is called when a teardown begins, before any code of an execution runs again. The event loop does
+            not run then.
     """
 
     _on_teardown: Callable[[], object]
