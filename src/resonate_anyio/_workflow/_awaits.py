@@ -155,12 +155,11 @@ async def _wait_for_scope(frame: Frame, child: Node, lived_ms: int) -> None:
     await frame.before_wait(lane_of(frame))
     try:
         with move_on_after(lived_ms / 1000 + PATIENCE):
-            await execution.wait(child.recancelled)
+            await child.wait_cancelled_again()
             return
     except get_cancelled_exc_class():
         # Other waiters, which nothing had cancelled, get the outcome, as on the live run.
         child.cancelled_again()
-        child.recancelled.set()
         raise
     recorded, requested = "an await that a scope around it had cancelled", "the same await, not cancelled"
     await halt(execution, NonDeterminismError(child.id, recorded, requested, execution.id))

@@ -111,9 +111,9 @@ class Frame(Node):
         self.pending: bool = self.record.state is PromiseState.PENDING
         history = self.execution.history
         self.replaying = bool(history.records) and history.has_unasked(self.id)
-        self.children = Children(self)
-        self.order = Order(self.execution, self.id)
-        self.lanes = Lanes(history, self.id)
+        if self.function.kind is Kind.WORKFLOW or self.replaying:  # a leaf may have been a workflow
+            self.children, self.order = Children(self), Order(self.execution, self.id)
+            self.lanes = Lanes(history, self.id)
 
     # Running
 

@@ -101,7 +101,7 @@ class Group(Region):
     _block: ExitStack = field(factory=ExitStack, init=False)
     _open: bool = field(default=False, init=False)
     _running: int = field(default=0, init=False)
-    _one_ended: Event = field(factory=Event, init=False)
+    _one_ended: Event | None = field(default=None, init=False)
 
     @property
     def _own(self) -> Frame:
@@ -330,7 +330,8 @@ class Group(Region):
             raise
         finally:
             self._running -= 1
-            self._one_ended.set()
+            if self._one_ended is not None:
+                self._one_ended.set()
 
     async def _run_call(self, member: _Member, started: Started) -> None:
         try:

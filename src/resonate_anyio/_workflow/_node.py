@@ -46,8 +46,6 @@ class Node:
         pending: whether it has no outcome yet, as far as this worker knows.
         type: the type that its value is decoded as.
         replayed: whether it had an outcome on record before this run of its frame.
-        recancelled: an event that is set once an await of it is cancelled that was cancelled the first time (see
-            `_awaits`).
         seen: whether its outcome was delivered to the code of its frame.
         known: whether its end is on record for its frame, so that `future.result()` may return the outcome.
         number: the number of the call among the calls of its frame, in the order in which they began.
@@ -61,13 +59,14 @@ class Node:
     pending: bool = field(init=False)
     type: Any = Any
     replayed: bool = False
-    recancelled: Event = field(factory=Event, init=False)
     seen: bool = False
     known: bool = field(default=False, init=False)
     number: int = field(default=0, init=False)
     live: TracebackType | None = None
     group: Region | None = field(default=None, init=False)
-    _settled: Event = field(factory=Event, init=False)
+    # Events are made for tasks that wait: most calls never have any.
+    _settled: Event | None = field(default=None, init=False)
+    _recancelled: Event | None = field(default=None, init=False)
     _error: Exception | None = field(default=None, init=False)
 
     def __attrs_post_init__(self) -> None:
@@ -81,13 +80,16 @@ class Node:
         """Take over a settled record and wake all waiters."""
         first, self.pending = self.pending, record.state is PromiseState.PENDING
         self.record = record
-        self._settled.set()
+        if self._settled is not None:
+            self._settled.set()
         if first and self.execution.facilities.observers.calls:
             _events.call_settled(self)
 
     def cancelled_again(self) -> None:
         """Note that a replay has cancelled the code where it awaits this node: other awaits get the outcome."""
         self.replayed = False
+        if self._recancelled is not None:
+            self._recancelled.set()
 
     def start_in(self, group: Region | None) -> None:
         """Note the durable task group that the call was started in, or None."""
@@ -100,7 +102,13 @@ class Node:
     async def wait(self) -> None:
         """Wait until the promise is settled. A cancellation of this wait does not cancel the promise."""
         while self.pending:
+            self._settled = self._settled or Event()
             await self.execution.wait(self._settled)
+
+    async def wait_cancelled_again(self) -> None:
+        """Wait for `cancelled_again`."""
+        self._recancelled = self._recancelled or Event()
+        await self.execution.wait(self._recancelled)
 
     @property
     def expired_at(self) -> int | None:
@@ -223,7 +231,7 @@ class Children:
     _frame: Run
     _nodes: dict[str, Node] = field(factory=dict, init=False)
     _invocations: int = field(default=0, init=False)
-    _opened: Event = field(factory=Event, init=False)
+    _opened: Event | None = field(default=None, init=False)
 
     @contextmanager
     def invoking(self) -> Iterator[None]:
@@ -233,7 +241,8 @@ class Children:
             yield
         finally:
             self._invocations -= 1
-            self._opened.set()
+            if self._opened is not None:
+                self._opened.set()
 
     def adopt(self, child: Node, number: int) -> None:
         """Make `child`, the call with that number, a call that has to end before the frame ends."""

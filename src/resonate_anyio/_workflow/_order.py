@@ -19,7 +19,7 @@ from __future__ import annotations
 
 import logging
 import math
-from collections import Counter, deque
+from collections import deque
 from itertools import chain
 from typing import TYPE_CHECKING, Final
 
@@ -91,20 +91,21 @@ class Order:
     _returned: list[tuple[str, int]] = field(factory=list, init=False)
     _unsure: dict[int, list[tuple[str, int]]] = field(factory=dict, init=False)
     shared: bool = field(default=False, init=False)
-    past: deque[_Past] = field(factory=deque, init=False)
+    past: deque[_Past] | None = field(default=None, init=False)
     _calls: dict[int, _Past] = field(factory=dict, init=False)
     _returns: dict[str, deque[_Past]] = field(factory=dict, init=False)
-    _left: Counter[str] = field(factory=Counter, init=False)
+    _left: dict[str, int] = field(factory=dict, init=False)
     _complete: bool = field(default=True, init=False)
     _moved_at: float = field(default=-math.inf, init=False)
     _held: dict[str, Event] = field(factory=dict, init=False)
     _released: str | None = field(default=None, init=False)
     floor: Lane | None = field(default=None, init=False)
-    _queue: deque[Event] = field(factory=deque, init=False)
+    _queue: list[Event] = field(factory=list, init=False)
 
     def begin(self, main: Lane) -> None:
         """Begin with the function's own code, and with the events on record."""
         self._main = main
+        past: deque[_Past] = deque()
         before: Numbered | None = None
         returned: dict[str, int] = {}
         for call in self._execution.history.numbered(self._id):
@@ -115,13 +116,15 @@ class Order:
                 if count <= returned.get(lane, -1):
                     continue
                 returned[lane] = count
-                self.past.append(_Past(lane, None, count, patience, gap))
-                self._returns.setdefault(lane, deque()).append(self.past[-1])
+                past.append(_Past(lane, None, count, patience, gap))
+                self._returns.setdefault(lane, deque()).append(past[-1])
             self._calls[call.number] = _Past(call.lane, call.number, 0, patience, gap)
-            self.past.append(self._calls[call.number])
+            past.append(self._calls[call.number])
             self._complete = self._complete and not gap
             self._last, before = call.number, call
-        self._left.update(event.lane for event in self.past)
+        for event in past:
+            self._left[event.lane] = self._left.get(event.lane, 0) + 1
+        self.past = past or None
         self._moved_at = current_time()
 
     def share(self) -> None:
@@ -227,6 +230,7 @@ class Order:
 
     async def _wait_for_turn(self, label: str, count: int) -> None:
         while not self._may_go_on(label, count) and current_effective_deadline() > -math.inf:
+            assert self.past is not None
             missing, moved = self.past[0], Event()
             self._held[label] = moved
             try:
@@ -245,13 +249,13 @@ class Order:
         if first.lane == label:
             return first.number is not None or count >= first.count
         # The next event of the lane may be one that is not on record.
-        return not self._complete and not self._left[label]
+        return not self._complete and not self._left.get(label)
 
     def _happens(self, event: _Past | None) -> None:
         if event is None or event.happened:
             return
         event.happened = True
-        self._left[event.lane] -= 1
+        self._left[event.lane] = self._left.get(event.lane, 0) - 1
         moved = False
         while self.past and self.past[0].happened:
             self.past.popleft()
@@ -272,7 +276,7 @@ class Order:
             # It may wait for a return that is not on record: let the held lane with the next recorded event go on, as a
             # guess.
             held = {label, *self._held}
-            self._released = next((event.lane for event in self.past if event.lane in held), label)
+            self._released = next((event.lane for event in self.past or () if event.lane in held), label)
             self._moved_at = current_time()
             if self._released in self._held:
                 self._held[self._released].set()
@@ -283,7 +287,7 @@ class Order:
             self._id,
             missing.lane,
         )
-        self.past.clear()
+        self.past = None
         self._calls.clear()
         self._returns.clear()
         self._left.clear()

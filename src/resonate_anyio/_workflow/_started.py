@@ -35,7 +35,7 @@ class Started:
     group: Region | None = None
     forgone: Exception | None = field(default=None, init=False)
     _begun: bool = field(default=False, init=False)
-    _changed: Event = field(factory=Event, init=False)
+    _changed: Event | None = field(default=None, init=False)
 
     @property
     def id(self) -> str:
@@ -91,13 +91,15 @@ class Started:
         """Note that the call is on record."""
         node.start_in(self.group)
         self.node = node
-        self._changed.set()
+        if self._changed is not None:
+            self._changed.set()
 
     def forgo(self, error: Exception) -> None:
         """Note that the call is never recorded; an await of it raises `error`."""
         self.invocation.follow()
         self.forgone = error
-        self._changed.set()
+        if self._changed is not None:
+            self._changed.set()
 
     async def result(self) -> object:
         """Wait for the outcome, and deliver it to the running code: return the value or raise the failure."""
@@ -119,6 +121,7 @@ class Started:
 
     async def _until_opened(self) -> None:
         while self.node is None and self.forgone is None:
+            self._changed = self._changed or Event()
             await self.invocation.execution.wait(self._changed)
 
     async def _on_record(self) -> Node:
