@@ -9,7 +9,6 @@ enclosing scope that is cancelled, which is that of the execution.
 
 from __future__ import annotations
 
-import asyncio
 import math
 from collections.abc import Callable
 from typing import NoReturn, TypeVar
@@ -18,7 +17,7 @@ from anyio import CancelScope, Event, current_effective_deadline, get_cancelled_
 from anyio.lowlevel import checkpoint
 from attrs import frozen
 
-from ._tasks import cancelling, on_asyncio
+from ._tasks import WatchedFuture, cancelling, on_asyncio
 
 T = TypeVar("T")
 
@@ -72,7 +71,7 @@ class Teardown:
     def __init__(self, on_begin: Callable[[], object]) -> None:
         self.begun = False
         self._on_begin = on_begin
-        self._future = _Watched(self._begin) if on_asyncio() else None
+        self._future = WatchedFuture(self._begin) if on_asyncio() else None
         self._dismissed = Event()
 
     async def wait(self) -> None:
@@ -89,18 +88,6 @@ class Teardown:
     def _begin(self) -> None:
         self.begun = True
         self._on_begin()
-
-
-class _Watched(asyncio.Future[None]):
-    """A future that tells when the task that awaits it is cancelled. asyncio has no other way to learn it at once."""
-
-    def __init__(self, on_cancel: Callable[[], object]) -> None:
-        super().__init__()
-        self._on_cancel = on_cancel
-
-    def cancel(self, msg: object = None) -> bool:
-        self._on_cancel()
-        return super().cancel(msg)
 
 
 async def raise_cancelled() -> NoReturn:

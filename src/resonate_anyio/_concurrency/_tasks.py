@@ -175,6 +175,18 @@ class _Hooks:
             thread.join()
 
 
+class WatchedFuture(asyncio.Future[None]):
+    """A future that tells when the task that awaits it is cancelled. asyncio has no other way to learn it at once."""
+
+    def __init__(self, on_cancel: Callable[[], object]) -> None:
+        super().__init__()
+        self._on_cancel = on_cancel
+
+    def cancel(self, msg: object = None) -> bool:
+        self._on_cancel()
+        return super().cancel(msg)
+
+
 _scheduled: Final[WeakSet[asyncio.Task[Any]]] = WeakSet()
 """Tasks that are known to be run by the event loop, and not inside the call that has started them."""
 
