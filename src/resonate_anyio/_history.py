@@ -352,6 +352,13 @@ class History:
         """Return the numbers of the records in a lane of `parent`."""
         return [placed.position.main for placed in self.placed(parent).values() if placed.position.label == lane]
 
+    def is_asked_above(self, parent: str, lane: str, number: int) -> bool:
+        """Return whether a record of a lane above `number` was asked for."""
+        return any(
+            placed.position.label == lane and placed.position.main > number and placed.id not in self.records
+            for placed in self.placed(parent).values()
+        )
+
     def next_unasked(self, parent: str, lane: str, after: int) -> Placed | None:
         """Return the first record of a lane above the number `after` that was not asked for yet, or None."""
         ahead = (

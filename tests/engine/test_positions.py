@@ -68,6 +68,7 @@ async def lived(
     *,
     refuses: int | None = None,
     sleep: float | None = None,
+    downtime: float = 0,
     unpatch: Callable[[], None] = lambda: None,
 ) -> Outcome:
     """Run `workflow`; until `last` has ended, if that is given, and again in another process.
@@ -78,6 +79,7 @@ async def lived(
         last: the call after which the first process dies.
         refuses: what searches are answered with, if they are not allowed.
         sleep: after so many seconds, the second process dies as well.
+        downtime: the seconds until the second process starts.
         unpatch: called between the two.
     """
     lives = Lives()
@@ -114,6 +116,7 @@ async def lived(
         process.kill_at(settles(f"w.{last}"), answered=True)
         await world.run_until_killed(process, "w", w)
     unpatch()
+    await anyio.sleep(downtime)
     restarted = anyio.current_time()
     if sleep is not None:
         async with started() as process:
@@ -645,6 +648,26 @@ async def test_history_that_is_partial(world: World, status: int) -> None:
 
     outcome = await lived(world, workflow, "step-1", refuses=status)
     assert ("cleanup end", ["cleanup", " end"]) == (outcome.result, outcome.ran)
+
+
+@pytest.mark.parametrize("downtime", [0, 40])
+async def test_member_whose_turn_has_not_come(world: World, downtime: float) -> None:
+    """A member that is never begun keeps its number on a replay, if the code has made calls since it was added."""
+
+    async def workflow(ctx: Context, lives: Lives) -> str:
+        with ctx.move_on_after(4):
+            async with ctx.task_group(limit=1) as tg:
+                tg.run(the_step, "long", 100)
+                tg.run(the_undo, "waiting")
+                await ctx.run(the_step, "body")
+                await lives.plainly()
+        await ctx.run(the_undo, "cleanup")
+        await ctx.sleep(5)
+        return str(await ctx.run(the_undo, "end"))
+
+    outcome = await lived(world, workflow, "undo-2", downtime=downtime)
+    assert ("end", ["body", "long", "cleanup", "end"]) == (outcome.result, outcome.ran)
+    assert {"w.undo-2", "w.undo-3"} == {id for id in outcome.records if "undo" in id}
 
 
 async def test_code_in_lanes_is_not_cut(world: World) -> None:

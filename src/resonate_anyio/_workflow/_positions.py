@@ -282,7 +282,11 @@ class PositionCheck(ABC):
 
     def _was_built(self) -> bool:
         """Return whether the first run made the builder too, but not the call: then its number stays taken."""
-        numbers = self.execution.history.numbers(self.frame.id, self.position.label)
+        history, lane = self.execution.history, self.position.label
+        if history.is_asked_above(self.frame.id, lane, self.place.number):
+            # A later call of the lane has its recorded number, so the first run counted this builder.
+            return True
+        numbers = history.numbers(self.frame.id, lane)
         numbered = self.place.lane.counter.numbered
         later = any(number > numbered for number in numbers)
         return later and not any(self.place.number <= number <= numbered for number in numbers)
