@@ -133,7 +133,7 @@ def _in_sample(item: pytest.Item) -> bool:
     if CHOSEN.usual or CHOSEN.asyncio != "plain":
         return True
     # Elsewhere than usual, each test runs on one of the backends: another one in each run.
-    parameters: dict[str, Any] = getattr(getattr(item, "callspec", None), "params", {})
+    parameters = _parameters(item)
     backend = parameters.get("anyio_backend", parameters.get("backend"))
     pair = item.nodeid.replace("asyncio", "trio")
     return backend not in BACKENDS or backend == BACKENDS[_drawn(pair) % len(BACKENDS)]
@@ -144,8 +144,13 @@ def _drawn(text: str) -> int:
 
 
 def _is_on_another_backend(item: pytest.Item) -> bool:
+    return CHOSEN.asyncio != "plain" and _parameters(item).get("anyio_backend") != "asyncio"
+
+
+def _parameters(item: pytest.Item) -> dict[str, Any]:
+    """Return the parameters of a test; there are none if it is not parametrized."""
     parameters: dict[str, Any] = getattr(getattr(item, "callspec", None), "params", {})
-    return CHOSEN.asyncio != "plain" and parameters.get("anyio_backend") != "asyncio"
+    return parameters
 
 
 def again(nodeid: str) -> str:
