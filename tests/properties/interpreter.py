@@ -6,13 +6,14 @@ step gives is shown to the world outside, too, which minds if a replay is given 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any, Final, assert_never
 
 from anyio import create_task_group
 from attrs import define, field
 
 from resonate_anyio import Context, DurableFuture, Info, Retry
+from resonate_anyio._codec._exceptions import RemoteTraceback
 
 from .graphs import (
     CANCELLED,
@@ -223,9 +224,9 @@ class _Given:
 def told(error: BaseException) -> dict[str, Any]:
     """An exception as data, without what differs from run to run."""
     text: dict[str, Any] = {"type": type(error).__name__, "text": str(error)}
-    notes: Sequence[str] = getattr(error, "__notes__", ())
+    notes = [note for note in getattr(error, "__notes__", ()) if not isinstance(note, RemoteTraceback)]
     if notes:
-        text["notes"] = list(notes)
+        text["notes"] = notes
     if isinstance(error, BaseExceptionGroup):
         text["members"] = [told(member) for member in error.exceptions]
     return text

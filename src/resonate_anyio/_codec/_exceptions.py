@@ -11,7 +11,8 @@ Every error can be written, and every payload can be read. The types of errors a
 The recorded traceback (`stack`) is that of the place where the error was raised first. If an error is read in another
 process or a later run, a note shows this traceback: a `RemoteTraceback`. If that error is recorded again, because it
 passes through another execution, the note is recorded as `stack` and not among the notes. So an error has at most one
-such note.
+such note. The error of a local call has none, live or on a replay: if a replay records it again, `stack` begins where
+the call was awaited, and only the record of the call itself shows where it was raised.
 """
 
 from __future__ import annotations
