@@ -59,15 +59,16 @@ class Searching:
 
     def _among(self, view: View, until: str | None) -> _Found:
         # One record more than the page holds shows that there is a next page.
-        limit, after = self._request.limit + 1 - len(self._found), self._after
-        match self._request:
+        request, after = self._request, self._after
+        limit = request.limit + 1 - len(self._found)
+        match request:
             case PromiseSearch(state=state, tags=tags):
                 return view.search_promises(state=state, tags=tags, after=after, until=until, limit=limit)
             case TaskSearch(state=state):
                 tasks = view.search_tasks(state=state, after=after, until=until, limit=limit)
                 return [task_record(view, task) for task in tasks]
-            case ScheduleSearch(tags=tags):
-                return view.search_schedules(tags=tags, after=after, until=until, limit=limit)
+            case _:
+                return view.search_schedules(tags=request.tags, after=after, until=until, limit=limit)
 
     def response(self) -> Response:
         """Return the response."""
