@@ -7,8 +7,10 @@ runs by the wall clock, for what virtual time does not see, and has a limit of i
 from __future__ import annotations
 
 import asyncio
+import gc
 import inspect
 import math
+import os
 import random
 import threading
 from collections.abc import Awaitable, Callable, Generator, Iterator, Sequence
@@ -45,22 +47,23 @@ CAMPAIGNS = (
 )
 """Folders and files of the tests that try a great many cases, and cover no line which others do not."""
 
-SAMPLED_ELSEWHERE = {
-    _HERE / "client" / "test_processes.py": 3,
-    _HERE / "crash" / "test_harness.py": 8,
-    _HERE / "crash" / "test_interrupts.py": 8,
-    _HERE / "engine" / "test_composition.py": 4,
-    _HERE / "engine" / "test_positions.py": 4,
-    _HERE / "faults" / "test_each_fault.py": 8,
-    _HERE / "faults" / "test_outages.py": 4,
-    _HERE / "faults" / "test_store_outages.py": 4,
-    _HERE / "interop" / "test_typescript.py": 3,
-    _HERE / "properties" / "test_faults_are_found.py": 8,
-    _HERE / "server" / "test_hostile.py": 4,
-    _HERE / "server" / "test_transcripts.py": 4,
-    _HERE / "wall" / "test_workflows.py": 2,
+SAMPLED = {
+    _HERE / "client" / "test_processes.py": (1, 3),
+    _HERE / "crash" / "test_harness.py": (1, 8),
+    _HERE / "crash" / "test_interrupts.py": (1, 8),
+    _HERE / "engine" / "test_composition.py": (1, 4),
+    _HERE / "engine" / "test_positions.py": (1, 4),
+    _HERE / "faults" / "test_each_fault.py": (3, 8),
+    _HERE / "faults" / "test_outages.py": (1, 4),
+    _HERE / "faults" / "test_store_outages.py": (1, 4),
+    _HERE / "interop" / "test_typescript.py": (1, 3),
+    _HERE / "properties" / "test_faults_are_found.py": (3, 8),
+    _HERE / "server" / "test_hostile.py": (2, 4),
+    _HERE / "server" / "test_transcripts.py": (1, 4),
+    _HERE / "wall" / "test_workflows.py": (2, 2),
 }
-"""Files of which a usual run has every test, and one over another network, by other rules or on another loop 1 in N."""
+"""Files of which a run has one test in so many: a usual run, and one over another network, by other rules or on another
+loop. `--campaigns all` has every test."""
 
 SLOW = (
     *CAMPAIGNS,
@@ -113,6 +116,34 @@ def pytest_configure(config: pytest.Config) -> None:
 def pytest_report_header() -> str:
     """Tell what samples are chosen by."""
     return f"seed: {chosen.CHOSEN.seed} (--seed)"
+
+
+def pytest_collection_finish() -> None:
+    """Keep the garbage collector from looking at ten thousand collected tests again and again."""
+    gc.collect()
+    gc.freeze()
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_setupnodes() -> None:
+    """Do not let the processes of pytest-xdist measure themselves, besides what pytest-cov measures in them.
+
+    The setting `patch = ["subprocess"]` is for the processes that tests start. pytest-cov prepares the environment for
+    those again in each process.
+    """
+    os.environ.pop("COVERAGE_PROCESS_CONFIG", None)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_sessionstart(session: pytest.Session) -> None:
+    """End the measurement that pytest-cov 7.1 begins in a process of pytest-xdist as if that were the only process.
+
+    It begins another one for the session. The first is never saved, doubles the time, and goes on in tests that are
+    marked `no_cover`.
+    """
+    plugin: Any = session.config.pluginmanager.getplugin("_cov")
+    if hasattr(session.config, "workerinput") and plugin is not None and plugin.cov_controller is not None:
+        plugin.cov_controller.cov.stop()
 
 
 @pytest.hookimpl(optionalhook=True)
@@ -198,8 +229,9 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         if _is_in(test, CAMPAIGNS):
             # They run the same lines thousands of times, and to measure them would double what that takes.
             test.add_marker(pytest.mark.no_cover)
-        if test.path in SAMPLED_ELSEWHERE:
-            test.add_marker(pytest.mark.sampled(one_in=1, elsewhere=SAMPLED_ELSEWHERE[test.path]))
+        if test.path in SAMPLED:
+            one_in, elsewhere = SAMPLED[test.path]
+            test.add_marker(pytest.mark.sampled(one_in=one_in, elsewhere=elsewhere))
         if _is_in(test, SLOW):
             test.add_marker(pytest.mark.slow)
         if _is_in(test, ALIKE):
