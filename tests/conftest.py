@@ -185,6 +185,13 @@ def clock(request: pytest.FixtureRequest) -> Clock:
     return system_clock if _by_the_wall(request) else VirtualClock()
 
 
+@pytest.fixture(params=["plain", "httpx"])
+def each_transport(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Run a test over the transport of this package for plain connections, and over the one of httpx."""
+    if request.param == "httpx":
+        monkeypatch.setattr("resonate_anyio.networks._http.is_plain", lambda *_: False)
+
+
 @pytest.fixture(autouse=True)
 def no_threads_left(request: pytest.FixtureRequest) -> Iterator[None]:
     """Fail the test if a thread that it started outlives it."""

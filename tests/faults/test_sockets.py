@@ -21,6 +21,7 @@ from .processes import deadline, served, started
 from .proxy import Mode, Proxy
 
 pytestmark = pytest.mark.wall
+over_both = pytest.mark.usefixtures("each_transport")
 
 PROGRAM: Final = Path(__file__).with_name("program.py")
 
@@ -80,6 +81,7 @@ def client(url: str, steps: Steps) -> Resonate:
     return resonate
 
 
+@over_both
 @pytest.mark.parametrize("mode", [mode for mode in Mode if mode is not Mode.PASS])
 async def test_connections_that_fail(mode: Mode) -> None:
     """What happens to connections for a while, and their end after it, loses nothing and runs nothing twice."""
@@ -95,6 +97,7 @@ async def test_connections_that_fail(mode: Mode) -> None:
     assert [1] * (STEPS + 1) == list(steps.runs.values())
 
 
+@over_both
 async def test_a_server_that_is_killed_and_started_again(tmp_path: Path) -> None:
     """A new server on the same file and port goes on where the killed one was, and so do its clients."""
     steps, file = Steps(), tmp_path / "server.db"

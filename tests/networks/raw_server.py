@@ -27,7 +27,8 @@ class Peer:
     """One connection, at the server's side."""
 
     stream: ByteStream
-    #: The first line of the request that is being answered, and its envelope if it has one.
+    #: The head of the request that is being answered, its first line, and its envelope if it has one.
+    head: str = ""
     line: str = ""
     envelope: Envelope = field(factory=dict)
     #: Set when the client has hung up.
@@ -79,6 +80,8 @@ class RawServer:
     scheme: str = "http"
     on_post: Behaviour = answers
     on_poll: Behaviour = streams
+    #: What it does before it receives the body of a request.
+    on_head: Behaviour | None = None
     lines: list[str] = field(factory=list)
     peers: list[Peer] = field(factory=list)
     polls: list[Peer] = field(factory=list)
@@ -100,7 +103,7 @@ class RawServer:
             peer.gone.set()
 
     async def _exchange(self, peer: Peer, received: BufferedByteReceiveStream) -> None:
-        head = (await received.receive_until(b"\r\n\r\n", 65536)).decode()
+        peer.head = head = (await received.receive_until(b"\r\n\r\n", 65536)).decode()
         peer.line = head.split("\r\n")[0]
         self.lines.append(peer.line)
         if peer.line.startswith("GET"):
@@ -110,6 +113,8 @@ class RawServer:
             self.polled = Event()
             return
 
+        if self.on_head is not None:
+            await self.on_head(peer)
         [length] = [line.split(":")[1] for line in head.split("\r\n") if line.lower().startswith("content-length")]
         peer.envelope = json.loads(await received.receive_exactly(int(length)))
         await self.on_post(peer)

@@ -13,6 +13,7 @@ from resonate_anyio._protocol import PromiseGet
 from resonate_anyio.networks import HttpNetwork
 
 from .helpers import worker
+from .raw_server import serving
 from .scripted import Scripted, reply
 
 GET = PromiseGet(id="p")
@@ -76,3 +77,31 @@ async def test_a_request_that_fails_leaves_the_next_ones_of_the_program_alone(
     assert [OWN] == [record.getMessage() for record in caplog.records if record.name == "httpx"]
     names = [getattr(each, "__module__", "") for each in logging.getLogger("httpx").filters]
     assert 1 == names.count("resonate_anyio.networks._http")
+
+
+@pytest.mark.wall
+@pytest.mark.usefixtures("each_transport")
+async def test_each_transport_logs_the_same_lines(caplog: pytest.LogCaptureFixture) -> None:
+    """A program that reads these lines does not see which transport is used."""
+    caplog.set_level(logging.INFO, "httpx")
+    async with serving() as server, HttpNetwork(server.url).connect(worker("p")) as connection:
+        await connection.request(GET)
+
+    asked = [record for record in caplog.records if "POST" in record.getMessage()]
+    assert [f'HTTP Request: POST {server.url}/ "HTTP/1.1 {status} X"' for status in (200, 200, 404)] == [
+        record.getMessage() for record in asked
+    ]
+    assert ("POST", f"{server.url}/", "HTTP/1.1", 404, "X") == tuple(
+        str(each) if isinstance(each, httpx.URL) else each for each in asked[-1].args or ()
+    )
+
+
+@pytest.mark.wall
+@pytest.mark.usefixtures("each_transport")
+async def test_each_transport_logs_nothing_at_info(caplog: pytest.LogCaptureFixture) -> None:
+    """The program logs at INFO and has not asked for these lines."""
+    caplog.set_level(logging.INFO)
+    async with serving() as server, HttpNetwork(server.url).connect(worker("p")) as connection:
+        await connection.request(GET)
+
+    assert [] == [record.getMessage() for record in caplog.records if record.name == "httpx"]

@@ -186,6 +186,7 @@ async def test_detached(site: Site) -> None:
         assert "after!" == await (await resonate.get(id, str))
 
 
+@pytest.mark.usefixtures("each_transport")
 async def test_handles(site: Site) -> None:
     """An id is joined from anywhere, waited for in several places, and runs once."""
     journal = Journal()
@@ -202,6 +203,7 @@ async def test_handles(site: Site) -> None:
     assert ["before", "after"] == journal.lines
 
 
+@pytest.mark.usefixtures("each_transport")
 async def test_stop_and_go_on(site: Site) -> None:
     """What is left by a worker that stops in order is taken up at once."""
     async with site.client() as resonate:

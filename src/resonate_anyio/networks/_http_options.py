@@ -61,6 +61,27 @@ def check_proxy(proxy: str | None) -> str | None:
     return proxy
 
 
+def is_plain(url: str, headers: Mapping[str, str], proxies: Mapping[str, str]) -> bool:
+    """Return whether requests need a TCP connection and nothing else: neither TLS nor a proxy.
+
+    The answer is yes only if httpx certainly uses no proxy. It matches the entries of `NO_PROXY` in several ways; here
+    an entry counts if it is the host itself, or `*`.
+
+    Args:
+        url: the address of the server.
+        headers: the headers to send with every request. `Connection` may say that connections are not kept.
+        proxies: the proxies of the environment by scheme, and under "no" the hosts without one.
+    """
+    parts = urlsplit(url)
+    if parts.scheme != "http" or any(name.lower() == "connection" for name in headers):
+        return False
+    if not (proxies.get("http") or proxies.get("all")):
+        return True
+
+    exceptions = {host.strip().lower() for host in proxies.get("no", "").split(",")}
+    return "*" in exceptions or parts.hostname in exceptions
+
+
 def check_headers(headers: Mapping[str, str] | None, *, with_token: bool) -> dict[str, str]:
     """Return the headers to send with every request.
 
