@@ -78,12 +78,12 @@ class RemoteConnection(Connection):
         self._check_usable()
         exchange = self._exchange(request)
         deadline = current_time() + self._terms.request_timeout
-        # The request may be cancelled until it has a slot. One deadline limits all of it, and leases rely on that.
-        with CancelScope(deadline=deadline):
+        # One deadline limits all of it, and leases rely on that. The request may be cancelled until it has a slot.
+        with CancelScope(deadline=deadline) as scope:
             await self._probe_for(exchange)
             async with self._slots:
-                with CancelScope(shield=True, deadline=deadline):
-                    return await self._post(exchange)
+                scope.shield = True
+                return await self._post(exchange)
 
         raise exchange.unanswered(self._too_late())
 
