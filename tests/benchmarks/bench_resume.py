@@ -1,12 +1,16 @@
 """What it costs to take up suspended executions again: `python -m tests.benchmarks.bench_resume [BACKEND [COUNT]]`.
 
-Many workflows wait for a promise, the program ends, and the next one settles all the promises. Printed are the seconds
-until all workflows are done and the records that were read for their histories: with a first page of a search as it
-was (1,000 records) and as it is. The two are measured in turns in one run; compare within one run only.
+Many workflows wait for a promise, and their process is killed with SIGKILL. The next process settles all the promises.
+Printed are, from its start until all workflows are done, the seconds, the seconds of the processor, and for each
+execution the requests and the records that were read for its history: with a first page of a search as it was (1,000
+records) and as it is. The two are measured in turns in one run; compare within one run only.
 """
 
 from __future__ import annotations
 
+import os
+import signal
+import subprocess
 import sys
 import time
 from collections.abc import AsyncIterator
@@ -40,10 +44,11 @@ async def workflow(ctx: Context) -> int:
 
 
 class Counting(Network):
-    """A network that counts the records which searches are answered with."""
+    """A network that counts requests, and the records which searches are answered with."""
 
     def __init__(self, inner: Network) -> None:
         self._inner = inner
+        self.requests = 0
         self.records = 0
 
     @asynccontextmanager
@@ -53,6 +58,7 @@ class Counting(Network):
 
             async def counted(asked: Request) -> Response:
                 response = await request(asked)
+                self.requests += 1
                 if isinstance(asked, PromiseSearch):
                     self.records += len(response.promises)
                 return response
@@ -70,35 +76,47 @@ def program(path: Path) -> tuple[Resonate, Counting]:
     return resonate, network
 
 
-async def measure(path: Path, count: int) -> tuple[float, float]:
-    """Seconds, and records read for each execution."""
+async def suspend(path: Path, count: int) -> None:
+    """Start the workflows, wait until they wait, and die."""
     resonate, _ = program(path)
     async with resonate:
         for number in range(count):
             await resonate.run(f"w{number:05}", workflow).spawn()
         await anyio.sleep(1)
+        os.kill(os.getpid(), signal.SIGKILL)
 
+
+async def resume(path: Path, count: int) -> list[float]:
+    """Seconds, seconds of the processor, and for each execution requests and records read."""
+    begun, worked = time.perf_counter(), time.process_time()
     resonate, network = program(path)
     async with resonate:
-        begun = time.perf_counter()
         handles = [await resonate.get(f"w{number:05}", int) for number in range(count)]
         for number in range(count):
             await resonate.promises.resolve(f"w{number:05}.go")
         for handle in handles:
             assert await handle.result() == 3
-        return time.perf_counter() - begun, network.records / count
+        seconds = [time.perf_counter() - begun, time.process_time() - worked]
+        return [*seconds, network.requests / count, network.records / count]
 
 
-def main(backend: str = "asyncio", count: str = str(COUNT)) -> None:
-    """Print a table."""
+def main(backend: str = "asyncio", count: str = str(COUNT), doomed: str | None = None) -> None:
+    """Print a table; with a third argument, be the process that is killed, on this file."""
+    if doomed is not None:
+        anyio.run(suspend, Path(doomed), int(count), backend=backend)
     now = _requests._FIRST_PAGE
-    sys.stdout.write(f"{backend}, {count} executions{'':6}{'seconds':>10}{'records each':>14}\n")
+    head = f"{backend}, {count} executions"
+    sys.stdout.write(f"{head:30}{'seconds':>10}{'CPU s':>10}{'requests each':>15}{'records each':>14}\n")
     for _ in range(ROUNDS):
         for label, page in (("before, first page 1,000", 1000), (f"now, first page {now}", now)):
             _requests._FIRST_PAGE = page  # type: ignore[misc]
             with TemporaryDirectory(dir=Path.cwd()) as directory:
-                seconds, records = anyio.run(measure, Path(directory, "engine.db"), int(count), backend=backend)
-            sys.stdout.write(f"{label:30}{seconds:>10.1f}{records:>14.1f}\n")
+                path = Path(directory, "engine.db")
+                subprocess.run(
+                    [sys.executable, "-m", "tests.benchmarks.bench_resume", backend, count, path], check=False
+                )
+                wall, cpu, requests, records = anyio.run(resume, path, int(count), backend=backend)
+            sys.stdout.write(f"{label:30}{wall:>10.1f}{cpu:>10.1f}{requests:>15.1f}{records:>14.1f}\n")
             sys.stdout.flush()
 
 

@@ -15,6 +15,7 @@ from anyio import CancelScope
 from attrs import define, evolve, field
 
 from resonate_anyio import Context, DurableCancelledError, DurableTimeoutError, Resonate
+from resonate_anyio._concurrency._tasks import TaskSnapshot
 from resonate_anyio._execution._phases import Phase
 from resonate_anyio._functions._retry import Constant
 from resonate_anyio._protocol import (
@@ -31,6 +32,7 @@ from resonate_anyio._protocol import (
     TaskSuspend,
     Unblock,
 )
+from resonate_anyio._worker import _residency
 from resonate_anyio._workflow._host import Drop
 from resonate_anyio.networks import LocalNetwork
 
@@ -1332,3 +1334,27 @@ async def test_a_long_sleep_of_an_unloaded_execution_is_cheap(network: LocalNetw
         assert "a year later" == await resonate.run("w", workflow).timeout(2 * YEAR)
         wakes = [id for id in await Look(resonate).states() if "~wake" in id]
     assert len(wakes) < 25
+
+
+async def test_waiting_is_not_looked_at_before_its_time(
+    resonate: Resonate, runs: Runs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The tasks of the process are looked through when an execution may be parked, and not once for each that waits."""
+    snapshots: list[TaskSnapshot] = []
+
+    class Counted(TaskSnapshot):
+        def __init__(self, owner_in: Callable[[Context], object | None]) -> None:
+            super().__init__(owner_in)  # type: ignore[arg-type]
+            snapshots.append(self)
+
+    monkeypatch.setattr(_residency, "TaskSnapshot", Counted)
+    async with resonate:
+        for number in range(20):
+            await resonate.run(f"w{number:02}", runs.waiting).spawn()
+            await anyio.sleep(0.01)
+
+        await anyio.sleep(1)
+        assert [] == snapshots
+        await anyio.sleep(600)
+        assert {TaskState.SUSPENDED} == {await task_state(resonate, f"w{number:02}") for number in range(20)}
+        assert 20 == len(snapshots)

@@ -223,3 +223,38 @@ async def test_a_resumed_execution_reads_its_own_history(world: World, calls: in
     read = sum(len(response.promises) for response in searches) / COUNT
     own = calls + 1
     assert read <= own + (8 if pages == 1 else 64)
+
+
+async def test_an_execution_resumed_after_a_crash(world: World) -> None:
+    """After a crash an execution costs three requests until it waits again, whatever else there is, and reads a page.
+
+    It is acquired, its history is read, and it listens to the promise that it waits for. Then it goes on as before: a
+    step and its end.
+    """
+
+    async def workflow(ctx: Context) -> None:
+        await ctx.run(double, 1)
+        await ctx.promise().named("go")
+        await ctx.run(double, 2)
+
+    async with world.process(workflow) as process:
+        for number in range(COUNT):
+            await process.resonate.run(f"w{number:02}", workflow).spawn()
+        await anyio.sleep(5)
+        process.kill()
+
+    async with world.process(workflow) as process:
+        await anyio.sleep(0.1)
+        assert {
+            "task.acquire": COUNT, "promise.search": COUNT, "promise.register_listener": COUNT
+        } == process.wire.counts()  # fmt: skip
+        searches = [each.response for each in process.wire.exchanges if isinstance(each.request, PromiseSearch)]
+        # Its step, its promise and seven records of others; the last three executions have fewer behind them.
+        assert [2, 5, 8] + [9] * (COUNT - 3) == sorted(len(response.promises) for response in searches)
+        process.wire.forget()
+        for number in range(COUNT):
+            await process.resonate.promises.resolve(native(f"w{number:02}.go"))
+        await anyio.sleep(0.1)
+        assert {
+            "promise.settle": 2 * COUNT, "promise.create": COUNT, "task.fulfill": COUNT
+        } == process.wire.counts()  # fmt: skip

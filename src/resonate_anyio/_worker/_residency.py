@@ -217,17 +217,16 @@ class Residency:
         """Park an execution if its time has come; else schedule the next examination."""
         if not execution.suspension.hot:
             return
-        if not execution.blocked(snapshot()):
+        if execution.externals and (due := self._parkable_from(execution, now)) > now:
+            # Known without a look at its code: a snapshot costs time for each task of the process.
+            self._schedule(execution, due)
+        elif execution.blocked(snapshot()):
+            self._park(execution)
+        else:
             # Code that runs for a year is examined a dozen times; code that has begun to wait is examined soon.
             watch.delay = self._patience if execution.stirred_at > watch.examined_at else watch.delay * 2
             watch.examined_at = now
             self._schedule(execution, now + watch.delay)
-            return
-        due = self._parkable_from(execution, now)
-        if due <= now:
-            self._park(execution)
-        else:
-            self._schedule(execution, due)
 
     def _parkable_from(self, execution: Execution, now: float) -> float:
         """Return the time from which parking an execution that goes on waiting costs less than keeping it hot."""
