@@ -37,6 +37,9 @@ class Store(ABC):
     #: Whether `transact` and `read` may wait for the disk. If so they are never called on an event loop.
     blocking: bool = False
 
+    #: Whether a transaction costs much more than a step of it. If so, requests that arrive together share one.
+    costly_transactions: bool = False
+
     @property
     def slow_to_open(self) -> bool:
         """Whether `open` and `close` may take long at present. If so they are not called on an event loop."""

@@ -91,6 +91,7 @@ class Watched(Store):
 
     inner: Store
     blocking: bool = False
+    costly_transactions: bool = False
     commits: list[int] = field(factory=list)
     reads: int = 0
     #: The changes of the largest outcome.

@@ -17,7 +17,7 @@ from anyio import CancelScope, Event, current_effective_deadline, get_cancelled_
 from anyio.lowlevel import checkpoint
 from attrs import frozen
 
-from ._tasks import WatchedFuture, cancelling, on_asyncio
+from ._tasks import WatchedFuture, cancelling, current_task, on_asyncio
 
 T = TypeVar("T")
 
@@ -54,6 +54,18 @@ class Owed:
         """Raise the cancellation, unless the request for it was taken back."""
         if cancelling() >= self._count:
             raise self._cancellation
+
+
+def deliver_later(cancellation: BaseException) -> None:
+    """Have a cancellation that was caught raised at the next checkpoint.
+
+    This is for code whose effect was complete when the cancellation came. Only asyncio needs help: see `Owed`.
+    """
+    if Owed.of(cancellation) is not None:
+        task = current_task()
+        # The number of requests for a cancellation stays the same, on which `asyncio.timeout` relies.
+        task.uncancel()
+        task.cancel(*cancellation.args)
 
 
 class Teardown:

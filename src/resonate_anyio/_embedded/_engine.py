@@ -40,7 +40,7 @@ from .._protocol import (
     validate,
 )
 from ..abc import Clock, Store
-from ._group_commit import Committed, GroupCommit
+from ._group_commit import Committed, GroupCommit, MakeSteps
 from ._outage import Outage, TimeLimit
 from ._redelivery import Redelivery
 from ._router import Router
@@ -103,7 +103,7 @@ class Engine:
     watchers: list[Callable[[Outcome], None]] = field(init=False, factory=list)
     lost: StoreLost | None = field(init=False, default=None)
     _timer: Timer = field(init=False)
-    #: None for a store that does not wait for the disk: a small commit costs less than the way to a thread and back.
+    #: None for a store in which a transaction costs no more than its steps.
     _group_commit: GroupCommit | None = field(init=False)
     _redelivery: Redelivery = field(init=False, factory=Redelivery)
     _outage: Outage = field(init=False, factory=Outage)
@@ -112,7 +112,8 @@ class Engine:
 
     def __attrs_post_init__(self) -> None:
         self._timer = Timer(self.now)
-        self._group_commit = GroupCommit(self._store) if self._store.blocking else None
+        shared = self._store.blocking or self._store.costly_transactions
+        self._group_commit = GroupCommit(self._store) if shared else None
         # A worker that closes its mailbox is stopping: its requests wait for the store for a few seconds only.
         self.router = Router(self._outage.recheck_limits)
 
@@ -123,14 +124,18 @@ class Engine:
         now: int | None = None,
         then: Callable[[int, Response], None] | None = None,
         limit: TimeLimit = _for_a_while,
+        check: Callable[[], None] | None = None,
     ) -> Response:
-        """Decide one request, write its changes, send its messages, and return its answer.
+        """Decide one request, write its changes, send its messages, and return its answer. This is a checkpoint.
+
+        A cancellation is raised before the request has had any effect, or not by this method.
 
         Args:
             request: the request.
             now: the instant to decide it at, instead of the clock's.
             then: called with the instant and the answer, in the order in which requests took effect.
             limit: how long the request is retried while the store cannot be written. It can be cancelled meanwhile.
+            check: called when the request is about to be decided. If it raises an error, the request has no effect.
 
         Raises:
             StoreUnavailable: the store could not be written in that time; the request had no effect.
@@ -138,13 +143,16 @@ class Engine:
             StoreError: the store can never keep these changes.
         """
         if isinstance(request, PromiseSearch | TaskSearch | ScheduleSearch):
-            return await self._search(request, now, then)
+            return await self._search(request, now, then, check)
 
         at = 0
 
         def steps() -> Sequence[Step]:
             # Decided at the instant of the attempt that succeeds, however long the request has waited.
             nonlocal at
+            if check is not None:
+                check()
+
             at = self.now() if now is None else now
             return [partial(apply, now=at, request=request, rules=self.rules)]
 
@@ -154,7 +162,7 @@ class Engine:
                 then(at, outcomes[0].response)
 
         try:
-            [outcome] = await self._write(steps, committed, limit)
+            [outcome] = await self._write(steps, committed, limit, in_turn=True)
         except StoreUnavailable as error:
             raise StoreUnavailable(error.path, error.reason, request.kind, subject_of(request)) from error
 
@@ -256,8 +264,18 @@ class Engine:
     def _recovery(self, cursor: str | None) -> Step:
         return partial(recover, now=self.now(), rules=self.rules, cursor=cursor, limit=_RECORDS_PER_SWEEP)
 
-    async def _search(self, request: Search, now: int | None, then: Callable[[int, Response], None] | None) -> Response:
+    async def _search(
+        self,
+        request: Search,
+        now: int | None,
+        then: Callable[[int, Response], None] | None,
+        check: Callable[[], None] | None,
+    ) -> Response:
         """Answer a search by several reads, so that a long search does not occupy the loop."""
+        await lowlevel.checkpoint()
+        if check is not None:
+            check()
+
         at = self.now() if now is None else now
         wrong = validate(request, self.rules)
         if wrong is None:
@@ -275,28 +293,38 @@ class Engine:
         return response
 
     async def _write(
-        self, steps: Callable[[], Sequence[Step]], committed: Committed, limit: TimeLimit
+        self, make: MakeSteps, committed: Committed, limit: TimeLimit, *, in_turn: bool = False
     ) -> Sequence[Outcome]:
-        """Run steps in one transaction. `steps` makes them anew for each attempt while the store is unavailable."""
+        """Run steps in one transaction. `make` makes them anew for each attempt while the store is unavailable.
+
+        Args:
+            make: makes the steps.
+            committed: is called with their outcomes.
+            limit: how long it is tried.
+            in_turn: whether the transaction begins after a checkpoint, so that concurrent requests can share it.
+        """
+        attempt = partial(self._transact, make, committed, in_turn=in_turn)
         try:
-            outcomes = await self._transact(steps, committed)
+            outcomes = await attempt()
         except StoreUnavailable as error:
-            outcomes = await self._outage.retry(partial(self._transact, steps, committed), error, limit)
+            outcomes = await self._outage.retry(attempt, error, limit)
 
         if self._outage.began is not None:
             self._outage.note_success(outcomes)
 
         return outcomes
 
-    async def _transact(self, steps: Callable[[], Sequence[Step]], committed: Committed) -> Sequence[Outcome]:
-        if self.lost is not None:
-            raise StoreLost(*self.lost.args)
-
+    async def _transact(self, make: MakeSteps, committed: Committed, *, in_turn: bool) -> Sequence[Outcome]:
+        self._check_not_lost()
+        group = self._group_commit
         try:
-            if self._group_commit is not None:
-                return await self._group_commit.commit(steps(), committed)
+            if group is not None:
+                return await (group.commit if in_turn else group.commit_now)(make, committed)
 
-            outcomes = self._store.transact(steps())
+            if in_turn:
+                await lowlevel.checkpoint()
+
+            outcomes = self._store.transact(make())
         except StoreLost as error:
             self._lose(error)
             raise

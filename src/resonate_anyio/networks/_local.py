@@ -184,15 +184,19 @@ class _LocalConnection(Connection):
         return self._now()
 
     async def request(self, request: Request, seconds: float = math.inf) -> Response:
-        await lowlevel.checkpoint()
-        if self._engine is None:
-            msg = "this connection is closed; send requests inside `async with network.connect(...)`"
-            raise UsageError(msg)
+        engine = self._engine
+        if engine is None:
+            await lowlevel.checkpoint()
+            raise _closed()
 
         try:
-            return await self._engine.request(request, limit=partial(self._limit, seconds))
+            return await engine.request(request, limit=partial(self._limit, seconds), check=self._check)
         except RowTooLarge as error:
             raise TooLarge(request.kind, subject_of(request), len(str(encode_request(request, "")))) from error
+
+    def _check(self) -> None:
+        if self._engine is None:
+            raise _closed()
 
     async def request_within(self, request: Request, seconds: float) -> Response:
         return await self.request(request, seconds)
@@ -207,6 +211,10 @@ class _LocalConnection(Connection):
             self._engine.holders.remove(self._holder)
             self._engine = None
             self._mailbox.close()
+
+
+def _closed() -> UsageError:
+    return UsageError("this connection is closed; send requests inside `async with network.connect(...)`")
 
 
 async def _keep_time(engine: Engine, safety_sweep: float, scope: CancelScope) -> None:

@@ -43,6 +43,8 @@ class SQLiteStore(Store):
             waits for the disk, so commits are made on a thread, each for many requests.
     """
 
+    costly_transactions = True
+
     def __init__(self, path: str | os.PathLike[str], *, durability: Durability = "process") -> None:
         name = os.fspath(path)
         if name in {"", ":memory:"}:
