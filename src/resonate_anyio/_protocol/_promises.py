@@ -121,7 +121,15 @@ def preload(draft: Draft, promise: Promise) -> tuple[Promise, ...]:
 
 def task_record(state: Draft | View, task: Task) -> TaskRecord:
     """Return the task as it appears in a response."""
-    resumes = sum(callback.ready for callback in state.awaited(task.id))
+    return _record(task, sum(callback.ready for callback in state.awaited(task.id)))
+
+
+def new_task_record(task: Task) -> TaskRecord:
+    """Do the same for a task whose promise is new. It awaits nothing, because callbacks are of existing promises."""
+    return _record(task, 0)
+
+
+def _record(task: Task, resumes: int) -> TaskRecord:
     return TaskRecord(id=task.id, state=task.state, version=task.version, resumes=resumes, ttl=task.ttl, pid=task.pid)
 
 

@@ -24,7 +24,7 @@ from ._messages import (
     TaskRelease,
     TaskSuspend,
 )
-from ._promises import clear_ready, dispatch, new_promise, preload, settle_by, task_record, touch
+from ._promises import clear_ready, dispatch, new_promise, new_task_record, preload, settle_by, task_record, touch
 from ._records import Callback, Promise, Task, TaskState
 from ._validation import validate
 
@@ -64,8 +64,8 @@ def _create_new(draft: Draft, request: TaskCreate) -> Response:
     promise = new_promise(draft, request.action)
     draft.put_promise(promise)
     if promise.pending:
-        task = Task(id=promise.id, state=TaskState.PENDING)
-        return _acquired(draft, promise, task, request.pid, request.ttl)
+        held = _hold(draft, Task(id=promise.id, state=TaskState.PENDING), request.pid, request.ttl)
+        return Response(status=200, task=new_task_record(held), promise=promise, preload=preload(draft, promise))
 
     task = Task(id=promise.id, state=TaskState.FULFILLED)
     draft.put_task(task)
@@ -88,6 +88,13 @@ def acquire(draft: Draft, request: TaskAcquire) -> Response:
 
 
 def _acquired(draft: Draft, promise: Promise, task: Task, pid: str, ttl: int) -> Response:
+    held = _hold(draft, task, pid, ttl)
+    clear_ready(draft, task.id)
+    return Response(status=200, task=task_record(draft, held), promise=promise, preload=preload(draft, promise))
+
+
+def _hold(draft: Draft, task: Task, pid: str, ttl: int) -> Task:
+    """Give the next version of a task to a worker, and return it."""
     held = Task(
         id=task.id,
         state=TaskState.ACQUIRED,
@@ -97,8 +104,7 @@ def _acquired(draft: Draft, promise: Promise, task: Task, pid: str, ttl: int) ->
         due_at=draft.after(ttl),
     )
     draft.put_task(held)
-    clear_ready(draft, task.id)
-    return Response(status=200, task=task_record(draft, held), promise=promise, preload=preload(draft, promise))
+    return held
 
 
 def _holds(task: Task, version: int) -> bool:

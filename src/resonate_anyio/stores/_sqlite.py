@@ -132,6 +132,8 @@ class SQLiteStore(Store):
                 use.files.check()
                 raise
 
+            # Another program may have written since.
+            use.tables.forget()
             try:
                 outcomes = [_run(step, use.tables) for step in steps]
                 # As late as possible: records that are written into a file that is gone are lost.
@@ -140,6 +142,8 @@ class SQLiteStore(Store):
             except BaseException:
                 _roll_back(use.connection)
                 raise
+            finally:
+                use.tables.forget()
 
         use.checkpointer.note(sum(len(outcome.changes) for outcome in outcomes))
         return outcomes
@@ -153,6 +157,7 @@ class SQLiteStore(Store):
             StoreError: the database refused for another reason.
         """
         tables = self._used().tables
+        tables.forget()
         with _translated_errors(self._path, error_in_use):
             return query(tables)
 

@@ -8,7 +8,7 @@ from contextlib import closing
 from itertools import islice
 from typing import Final, TypeAlias, TypeVar
 
-from attrs import frozen
+from attrs import Factory, define, frozen
 
 from .._protocol import (
     Armed,
@@ -97,6 +97,12 @@ _PUT_SCHEDULE: Final = _put(
 _PUT_CALLBACK: Final = _put("callbacks", ["awaited", "awaiter"], ["ready"])
 _PUT_LISTENER: Final = _put("listeners", ["promise", "address"], [])
 
+_LINKS: Final = (
+    "SELECT 'awaiter', awaiter AS other, ready FROM callbacks WHERE awaited = :id UNION ALL "
+    "SELECT 'awaited', awaited, ready FROM callbacks WHERE awaiter = :id UNION ALL "
+    "SELECT 'listener', address, 0 FROM listeners WHERE promise = :id ORDER BY other"
+)
+
 _ARMED: Final = {
     Armed.TARGETED: " AND target IS NOT NULL",
     Armed.EXTERNAL: (
@@ -108,17 +114,51 @@ _ARMED: Final = {
 _TIMED: Final = " AND state IN ('pending', 'acquired')"
 
 
+@define
+class _Links:
+    """The callbacks and listeners of one promise.
+
+    Attributes:
+        awaiters: the callbacks that wait for it, in the order of the awaiters.
+        awaited: the callbacks of its own task, in the order of the awaited promises.
+        listeners: the addresses that are told of its settlement, in order.
+    """
+
+    awaiters: list[Callback] = Factory(list)
+    awaited: list[Callback] = Factory(list)
+    listeners: list[str] = Factory(list)
+
+
 @frozen
 class Tables:
-    """The tables of one database, through one connection."""
+    """The tables of one database, through one connection.
+
+    What a step has read is kept until something is written, because the rules of a request may read a record twice.
+    No other program writes meanwhile: a transaction has the lock of the file, and `forget` is called before each.
+    """
 
     _connection: sqlite3.Connection
+    _promises: dict[str, Promise | None] = Factory(dict)
+    _tasks: dict[str, Task | None] = Factory(dict)
+    _links: dict[str, _Links] = Factory(dict)
+
+    def forget(self) -> None:
+        """Forget what was read."""
+        self._promises.clear()
+        self._tasks.clear()
+        self._links.clear()
 
     def promise(self, id: str) -> Promise | None:
-        return self._one(load_promise, f"{PROMISE} WHERE id = ?", id)
+        if id not in self._promises:
+            self._promises[id] = self._one(load_promise, f"{PROMISE} WHERE id = ?", id)
+
+        return self._promises[id]
 
     def task(self, id: str) -> Task | None:
-        return self._one(load_task, f"{TASK} WHERE id = ?", id)
+        if id not in self._tasks:
+            self._tasks[id] = self._one(load_task, f"{TASK} WHERE id = ?", id)
+
+        return self._tasks[id]
 
     def schedule(self, id: str) -> Schedule | None:
         return self._one(load_schedule, f"{SCHEDULE} WHERE id = ?", id)
@@ -127,14 +167,28 @@ class Tables:
         return self._all(load_promise, f"{PROMISE} WHERE branch = ? ORDER BY id", branch)
 
     def awaiters(self, awaited: str) -> Sequence[Callback]:
-        return self._all(load_callback, f"{CALLBACK} WHERE awaited = ? ORDER BY awaiter", awaited)
+        return self._links_of(awaited).awaiters
 
     def awaited(self, awaiter: str) -> Sequence[Callback]:
-        return self._all(load_callback, f"{CALLBACK} WHERE awaiter = ? ORDER BY awaited", awaiter)
+        return self._links_of(awaiter).awaited
 
     def listeners(self, promise: str) -> Sequence[str]:
-        sql = "SELECT address FROM listeners WHERE promise = ? ORDER BY address"
-        return [address for (address,) in self._connection.execute(sql, (promise,))]
+        return self._links_of(promise).listeners
+
+    def _links_of(self, id: str) -> _Links:
+        """Return what refers to a promise. A settlement needs all of it, so it is read by one statement."""
+        links = self._links.get(id)
+        if links is None:
+            links = self._links[id] = _Links()
+            for kind, other, ready in self._connection.execute(_LINKS, {"id": id}):
+                if kind == "awaiter":
+                    links.awaiters.append(load_callback((id, other, ready)))
+                elif kind == "awaited":
+                    links.awaited.append(load_callback((other, id, ready)))
+                else:
+                    links.listeners.append(other)
+
+        return links
 
     def search_promises(
         self,
@@ -209,6 +263,7 @@ class Tables:
 
     def write(self, change: Change) -> None:  # noqa: C901 - one case for each kind of change
         """Make one change."""
+        self.forget()
         execute = self._connection.execute
         match change:
             case PutPromise(promise):
