@@ -121,7 +121,7 @@ class _Links:
     Attributes:
         awaiters: the callbacks that wait for it, in the order of the awaiters.
         awaited: the callbacks of its own task, in the order of the awaited promises.
-        listeners: the addresses that are told of its settlement, in order.
+        listeners: the addresses to which its settlement is sent, in order.
     """
 
     awaiters: list[Callback] = Factory(list)
