@@ -9,7 +9,7 @@ import sys
 import weakref
 from base64 import b64decode
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from enum import IntEnum
 from types import NoneType
@@ -22,6 +22,7 @@ from hypothesis import given, strategies as st
 
 from resonate_anyio import make_converter
 from resonate_anyio._codec import Codec
+from resonate_anyio._codec._json import dumps
 from resonate_anyio._errors import EncodeError
 from resonate_anyio._protocol import Value
 
@@ -349,3 +350,22 @@ def test_plain_data_takes_no_rule(value: object, is_plain: bool) -> None:
         sys.setprofile(before)
 
     assert is_plain is (len(made) <= 4), made
+
+
+def test_the_search_for_a_fault_asks_no_methods_of_subclasses() -> None:
+    """They need not end: what is not JSON is searched for in what a dict or a list holds itself."""
+    asked: list[str] = []
+
+    class Asked(dict[str, int]):
+        def items(self) -> Any:
+            asked.append("dict")
+            return super().items()
+
+    class Listed(list[int]):
+        def __iter__(self) -> Iterator[int]:
+            asked.append("list")
+            return super().__iter__()
+
+    with pytest.raises(EncodeError):
+        dumps([{(1, 2): 1}, Asked(a=1), Listed([1])])
+    assert [] == asked

@@ -240,16 +240,21 @@ def _refuse_constant(name: str) -> NoReturn:
 def _faults(plain: object, path: str) -> Iterator[tuple[str, Fault]]:
     match plain:
         case dict():
-            for key, item in plain.items():
+            # A subclass may have methods of its own, which need not end.
+            for key, item in dict.items(plain):
                 yield from _faults(key, child(path, key))
                 yield from _faults(item, child(path, key))
         case list() | tuple():
-            for index, item in enumerate(plain):
+            for index, item in enumerate(_items(plain)):
                 yield from _faults(item, child(path, index))
         case _:
             fault = _fault(plain)
             if fault is not None:
                 yield path, fault
+
+
+def _items(plain: list[object] | tuple[object, ...]) -> Iterator[object]:
+    return list.__iter__(plain) if isinstance(plain, list) else tuple.__iter__(plain)
 
 
 def _fault(scalar: object) -> Fault | None:
