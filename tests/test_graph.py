@@ -167,7 +167,7 @@ def test_history_counts_what_shares_the_branch() -> None:
     """Remote records are no part of what each lease brings along."""
     local, remote = (Promise(id=id, timeout_at=1, created_at=0) for id in ("a.b", "a.c"))
 
-    assert History.of([local], [local, remote]).local == 1
+    assert History.of([local, remote], 1).local == 1
 
 
 def promise(id: str, **tags: str) -> Promise:
@@ -209,8 +209,7 @@ def test_history_knows_what_was_unfinished() -> None:
 def test_a_replay_has_asked_for_everything_below_a_call() -> None:
     """Each frame's history is over when each of its own records was taken, wherever a shortened id hangs."""
     history = History.of(
-        [promise("r.a", parent="r"), promise("r.a.b", parent="r.a")],
-        [promise("r.~h", parent="r", real="r.a")],
+        [promise("r.a", parent="r"), promise("r.a.b", parent="r.a"), promise("r.~h", parent="r", real="r.a")]
     )
 
     def left() -> list[bool]:

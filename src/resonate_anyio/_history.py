@@ -7,11 +7,12 @@ the code that call stands.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Final, NamedTuple
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any, Final, NamedTuple
 
 from attrs import Factory, define, field, frozen
 
+from ._finished import as_call
 from ._ids import origin_of
 from ._protocol import Promise
 
@@ -222,12 +223,16 @@ class History:
         local: the number of records that came with the lease, because they are in the branch.
         records: the records that no call of this run has asked for yet, by id.
         unplaced: the ids of frames with a record that has no position.
+        crashes: the instants at which earlier lives of the execution began that follow a crash, in milliseconds.
+        follows_crash: whether the present life follows a crash, or a lost lease.
         partial: whether records of calls that run elsewhere may be missing.
     """
 
     local: int
     records: dict[str, Promise] = Factory(dict)
     partial: bool = False
+    crashes: tuple[int, ...] = ()
+    follows_crash: bool = False
     _unasked: dict[str, int] = field(factory=dict, init=False)
     _lanes: dict[str, dict[int, RecordedLane]] = field(factory=dict, init=False)
     _numbered: dict[str, list[Numbered]] = field(factory=dict, init=False)
@@ -268,14 +273,15 @@ class History:
             lane.first = record
 
     @classmethod
-    def of(cls, local: Sequence[Promise], remote: Iterable[Promise] | None = ()) -> History:
-        """Return the history of the records that came with the lease, and of those found below the root besides.
+    def of(cls, records: Iterable[Promise], local: int = 0, **known: Any) -> History:
+        """Return the history of the records below a root.
 
         Args:
-            local: the records that came with the lease.
-            remote: the records found besides; None if they could not be searched for.
+            records: the records, as the server has them.
+            local: the number of those that came with the lease.
+            known: further attributes.
         """
-        return cls(len(local), {record.id: record for record in (*(remote or ()), *local)}, partial=remote is None)
+        return cls(local, {record.id: as_call(record) for record in records}, **known)
 
     def __len__(self) -> int:
         return len(self.records)
@@ -284,6 +290,10 @@ class History:
     def last_change(self) -> int:
         """The latest instant of a creation or settlement among the records, in milliseconds; 0 if there are none."""
         return max((record.settled_at or record.created_at for record in self.records.values()), default=0)
+
+    def lives_since(self, record: Promise) -> int:
+        """Return how many lives have begun after a crash since `record` was made, which is older than this life."""
+        return sum(at > record.created_at for at in self.crashes) + self.follows_crash
 
     def has_pending_below(self, id: str) -> bool:
         """Return whether a call below `id` was pending when the history was read."""

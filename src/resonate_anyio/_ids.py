@@ -11,7 +11,7 @@ import re
 from base64 import urlsafe_b64encode
 from functools import lru_cache
 from hashlib import blake2b
-from typing import Final, NamedTuple
+from typing import Final, Literal, NamedTuple
 
 from attrs import define, field, frozen
 
@@ -173,6 +173,16 @@ class Naming:
     id: str
     origin: str
     separator: str = SEPARATOR
+
+    def of(self, rule: Literal["local", "remote", "detached"], parent: str, part: str) -> str:
+        """Return the id of a call by the rule of its kind."""
+        match rule:
+            case "local":
+                return self.local(parent, part)
+            case "remote":
+                return self.remote(parent, part)
+            case "detached":
+                return self.detached(parent, part)
 
     def local(self, parent: str, part: str) -> str:
         """Return the id of a call that runs in this execution."""

@@ -174,7 +174,7 @@ def test_a_second_signal_skips_grace_and_waiting(
     assert [("acquired",)] == rows(file, "SELECT state FROM tasks WHERE id = 'stubborn'")
     process.send_signal(signal.SIGTERM)
     assert -signal.SIGTERM == process.wait()
-    assert {("pending",)} == set(rows(file, "SELECT state FROM promises"))
+    assert {("pending",)} == set(rows(file, "SELECT state FROM promises WHERE id NOT LIKE '%~stopped-%'"))
 
 
 @pytest.mark.parametrize("backend", ["asyncio", "trio"])

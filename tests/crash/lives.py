@@ -32,6 +32,9 @@ PATIENCE: Final = 2 * 3600.0
 AFTERMATH: Final = 600.0
 """Seconds that what lies beside the root's tree may take to end after it."""
 
+SECOND_LOOK: Final = 3.0
+"""Seconds after which a program that cancels something has looked again at what is below (docs/semantics.md 8.2)."""
+
 GROUP: Final = "default"
 OUTSIDE: Final = "outside"
 _GRACE: Final = 0.2
@@ -86,11 +89,18 @@ class Journal:
     """Which leaves ran in one life. Leaves find it as a dependency."""
 
     runs: Counter[str] = field(factory=Counter)
+    _attempts: dict[str, int] = field(factory=dict)
 
     def note(self, info: Info) -> None:
-        """A leaf has begun. Further attempts belong to the same run."""
-        if info.attempt == 1:
+        """A leaf has begun."""
+        if self.begins(info):
             self.runs[dotted(info.id)] += 1
+
+    def begins(self, info: Info) -> bool:
+        """Whether a run begins. Further attempts belong to it; runs that a crash has ended count as attempts."""
+        last = self._attempts.get(info.id, info.attempt)
+        self._attempts[info.id] = info.attempt
+        return info.attempt <= last
 
 
 @define(eq=False, kw_only=True, slots=False)
@@ -238,6 +248,9 @@ async def _to_its_end(scenario: Scenario, store: Store, clock: Clock, program: R
     if not _exists(store, ROOT):
         await start(scenario, program)
     settled = await _reached(lambda: _settled(store, ROOT), PATIENCE)
+    await _reached(lambda: not State.of(store, clock()).pending, AFTERMATH)
+    # A step that has just begun may not be on record yet.
+    await anyio.sleep(SECOND_LOOK)
     await _reached(lambda: not State.of(store, clock()).pending, AFTERMATH)
     return settled
 

@@ -34,7 +34,7 @@ class LoggedJournal(Journal):
     log: Path = field(kw_only=True)
 
     def note(self, info: Info) -> None:
-        if info.attempt == 1:
+        if self.begins(info):
             with self.log.open("a", encoding="utf-8") as lines:
                 lines.write(f"{info.id}\n")
 

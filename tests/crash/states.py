@@ -12,6 +12,7 @@ from typing import Final, TypeVar
 
 from attrs import define, evolve, field, frozen
 
+from resonate_anyio._finished import as_call
 from resonate_anyio._history import DETACHED_TAG, parent_of
 from resonate_anyio._protocol import (
     Change,
@@ -34,6 +35,7 @@ from resonate_anyio._protocol._sweep import TIMER_PID
 from resonate_anyio.abc import Store
 from resonate_anyio.testing._virtual_clock import DEFAULT_EPOCH_MS
 from tests.chosen import dotted
+from tests.engine.harness import is_mark
 
 T = TypeVar("T")
 
@@ -74,11 +76,19 @@ class State:
         finally:
             store.close()
 
+    @property
+    def stored(self) -> Iterator[Promise]:
+        """Every promise as it is stored."""
+        return (change.promise for change in self.records if isinstance(change, PutPromise))
+
     @cached_property
     def promises(self) -> Mapping[str, Promise]:
-        """Every promise, as whoever asks for it is told: some rules leave it at that when a deadline has passed."""
-        stored = (change.promise for change in self.records if isinstance(change, PutPromise))
-        return {dotted(promise.id): as_told(promise, self.instant) for promise in stored}
+        """Every promise but the marks of lives, as a program that asks for it sees it: a finished step as a call.
+
+        A deadline that has passed has ended its promise, although some rules leave that off the record.
+        """
+        calls = map(as_call, self.stored)
+        return {dotted(call.id): as_told(call, self.instant) for call in calls if not is_mark(call.id)}
 
     @cached_property
     def tasks(self) -> Mapping[str, Task]:

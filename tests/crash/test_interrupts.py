@@ -48,6 +48,6 @@ def test_broken_engine(backend: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(_execution, "interrupt_among", lambda _: None)
     trial = InterruptTrial(CORPUS["plain_group"], backend)
     trial.without_interrupt()
-    for interruption in trial.interruptions()[:8]:
+    for interruption in trial.interruptions()[:16]:
         trial.interrupt_at(interruption)
     assert any("was recorded as cancelled" in text for text in trial.complaints), trial.complaints

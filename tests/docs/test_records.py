@@ -20,6 +20,7 @@ import pytest
 
 from resonate_anyio import Context, Resonate
 from resonate_anyio._codec import Codec
+from resonate_anyio._finished import as_call
 from resonate_anyio._protocol import Promise, PromiseState, Value
 from resonate_anyio.abc import Clock
 from resonate_anyio.stores import MemoryStore
@@ -28,6 +29,7 @@ from tests.chosen import native, network_on
 from tests.crash.corpus import CORPUS
 from tests.crash.lives import Platform, live
 from tests.crash.states import EMPTY, State
+from tests.engine.harness import World
 
 from .pages import DOCS, TOP, table
 
@@ -305,7 +307,7 @@ async def deeper(ctx: Context) -> str:
 async def _states(clock: Clock) -> list[State]:
     platform = Platform(settings={"hot_for": 0})
     states = [(await live(scenario, EMPTY, platform)).final for scenario in CORPUS.values()]
-    return [*states, await _state_of_others(clock)]
+    return [*states, await _state_of_others(clock), await _state_of_lives(clock)]
 
 
 async def _state_of_others(clock: Clock) -> State:
@@ -337,6 +339,25 @@ def _objects_in(error: object) -> Iterator[dict[str, Any]]:
             yield from _objects_in(inner)
 
 
+async def _state_of_lives(clock: Clock) -> State:
+    """After a stop in order and after a crash."""
+    world = World(MemoryStore(), clock)
+    async with world.process(sleeping) as process:
+        await process.resonate.run("w", sleeping).spawn()
+        await anyio.sleep(1)
+    async with world.process(sleeping) as process:
+        await anyio.sleep(1)
+        process.kill()
+    async with world.process(sleeping):
+        await anyio.sleep(1)
+        return State.of(world.store, clock())
+
+
+async def sleeping() -> None:
+    """Take long."""
+    await anyio.sleep(100)
+
+
 def _written(promises: Iterable[Promise]) -> dict[str, set[str]]:
     """What of ours is in these records, by kind."""
     found: dict[str, set[str]] = {kind: set() for kind in ("tag", "header", "segment", "param", "cancelled", "error")}
@@ -347,7 +368,7 @@ def _written(promises: Iterable[Promise]) -> dict[str, set[str]]:
             if part.startswith("~"):
                 known = re.match(r"~[a-z]+-(?=\d|[\w-]{22}$)", part)
                 found["segment"].add(known[0] if known else "~")
-        if "resonate:parent" in promise.tags and isinstance(param := _payload(promise.param), dict):
+        if "resonate:parent" in promise.tags and isinstance(param := _payload(as_call(promise).param), dict):
             found["param"].add(json.dumps(sorted(param)))
         match promise.state, _payload(promise.value):
             case PromiseState.CANCELED, dict() as reason:
@@ -363,7 +384,7 @@ def _written(promises: Iterable[Promise]) -> dict[str, set[str]]:
 @pytest.mark.parametrize("anyio_backend", ["asyncio"], indirect=True)
 async def test_what_programs_write(clock: Clock) -> None:
     """Whatever the workflows of the corpus record is in the table, and together they record most of it."""
-    written = _written(promise for state in await _states(clock) for promise in state.promises.values())
+    written = _written(promise for state in await _states(clock) for promise in state.stored)
     assert written["tag"] == _literals("tag")
     assert written["header"] == _literals("header")
     known = {re.match(r"~([a-z]+-)?", text) for text in _literals("segment") if text.startswith("~")}

@@ -21,6 +21,7 @@ from anyio.lowlevel import checkpoint
 from attrs import define, evolve, field, frozen
 
 from resonate_anyio import Resonate, ResonateError
+from resonate_anyio._finished import FINISHED_TAG, as_call
 from resonate_anyio._protocol import (
     Message,
     Promise,
@@ -158,8 +159,8 @@ class Wire(Network):
 
     def settled(self) -> list[tuple[str, str]]:
         """The (id, state) that settles were sent for, in order."""
-        settles = [request for request in map(_settle_in, self._requests()) if request is not None]
-        return [(request.id, request.state.value) for request in settles]
+        settles = [request for request in map(_settled_by, self._requests()) if request is not None]
+        return [(id, state.value) for id, state in settles]
 
     def _requests(self) -> Iterable[Request]:
         return (exchange.request for exchange in self.exchanges)
@@ -173,12 +174,23 @@ def _create_in(request: Request) -> PromiseCreate | None:
             return None
 
 
-def _settle_in(request: Request) -> PromiseSettle | None:
+def _settled_by(request: Request) -> tuple[str, PromiseState] | None:
     match request:
-        case PromiseSettle() | TaskFence(action=PromiseSettle()) | TaskFulfill():
-            return request if isinstance(request, PromiseSettle) else request.action  # type: ignore[return-value]
+        case PromiseSettle(id=id, state=state):
+            return id, state
+        case (
+            TaskFence(action=PromiseSettle(id=id, state=state)) | TaskFulfill(action=PromiseSettle(id=id, state=state))
+        ):
+            return id, state
+        case PromiseCreate(id=id) if FINISHED_TAG in request.tags:
+            return id, PromiseState.RESOLVED
         case _:
             return None
+
+
+def is_mark(id: str) -> bool:
+    """Whether a promise tells how a life began or ended."""
+    return "~life-" in id or "~stopped-" in id
 
 
 def creates(id: str) -> Wanted:
@@ -187,8 +199,8 @@ def creates(id: str) -> Wanted:
 
 
 def settles(id: str) -> Wanted:
-    """Whether a request settles the promise `id`."""
-    return lambda request: (settle := _settle_in(request)) is not None and settle.id == id
+    """Whether a request settles the promise `id`, or records it as finished."""
+    return lambda request: (settled := _settled_by(request)) is not None and settled[0] == id
 
 
 @define(eq=False)
@@ -310,10 +322,10 @@ class Look:
         self._connection = worker_of(resonate).connection
 
     async def promise(self, id: str) -> Promise:
-        """The record of `id`."""
+        """The record of `id`, a finished step as a call."""
         response = await self._connection.request(PromiseGet(id=id))
         assert response.promise is not None
-        return response.promise
+        return as_call(response.promise)
 
     async def task(self, id: str) -> TaskRecord:
         """The task of `id`."""
@@ -322,9 +334,9 @@ class Look:
         return response.task
 
     async def states(self) -> dict[str, str]:
-        """Every promise and its state."""
+        """Every promise and its state, but for the marks of lives."""
         response = await self._connection.request(PromiseSearch(limit=1000))
-        return {promise.id: promise.state.value for promise in response.promises}
+        return {promise.id: promise.state.value for promise in response.promises if not is_mark(promise.id)}
 
     async def request(self, request: Request) -> Response:
         """Send any request, as another program would."""

@@ -132,7 +132,7 @@ async def test_outcome_that_arrives_late(
 
 
 async def test_what_it_costs(world: World) -> None:
-    """A replay asks once more for each leaf that is pending, and for nothing else."""
+    """A replay records the crash, asks once more for each leaf that is pending, and for nothing else."""
 
     async def leaf(number: int) -> int:
         await anyio.sleep(number)
@@ -153,7 +153,7 @@ async def test_what_it_costs(world: World) -> None:
     await world.run_until_killed(process, "w", flow)
     async with world.process(flow) as process:
         await (await process.resonate.get("w")).result()
-    pending = ["w.inner-1.leaf-1", "w.leaf-2", "w.leaf-3"]
+    pending = ["w.inner-1.leaf-1", "w.leaf-2", "w.leaf-3", "w.~life-2"]
     assert pending == sorted(process.wire.created())
 
 
@@ -174,6 +174,7 @@ async def test_cancelled_meanwhile(world: World) -> None:
     process = world.process(flow)
     process.kill_at(creates("w.leaf-1"), answered=True)
     await world.run_until_killed(process, "w", flow)
+    ran.clear()
     process = world.process(flow)
 
     async def slow(request: Request, _: Response) -> None:

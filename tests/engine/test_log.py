@@ -14,6 +14,7 @@ import pytest
 from resonate_anyio import Context, NonDeterminismError, Resonate, Retry, durable
 from resonate_anyio._protocol import Request, Response, TaskGet
 from resonate_anyio._worker._worker import Worker
+from resonate_anyio.abc import Network
 
 from ..inside import worker_of
 from .harness import Oops, Wire, World, creates
@@ -164,10 +165,9 @@ async def test_a_halt_is_an_error_and_says_why(world: World, caplog: pytest.LogC
     assert "recorded ctx.run(double, version 1)" in halted
 
 
-async def test_what_the_engine_fails_under_is_an_error(
-    resonate: Resonate, wire: Wire, caplog: pytest.LogCaptureFixture
-) -> None:
+async def test_what_the_engine_fails_under_is_an_error(wire: Wire, caplog: pytest.LogCaptureFixture) -> None:
     """A crash is told with its traceback, and the execution is taken again: nothing of it was on record."""
+    resonate = Resonate(network=wire, pid="p", one_request=False)
 
     def broken(request: Request) -> Response | None:
         if creates("w.double-1")(request):
@@ -401,15 +401,16 @@ async def test_a_promise_that_is_settled_from_outside(resonate: Resonate, caplog
 # Calls
 
 
-async def test_calls_are_told_at_debug(resonate: Resonate, caplog: pytest.LogCaptureFixture) -> None:
-    """Recorded, started, settled: for each call a line, with nothing of its values."""
+async def test_calls_are_told_at_debug(network: Network, caplog: pytest.LogCaptureFixture) -> None:
+    """Started, recorded, settled: for each call a line, with nothing of its values."""
+    resonate = Resonate(network=network, pid="p", one_request=True)
     caplog.set_level(logging.DEBUG, LOGGER)
     resonate.register(flow)
     async with resonate:
         await resonate.run("w", flow, 1234)
     assert [
-        "DEBUG call.recorded id=w.double-1 execution=w state=pending",
         "DEBUG call.started id=w.double-1 execution=w func=double version=1",
+        "DEBUG call.recorded id=w.double-1 execution=w state=pending",
         "DEBUG call.settled id=w.double-1 execution=w state=resolved",
     ] == lines(caplog, "w.double-1")
     assert "1234" not in caplog.text

@@ -268,6 +268,7 @@ async def test_changed_local_arguments_of_what_did_not_finish(world: World) -> N
     """A step that had begun is run again with what the program passes now."""
 
     async def slow(x: int) -> int:
+        await anyio.sleep(1)
         return x * 2
 
     async def before(ctx: Context) -> int:

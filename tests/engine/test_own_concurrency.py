@@ -242,8 +242,9 @@ async def test_call_after_the_function_returned(resonate: Resonate, wire: Wire) 
     assert ["w.d", "w.a", "w.c", "w.b", "w"] == [id for id, _ in wire.settled()]
 
 
-async def test_call_on_its_way_to_the_record(resonate: Resonate, wire: Wire) -> None:
+async def test_call_on_its_way_to_the_record(wire: Wire) -> None:
     """A call that is not on record yet when its function returns is joined like any other."""
+    resonate = Resonate(network=wire, one_request=False)
     wire.before = late("w.late")
 
     async def workflow(ctx: Context) -> str:

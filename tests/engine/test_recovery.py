@@ -44,30 +44,36 @@ async def test_finished_steps_are_not_run_again(any_world: World) -> None:
     assert ["a", "b", "b", "c"] == steps.runs
 
 
-CRASHES: dict[str, tuple[Wanted, bool, list[str]]] = {
-    "before the first create": (creates("w.step-1"), False, ["a"]),
-    "after the first create": (creates("w.step-1"), True, ["a"]),
-    "before the first settle": (settles("w.step-1"), False, ["a", "a"]),
-    "after the first settle": (settles("w.step-1"), True, ["a"]),
-    "before the last settle": (settles("w.step-2"), False, ["a", "b", "b"]),
-    "before the end": (settles("w"), False, ["a", "b"]),
-    "after the end": (settles("w"), True, ["a", "b"]),
-    "after the start": (creates("w"), True, ["a"]),
+CRASHES: dict[str, tuple[bool, Wanted, bool, list[str]]] = {
+    "before the first record": (True, settles("w.step-1"), False, ["a", "a"]),
+    "after the first record": (True, settles("w.step-1"), True, ["a"]),
+    "before the last record": (True, settles("w.step-2"), False, ["a", "b", "b"]),
+    "after the last record": (True, settles("w.step-2"), True, ["a", "b"]),
+    "before the first create": (False, creates("w.step-1"), False, ["a"]),
+    "after the first create": (False, creates("w.step-1"), True, ["a"]),
+    "before the first settle": (False, settles("w.step-1"), False, ["a", "a"]),
+    "after the first settle": (False, settles("w.step-1"), True, ["a"]),
+    "before the last settle": (False, settles("w.step-2"), False, ["a", "b", "b"]),
+    "before the end": (True, settles("w"), False, ["a", "b"]),
+    "after the end": (True, settles("w"), True, ["a", "b"]),
+    "after the start": (True, creates("w"), True, ["a"]),
 }
 
 
-@pytest.mark.parametrize(("wanted", "answered", "runs"), CRASHES.values(), ids=CRASHES)
-async def test_crash_at_a_request(world: World, wanted: Wanted, *, answered: bool, runs: list[str]) -> None:
+@pytest.mark.parametrize(("one_request", "wanted", "answered", "runs"), CRASHES.values(), ids=CRASHES)
+async def test_crash_at_a_request(
+    world: World, wanted: Wanted, *, one_request: bool, answered: bool, runs: list[str]
+) -> None:
     """Wherever the process dies the result is the same, and a step runs twice only if it was in flight."""
     steps = Steps()
 
     async def workflow(ctx: Context) -> str:
         return await ctx.run(steps.step, "a") + await ctx.run(steps.step, "b")
 
-    process = world.process(workflow)
+    process = world.process(workflow, one_request=one_request)
     process.kill_at(wanted, answered=answered)
     await world.run_until_killed(process, "w", workflow)
-    async with world.process(workflow) as process:
+    async with world.process(workflow, one_request=one_request) as process:
         assert "AB" == await (await process.resonate.get("w", str))
     expected = runs if "b" in runs else [*runs, "b"]
     assert expected == steps.runs
@@ -288,8 +294,10 @@ async def test_local_history_is_taken_from_the_lease(world: World) -> None:
         process.kill()
     async with world.process(workflow, hot_for=100) as process:
         await anyio.sleep(10)
-        # One acquire, one range scan, one listener each for the sleep and for the root.
-        assert {"task.acquire": 1, "promise.search": 1, "promise.register_listener": 2} == process.wire.counts()
+        # One acquire, one range scan, the mark of the crash, one listener each for the sleep and for the root.
+        assert ["w.~life-2"] == process.wire.created()
+        counts = {"task.acquire": 1, "promise.search": 1, "promise.create": 1, "promise.register_listener": 2}
+        assert counts == process.wire.counts()
 
 
 async def test_detached_is_not_started_twice(world: World) -> None:

@@ -33,7 +33,7 @@ async def slow(seconds: float = 5) -> str:
 
 
 async def test_order(resonate: Resonate, wire: Wire) -> None:
-    """The stream is closed; what waits is suspended; finished leaves are settled; leases released; no more is said."""
+    """The stream is closed; what waits is suspended; finished leaves are settled; leases released, after a mark."""
 
     async def waiting(ctx: Context) -> None:
         await ctx.promise()
@@ -49,7 +49,7 @@ async def test_order(resonate: Resonate, wire: Wire) -> None:
         await anyio.sleep(1)
         wire.forget()
     assert 0 == wire.closed
-    assert ["task.create", "task.suspend", "promise.settle", "task.release"] == wire.kinds
+    assert ["task.create", "task.suspend", "promise.settle", "promise.create", "task.release"] == wire.kinds
     assert [("b.slow-1", "resolved")] == wire.settled()
 
 
@@ -310,7 +310,7 @@ async def test_host_scope_is_cancelled(resonate: Resonate, wire: Wire) -> None:
             await resonate.run("w", workflow).spawn()
             await anyio.sleep(100)
     assert scope.cancelled_caught
-    assert ["promise.settle", "task.release"] == wire.kinds[-2:]
+    assert ["promise.settle", "promise.create", "task.release"] == wire.kinds[-3:]
     async with resonate:
         assert "done" == await (await resonate.get("w"))
     assert [1] == runs
@@ -528,7 +528,7 @@ async def test_acquire_during_the_stop(resonate: Resonate, wire: Wire) -> None:
         await resonate.rpc("r", step).spawn()
         await anyio.sleep(1)
     assert [] == runs
-    assert ["task.acquire", "task.release"] == wire.kinds[-2:]
+    assert ["task.acquire", "promise.create", "task.release"] == wire.kinds[-3:]
     async with resonate:
         assert "done" == await (await resonate.get("r"))
 

@@ -216,13 +216,15 @@ async def test_request_without_an_answer(
 @pytest.mark.parametrize(
     "kind", ["promise.create", "promise.settle", "task.fence", "promise.register_listener", "task.fulfill"]
 )
-async def test_answer_that_is_an_error(resonate: Resonate, wire: Wire, kind: str, status: Literal[401, 500]) -> None:
+@pytest.mark.parametrize("one_request", [True, False])
+async def test_answer_that_is_an_error(wire: Wire, kind: str, status: Literal[401, 500], *, one_request: bool) -> None:
     """A server that fails, or refuses everything for a moment, is no outcome of any call either."""
+    resonate = Resonate(network=wire, pid="p", one_request=one_request)
     caught: list[Exception] = []
 
     async def workflow(ctx: Context) -> int:
         try:
-            return await ctx.run(double, 1) + await ctx.rpc(double, 2)
+            return await (await ctx.run(double, 1).spawn()) + await ctx.run(double, 0) + await ctx.rpc(double, 2)
         except Exception as exc:
             caught.append(exc)
             raise
@@ -394,8 +396,10 @@ async def test_crash_that_is_over(resonate: Resonate, wire: Wire) -> None:
 
 
 @pytest.mark.parametrize("status", [400, 422])
-async def test_request_that_is_refused(resonate: Resonate, wire: Wire, status: Literal[400, 422]) -> None:
+@pytest.mark.parametrize("one_request", [True, False])
+async def test_request_that_is_refused(wire: Wire, status: Literal[400, 422], *, one_request: bool) -> None:
     """A call that the server refuses as it is has failed: it would be refused again."""
+    resonate = Resonate(network=wire, one_request=one_request)
 
     async def workflow(ctx: Context) -> str:
         with pytest.raises(RequestError, match="too odd"):

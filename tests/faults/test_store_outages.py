@@ -81,9 +81,9 @@ LARGE = "x" * 200_000
 """More than fits into what is free in a small file."""
 
 
-def client(store: Store, clock: Clock, *, grace: float = 10) -> Resonate:
+def client(store: Store, clock: Clock, *, grace: float = 10, one_request: bool | None = None) -> Resonate:
     """A program on the store."""
-    return Resonate(network=network_on(store, clock), pid="p", grace=grace)
+    return Resonate(network=network_on(store, clock), pid="p", grace=grace, one_request=one_request)
 
 
 def lines(caplog: pytest.LogCaptureFixture) -> list[str]:
@@ -210,7 +210,8 @@ async def test_searches_go_on(path: Path, clock: Clock) -> None:
             assert ["w"] == [promise.id async for promise in resonate.promises.search()]
 
 
-async def test_stopping_does_not_wait_for_ever(path: Path, clock: Clock) -> None:
+@pytest.mark.parametrize("one_request", [True, False])
+async def test_stopping_does_not_wait_for_ever(path: Path, clock: Clock, *, one_request: bool) -> None:
     """A program that ends while the file is locked ends, and the next one continues from what is recorded."""
     store = SQLiteStore(path)
     calls: list[str] = []
@@ -226,7 +227,7 @@ async def test_stopping_does_not_wait_for_ever(path: Path, clock: Clock) -> None
         await ctx.run(leaf, "second")
 
     begun = anyio.Event()
-    resonate = client(store, clock, grace=2)
+    resonate = client(store, clock, grace=2, one_request=one_request)
     resonate.register(workflow)
     began = anyio.current_time()
     with closing(sqlite3.connect(path, isolation_level=None)) as browser:

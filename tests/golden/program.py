@@ -27,11 +27,13 @@ class Journal:
     """Which leaves have begun, by id, and how often. Further attempts of one run are not counted."""
 
     runs: Counter[str] = field(factory=Counter)
+    _attempts: dict[str, int] = field(factory=dict)
 
     def note(self, info: Info) -> None:
         """Count a leaf that begins."""
-        if info.attempt == 1:
+        if info.attempt <= self._attempts.get(info.id, info.attempt):
             self.runs[info.id] += 1
+        self._attempts[info.id] = info.attempt
 
 
 class OopsError(Exception):

@@ -13,6 +13,7 @@ from typing import Final, TypeVar
 from attrs import define, field
 
 from resonate_anyio._codec import Codec
+from resonate_anyio._finished import as_call
 from resonate_anyio._history import DETACHED_TAG, parent_of
 from resonate_anyio._protocol import Outcome, Promise, PromiseState, PutPromise, PutTask, Step, Task, TaskState, View
 from resonate_anyio.abc import Clock, Store
@@ -76,7 +77,8 @@ class Ledger(Store):
     def _take(self, outcomes: Sequence[Outcome]) -> Iterator[Promise]:
         for change in (change for outcome in outcomes for change in outcome.changes):
             match change:
-                case PutPromise(promise):
+                case PutPromise(record):
+                    promise = as_call(record)
                     yield promise
                     self._put(promise)
                 case PutTask(task):

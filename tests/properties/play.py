@@ -19,7 +19,7 @@ from resonate_anyio._worker import _residency
 from resonate_anyio.testing import VirtualClock, run_virtual
 
 from ..chosen import network_on
-from ..engine.harness import Unreachable
+from ..engine.harness import Unreachable, is_mark
 from .chaos import Chaos, ChaoticNetwork, Point, Script
 from .graphs import ROOT, UNIT, WHOLE_LIFE, Plan
 from .interpreter import FUNCTIONS, flow
@@ -175,7 +175,7 @@ class _Drama:
     def _outcomes(self) -> dict[str, list[Any]]:
         found: dict[str, list[Any]] = {}
         for id, promise in sorted(self._ledger.promises.items()):
-            if not (self._cut_off(promise) or _is_unmade(promise) or _is_late(promise) or _WAKE in id):
+            if not (self._cut_off(promise) or _is_unmade(promise) or _is_late(promise) or _is_of_lives(id)):
                 found.setdefault(_common(id), []).append(self._outcome(promise))
         return {id: sorted(outcomes, key=repr) for id, outcomes in found.items()}
 
@@ -188,7 +188,11 @@ class _Drama:
         if caller is not None and promise.state is caller.state is PromiseState.CANCELED:
             # Which of the calls that end together is told first is chance, and with it what it takes for the reason.
             return promise.state.value, None
-        return promise.state.value, _lasting(CODEC.decode(promise.value))
+        value = _lasting(CODEC.decode(promise.value))
+        if isinstance(value, dict) and value.get("by") in {"group", "parent"}:
+            # A frame that fails and a group in it end at one instant, in any order: either cancels the call.
+            return promise.state.value, "by group or parent"
+        return promise.state.value, value
 
     def _cut_off(self, promise: Promise) -> bool:
         """Whether it was cancelled at the instant of its start, or something above was: how far that got is chance."""
@@ -210,8 +214,10 @@ class _Drama:
         )
 
 
-_WAKE: Final = ".~wake-"
-"""How often an execution is put away and woken depends on what goes wrong."""
+def _is_of_lives(id: str) -> bool:
+    """Whether it tells how a life began or ended: how many there are depends on what goes wrong."""
+    return ".~wake-" in id or is_mark(id)
+
 
 _CHANCE: Final = re.compile(r"(?<=[0-9]t)p[0-9]+|(?<=\.d)[A-Za-z0-9_-]{22}|(?<=\.~)[A-Za-z0-9_-]{22}")
 

@@ -232,6 +232,7 @@ class RunCall(TimedCall[T_co]):
     def _invocation(self) -> LocalInvocation:
         codec, function = self._frame.execution.codec, self._function
         return LocalInvocation(
+            certain=self._place.lane.certain,
             frame=self._frame,
             place=self._place,
             made_at=self._made_at,

@@ -10,6 +10,7 @@ from attrs import define, field, frozen
 
 from .._codec import Codec
 from .._errors import DecodeError, NotFound
+from .._finished import as_call
 from .._protocol import EMPTY, Promise, PromiseCreate, PromiseSearch, PromiseState, Value
 from .._requests._queries import get_promise, promise_of
 from .._time import from_ms
@@ -193,7 +194,7 @@ class Promises:
         while True:
             response = await worker.ask(PromiseSearch(state=wanted, tags=tags, cursor=cursor))
             for record in response.promises:
-                yield self._public(record)
+                yield self._public(as_call(record))
             cursor = response.cursor
             if cursor is None:
                 return

@@ -69,6 +69,7 @@ class Resonate(Lifecycle):
         max_executions: int | None = None,
         hot_limit: int = 1000,
         parked_limit: int = 10_000,
+        one_request: bool | None = None,
         observers: Sequence[Observer] = (),
     ) -> None:
         """Take settings; nothing is opened yet.

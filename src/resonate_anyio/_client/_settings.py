@@ -39,6 +39,7 @@ class LocalSettings(TypedDict, total=False):
     max_executions: int | None
     hot_limit: int
     parked_limit: int
+    one_request: bool | None
     observers: Sequence[Observer]
 
 

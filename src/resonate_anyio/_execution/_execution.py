@@ -80,6 +80,7 @@ class Execution:
         stirred_at: the instant, by the loop's clock, at which one of its tasks last began to wait.
         journal: the writer of its records.
         fulfilling: whether the end of the root is being recorded by this worker.
+        wary: whether a leaf is recorded before it begins, because a leaf may have ended the process in the last life.
         changed_at: the instant of the last known creation or settlement in it, in milliseconds of the server's time.
     """
 
@@ -102,6 +103,7 @@ class Execution:
     ended_by: BaseException | None = field(default=None, init=False)
     ended: Event = field(factory=Event, init=False)
     local_records: int = 0
+    wary: bool = False
     changed_at: int = 0
     suspension: Suspension = field(init=False)
     task: Task = field(default=None, init=False)
@@ -131,6 +133,10 @@ class Execution:
     def count_record(self) -> None:
         """Count a promise that was put on record in the branch of the execution."""
         self.local_records += 1
+
+    def leaf_ended(self) -> None:
+        """Note that the end of a leaf is on record: leaves that begin from now on did not end the last process."""
+        self.wary = False
 
     def note_change(self, at: int) -> None:
         """Note when something of the execution was made or settled, in the server's milliseconds."""
@@ -317,17 +323,20 @@ class Execution:
         if self.dropped is not None:
             await raise_cancelled()
 
-    async def gate(self) -> None:
-        """Wait until a durable call may start. If the execution is dropped, raise the backend's cancellation."""
+    @property
+    def _may_write(self) -> bool:
+        """Whether the lease is certain and nothing ends the code: the usual case. If not, `until_hot` says more."""
         lease = self.lease
-        if (
+        return (
             self.dropped is None
             and self.suspension.phase is Phase.HOT
-            and not self.services.subscriptions.stopping
             and (lease.certain_until == math.inf or lease.certain)
             and sys.exception() is None
-        ):
-            # The usual case.
+        )
+
+    async def gate(self) -> None:
+        """Wait until a durable call may start. If the execution is dropped, raise the backend's cancellation."""
+        if self._may_write and not self.services.subscriptions.stopping:
             return
         await self.until_hot()
         if self.services.subscriptions.stopping:
@@ -335,6 +344,8 @@ class Execution:
 
     async def until_hot(self) -> None:
         """Wait until the lease is certain, so that records may be written; resume the execution if necessary."""
+        if self._may_write:
+            return
         await self.check()
         while not (self.lease.certain and self.suspension.hot):
             self.suspension.verify_lease()

@@ -43,6 +43,7 @@ def make_execution(
         origin=origin_of_root(promise, services.separator),
         history=history,
         local_records=history.local,
+        wary=history.follows_crash,
         changed_at=max(promise.created_at, history.last_change),
     )
     suspension = Suspension(execution)
@@ -57,6 +58,7 @@ def make_execution(
         args=args,
         kwargs=kwargs,
         retry=function.retry,
+        first_attempt=1 + history.lives_since(promise),
     )
     execution.complete(root, suspension)
     return execution

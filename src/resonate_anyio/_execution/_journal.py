@@ -15,6 +15,7 @@ from anyio import CancelScope, Event, move_on_after
 from attrs import define
 
 from .._errors import ResonateError
+from .._finished import as_call
 from .._protocol import (
     EMPTY,
     Promise,
@@ -50,21 +51,29 @@ class Journal:
 
     _execution: Execution
 
-    async def create_local(self, request: PromiseCreate, *, again: bool = False) -> Promise:
+    async def create_local(self, request: PromiseCreate, *, again: bool = False, begun: bool = False) -> Promise:
         """Record a call that runs in this execution, and return its record.
 
-        With `again`, the call is on record already, and its present record is returned.
+        Args:
+            request: the request.
+            again: whether the call is on record already. Its present record is returned.
+            begun: whether the call has begun already. Then it is recorded even while the worker stops.
+
+        Raises:
+            RequestError: `begun`, and the server refuses the request.
+            TooLarge: the request is larger than the server accepts.
         """
         execution = self._execution
+        response = await execution.request(request, settling=begun, finished=begun)
+        if response.promise is None:
+            await crash(execution, refusal(request, response))
         if not again:
             execution.count_record()
             if execution.local_records == _LARGE_BRANCH:
                 self._warn_of_size()
-        response = await execution.request(request)
-        if response.promise is None:
-            await crash(execution, refusal(request, response))
-        execution.note_change(response.promise.created_at)
-        return response.promise
+        record = as_call(response.promise)
+        execution.note_change(record.settled_at or record.created_at)
+        return record
 
     def _warn_of_size(self) -> None:
         logger.warning(
@@ -140,17 +149,34 @@ class Journal:
         if response.promise is None:
             await crash(execution, refusal(request, response))
         execution.note_change(response.promise.settled_at or 0)
-        return response.promise
+        if finished:
+            execution.leaf_ended()
+        return as_call(response.promise)
 
-    async def settle_late(self, id: str, state: PromiseState, value: Value) -> None:
+    async def settle_late(
+        self, id: str, state: PromiseState, value: Value, *, unrecorded: PromiseCreate | None = None
+    ) -> None:
         """Record the outcome of a leaf although its execution was dropped, so that the leaf does not run again.
 
+        Args:
+            id: the id of the leaf.
+            state: the state to settle it in.
+            value: its value or error.
+            unrecorded: the request that creates its promise, if that does not exist yet. Only the holder of the task
+                may create it.
+
         Raises:
-            ResonateError: the server has refused it, or has not answered for half a minute.
+            ResonateError: the server has refused it, or has not answered for half a minute; or the task may not be held
+                any more.
         """
-        request = PromiseSettle(id=id, state=state, value=value)
+        settle, send = PromiseSettle(id=id, state=state, value=value), self._execution.services.requester
         with CancelScope(shield=True):
-            promise_of(request, await self._execution.services.requester.request_with_retries(request), id)
+            if unrecorded is not None:
+                if not self._execution.lease.certain:
+                    msg = "another worker may hold the task"
+                    raise ResonateError(msg)
+                promise_of(unrecorded, await send.request_with_retries(unrecorded), id)
+            promise_of(settle, await send.request_with_retries(settle), id)
 
     async def fulfill(self, state: PromiseState, value: Value, *, finished: bool = False) -> Promise:
         """Record the end of the root, and return its record. For `finished` see `settle`."""
@@ -174,7 +200,8 @@ class Journal:
 
     async def look_up(self, id: str) -> Promise | None:
         """Return the record of `id`, or None."""
-        return (await self._execution.request(PromiseGet(id=id))).promise
+        record = (await self._execution.request(PromiseGet(id=id))).promise
+        return None if record is None else as_call(record)
 
     async def cancel_below(self, id: str) -> None:
         """Cancel all pending calls below a remote call that was cancelled."""
@@ -193,4 +220,4 @@ class Journal:
         """Return the promise in an answer. If the server has lost the promise, drop the execution."""
         if response.promise is None:
             await crash(self._execution, refusal(request, response))
-        return response.promise
+        return as_call(response.promise)

@@ -29,9 +29,10 @@ from .._ids import below
 from .._protocol import EMPTY, Promise, PromiseSettle, PromiseState, TaskGet, TaskRecord, TaskState, TaskSuspend
 from .._workflow._host import Drop
 from . import _events
+from ._lives import wake_id
 from ._phases import IGNORED, IMPOSSIBLE, Phase, Row, Transition, Trigger, row, stay, to
 from ._services import Event as Report
-from ._task_requests import Grant, acquire, ask, look_who_holds, make_wake, wake_id
+from ._task_requests import Grant, acquire, ask, look_who_holds, make_wake
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable, Mapping

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from functools import partial
 from typing import Protocol
 
@@ -26,8 +26,6 @@ from .._requests._timer_promises import TimerPromises
 from ..abc import Connection, Identity
 
 logger = logging.getLogger("resonate_anyio")
-
-_WAKE = "~wake-"
 
 
 class Asker(Protocol):
@@ -100,17 +98,6 @@ async def look_who_holds(asker: Asker, id: str, version: int) -> tuple[float, Ta
     return (asked, response.task) if response is not None and response.status in {200, 404} else None
 
 
-def wake_id(start: str, version: int, number: int) -> str:
-    """Return the id of a wake promise.
-
-    Args:
-        start: the beginning of all ids below the root.
-        version: the version at which the task is suspended.
-        number: how many were made for the version. Each has an id of its own, since their deadlines may differ.
-    """
-    return f"{start}{_WAKE}{version}" + (f"-{number}" if number > 1 else "")
-
-
 async def make_wake(
     asker: Asker, root: str, id: str, wake_at: int, nowhere: str, lineage: Mapping[str, str]
 ) -> str | None:
@@ -120,21 +107,3 @@ async def make_wake(
     response = await asker.timer_promises.create(partial(ask, asker, root), create)
     promise = None if response is None else response.promise
     return id if promise is not None and promise.pending else None
-
-
-def without_wakes(start: str, records: Iterable[Promise]) -> tuple[list[str], list[Promise]]:
-    """Return the ids of the pending wake promises of earlier runs of a root, and the records of its calls.
-
-    Args:
-        start: the beginning of all ids below the root.
-        records: all records below the root.
-    """
-    start += _WAKE
-    wakes: list[str] = []
-    calls: list[Promise] = []
-    for record in records:
-        if not record.id.startswith(start):
-            calls.append(record)
-        elif record.pending:
-            wakes.append(record.id)
-    return wakes, calls

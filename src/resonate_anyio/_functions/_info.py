@@ -27,7 +27,8 @@ class Info:
         func_name: the registered name of the function.
         timeout_at: the deadline of the function, in UTC.
         tags: the tags of the function's promise.
-        attempt: 1 for the first attempt of this run, and one more for each retry (see `RetryPolicy`).
+        attempt: 1 for the first attempt, and one more for each retry (see `RetryPolicy`), and for each crash of the
+            process since the call was recorded (docs/semantics.md 7.6).
     """
 
     id: str

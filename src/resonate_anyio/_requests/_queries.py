@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from typing import Final, TypeAlias
 
 from .._errors import NotFound, RequestError
+from .._finished import as_call
 from .._history import descendants_of
 from .._ids import below, origin_of, shortened_below
 from .._protocol import Promise, PromiseGet, PromiseSearch, Request, Response
@@ -37,7 +38,7 @@ def promise_of(request: Request, response: Response, id: str) -> Promise:
         raise NotFound("promise", id)  # noqa: EM101 - the kind of thing, not a message
     if response.promise is None or response.status != 200:
         raise refusal(request, response)
-    return response.promise
+    return as_call(response.promise)
 
 
 async def get_promise(send: Send, id: str) -> Promise:
@@ -72,7 +73,7 @@ async def scan(send: Send, start: str, expected: int = 0) -> AsyncIterator[Promi
         for record in response.promises:
             if not record.id.startswith(start):
                 return
-            yield record
+            yield as_call(record)
         cursor = response.cursor
 
 

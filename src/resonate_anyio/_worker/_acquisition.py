@@ -18,7 +18,7 @@ from .._execution._events import lease_taken
 from .._execution._execution import Execution
 from .._execution._factory import make_execution
 from .._execution._lease import Lease
-from .._execution._task_requests import without_wakes
+from .._execution._lives import Marks, crash_mark, mark_stopped, split_marks, was_parked
 from .._functions._arguments import bind
 from .._history import History
 from .._ids import below
@@ -268,13 +268,14 @@ class Acquisition:
         except (NotRegistered, DecodeError, InvalidArgument) as exc:
             self.leases.idle[task.id] = task.version
             # Not at once: the server would send the task here again immediately.
-            self.supervisor.start_background(self._decline, task, exc, name=f"resonate decline {task.id}")
+            self.supervisor.start_background(self._decline, task, promise, exc, name=f"resonate decline {task.id}")
             return None
-        found = await self._lease_and_history(task, response, sent)
+        found = await self._lease_and_history(task, promise, response, sent)
         if found is None:
             return None
-        lease, history, wakes = found
-        execution = make_execution(self.services, lease, promise, (function, tuple(args), kwargs), history, wakes)
+        lease, history, marks = found
+        bound = function, tuple(args), kwargs
+        execution = make_execution(self.services, lease, promise, bound, history, marks.wakes)
         self.admission.begun(task.id)
         self._declined.pop(task.id, None)
         self.leases.idle.pop(task.id, None)
@@ -282,25 +283,40 @@ class Acquisition:
         return execution
 
     async def _lease_and_history(
-        self, task: TaskRecord, response: Response, sent: float
-    ) -> tuple[Lease, History, list[str]] | None:
-        """Keep the lease, and return it with the history and the pending wake promises; None if the worker stops."""
+        self, task: TaskRecord, root: Promise, response: Response, sent: float
+    ) -> tuple[Lease, History, Marks] | None:
+        """Keep the lease, and return it with the history and the marks of earlier lives; None if the worker stops."""
         lease = Lease(self.leases, task.id)
         # Renewed from now on: the history may take long to read.
         lease.grant(task.version, sent)
         self.leases.idle[task.id] = task.version
         try:
-            remote = await self._remote_history(task, len(response.preload))
+            history, marks = await self._history(task, root, response.preload)
         except BaseException:
             lease.end()
             raise
         if self.services.draining:
             lease.end()
+            await mark_stopped(self.services, root, task.version)
             await self.leases.release(task.id, task.version)
             self.leases.idle.pop(task.id, None)
             return None
-        wakes, calls = without_wakes(below(task.id, self.services.separator), remote or [])
-        return lease, History.of(response.preload, None if remote is None else calls), wakes
+        return lease, history, marks
+
+    async def _history(self, task: TaskRecord, root: Promise, preload: tuple[Promise, ...]) -> tuple[History, Marks]:
+        """Return the records below the root, and the marks of earlier lives. Record it if this life follows a crash."""
+        services, codec = self.services, self.services.facilities.codec
+        start, send = below(task.id, services.separator), services.requester.request_with_retries
+        remote = await self._remote_history(task, len(preload))
+        records = {record.id: record for record in (*(remote or ()), *preload)}
+        marks, calls = split_marks(start, records.values(), codec)
+        crashed = marks.crashed_before(task.version)
+        if crashed and remote is None:
+            crashed = not await was_parked(send, start, task.version - 1)
+        if crashed:
+            await send(crash_mark(root, start, task.version, codec, services.connection.now()))
+        history = History.of(calls, len(preload), partial=remote is None, crashes=marks.crashes, follows_crash=crashed)
+        return history, marks
 
     async def _remote_history(self, task: TaskRecord, local: int) -> list[Promise] | None:
         """Return the records below the root, read in one range scan.
@@ -351,8 +367,9 @@ class Acquisition:
 
     # Tasks that cannot run yet
 
-    async def _decline(self, task: TaskRecord, error: ResonateError) -> None:
+    async def _decline(self, task: TaskRecord, root: Promise, error: ResonateError) -> None:
         """Release a task that cannot run here. Acquire it again if its function is registered later."""
+        await mark_stopped(self.services, root, task.version)
         if not isinstance(error, NotRegistered):
             await self.leases.hand_back(task.id, task.version, error)
             return

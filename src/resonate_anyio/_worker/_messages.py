@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from anyio import ClosedResourceError, EndOfStream
 from attrs import define
 
+from .._finished import as_call
 from .._protocol import Execute, Message, Unblock
 from ..abc import Gap
 
@@ -42,4 +43,4 @@ class Messages:
             case Unblock(promise):
                 # A message with a pending promise is wrong; subscribers continue to wait.
                 if not promise.pending:
-                    self._services.subscriptions.notify(promise)
+                    self._services.subscriptions.notify(as_call(promise))

@@ -20,6 +20,7 @@ from anyio import Event, current_time, move_on_after
 from attrs import define, field
 
 from .._errors import NotRunning
+from .._finished import as_call
 from .._protocol import Promise, PromiseGet, RegisterListener
 from .._requests._queries import get_promise, promise_of
 
@@ -91,7 +92,7 @@ class Rechecks:
         if response is not None and response.status in _NO_LISTENERS:
             response = await request(PromiseGet(id=id))
         if response is not None and response.promise is not None and not response.promise.pending:
-            self._services.subscriptions.notify(response.promise)
+            self._services.subscriptions.notify(as_call(response.promise))
 
     # All promises
 

@@ -10,6 +10,7 @@ from .._concurrency._interrupts import interrupt_in
 from .._concurrency._supervisor import all_begun
 from .._errors import NonDeterminismError
 from .._execution import _events
+from .._execution._lives import mark_stopped
 from .._protocol import PromiseState, TaskHalt
 from .._workflow._host import Drop
 
@@ -56,34 +57,35 @@ class Runner:
         observers.refresh()
         if observers.lives:
             _events.execution_started(execution)
-        self.supervisor.spawn(self._run, execution, name=f"resonate {execution.id}")
+        self.supervisor.spawn_bare(self._run, execution, name=f"resonate {execution.id}")
 
     async def _run(self, execution: Execution) -> None:
-        cut_short = True
-        try:
+        with self.supervisor.begun():
+            cut_short = True
             try:
                 try:
-                    await execution.run()
-                except Exception as exc:  # noqa: BLE001 - it is a crash of this execution, not of all
-                    execution.drop(Drop.CRASHED, exc)
-                except BaseException as exc:
-                    execution.interrupt(exc)
+                    try:
+                        await execution.run()
+                    except Exception as exc:  # noqa: BLE001 - it is a crash of this execution, not of all
+                        execution.drop(Drop.CRASHED, exc)
+                    except BaseException as exc:
+                        execution.interrupt(exc)
+                        raise
+                    if execution.dropped is Drop.HALTED:
+                        await self._halt(execution)
+                finally:
+                    awaited = self.results.on_ended(execution.id)
+                    self._forget(execution)
+                    self.when_ended()
+                await self._after_end(execution, awaited=awaited)
+                cut_short = execution.dropped is Drop.INTERRUPTED or self.services.torn_down
+            except BaseException as exc:
+                # During a teardown the event loop was left by an interrupt already. A second one would disturb its end.
+                if interrupt_in(exc) is None or not self.services.torn_down:
                     raise
-                if execution.dropped is Drop.HALTED:
-                    await self._halt(execution)
             finally:
-                awaited = self.results.on_ended(execution.id)
-                self._forget(execution)
-                self.when_ended()
-            await self._after_end(execution, awaited=awaited)
-            cut_short = execution.dropped is Drop.INTERRUPTED or self.services.torn_down
-        except BaseException as exc:
-            # During a teardown the event loop was left by an interrupt already. A second one would disturb its end.
-            if interrupt_in(exc) is None or not self.services.torn_down:
-                raise
-        finally:
-            if cut_short:
-                self.interrupted.append(execution)
+                if cut_short:
+                    self.interrupted.append(execution)
 
     async def _after_end(self, execution: Execution, *, awaited: bool) -> None:
         self.services.facilities.observers.refresh()
@@ -94,6 +96,7 @@ class Runner:
         if execution.dropped is Drop.CRASHED:
             if self.services.facilities.observers.failures:
                 _events.execution_dropped(execution)
+            await mark_stopped(self.services, execution.root.record, execution.version)
             await self.leases.hand_back(execution.id, execution.version, repr(execution.error))
         else:
             self.leases.ended(execution.id)

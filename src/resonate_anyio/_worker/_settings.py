@@ -194,6 +194,14 @@ class Settings:
             "later"
         ),
     )
+    one_request: bool | None = field(
+        default=None,
+        metadata=_about(
+            "record a local step that takes less than 50 ms once, after it has run, instead of before and after. "
+            "Version 0.1.0 cannot read such records: turn it on over HTTP when no worker of that version is left",
+            default="on for the embedded engine, off over HTTP",
+        ),
+    )
     observers: tuple[Observer, ...] = field(
         default=(),
         converter=_observers,

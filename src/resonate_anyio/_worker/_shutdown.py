@@ -18,6 +18,7 @@ from attrs import define, field
 
 from .._concurrency._supervisor import all_begun
 from .._concurrency._tasks import TaskSnapshot, joins, stack_of
+from .._execution._lives import mark_stopped
 from .._workflow._frame import Frame
 from .._workflow._host import Drop
 from .._workflow._lanes import execution_in
@@ -205,9 +206,13 @@ class Shutdown:
                 for execution in executions:
                     execution.suspension.abandon_unbegun()
                     if self._has_lease_to_release(execution):
-                        tasks.start_soon(self.leases.release, execution.id, execution.version)
+                        tasks.start_soon(self._put_away, execution)
         if limit.cancelled_caught:
             logger.warning("worker.release_timeout pid=%s", self.services.identity.pid)
+
+    async def _put_away(self, execution: Execution) -> None:
+        await mark_stopped(self.services, execution.root.record, execution.version)
+        await self.leases.release(execution.id, execution.version)
 
     def _has_lease_to_release(self, execution: Execution) -> bool:
         if execution.dropped in {Drop.SETTLED, Drop.LOST, Drop.HALTED} or execution.suspension.unleased:

@@ -44,6 +44,7 @@ from ._residency import Residency
 from ._results import Results
 from ._runner import Runner
 from ._sentinel import Sentinel
+from ._short_steps import ShortSteps
 from ._shutdown import Shutdown
 
 if TYPE_CHECKING:
@@ -113,6 +114,7 @@ class Worker:
     _snapshot: RoundSnapshot = field(factory=lambda: RoundSnapshot(execution_in), init=False)
     _leases: Leases = field(init=False)
     _residency: Residency = field(init=False)
+    _short_steps: ShortSteps = field(init=False)
     _cascade: CancelCascade = field(init=False)
     _runner: Runner = field(init=False)
     _shutdown: Shutdown = field(init=False)
@@ -130,6 +132,7 @@ class Worker:
         self._sentinel = Sentinel(self.subscriptions.loop_ends)
         self.requester = Requester(self.connection, self.subscriptions)
         self.timer_promises = TimerPromises(self.connection.now)
+        self._short_steps = ShortSteps(self)
         self._leases = Leases(
             self.connection,
             self.started_as.holder,
@@ -149,7 +152,16 @@ class Worker:
             own_group=any_of(self.settings.group),
             nowhere=nowhere(self.settings.group),
             observers=observers,
+            short_steps=self._short_steps.begun,
+            one_request=self._one_request,
+            pid=self.settings.pid,
         )
+
+    @property
+    def _one_request(self) -> bool:
+        # The engine of this process has no worker of an earlier version beside, which could not read the records.
+        chosen = self.settings.one_request
+        return self.connection.keeps_leases if chosen is None else chosen
 
     def _make_parts(self) -> None:
         """Make the parts of this package, each with the parts that it uses."""
@@ -231,6 +243,7 @@ class Worker:
         self.background(self.messages.receive, self.connection, name=f"{name} messages")
         self.background(self.membership.run, name=f"{name} functions")
         self.background(self._residency.run, name=f"{name} residency")
+        self.background(self._short_steps.run, name=f"{name} short steps")
         self.background(self.rechecks.run_deadlines, name=f"{name} deadlines")
         self.background(watch_clocks, self, self.executions, name=f"{name} clocks")
         if self.connection.recheck < math.inf:

@@ -91,7 +91,7 @@ class RecordedChoice(Invocation):
         except get_cancelled_exc_class():
             if condemned and not self.execution.interrupted():
                 self.withdraw()
-            elif not self.execution.interrupted() and not self.frame.settled_early:
+            elif not self.execution.interrupted() and not self.frame.settles_before(self.execution.now()):
                 await self.open_cancelled()
             raise
 
@@ -109,7 +109,7 @@ class RecordedChoice(Invocation):
         return self._node(record)
 
     async def _create_interrupted(self, cancellation: BaseException) -> Promise | None:
-        if self.execution.interrupted() or self.frame.settled_early:
+        if self.execution.interrupted() or self.frame.settles_before(self.execution.now()):
             return None
         node = await self.open_cancelled()
         if self._cancellation(node.record) is not None:

@@ -12,7 +12,6 @@ never raises into the task group: outcomes travel by record, cancellations by sc
 
 from __future__ import annotations
 
-import logging
 import math
 from functools import partial
 from typing import TYPE_CHECKING, Any, cast
@@ -66,8 +65,7 @@ if TYPE_CHECKING:
 
     from .._functions._function import Function
     from .._functions._retry import RetryPolicy
-
-logger = logging.getLogger("resonate_anyio")
+    from ._leaf import ShortStep
 
 
 @define(eq=False, kw_only=True, repr=False)
@@ -80,6 +78,8 @@ class Frame(Node):
         expired: the instants of its durable scopes that have ended their blocks. Calls that ended at one of them are
             not failures.
         failed_with: the exception that its function has raised in this run, or None.
+        short: how it gets on record, if it was not recorded before it began; or None.
+        first_attempt: the number of the first attempt.
     """
 
     parent: Frame | None
@@ -87,6 +87,8 @@ class Frame(Node):
     args: tuple[Any, ...]
     kwargs: Mapping[str, Any]
     retry: RetryPolicy | None = None
+    short: ShortStep | None = None
+    first_attempt: int = 1
 
     replaying: bool = field(init=False)
     depth: int = field(default=0, init=False)
@@ -210,13 +212,8 @@ class Frame(Node):
             return TimedOut(cancellation)
         return Stopped(reason, cancellation)
 
-    @property
-    def settled_early(self) -> bool:
-        """Whether its promise is settled although its code still runs: by its deadline, or from outside."""
-        return self.settles_before(self.execution.now())
-
     def settles_before(self, now: int) -> bool:
-        """Return whether its promise is settled at `now` although its code still runs: see `settled_early`."""
+        """Return whether its promise is settled at `now` although its code still runs: timed out, or from outside."""
         outside = self._stopped_by is not None and self._stopped_by.by == OUTSIDE
         return outside or self.record.timeout_at <= now
 
@@ -483,6 +480,8 @@ class Frame(Node):
         journal = self.execution.journal
         if self.replaying:
             await self.children.end_forgotten()
+        if self.short is not None and (record := await self.short.record_ended(self, state, value)) is not None:
+            return record
         if isinstance(ending, TimedOut):
             return await journal.confirm_timeout(self.record)
         finished = self.function.kind is not Kind.WORKFLOW and isinstance(ending, (Returned, Raised))

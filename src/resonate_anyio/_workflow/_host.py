@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from .._history import History
     from .._ids import Naming
     from .._observe import Observers
-    from ._presence import Presence
+    from ._presence import Presence, Young
 
 
 class Drop(Enum):
@@ -58,6 +58,9 @@ class Facilities:
         own_group: the address of any worker of the worker's own group.
         nowhere: an address without a worker. A promise needs a target for its deadline to fire.
         observers: get events.
+        short_steps: the leaves that are not on record yet.
+        one_request: whether a short step is recorded with one request.
+        pid: the name of this process, as records show it.
     """
 
     codec: Codec
@@ -70,15 +73,21 @@ class Facilities:
     own_group: str = field()
     nowhere: str = field()
     observers: Observers
+    short_steps: Young
+    one_request: bool
+    pid: str
 
 
 class Journal(Protocol):
     """The writer and reader of an execution's records."""
 
-    async def create_local(self, request: PromiseCreate, *, again: bool = False) -> Promise:
+    async def create_local(self, request: PromiseCreate, *, again: bool = False, begun: bool = False) -> Promise:
         """Record a call that runs in this execution, and return its record.
 
-        With `again`, the call is on record already, and its present record is returned.
+        Args:
+            request: the request.
+            again: whether the call is on record already. Its present record is returned.
+            begun: whether the call has begun already.
         """
         ...
 
@@ -102,7 +111,9 @@ class Journal(Protocol):
         """Record the end of a local call, and return its record."""
         ...
 
-    async def settle_late(self, id: str, state: PromiseState, value: Value) -> None:
+    async def settle_late(
+        self, id: str, state: PromiseState, value: Value, *, unrecorded: PromiseCreate | None = None
+    ) -> None:
         """Record the outcome of a leaf although its execution has been dropped."""
         ...
 
@@ -162,7 +173,11 @@ class Host(Protocol):
         error: the error that caused the drop, or None.
         now: a function that returns the server's time in milliseconds.
         draining: whether the worker is stopping, so that durable calls do not start.
+        wary: whether a leaf is recorded before it begins, because a leaf may have ended the process before.
     """
+
+    @property
+    def wary(self) -> bool: ...
 
     @property
     def draining(self) -> bool: ...

@@ -33,13 +33,9 @@ from ._awaits import deliver, end_if_cancelled, outcome
 from ._frame import Frame
 from ._host import halt
 from ._lanes import insist, lane_of
+from ._leaf import ShortStep, begin_short
 from ._node import External, Node
-from ._operations import (
-    RUN,
-    CallIdentity,
-    Operation,
-    identity_of,
-)
+from ._operations import RUN, Operation, difference
 from ._positions import PositionCheck, is_refused
 from ._reasons import Reason, reason_of
 from ._refusals import DEEPEST, refuse_depth, refuse_late
@@ -116,6 +112,7 @@ class Invocation(PositionCheck):
         id: the id of its promise.
         recorded: its record from the history, or None.
         apart: whether the code goes on once the call is on record, and awaits it later, if ever.
+        short: how the call gets on record, if it runs before that; else None.
     """
 
     operation: ClassVar[Operation]
@@ -126,6 +123,7 @@ class Invocation(PositionCheck):
     id: str = field(init=False)
     recorded: Promise | None = field(default=None, init=False)
     apart: bool = field(default=False, init=False)
+    short: ShortStep | None = field(default=None, init=False)
     _segment: str = field(init=False)
     _number: int = field(init=False)
     _lane_tags: Mapping[str, str] = field(init=False)
@@ -141,8 +139,7 @@ class Invocation(PositionCheck):
         execution = self.execution
         self._segment, self._lane_tags = self.place.resolve(self._id_of, self._same_call, self._content)
         self._number = frame.claim(self._segment)
-        local = operation.naming == "local"
-        self.id = execution.naming.local(frame.id, self._segment) if local else self._id_of(self._segment)
+        self.id = execution.naming.of(operation.naming, frame.id, self._segment)
         if regions_around.get():
             self._scopes = durable_scopes(frame)
             self._clamping = clamping(self._scopes)
@@ -228,9 +225,8 @@ class Invocation(PositionCheck):
             # The first run may not have reached this call.
             await self.meet()
         now = await self._admit(lane)
-        record = self.recorded
-        if record is None:
-            record = await self._create(self._request(now))
+        if (record := self.recorded) is None:
+            record = await self._create(self._request(now), now)
         elif record.pending or not self._matches:
             record = await self._take_up(record, self._request(now))
         if record.pending and record.timeout_at <= now:
@@ -238,7 +234,7 @@ class Invocation(PositionCheck):
         node = self._node(record)
         if self.operation.awaited and record.state is not PromiseState.RESOLVED:
             frame.children.adopt(node, self._number)
-        if self.execution.facilities.observers.calls:
+        if self.execution.facilities.observers.calls and self.short is None:
             _events.call_recorded(self, record)
         if self.apart and self.unfinished and node.pending:
             await end_if_cancelled(frame, node)
@@ -272,18 +268,22 @@ class Invocation(PositionCheck):
         else:
             await self.open_cancelled()
 
-    async def _create(self, request: PromiseCreate) -> Promise:
-        """Record a new call before it begins, and return the record."""
+    async def _create(self, request: PromiseCreate, now: int) -> Promise:
+        """Record a new call before it begins, or begin a short step, and return the record."""
         try:
-            record = await self.create(request)
+            record = await self._record(request, now)
         except get_cancelled_exc_class() as exc:
             earlier = await self._create_interrupted(exc)
             if earlier is None:
                 raise
             record = earlier
-        if record.param != request.param or record.tags != request.tags or self.frame.order.shared:
+        same = record.param == request.param and record.tags == request.tags
+        if self.short is None and (not same or self.frame.order.shared):
             await self._check(record, request)
         return record
+
+    def _record(self, request: PromiseCreate, now: int) -> Coroutine[Any, Any, Promise]:  # noqa: ARG002
+        return self.create(request)
 
     async def _take_up(self, record: Promise, request: PromiseCreate) -> Promise:
         """Check that `record` is a record of this call, and return its present state."""
@@ -307,7 +307,7 @@ class Invocation(PositionCheck):
         Return the record to go on with, if it shows that the call was made before; None to raise the cancellation.
         """
         del cancellation
-        if not self.execution.interrupted() and not self.frame.settled_early:
+        if not self.execution.interrupted() and not self.frame.settles_before(self.execution.now()):
             await self.open_cancelled()
         return None
 
@@ -389,25 +389,26 @@ class Invocation(PositionCheck):
             self._order_tags = self.frame.order.number(self.place.lane, self._returns)
         return self._order_tags
 
+    async def confirm(self, record: Promise, request: PromiseCreate) -> None:
+        """Check the record of a call that ran before it was recorded, and tell that it is on record."""
+        await self._check(record, request)
+        if self.execution.facilities.observers.calls:
+            _events.call_recorded(self, record)
+
     async def _check(self, record: Promise, request: PromiseCreate) -> None:
         if self.frame.order.shared:
             self.frame.order.recorded(record)
         if record.param == request.param and record.tags == request.tags:
             return
-        recorded, asked = identity_of(record, self.execution.codec), self._asked(request.tags)
-        if recorded != asked:
-            await halt(self.execution, NonDeterminismError(record.id, str(recorded), str(asked), self.execution.id))
-
-    def _asked(self, tags: Mapping[str, str]) -> CallIdentity:
-        request = Promise(id=self.id, timeout_at=0, created_at=0, param=self.param, tags=tags)
-        return identity_of(request, self.execution.codec)
+        if (sides := difference(record, request.param, request.tags, self.execution.codec)) is not None:
+            await halt(self.execution, NonDeterminismError(record.id, *sides, self.execution.id))
 
     def _asks_for(self, record: Promise) -> bool:
         """Return whether `record` was made for the same operation, function, version and arguments."""
         tags = self._kind_tags()
         if record.param == self.param and tags.items() <= record.tags.items():
             return True
-        return identity_of(record, self.execution.codec) == self._asked(tags)
+        return difference(record, self.param, tags, self.execution.codec) is None
 
     def _content(self) -> str:
         """Return a text that describes the call apart from its place."""
@@ -419,14 +420,7 @@ class Invocation(PositionCheck):
 
     def _id_of(self, segment: str) -> str:
         """Return the id of the call with this segment."""
-        naming, frame = self.execution.naming, self.frame
-        match self.operation.naming:
-            case "local":
-                return naming.local(frame.id, segment)
-            case "remote":
-                return naming.remote(frame.id, segment)
-            case "detached":
-                return naming.detached(frame.id, segment)
+        return self.execution.naming.of(self.operation.naming, self.frame.id, segment)
 
     def _kind_tags(self) -> dict[str, str]:
         """Return the tags of its promise, except for those of its lineage."""
@@ -468,10 +462,11 @@ class Invocation(PositionCheck):
 
 @define(kw_only=True, eq=False)
 class LocalInvocation(Invocation):
-    """A call that runs in this execution."""
+    """A call that runs in this execution. It is certain if a replay is sure to come to it: see `Lane.certain`."""
 
     operation = RUN
 
+    certain: bool
     function: Function
     args: tuple[Any, ...]
     kwargs: Mapping[str, Any]
@@ -481,8 +476,14 @@ class LocalInvocation(Invocation):
     def in_doubt(self) -> bool:
         return self.unfinished and self.function.kind is not Kind.WORKFLOW
 
+    async def _record(self, request: PromiseCreate, now: int) -> Promise:
+        if self.apart or not self.certain or self.frame.replaying or self.function.kind is Kind.WORKFLOW:
+            return await self.create(request)
+        self.short = await begin_short(self, request, now)
+        return await self.create(request) if self.short is None else self.short.provisional()
+
     def _node(self, record: Promise) -> Frame:
-        return Frame(
+        frame = Frame(
             execution=self.execution,
             record=record,
             replayed=self.recorded is not None and not self.recorded.pending,
@@ -492,4 +493,7 @@ class LocalInvocation(Invocation):
             args=self.args,
             kwargs=self.kwargs,
             retry=self.retry,
+            short=self.short,
+            first_attempt=1 if self.recorded is None else 1 + self.execution.history.lives_since(record),
         )
+        return frame if self.short is None else self.short.begin(frame)

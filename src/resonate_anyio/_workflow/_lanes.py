@@ -15,9 +15,9 @@ A lane also numbers all its calls and choices in one sequence: that is their pos
 from __future__ import annotations
 
 from contextvars import Context, ContextVar
-from typing import TYPE_CHECKING, Protocol, TypeVar
+from typing import TYPE_CHECKING, Final, Protocol, TypeVar
 
-from anyio import CancelScope, get_cancelled_exc_class
+from anyio import CancelScope, current_time, get_cancelled_exc_class
 from attrs import define, evolve, field, frozen
 
 from .._concurrency._cancellation import Owed
@@ -31,6 +31,9 @@ if TYPE_CHECKING:
 
     from ._host import Host
     from ._run import Run
+
+_AT_ONCE: Final = 0.01
+"""Seconds that code may take from the return of a call to the next call, if it does not wait."""
 
 T = TypeVar("T")
 
@@ -94,6 +97,7 @@ class Lane:
         rewound: the number that the counter was set back to, for each time.
         doubt: the first doubtful call of the lane, until it is made or withdrawn. Later calls of the lane wait for that
             decision.
+        returned_at: when a call last returned to it, or it began, by the loop's clock.
     """
 
     frame: Run
@@ -107,6 +111,7 @@ class Lane:
     rewound: list[int] = field(factory=list, init=False)
     tags: dict[str, str] = field(factory=dict, init=False)
     doubt: Doubt | None = field(default=None, init=False)
+    returned_at: float = field(factory=current_time)
     _recorded: tuple[int, RecordedLane] | None = field(default=None, init=False)
 
     def open(self, number: int) -> Lane:
@@ -122,6 +127,10 @@ class Lane:
         label = f"{self.label}-{opened}" if self.label else str(opened)
         # The start of the task counts as its first return, and has the count 0.
         return Lane(self.frame, label=label, opener=self, start=number, returns=-1)
+
+    def opened_before(self, task: object) -> Lane:
+        """Return a lane for a plain task that was started in this lane, at a time that is not known."""
+        return Lane(self.frame, task, opener=self, returned_at=self.returned_at)
 
     def owe(self, owed: Owed | None) -> None:
         """Hold back a cancellation, if there is one: see `owed`."""
@@ -141,6 +150,16 @@ class Lane:
     def count_return(self) -> None:
         """Count a return of a call to the code of this lane."""
         self.returns += 1
+        self.returned_at = current_time()
+
+    @property
+    def certain(self) -> bool:
+        """Whether the code has come here from its last call without a wait that is not on record.
+
+        A deadline that had passed in such a wait would not be on record, and a replay might take another path. If the
+        code was not suspended since the return, hardly any time has passed.
+        """
+        return current_time() - self.returned_at <= _AT_ONCE
 
     def begin(self, number: int, identity: str, recorded: RecordedLane | None) -> None:
         """Identify the lane of a plain task by its first call."""
@@ -205,7 +224,9 @@ def lane_of(frame: Run) -> Lane:
     """Return the lane of the task that is running code of `frame`."""
     lane, task = current_lane.get(), current_task()
     if lane is None or lane.frame is not frame or (lane.task is not None and lane.task is not task):
-        lane = Lane(frame, task, opener=lane if lane is not None and lane.frame is frame else None)
+        opener = lane if lane is not None and lane.frame is frame else None
+        # The task was started before this, its first call. Its code may have waited meanwhile.
+        lane = Lane(frame, task, opener=opener) if opener is None else opener.opened_before(task)
         current_lane.set(lane)
     lane.task = task
     return lane

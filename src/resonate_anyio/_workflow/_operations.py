@@ -13,7 +13,7 @@ from attrs import Factory, field, frozen
 
 from .._errors import DecodeError
 from .._history import DETACHED_TAG
-from .._protocol import Promise
+from .._protocol import Promise, Value
 
 if TYPE_CHECKING:
     from .._codec import Codec
@@ -101,6 +101,13 @@ def identity_of(record: Promise, codec: Codec) -> CallIdentity:
         return CallIdentity("ctx.run", func, version)
     operation = "ctx.detached" if DETACHED_TAG in record.tags else "ctx.rpc"
     return CallIdentity(operation, func, version, (content.get("args"), content.get("kwargs") or {}))
+
+
+def difference(record: Promise, param: Value, tags: Mapping[str, str], codec: Codec) -> tuple[str, str] | None:
+    """Return the recorded call and the one that is asked for, in words, or None if they are the same call."""
+    asked = identity_of(Promise(id=record.id, timeout_at=0, created_at=0, param=param, tags=tags), codec)
+    recorded = identity_of(record, codec)
+    return None if recorded == asked else (str(recorded), str(asked))
 
 
 def content_of(record: Promise, codec: Codec) -> dict[str, Any]:

@@ -56,12 +56,12 @@ def warn_not_recorded(frame: Frame, ending: Ending) -> None:
 
 async def settle_late(frame: Frame, state: PromiseState, value: Value) -> None:
     """Record the outcome of a leaf, so that the next run of the crashed execution does not run the leaf again."""
-    journal = frame.execution.journal
+    journal, unrecorded = frame.execution.journal, None if frame.short is None else frame.short.unsent
     try:
         try:
-            await journal.settle_late(frame.id, state, value)
+            await journal.settle_late(frame.id, state, value, unrecorded=unrecorded)
         except (TooLarge, RequestError) as exc:
-            await journal.settle_late(frame.id, *frame.fail_with(exc))
+            await journal.settle_late(frame.id, *frame.fail_with(exc), unrecorded=unrecorded)
     except Exception:
         logger.exception("call.not_recorded id=%s", frame.id)
 
