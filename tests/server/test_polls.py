@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
 
@@ -170,6 +170,34 @@ async def test_what_was_not_read_is_for_others(app: App, client: httpx.AsyncClie
         # The first was on its way already; it is sent for again after the retry timeout.
         assert ["2", "3"] == await b.tasks()
         await anyio.sleep(30)
+        assert ["1", "2", "3"] == await b.tasks()
+
+
+async def test_what_was_not_sent_whole_is_for_others(app: App, client: httpx.AsyncClient) -> None:
+    """When a worker goes while it is sent a message, that message is sent to another at once, before the later ones."""
+    gone, sending = anyio.Event(), anyio.Event()
+    sent: list[bytes] = []
+
+    async def receive() -> dict[str, Any]:
+        await gone.wait()
+        return {"type": "http.disconnect"}
+
+    async def to_client(message: Mapping[str, Any]) -> None:
+        if b"data" in message.get("body", b""):
+            sent.append(message["body"])
+            sending.set()
+            await anyio.sleep_forever()
+
+    scope = {"type": "http", "method": "GET", "path": "/poll/g/a", "query_string": b"", "headers": []}
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(app, scope, receive, to_client)
+        await anyio.wait_all_tasks_blocked()
+        await send(app, "poll://any@g", "1", "2", "3")
+        await sending.wait()
+        gone.set()
+
+    assert 1 == len(sent)
+    async with poll(client, "g/b") as b:
         assert ["1", "2", "3"] == await b.tasks()
 
 

@@ -31,6 +31,8 @@ class Mailbox(ObjectReceiveStream[Message]):
         self._router = router
         self._room = room
         self._closed = False
+        self._last: Outgoing | None = None
+        self._given_back: list[Outgoing] = []
         self._send, self._receive = create_memory_object_stream[Outgoing](room)
 
     @property
@@ -52,11 +54,17 @@ class Mailbox(ObjectReceiveStream[Message]):
 
     async def receive(self) -> Message:
         """Wait for the next message."""
-        outgoing = await self._receive.receive()
+        outgoing = self._last = await self._receive.receive()
         if self._room < math.inf and self._unread == 0:
             self._router.drained()
 
         return outgoing.message
+
+    def give_back(self) -> None:
+        """Count the message that was received last as unread. The mailbox is closed next."""
+        if self._last is not None:
+            self._given_back.append(self._last)
+            self._last = None
 
     async def aclose(self) -> None:
         """Close the mailbox. Unread messages are sent to other connections."""
@@ -72,7 +80,8 @@ class Mailbox(ObjectReceiveStream[Message]):
 
     def unread(self) -> list[Outgoing]:
         """Remove and return the unread messages."""
-        return [self._receive.receive_nowait() for _ in range(self._unread)]
+        given_back, self._given_back = self._given_back, []
+        return given_back + [self._receive.receive_nowait() for _ in range(self._unread)]
 
 
 @define

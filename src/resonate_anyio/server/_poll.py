@@ -8,12 +8,11 @@ from contextlib import contextmanager
 from typing import Final
 
 from anyio import ClosedResourceError, EndOfStream, Event, create_task_group, move_on_after
-from anyio.abc import ObjectReceiveStream
 from attrs import define, field
 
 from .._embedded._engine import Engine
 from .._embedded._router import Mailbox
-from .._protocol import Message as Letter, encode_message
+from .._protocol import encode_message
 from ..abc import Identity
 from ._asgi import TEXT, Receive, Reply, Send, start
 
@@ -85,16 +84,22 @@ class Polls:
             if self._closed and not self._open:
                 self._all_gone.set()
 
-    async def _copy(self, messages: ObjectReceiveStream[Letter], send: Send) -> None:
+    async def _copy(self, mailbox: Mailbox, send: Send) -> None:
         # After an empty piece the server sends the head of the response, which the client waits for.
         piece: bytes | None = b""
         while piece is not None:
-            await send({"type": "http.response.body", "body": piece, "more_body": True})
-            piece = await self._next(messages)
+            try:
+                await send({"type": "http.response.body", "body": piece, "more_body": True})
+            except BaseException:
+                # The client has gone while it was sent a message, which another worker can have.
+                mailbox.give_back()
+                raise
 
-    async def _next(self, messages: ObjectReceiveStream[Letter]) -> bytes | None:
+            piece = await self._next(mailbox)
+
+    async def _next(self, mailbox: Mailbox) -> bytes | None:
         try:
-            message = await messages.receive()
+            message = await mailbox.receive()
         except (EndOfStream, ClosedResourceError):
             return None
 
