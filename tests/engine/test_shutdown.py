@@ -645,6 +645,7 @@ async def test_loop_that_is_taken_down(resonate: Resonate, wire: Wire) -> None:
 
 
 PROGRAM = """
+import signal
 import sys
 import threading
 import time
@@ -679,6 +680,8 @@ async def main() -> None:
         async with resonate:
             await resonate.run("r", step)
 
+# A shell that starts tests in the background lets them ignore it.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 threading.Thread(target=tell, daemon=True).start()
 anyio.run(main, backend=sys.argv[1])
 """
