@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, Literal, NamedTuple
 
 from attrs import Factory, define, field, frozen
 
@@ -225,7 +225,7 @@ class History:
         unplaced: the ids of frames with a record that has no position.
         crashes: the instants at which earlier lives of the execution began that follow a crash, in milliseconds.
         follows_crash: whether the present life follows a crash, or a lost lease.
-        partial: whether records of calls that run elsewhere may be missing.
+        partial: whether records may be missing that did not come with the lease.
     """
 
     local: int
@@ -233,6 +233,7 @@ class History:
     partial: bool = False
     crashes: tuple[int, ...] = ()
     follows_crash: bool = False
+    _reopened: set[str] = field(factory=set, init=False)
     _unasked: dict[str, int] = field(factory=dict, init=False)
     _lanes: dict[str, dict[int, RecordedLane]] = field(factory=dict, init=False)
     _numbered: dict[str, list[Numbered]] = field(factory=dict, init=False)
@@ -317,7 +318,16 @@ class History:
         record = self.records.pop(id, None)
         if record is not None and not is_made_by_hand(record):
             self._unasked[parent_of(record)] -= 1
+            if self.partial and record.pending:
+                self._reopened.add(id)
         return record
+
+    def may_lack(self, parent: str, scope: Literal["local", "global"]) -> bool:
+        """Return whether a call of `parent` with that scope may be on record although it is not in this history.
+
+        Only calls of the root that run here come with the lease. A call that this run has begun has none on record.
+        """
+        return self.partial and (scope == "global" or parent in self._reopened)
 
     def has_unasked(self, parent: str) -> bool:
         """Return whether a replay of `parent` has not asked yet for all records below it."""

@@ -190,6 +190,13 @@ class Naming:
         # A character has at most four bytes.
         return id if 4 * len(id) <= _MAX_ID else child_id(parent, part, base=self.id, separator=self.separator)
 
+    def branch(self, parent: str, id: str) -> str:
+        """Return the branch of the call `id` that runs in this execution: its caller, or the root if it is shortened.
+
+        So a finished call is one record to those who take up its caller: what is below it is in branches of its own.
+        """
+        return parent if is_below(id, parent) else self.id
+
     def remote(self, parent: str, part: str) -> str:
         """Return the id of a call that is settled elsewhere."""
         return child_id(parent, part, base=self.origin, separator=self.separator)

@@ -296,7 +296,7 @@ async def test_detached_id(resonate: Resonate) -> None:
 
 
 async def test_tags(resonate: Resonate) -> None:
-    """Every promise tells its origin, parent and branch; everything local shares the root's branch."""
+    """Every promise tells its origin, parent and branch; the branch of a local call is its caller."""
 
     async def child(ctx: Context) -> None:
         await ctx.run(double, 1)
@@ -317,7 +317,7 @@ async def test_tags(resonate: Resonate) -> None:
     assert {
         "w": ("w", "w", "w", "global"),
         "w.child-1": ("w", "w", "w", "local"),
-        "w.child-1.double-1": ("w", "w.child-1", "w", "local"),
+        "w.child-1.double-1": ("w", "w.child-1", "w.child-1", "local"),
         "w.child-1.double-2": ("w", "w.child-1", "w.child-1.double-2", "global"),
     } == lineage
 

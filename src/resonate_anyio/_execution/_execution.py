@@ -40,7 +40,7 @@ from ._services import Event as Report
 from ._suspension import Suspension
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, KeysView, ValuesView
+    from collections.abc import Callable, Collection, Iterable, KeysView, ValuesView
     from typing import NoReturn
 
     from .._codec import Codec
@@ -69,7 +69,7 @@ class Execution:
         version: the version of the task, as it was acquired.
         origin: the id of the root of the lineage.
         history: the records that existed before this run.
-        local_records: the number of promises in the branch.
+        local_records: the number of promises in the branch: the local calls of the root function itself.
         dropped: the reason why it was dropped, or None.
         error: the error that caused the drop, or None.
         settlement: the record of its promise, if another program has settled it and the outcome is known.
@@ -240,8 +240,15 @@ class Execution:
 
     def end_call(self, id: str) -> None:
         """Cancel the local call `id`, if it runs here: its promise was settled from outside."""
+        self._end_calls({id})
+
+    def end_calls(self, records: Iterable[Promise]) -> None:
+        """Cancel the local calls that run here although their promises were settled, from outside."""
+        self._end_calls({record.id for record in records if not record.pending})
+
+    def _end_calls(self, ids: Collection[str]) -> None:
         for frame in self.presence.frames:
-            if frame.id == id and frame is not self.root:
+            if frame.id in ids and frame is not self.root:
                 frame.request_cancel(Reason(OUTSIDE))
 
     # Waits

@@ -67,7 +67,7 @@ class Journal:
         response = await execution.request(request, settling=begun, finished=begun)
         if response.promise is None:
             await crash(execution, refusal(request, response))
-        if not again:
+        if not again and request.tags.get("resonate:branch") == execution.id:
             execution.count_record()
             if execution.local_records == _LARGE_BRANCH:
                 self._warn_of_size()

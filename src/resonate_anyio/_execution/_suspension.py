@@ -30,6 +30,7 @@ from .._protocol import EMPTY, Promise, PromiseSettle, PromiseState, TaskGet, Ta
 from .._workflow._host import Drop
 from . import _events
 from ._lives import wake_id
+from ._nested import end_settled_below
 from ._phases import IGNORED, IMPOSSIBLE, Phase, Row, Transition, Trigger, row, stay, to
 from ._services import Event as Report
 from ._task_requests import Grant, acquire, ask, look_who_holds, make_wake
@@ -161,6 +162,7 @@ class Suspension:
         if task.version != execution.version + 1:
             return False
         self._apply(Trigger.ADOPT, Grant(task.version, tuple(preload), sent))
+        execution.services.background(end_settled_below, execution, name=f"resonate nested {execution.id}")
         return True
 
     def abandon_unbegun(self) -> None:
@@ -274,9 +276,7 @@ class Suspension:
         """Log it, end the local calls that were settled from outside, and tell the worker."""
         execution = self._execution
         self._wakes_made = 0
-        for record in grant.records:
-            if not record.pending:
-                execution.end_call(record.id)
+        execution.end_calls(grant.records)
         if execution.facilities.observers.lives:
             _events.execution_resumed(execution)
         execution.services.report(Report.RESUMED, execution)
@@ -402,8 +402,7 @@ class Suspension:
         """Return the id of a new wake promise; None if it was not made, or its deadline has passed."""
         execution = self._execution
         self._wakes_made += 1
-        root = below(execution.id, execution.services.separator)
-        id = wake_id(root, execution.version, self._wakes_made)
+        id = wake_id(below(execution.id, execution.services.separator), execution.version, self._wakes_made)
         lineage = {"resonate:origin": execution.origin, "resonate:branch": id, "resonate:parent": execution.id}
         # Noted before the request: if its answer is lost, the promise may exist and has to be settled.
         self.wakes.append(id)
@@ -454,6 +453,7 @@ class Suspension:
         if self._awaited <= execution.awaited:
             # It is not known that anything has settled, but something may have, and its message may be lost.
             await execution.recheck()
+        await end_settled_below(execution)
         if not self._is_over(attempt):
             self._apply(Trigger.CAUGHT_UP, grant)
         elif execution.dropped is not None:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Sequence
 from typing import Final, TypeAlias
 
 from .._errors import NotFound, RequestError
 from .._finished import as_call
 from .._history import descendants_of
-from .._ids import below, origin_of, shortened_below
-from .._protocol import Promise, PromiseGet, PromiseSearch, Request, Response
+from .._ids import SEPARATOR, below, origin_of, shortened_below
+from .._protocol import Promise, PromiseGet, PromiseSearch, PromiseState, Request, Response
 
 Send: TypeAlias = Callable[[Request], Awaitable[Response]]
 """A function that sends a request to the server and returns the answer."""
@@ -20,6 +20,8 @@ MAY_NOT_SEARCH: Final = frozenset({403, 501})
 _FIRST_PAGE: Final = 8
 _LARGEST_PAGE: Final = 1000
 _GROWTH: Final = 8
+_BEHIND: Final = chr(ord(SEPARATOR) + 1)
+"""Behind an id, this sorts after everything below that id, and before every id that begins differently."""
 
 
 def refusal(request: Request, response: Response) -> RequestError:
@@ -75,6 +77,77 @@ async def scan(send: Send, start: str, expected: int = 0) -> AsyncIterator[Promi
                 return
             yield as_call(record)
         cursor = response.cursor
+
+
+async def frontier(send: Send, start: str, expected: int = 0) -> AsyncIterator[Promise]:
+    """Return the records whose ids start with `start`, without those that no replay of the caller asks for.
+
+    These are the records below a call that has ended, whose outcome is all that counts, and below a call that runs
+    elsewhere. A cancelled call is an exception: who cancelled it may have died before the calls below were cancelled.
+
+    Pages that end below such a call are followed by one that begins behind everything below it. They are small where
+    little of the last one was wanted.
+
+    Args:
+        send: sends the requests.
+        start: the beginning of the ids.
+        expected: the least number of records.
+    """
+    closed: set[str] = set()
+    jumped: set[str] = set()
+    cursor: str | None = start
+    page, size = _FIRST_PAGE, expected + _FIRST_PAGE
+    while cursor is not None:
+        request = PromiseSearch(cursor=cursor, limit=min(size, _LARGEST_PAGE))
+        response = await send(request)
+        if response.status != 200:
+            raise refusal(request, response)
+        wanted, below_closed = 0, ""
+        for record in response.promises:
+            if not record.id.startswith(start):
+                return
+            below_closed = _closed_above(record.id, len(start), closed)
+            if below_closed:
+                continue
+            wanted += 1
+            if _is_closed(record):
+                closed.add(record.id)
+            yield record
+        cursor = response.cursor
+        if cursor is not None and below_closed and below_closed not in jumped:
+            # Once for each call: if the server does not sort by bytes, this may lead back.
+            cursor = below_closed + _BEHIND
+            jumped.add(below_closed)
+        expected = max(expected - wanted, 0)
+        if 2 * wanted < len(response.promises):
+            page = _FIRST_PAGE
+            size = page * max(wanted, 1)
+        else:
+            page = page if expected else page * _GROWTH
+            size = expected + page
+
+
+def _is_closed(record: Promise) -> bool:
+    """Return whether nothing below `record` concerns the execution that it belongs to."""
+    if record.pending:
+        return record.target is not None
+    return record.state is not PromiseState.CANCELED
+
+
+def _closed_above(id: str, start: int, closed: Collection[str]) -> str:
+    """Return the id in `closed` that `id` is below, the nearest to the root, or an empty string.
+
+    Args:
+        id: the id of a record.
+        start: the length of the beginning that all ids share.
+        closed: the ids.
+    """
+    end = id.find(SEPARATOR, start)
+    while end >= 0:
+        if id[:end] in closed:
+            return id[:end]
+        end = id.find(SEPARATOR, end + 1)
+    return ""
 
 
 async def descendants(send: Send, id: str, separators: Sequence[str]) -> list[Promise]:

@@ -34,7 +34,7 @@ from .._protocol import (
     TaskRecord,
     TaskState,
 )
-from .._requests._queries import MAY_NOT_SEARCH, get_promise, promise_of, refusal, scan
+from .._requests._queries import MAY_NOT_SEARCH, frontier, get_promise, promise_of, refusal
 from .._requests._requester import unavailable
 from .._workflow._host import Drop
 from ._admission import Admission
@@ -308,7 +308,9 @@ class Acquisition:
         services, codec = self.services, self.services.facilities.codec
         start, send = below(task.id, services.separator), services.requester.request_with_retries
         remote = await self._remote_history(task, len(preload))
-        records = {record.id: record for record in (*(remote or ()), *preload)}
+        records = {record.id: record for record in preload}
+        # The scan came later, and what is below a call that it found settled is not among its records.
+        records |= {record.id: record for record in remote or () if not record.pending or record.id not in records}
         marks, calls = split_marks(start, records.values(), codec)
         crashed = marks.crashed_before(task.version)
         if crashed and remote is None:
@@ -323,7 +325,7 @@ class Acquisition:
 
         Args:
             task: the task of the root.
-            local: the number of local records. They came with the lease, and the scan finds them too.
+            local: the number of the root's own local records. They came with the lease, and the scan finds them too.
 
         Returns:
             The records; None if this worker may not search (its token is restricted to a prefix), so that the record of
@@ -332,8 +334,8 @@ class Acquisition:
         if task.version <= 1:
             return []
         try:
-            records = scan(self.services.requester.request_with_retries, below(task.id, self.services.separator), local)
-            return [record async for record in records]
+            ask = self.services.requester.request_with_retries
+            return [record async for record in frontier(ask, below(task.id, self.services.separator), local)]
         except RequestError as exc:
             if exc.status not in MAY_NOT_SEARCH:
                 raise

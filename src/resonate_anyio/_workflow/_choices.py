@@ -67,6 +67,8 @@ class RecordedChoice(Invocation):
         wait, and go on.
         """
         await self.meet()
+        if self.recorded is None and self.execution.history.may_lack(self.frame.id, self.operation.scope):
+            await self._look_up()
         if self.recorded is None:
             await self._make(choice)
         node = await self.open()

@@ -80,11 +80,25 @@ class PromiseInvocation(Invocation):
 
     def __attrs_post_init__(self) -> None:
         Invocation.__attrs_post_init__(self)
-        note = self.execution.history.take(self._note_id) if self._scopes else None
+        if self._scopes:
+            self._take_note()
+
+    def _take_note(self) -> None:
+        note = self.execution.history.take(self._note_id)
         if note is not None:
             self._noted = True
             fix_instants(self._scopes, note)
             self.frame.asked()
+
+    async def _look_up(self) -> None:
+        await Invocation._look_up(self)
+        history = self.execution.history
+        if not self._scopes or self._noted or not history.may_lack(self.frame.id, "local"):
+            return
+        note = await self.execution.journal.look_up(self._note_id)
+        if note is not None:
+            history.add(note)
+            self._take_note()
 
     @property
     def _note_id(self) -> str:
@@ -100,7 +114,8 @@ class PromiseInvocation(Invocation):
 
     async def _note(self) -> None:
         """Record the instants of the scopes in a promise that is born resolved: its deadline is in the past."""
-        local = {"resonate:branch": self.execution.id, "resonate:scope": "local", "resonate:timer": "true"}
+        branch = self.execution.naming.branch(self.frame.id, self._note_id)
+        local = {"resonate:branch": branch, "resonate:scope": "local", "resonate:timer": "true"}
         tags = self._tags(local)
         # The note is not a call: it has no position, and a lane does not begin with it.
         tags.pop(LANE_TAG, None)

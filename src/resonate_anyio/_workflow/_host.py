@@ -162,7 +162,7 @@ class Host(Protocol):
     """The execution, as its frames see it.
 
     Attributes:
-        id: the id of the root function's promise, and the branch of every local call.
+        id: the id of the root function's promise, and the branch of the local calls that it makes itself.
         codec: the codec of recorded values.
         history: the records that existed before this run.
         journal: the writer of the execution's records.

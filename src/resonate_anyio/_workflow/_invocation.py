@@ -245,7 +245,7 @@ class Invocation(PositionCheck):
         frame, execution, condemned, now = self.frame, self.execution, False, 0
         try:
             await execution.gate()
-            if self.recorded is None and execution.history.partial and self.operation.scope == "global":
+            if self.recorded is None and execution.history.may_lack(frame.id, self.operation.scope):
                 await self._look_up()
             if self.recorded is None or not self.replayed:
                 now = execution.now()
@@ -425,7 +425,8 @@ class Invocation(PositionCheck):
     def _kind_tags(self) -> dict[str, str]:
         """Return the tags of its promise, except for those of its lineage."""
         if self.operation.scope == "local":
-            return {"resonate:branch": self.execution.id, "resonate:scope": "local", **self.operation.tags}
+            branch = self.execution.naming.branch(self.frame.id, self.id)
+            return {"resonate:branch": branch, "resonate:scope": "local", **self.operation.tags}
         return {
             "resonate:branch": self.id,
             "resonate:scope": "global",
