@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import ast
 import inspect
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterable, Iterator
 from itertools import product
 from pathlib import Path
 from types import SimpleNamespace
@@ -160,8 +160,8 @@ class Stub:
         self.dropped = reason
         self.suspension.execution_dropped()
 
-    def end_call(self, id: str) -> None:
-        self.told.append(f"cancelled {id}")
+    def end_calls(self, records: Iterable[Promise]) -> None:
+        self.told += [f"cancelled {record.id}" for record in records if not record.pending]
 
     def told_now(self) -> list[str]:
         """What was told, and what the suspension keeps to itself."""
