@@ -245,7 +245,7 @@ class Invocation(PositionCheck):
         frame, execution, condemned, now = self.frame, self.execution, False, 0
         try:
             await execution.gate()
-            if self.recorded is None and execution.history.may_lack(frame.id, self.operation.scope):
+            if self.recorded is None and execution.history.partial:
                 await self._look_up()
             if self.recorded is None or not self.replayed:
                 now = execution.now()
@@ -301,20 +301,20 @@ class Invocation(PositionCheck):
         await self._check(record, request)
         return record
 
-    async def _create_interrupted(self, cancellation: BaseException) -> Promise | None:
+    async def _create_interrupted(self, cancellation: BaseException) -> Promise | None:  # noqa: ARG002
         """Record that the call was cancelled, if `cancellation` has ended the request that creates it.
 
         Return the record to go on with, if it shows that the call was made before; None to raise the cancellation.
         """
-        del cancellation
         if not self.execution.interrupted() and not self.frame.settles_before(self.execution.now()):
             await self.open_cancelled()
         return None
 
     async def _look_up(self) -> None:
-        """Look for the record of the call on the server, if the history is partial."""
+        """Look for the record of the call on the server, if the history may lack it."""
         history = self.execution.history
-        record = await self.execution.journal.look_up(self.id)
+        lacks = history.may_lack(self.frame.id, self.operation.scope)
+        record = await self.execution.journal.look_up(self.id) if lacks else None
         if record is not None:
             history.add(record)
             self.frame.recount()
