@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from contextlib import suppress
 from typing import Any, Final
 
 from attrs import Factory, field, frozen
@@ -15,8 +14,9 @@ from ._converter import make_converter
 from ._exceptions import bare_error, error_from_json, error_to_json
 from ._faults import locate
 from ._guard import ends_program
-from ._json import JSON, TOO_DEEP, PlainData, digest_of, dumps, loads, pack, packed, unpack
+from ._json import JSON, TOO_DEEP, digest_of, dumps, loads, pack, packed, packed_bytes, unpack, unpack_bytes
 from ._mismatch import explained, type_name
+from ._plain import PlainData, fits, fits_read
 
 _NOTHING: Final[Mapping[str, JSON]] = {}
 
@@ -68,7 +68,7 @@ class Codec:
         Raises:
             EncodeError: it has no JSON form; the message names the place, the type, and what to do.
         """
-        return packed(value if type_ is Any and self._plain.includes(value) else self.to_json(value, type_))
+        return packed(value if type_ is Any and fits(value, self._plain.layout(Any)) else self.to_json(value, type_))
 
     def decode(self, value: Value, type_: Any = Any) -> Any:
         """Return the value in a payload as a value of a type; with `Any` as plain JSON. A missing payload is None.
@@ -76,8 +76,15 @@ class Codec:
         Raises:
             DecodeError: it does not fit the type; the message names the place, the expected type and the value found.
         """
+        if type_ is Any:
+            return unpack(value)
+        layout = self._plain.layout(type_)
+        if layout is None:
+            return self.from_json(unpack(value), type_)
+        if layout.bytes and (data := unpack_bytes(value)) is not None:
+            return data
         raw = unpack(value)
-        if type_ is Any or (type(raw) is type_ and self._plain.includes(raw, type_)):
+        if type(raw) in layout.scalars or layout.remembers(value) or fits_read(raw, layout):
             return raw
         return self.from_json(raw, type_)
 
@@ -87,10 +94,18 @@ class Codec:
         Raises:
             EncodeError: it has no JSON form, or cannot be read as `type_`.
         """
-        if self._plain.includes(value, type_):
-            # A value that fails, such as NaN, fails again below, where the message is made.
-            with suppress(EncodeError):
-                return packed(value)
+        layout = self._plain.layout(type_)
+        if layout is not None and layout.bytes and type(value) is bytes:
+            return packed_bytes(value)
+        if layout is not None and fits(value, layout):
+            try:
+                payload = packed(value)
+            except EncodeError:
+                # A value that fails, such as NaN, fails again below, where the message is made.
+                pass
+            else:
+                layout.remember(payload)
+                return payload
         return pack(self._checked(value, type_, f"the result of function {function!r}"))
 
     def checked_json(self, value: object, type_: Any, *, what: str) -> JSON:
@@ -99,6 +114,12 @@ class Codec:
         Raises:
             EncodeError: it has no JSON form, or cannot be read; the message begins with `what`.
         """
+        if fits(value, self._plain.layout(type_)):
+            try:
+                return loads(dumps(value))
+            except EncodeError:
+                # It fails again below, where the message is made.
+                pass
         return loads(self._checked(value, type_, what))
 
     def _checked(self, value: object, type_: Any, what: str) -> bytes:
@@ -183,7 +204,7 @@ class Codec:
         """
         plain: list[Any] = [list(args), dict(kwargs)]
         identity: dict[str, JSON] = {"func": func, "version": version}
-        if type(func) is not str or type(version) is not int or not self._plain.includes(plain):
+        if type(func) is not str or type(version) is not int or not fits(plain, self._plain.layout(Any)):
             digest = self.digest(args, kwargs)
             return self.encode(identity if digest is None else {**identity, "digest": digest})
         digest = digest_of(plain)
@@ -233,7 +254,7 @@ class Codec:
         """Return a hash of 22 characters, the same for equal arguments. None if the arguments cannot be recorded."""
         plain: JSON = [list(args), dict(kwargs)]
         try:
-            return digest_of(plain if self._plain.includes(plain) else [self.to_json(part) for part in plain])
+            return digest_of(plain if fits(plain, self._plain.layout(Any)) else [self.to_json(part) for part in plain])
         except EncodeError:
             return None
 

@@ -18,8 +18,9 @@ from cattrs.cols import iterable_unstructure_factory, list_structure_factory
 from cattrs.errors import IterableValidationError, IterableValidationNote
 
 from .._errors import EncodeError
-from ._json import canonical, copies_plain_data
+from ._json import canonical
 from ._mismatch import Mismatch, Refused, described
+from ._plain import copies_plain_data
 from ._types import ARRAYS, is_array, is_class, is_mapping, is_namedtuple, is_open, is_tuple
 
 Structure: TypeAlias = Callable[[Any, Any], Any]
@@ -118,7 +119,9 @@ def _structure_array(type_: Any, converter: Converter) -> Structure:
     build = ARRAYS[get_origin(type_) or type_]
     items: Any = GenericAlias(list, _argument(type_))
     each = list_structure_factory(items, converter)
-    return _only(list, type_, each if build is list else lambda raw, _: build(each(raw, items)))
+    if build is list:
+        return copies_plain_data(_only(list, type_, each), converter)
+    return _only(list, type_, lambda raw, _: build(each(raw, items)))
 
 
 def _unstructure_array(type_: Any, converter: Converter) -> Unstructure:
@@ -220,7 +223,7 @@ def _structure_mapping(type_: Any, converter: Converter) -> Structure:
         each = ((key, partial(pair, key, item)) for key, item in raw.items())
         return build(_collected(type_, each, lambda _: value_type))
 
-    return _only(dict, type_, structure)
+    return copies_plain_data(_only(dict, type_, structure), converter)
 
 
 def _mapping_builder(origin: Any, value_type: Any) -> Callable[[Iterable[tuple[Any, Any]]], Any]:

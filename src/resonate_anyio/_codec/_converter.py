@@ -7,8 +7,8 @@ from typing import Any
 from cattrs import Converter
 
 from ._containers import configure_containers
-from ._json import configure_plain, copies_plain_data
 from ._numpy import configure_numpy
+from ._plain import configure_plain, copies_plain_data
 from ._pydantic import configure_pydantic
 from ._scalars import configure_scalars
 from ._types import is_open, is_union
@@ -45,7 +45,7 @@ def make_converter() -> Converter:
     configure_unions(converter)
     configure_pydantic(converter)
     configure_numpy(converter)
-    converter.register_structure_hook_func(is_open, lambda raw, _: raw)
+    converter.register_structure_hook_func(is_open, copies_plain_data(lambda raw, _: raw, converter))
     converter.register_unstructure_hook_factory(is_open, _unstructure_open)
     return converter
 

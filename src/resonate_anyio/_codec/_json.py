@@ -1,154 +1,64 @@
-"""JSON text and payloads, and the values that are JSON already.
+"""JSON text and payloads.
 
-None, bools, numbers, text, and lists, tuples and dicts of them are JSON already, and most recorded values are such. The
-rules of the converter copy these values part by part, with about ten calls for each part. `PlainData` recognizes them
-in one loop, so that they are written without the rules. The recorded bytes are the same.
-
-Users can register hooks for these types as well. If a converter has such a hook, none of its values is plain.
+Encoders and decoders are made once. The encoder does not look for containers that contain themselves: these end it with
+a `RecursionError`, as data does that is nested too deeply.
 """
 
 from __future__ import annotations
 
 import json
-from base64 import b64decode, b64encode, urlsafe_b64encode
-from collections.abc import Callable, Iterator
-from functools import partial
+from base64 import urlsafe_b64encode
+from binascii import a2b_base64, b2a_base64
+from collections.abc import Callable, Iterable, Iterator
 from hashlib import blake2b
+from json import encoder
+from json.scanner import make_scanner
 from math import isfinite
-from types import NoneType
-from typing import Any, Final, NoReturn, TypeAlias, TypeVar
-from weakref import WeakKeyDictionary, ref
-
-from attrs import define, field
-from cattrs import Converter
-from cattrs.fns import identity
+from typing import Any, Final, NoReturn, TypeAlias, cast
 
 from .._errors import DecodeError, EncodeError
 from .._protocol import Value
 from ._guard import ends_program
 from ._mismatch import Fault, child, described
-from ._scalars import READERS
-
-Rule = TypeVar("Rule", bound=Callable[..., Any])
-
-_DEEPEST: Final = 20
-"""The number of levels that plain data may have. Deeper values are left to the rules, which have their own limit."""
-
-_SCALARS: Final = (str, int, bool, NoneType, float)
-_CONTAINERS: Final = (list, tuple, dict)
-
-# By id, since a hash or a comparison of a type can run code of its metaclass.
-_READERS: Final = {id(type_): READERS[type_] for type_ in _SCALARS}
-
-_copying: Final[WeakKeyDictionary[Callable[..., Any], ref[Converter]]] = WeakKeyDictionary()
-
-
-_STATE: Final = object()
-"""Stands for a type. A converter makes a new hook for it after each registration, since that clears all caches."""
-
-
-def configure_plain(converter: Converter) -> None:
-    """Register the hook by which `PlainData` notices a registration."""
-    converter.register_unstructure_hook_factory(lambda type_: type_ is _STATE, lambda _: partial(identity))
-
-
-def copies_plain_data(rule: Rule, converter: Converter) -> Rule:
-    """Mark a rule that this package has made for a converter as one that changes nothing in plain data, and return it.
-
-    A rule asks the hooks of its own converter for the parts of a value, so the mark holds for that converter only.
-    """
-    _copying[rule] = ref(converter)
-    return rule
-
-
-@define(eq=False)
-class PlainData:
-    """The values that one converter writes and reads unchanged.
-
-    The converter's hooks are examined once after each registration of a hook.
-    """
-
-    _converter: Converter
-    _seen: object = field(default=None, init=False)
-    _unchanged: bool = field(default=False, init=False)
-
-    def includes(self, value: object, type_: Any = Any) -> bool:
-        """Return whether a value is written unchanged, and whether the text of it is read as `type_` unchanged.
-
-        The answer may be False for such a value too, for example if it is nested deeply.
-        """
-        try:
-            state = self._converter.get_unstructure_hook(_STATE)
-            if state is not self._seen:
-                self._unchanged = _leaves_plain_data(self._converter)
-                self._seen = state
-            if not self._unchanged or type_ is Any:
-                return self._unchanged and is_json(value)
-            reader = _READERS.get(id(type_))
-            return type(value) is type_ and reader is not None and self._converter.get_structure_hook(type_) is reader
-        except BaseException as exc:
-            # A hook factory of a user fails for one of these types.
-            if ends_program(exc):
-                raise
-            return False
-
-
-def is_json(value: object) -> bool:
-    """Return whether a value consists of the exact types of JSON and of tuples, and is not nested deeply."""
-    # One iterator for each level, so that a list that contains itself soon ends at the deepest one.
-    levels: list[Iterator[Any]] = [iter((value,))]
-    while levels:
-        for part in levels[-1]:
-            # By identity, since a comparison of types can run code of a metaclass.
-            kind = type(part)
-            if kind is str or kind is int or kind is bool or kind is NoneType or kind is float:
-                continue
-            if len(levels) > _DEEPEST or not (kind is list or kind is tuple or kind is dict):
-                return False
-            if kind is dict:
-                # Copies, since another thread may change the dict.
-                for key in tuple(part):
-                    if type(key) is not str:
-                        return False
-                part = tuple(part.values())  # noqa: PLW2901 - what is inside of it
-            levels.append(iter(part))
-            break
-        else:
-            levels.pop()
-    return True
-
-
-def _leaves_plain_data(converter: Converter) -> bool:
-    """Return whether no hook of a user is asked when plain data is written."""
-    scalars = all(converter.get_unstructure_hook(type_) is identity for type_ in _SCALARS)
-    containers = all(_is_own_rule(converter.get_unstructure_hook(type_), converter) for type_ in (*_CONTAINERS, Any))
-    # A subclass may have its own method.
-    return scalars and containers and getattr(converter.unstructure, "__func__", None) is Converter.unstructure
-
-
-def _is_own_rule(hook: Callable[..., Any], converter: Converter) -> bool:
-    owner = _copying.get(hook)
-    return owner is not None and owner() is converter
-
 
 JSON: TypeAlias = Any
 """The values that the `json` module reads and writes: None, bool, int, float, str, list, and dict with str keys."""
 
 TOO_DEEP: Final = "the value contains itself or is nested too deeply for JSON"
 
-_STRICT: Final[dict[str, Any]] = {"ensure_ascii": False, "allow_nan": False, "separators": (",", ":")}
-_encoder: Final = json.JSONEncoder(**_STRICT)
-_canonical: Final = json.JSONEncoder(**_STRICT, sort_keys=True)
+_Write: TypeAlias = Callable[[JSON, int], Iterable[str]]
+"""A function that returns compact JSON in parts. Its second argument is 0, the level of indentation."""
 
 
-def dumps(plain: JSON, encoder: json.JSONEncoder = _encoder) -> bytes:
+def _refuse_foreign(value: object) -> NoReturn:
+    raise TypeError(value)
+
+
+def _writer(*, sort_keys: bool) -> _Write:
+    # `JSONEncoder.encode` makes this object for each value, which takes longer than writing a small one.
+    make = getattr(encoder, "c_make_encoder", None)
+    if make is not None:
+        options = {"indent": None, "sort_keys": sort_keys, "skipkeys": False, "allow_nan": False}
+        text = {"encoder": encoder.encode_basestring, "key_separator": ":", "item_separator": ","}
+        return make(markers=None, default=_refuse_foreign, **options, **text)  # type: ignore[no-any-return]
+    slow = json.JSONEncoder(  # pragma: no cover - an interpreter without the encoder in C
+        ensure_ascii=False, allow_nan=False, separators=(",", ":"), check_circular=False, sort_keys=sort_keys
+    )
+    return lambda plain, _: (slow.encode(plain),)  # pragma: no cover
+
+
+_write: Final = _writer(sort_keys=False)
+_write_sorted: Final = _writer(sort_keys=True)
+
+
+def dumps(plain: JSON, write: _Write = _write) -> bytes:
     """Return compact JSON in UTF-8.
 
     Raises:
         EncodeError: a part of it is not JSON; the message names the place and the value.
     """
     try:
-        return encoder.encode(plain).encode()
+        return "".join(write(plain, 0)).encode()
     except BaseException as exc:
         # A dict or list of a user's class runs the user's code while it is written.
         if ends_program(exc):
@@ -157,14 +67,15 @@ def dumps(plain: JSON, encoder: json.JSONEncoder = _encoder) -> bytes:
         raise EncodeError(_located(plain, exc)) from None
 
 
-canonical: Final = partial(dumps, encoder=_canonical)
-"""Return the text that equal values share: `dumps` with sorted keys."""
+def canonical(plain: JSON) -> bytes:
+    """Return the text that equal values share: `dumps` with sorted keys."""
+    return dumps(plain, _write_sorted)
 
 
 def digest_of(plain: JSON) -> str | None:
     """Return a hash of `canonical(plain)`, 22 characters. None if a part of the data is not JSON."""
     try:
-        text = _canonical.encode(plain).encode()
+        text = "".join(_write_sorted(plain, 0)).encode()
     except BaseException as exc:
         if ends_program(exc):
             raise
@@ -179,11 +90,16 @@ def packed(plain: JSON) -> Value:
         EncodeError: as `dumps`.
     """
     try:
-        return Value(b64encode(_encoder.encode(plain).encode()).decode("ascii"))
+        return Value(str(b2a_base64("".join(_write(plain, 0)).encode(), newline=False), "ascii"))
     except BaseException as exc:
         if ends_program(exc):
             raise
         raise EncodeError(_located(plain, exc)) from None
+
+
+def packed_bytes(data: bytes) -> Value:
+    """Return bytes as a payload: `packed` of their base64, which contains nothing that JSON would escape."""
+    return Value(str(b2a_base64(b'"%b"' % b2a_base64(data, newline=False), newline=False), "ascii"))
 
 
 def _located(plain: JSON, error: BaseException) -> str:
@@ -198,6 +114,16 @@ def _located(plain: JSON, error: BaseException) -> str:
     return fault.at(path)
 
 
+def _refuse_constant(name: str) -> NoReturn:
+    msg = f"{name} is not JSON"
+    raise ValueError(msg)
+
+
+_decoder: Final = json.JSONDecoder(parse_constant=_refuse_constant)
+_scan: Final[Any] = cast("Any", make_scanner)(_decoder)
+"""Reads the value that begins at an index. `JSONDecoder.decode` also looks for white space around it."""
+
+
 def loads(text: bytes) -> JSON:
     """Return the value of strict JSON.
 
@@ -205,7 +131,13 @@ def loads(text: bytes) -> JSON:
         DecodeError: it is not JSON in UTF-8.
     """
     try:
-        return json.loads(text.decode(), parse_constant=_refuse_constant)
+        plain = text.decode()
+        try:
+            value, end = _scan(plain, 0)
+        except StopIteration:
+            value, end = None, -1
+        # There is white space around it, or it is not JSON.
+        return value if end == len(plain) else _decoder.decode(plain)
     except (ValueError, RecursionError, MemoryError) as exc:
         msg = f"the recorded payload is not JSON: {exc}"
         raise DecodeError(msg) from exc
@@ -213,7 +145,7 @@ def loads(text: bytes) -> JSON:
 
 def pack(text: bytes) -> Value:
     """Return JSON as a payload."""
-    return Value(b64encode(text).decode("ascii"))
+    return Value(str(b2a_base64(text, newline=False), "ascii"))
 
 
 def unpack(value: Value) -> JSON:
@@ -222,19 +154,28 @@ def unpack(value: Value) -> JSON:
     Raises:
         DecodeError: it is not base64 of JSON in UTF-8.
     """
+    return loads(_bytes_of(value.data)) if value.data else None
+
+
+def unpack_bytes(value: Value) -> bytes | None:
+    """Return the bytes in a payload, or None if they are not there in the form in which `packed_bytes` writes them."""
     if not value.data:
         return None
+    text = _bytes_of(value.data)
+    if len(text) < 2 or text[:1] != b'"' or text[-1:] != b'"':
+        return None
     try:
-        text = b64decode(value.data, validate=True)
+        return a2b_base64(memoryview(text)[1:-1], strict_mode=True)
+    except ValueError:
+        return None
+
+
+def _bytes_of(data: str) -> bytes:
+    try:
+        return a2b_base64(data, strict_mode=True)
     except ValueError as exc:
         msg = f"the recorded payload is not base64: {exc}"
         raise DecodeError(msg) from exc
-    return loads(text)
-
-
-def _refuse_constant(name: str) -> NoReturn:
-    msg = f"{name} is not JSON"
-    raise ValueError(msg)
 
 
 def _faults(plain: object, path: str) -> Iterator[tuple[str, Fault]]:

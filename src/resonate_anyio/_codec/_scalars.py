@@ -46,6 +46,8 @@ def configure_scalars(converter: Converter) -> None:
     converter.register_structure_hook_func(is_literal, _structure_literal)
     converter.register_unstructure_hook_func(is_enum, _unstructure_enum)
     converter.register_unstructure_hook_factory(is_literal, lambda _, converter: converter.unstructure)
+    converter.register_unstructure_hook(bytes, WRITES_BYTES)
+    converter.register_structure_hook(bytes, READS_BYTES)
     for type_, (write, parse) in _TEXTS.items():
         converter.register_unstructure_hook(type_, _written(type_, write))
         converter.register_structure_hook(type_, _text(parse))
@@ -257,6 +259,13 @@ def _parse_bytes(raw: str, type_: Any) -> Any:
         raise ValueError(msg) from exc
 
 
+WRITES_BYTES: Final = _written(bytes, _unstructure_bytes)
+"""The rule by which `bytes` are written."""
+
+READS_BYTES: Final = _text(_parse_bytes)
+"""The rule by which `bytes` are read."""
+
+
 def _parse_by_calling(raw: str, type_: Any) -> Any:
     return type_(raw)
 
@@ -266,7 +275,6 @@ def _parse_iso(raw: str, type_: Any) -> Any:
 
 
 _TEXTS: Final[dict[type, tuple[Callable[[Any], str], Callable[[str, Any], Any]]]] = {
-    bytes: (_unstructure_bytes, _parse_bytes),
     bytearray: (_unstructure_bytes, _parse_bytes),
     datetime: (_unstructure_datetime, _parse_datetime),
     date: (date.isoformat, _parse_iso),
@@ -276,5 +284,5 @@ _TEXTS: Final[dict[type, tuple[Callable[[Any], str], Callable[[str, Any], Any]]]
     # cattrs has its own, lenient rule for this type.
     Path: (PurePath.__str__, _parse_by_calling),
 }
-TEXT_TYPES: Final = (*_TEXTS, Decimal)
+TEXT_TYPES: Final = (bytes, *_TEXTS, Decimal)
 """Types that are recorded as text; so are their subclasses."""

@@ -14,6 +14,7 @@ from cattrs.disambiguators import create_default_dis_func
 
 from ._containers import Structure, Unstructure, structure_hook, unstructure_hook
 from ._mismatch import Mismatch, type_name
+from ._plain import copies_plain_data
 from ._pydantic import models_hook
 from ._types import ANY_SHAPE, Shape, is_class, is_model, is_open, is_union, shape_of, shapes, unwrapped
 
@@ -38,7 +39,7 @@ def _members(type_: Any) -> tuple[list[Any], bool]:
 def _structure_union(type_: Any, converter: Converter) -> Structure:
     members, optional = _members(type_)
     if len(members) == 1:
-        return _optional(members[0], structure_hook(converter, members[0]))
+        return copies_plain_data(_optional(members[0], structure_hook(converter, members[0])), converter)
     table = _table(converter, members)
     every = [_bound(member, structure_hook(converter, member)) for member in members]
 
@@ -47,7 +48,7 @@ def _structure_union(type_: Any, converter: Converter) -> Structure:
             return None
         return _first(type_, raw, table[shape_of(raw)] or every)
 
-    return structure
+    return copies_plain_data(structure, converter)
 
 
 def _optional(member: Any, hook: Structure) -> Structure:
@@ -124,7 +125,7 @@ def _unstructure_union(type_: Any, converter: Converter) -> Unstructure:
     members, _ = _members(type_)
     if len(members) == 1:
         hook = unstructure_hook(converter, members[0])
-        return lambda value: None if value is None else hook(value)
+        return copies_plain_data(lambda value: None if value is None else hook(value), converter)
     classes = [member for member in members if is_class(unwrapped(member))]
     if len(classes) > 1:
         _chooser(converter, classes)
@@ -136,7 +137,7 @@ def _unstructure_union(type_: Any, converter: Converter) -> Unstructure:
             _check_way_back(converter, type_, value, plain)
         return plain
 
-    return unstructure
+    return copies_plain_data(unstructure, converter)
 
 
 def _doubtful(members: list[Any]) -> frozenset[Shape]:
