@@ -342,6 +342,24 @@ async def test_what_is_recorded_with_a_call(resonate: Resonate) -> None:
     assert first["digest"] != other["digest"]
 
 
+async def test_large_arguments(resonate: Resonate) -> None:
+    """The digest of large arguments is that of a sample, and names its algorithm."""
+
+    async def step(x: list[int]) -> None:
+        pass
+
+    async def workflow(ctx: Context) -> None:
+        for x in (1, 1, 2):
+            await ctx.run(step, [x] * 5_000)
+
+    resonate.register(workflow)
+    async with resonate:
+        await resonate.run("w", workflow)
+        digests = [(await resonate.promises.get(f"w.step-{n}")).param["digest"] for n in (1, 2, 3)]
+    assert ["2:", "2:"] == [digest[:2] for digest in digests[1:]]
+    assert digests[0] == digests[1] != digests[2]
+
+
 async def test_arguments_without_json(resonate: Resonate) -> None:
     """Arguments of a local call are passed as they are; where they have no JSON there is no digest."""
     thing = object()

@@ -11,6 +11,7 @@ import anyio
 import pytest
 
 from resonate_anyio import Context, DurableCancelledError, NonDeterminismError, Resonate, durable
+from resonate_anyio._codec import Codec
 from resonate_anyio._protocol import Request, Response
 from tests.crash.corpus.leaves import Oops, fail, slow, step
 
@@ -121,6 +122,61 @@ async def test_equal_first_calls(kind: str) -> None:
 
     endings = await survives(workflow, returns=["a", "a", "a", "b", "b", "b"])
     assert 6 == len(endings)
+
+
+def many(n: int) -> list[int]:
+    """Large arguments that differ in one place, which no sample has."""
+    return [0] * 1_000 + [n] + [0] * 999
+
+
+@kinds
+async def test_large_equal_looking_first_calls(kind: str) -> None:
+    """Lanes are told apart by the whole arguments of their first calls, even if these are large."""
+
+    async def workflow(ctx: Context) -> list[list[object]]:
+        rows: dict[int, list[object]] = {}
+
+        async def row(n: int) -> None:
+            first = await ctx.run(slow, 1, many(n))
+            rows[n] = [sum(first), await ctx.run(step, n)]
+
+        async with group(kind) as tasks:
+            for n in range(4):
+                start(tasks, row, n)
+        return [rows[n] for n in range(4)]
+
+    await survives(workflow, returns=[[0, 0], [1, 1], [2, 2], [3, 3]])
+
+
+async def test_large_arguments_that_an_earlier_version_recorded(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Records with digests of whole large arguments, as of version 0.1.0, match the calls of this version."""
+    sampled, ran = Codec.encode_identity, 0
+
+    async def count(_: list[int]) -> int:
+        nonlocal ran
+        ran += 1
+        return ran
+
+    @durable(name="workflow")
+    async def workflow(ctx: Context) -> list[int]:
+        rows = [await ctx.run(count, many(0))]
+
+        async def task() -> None:
+            rows.extend([await ctx.run(count, many(1)), await ctx.run(count, many(2))])
+
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(task)
+        await ctx.sleep(10).named("end")
+        return rows
+
+    monkeypatch.setattr(Codec, "encode_identity", lambda *call, whole: sampled(*call, whole=True))
+    await record(world, workflow, creates("w.end"))
+    monkeypatch.undo()
+    async with world.process(workflow) as process:
+        assert [1, 2, 3] == await (await process.resonate.get("w"))
+        params = [(await process.resonate.promises.get(f"w.{id}")).param for id in ("count-1", "count-2tp1")]
+    assert [22, 22] == [len(param["digest"]) for param in params]
+    assert 3 == ran
 
 
 @kinds

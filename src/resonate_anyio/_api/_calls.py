@@ -231,12 +231,14 @@ class RunCall(TimedCall[T_co]):
 
     def _invocation(self) -> LocalInvocation:
         codec, function = self._frame.execution.codec, self._function
+        # The first call of a plain task identifies its lane, and lanes are told apart by all of its arguments.
+        whole = self._place.lane.label is None
         return LocalInvocation(
             certain=self._place.lane.certain,
             frame=self._frame,
             place=self._place,
             made_at=self._made_at,
-            param=codec.encode_identity(function.name, function.version, self._args, self._kwargs),
+            param=codec.encode_identity(function.name, function.version, self._args, self._kwargs, whole=whole),
             type=self._type,
             timeout_ms=self._timeout_ms,
             function=function,

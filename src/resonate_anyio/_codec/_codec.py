@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from attrs import Factory, field, frozen
@@ -11,12 +11,25 @@ from cattrs import Converter
 from .._errors import ApplicationError, DecodeError, EncodeError
 from .._protocol import Value
 from ._converter import make_converter
+from ._digest import sampled
 from ._exceptions import bare_error, error_from_json, error_to_json
 from ._faults import locate
 from ._guard import ends_program
-from ._json import JSON, TOO_DEEP, digest_of, dumps, loads, pack, packed, packed_bytes, unpack, unpack_bytes
+from ._json import (
+    JSON,
+    TOO_DEEP,
+    digest_of,
+    dumps,
+    loads,
+    pack,
+    packed,
+    packed_bytes,
+    packed_identity,
+    unpack,
+    unpack_bytes,
+)
 from ._mismatch import explained, type_name
-from ._plain import PlainData, fits, fits_read
+from ._plain import PlainData, fits, fits_read, is_small
 
 _NOTHING: Final[Mapping[str, JSON]] = {}
 
@@ -197,18 +210,25 @@ class Codec:
             msg = f"the call of {call.func!r} cannot be recorded: {exc}"
             raise EncodeError(msg) from exc
 
-    def encode_identity(self, func: str, version: int, args: Sequence[object], kwargs: Mapping[str, object]) -> Value:
+    def encode_identity(
+        self, func: str, version: int, args: Sequence[object], kwargs: Mapping[str, object], *, whole: bool = False
+    ) -> Value:
         """Return the payload of a call in this process: its function and the digest of its arguments.
 
         The payload has no digest if the arguments cannot be recorded.
+
+        Args:
+            func: the name of the function.
+            version: the version of the function.
+            args: the positional arguments.
+            kwargs: the keyword arguments.
+            whole: as for `digest`.
         """
-        plain: list[Any] = [list(args), dict(kwargs)]
-        identity: dict[str, JSON] = {"func": func, "version": version}
-        if type(func) is not str or type(version) is not int or not fits(plain, self._plain.layout(Any)):
-            digest = self.digest(args, kwargs)
+        digest = self.digest(args, kwargs, whole=whole)
+        if digest is None or type(func) is not str or type(version) is not int or self._plain.layout(Any) is None:
+            identity: dict[str, JSON] = {"func": func, "version": version}
             return self.encode(identity if digest is None else {**identity, "digest": digest})
-        digest = digest_of(plain)
-        return packed(identity if digest is None else {**identity, "digest": digest})
+        return packed_identity(func, version, digest)
 
     def decode_call(self, value: Value) -> Call:
         """Return the call in a payload of any SDK.
@@ -250,13 +270,27 @@ class Codec:
             return ApplicationError("Error", str(exc), None, value.data)
         return error_from_json(raw, self.to_json, elsewhere=elsewhere)
 
-    def digest(self, args: Iterable[object], kwargs: Mapping[str, object]) -> str | None:
-        """Return a hash of 22 characters, the same for equal arguments. None if the arguments cannot be recorded."""
-        plain: JSON = [list(args), dict(kwargs)]
-        try:
-            return digest_of(plain if fits(plain, self._plain.layout(Any)) else [self.to_json(part) for part in plain])
-        except EncodeError:
-            return None
+    def digest(self, args: Sequence[object], kwargs: Mapping[str, object], *, whole: bool = False) -> str | None:
+        """Return a hash of arguments, the same for equal ones. None if they cannot be recorded.
+
+        Args:
+            args: the positional arguments.
+            kwargs: the keyword arguments.
+            whole: whether to hash all of the arguments even if they are large, so that the hash differs for different
+                arguments.
+        """
+        layout = self._plain.layout(Any)
+        if layout is not None and not whole and not is_small((*args, *kwargs.values())):
+            return sampled(args, kwargs, self.to_json)
+        plain: list[Any] = [list(args), dict(kwargs)]
+        if not fits(plain, layout):
+            try:
+                plain = [self.to_json(part) for part in plain]
+            except EncodeError:
+                return None
+            if not whole and not is_small(plain):
+                return sampled(plain[0], plain[1], self.to_json)
+        return digest_of(plain)
 
 
 def _version(raw: JSON) -> int | None:

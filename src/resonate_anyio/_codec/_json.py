@@ -7,7 +7,6 @@ a `RecursionError`, as data does that is nested too deeply.
 from __future__ import annotations
 
 import json
-from base64 import urlsafe_b64encode
 from binascii import a2b_base64, b2a_base64
 from collections.abc import Callable, Iterable, Iterator
 from hashlib import blake2b
@@ -72,6 +71,9 @@ def canonical(plain: JSON) -> bytes:
     return dumps(plain, _write_sorted)
 
 
+_URLSAFE: Final = bytes.maketrans(b"+/", b"-_")
+
+
 def digest_of(plain: JSON) -> str | None:
     """Return a hash of `canonical(plain)`, 22 characters. None if a part of the data is not JSON."""
     try:
@@ -80,7 +82,12 @@ def digest_of(plain: JSON) -> str | None:
         if ends_program(exc):
             raise
         return None
-    return urlsafe_b64encode(blake2b(text, digest_size=16).digest()).rstrip(b"=").decode("ascii")
+    return urlsafe(blake2b(text, digest_size=16).digest())
+
+
+def urlsafe(data: bytes) -> str:
+    """Return base64 that file names and addresses may contain, without padding."""
+    return str(b2a_base64(data, newline=False).translate(_URLSAFE, b"="), "ascii")
 
 
 def packed(plain: JSON) -> Value:
@@ -100,6 +107,19 @@ def packed(plain: JSON) -> Value:
 def packed_bytes(data: bytes) -> Value:
     """Return bytes as a payload: `packed` of their base64, which contains nothing that JSON would escape."""
     return Value(str(b2a_base64(b'"%b"' % b2a_base64(data, newline=False), newline=False), "ascii"))
+
+
+def packed_identity(func: str, version: int, digest: str) -> Value:
+    """Return the payload of a call in this process: `packed` of these members. The digest has nothing to escape.
+
+    Raises:
+        EncodeError: the name is not text in UTF-8.
+    """
+    try:
+        text = f'{{"func":{encoder.encode_basestring(func)},"version":{version},"digest":"{digest}"}}'
+        return Value(str(b2a_base64(text.encode(), newline=False), "ascii"))
+    except UnicodeEncodeError:
+        return packed({"func": func, "version": version, "digest": digest})
 
 
 def _located(plain: JSON, error: BaseException) -> str:

@@ -12,7 +12,7 @@ has no layout.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, MutableMapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMapping
 from functools import partial
 from itertools import chain, islice
 from types import NoneType
@@ -48,6 +48,10 @@ _LARGE: Final = 50_000
 _SCALARS: Final = (str, int, bool, NoneType, float)
 _CONTAINERS: Final = (list, tuple, dict)
 _OBJECTS: Final = (dict, Mapping, MutableMapping)
+_MOST_PARTS: Final = 1_000
+_MOST_TEXT: Final = 16_000
+"""The number of parts, and of characters and bytes in them, above which arguments are large."""
+
 _END: Final = object()
 _LISTS: Final = frozenset({list})
 _ARRAYS: Final = frozenset({list, tuple})
@@ -277,6 +281,31 @@ def _fits_together(value: Any, layout: Layout, arrays: frozenset[type], keys: fr
             parts = chain.from_iterable(found)
             chosen = [*parts] if len(every) == 1 else [part for part in parts if type(part) is below]
             groups.append((below, chosen, inner, depth + 1))
+    return True
+
+
+def is_small(parts: Iterable[object]) -> bool:
+    """Return whether the arguments of a call, or the data that they are written as, are not large.
+
+    This looks at few of many parts. An object of a class counts as one part, since the rules for it are unknown.
+    """
+    level, left, text = list(parts), _MOST_PARTS, _MOST_TEXT
+    while level:
+        left -= len(level)
+        below: list[object] = []
+        for part in level:
+            kind = type(part)
+            if kind is str or kind is bytes:
+                text -= len(part)  # type: ignore[arg-type]
+            elif kind is dict or kind is list or kind is tuple or kind is set or kind is frozenset:
+                if left < len(part):  # type: ignore[arg-type]
+                    return False
+                below.extend(part)  # type: ignore[arg-type]
+                if kind is dict:
+                    below.extend(part.values())  # type: ignore[attr-defined]
+        if left < 0 or text < 0:
+            return False
+        level = below
     return True
 
 
