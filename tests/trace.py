@@ -16,7 +16,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any, Final
 
-import anyio
+
 from anyio import Event
 from attrs import field, frozen
 
@@ -24,6 +24,7 @@ import resonate_anyio
 from resonate_anyio import Context, Resonate
 from resonate_anyio.networks import LocalNetwork
 from resonate_anyio.stores import MemoryStore
+from resonate_anyio.testing import run_virtual
 
 from .house.source import rooms_above
 
@@ -97,12 +98,12 @@ async def leaf() -> Any:
 
 def live() -> Trace:
     """Trace a step that is made for the first time."""
-    return anyio.run(_traced, 1)
+    return run_virtual(_traced, 1)
 
 
 def replayed() -> Trace:
     """Trace a step whose outcome is on record, in the process that takes over."""
-    return anyio.run(_traced, 2)
+    return run_virtual(_traced, 2)
 
 
 async def _traced(lives: int) -> Trace:

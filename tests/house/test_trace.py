@@ -15,13 +15,13 @@ pytestmark = pytest.mark.skipif(sys.version_info[:2] != (3, 11), reason="each ve
 
 Bar: TypeAlias = tuple[int, int]
 
-LIVE: Final[Bar] = (210, 29)
+LIVE: Final[Bar] = (240, 28)
 """Calls and modules of a live step."""
 
 LIVE_ABOVE: Final[Bar] = (110, 12)
 """Those above the network."""
 
-REPLAYED: Final[Bar] = (72, 15)
+REPLAYED: Final[Bar] = (80, 14)
 """Calls and modules of a step that is replayed."""
 
 

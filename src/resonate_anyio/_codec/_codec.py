@@ -17,9 +17,12 @@ from ._faults import locate
 from ._guard import ends_program
 from ._json import (
     JSON,
-    TOO_DEEP,
+    PlainData,
     digest_of,
     dumps,
+    fits,
+    fits_read,
+    is_small,
     loads,
     pack,
     packed,
@@ -29,7 +32,8 @@ from ._json import (
     unpack_bytes,
 )
 from ._mismatch import explained, type_name
-from ._plain import PlainData, fits, fits_read, is_small
+from ._plain import layout_of
+from ._unwritable import TOO_DEEP
 
 _NOTHING: Final[Mapping[str, JSON]] = {}
 
@@ -68,7 +72,10 @@ class Codec:
 
     converter: Converter = Factory(make_converter)
     _plain: PlainData = field(
-        default=Factory(lambda self: PlainData(self.converter), takes_self=True), init=False, eq=False, repr=False
+        default=Factory(lambda self: PlainData(self.converter, layout_of), takes_self=True),
+        init=False,
+        eq=False,
+        repr=False,
     )
 
     def encode(self, value: object, type_: Any = Any) -> Value:

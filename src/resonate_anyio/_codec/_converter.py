@@ -7,8 +7,9 @@ from typing import Any
 from cattrs import Converter
 
 from ._containers import configure_containers
+from ._json import configure_plain
 from ._numpy import configure_numpy
-from ._plain import configure_plain, copies_plain_data
+from ._plain import copies_plain_data
 from ._pydantic import configure_pydantic
 from ._scalars import configure_scalars
 from ._types import is_open, is_union

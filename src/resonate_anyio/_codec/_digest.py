@@ -21,7 +21,8 @@ from attrs import define
 
 from .._errors import EncodeError
 from ._guard import ends_program
-from ._json import JSON, TOO_DEEP, canonical, urlsafe
+from ._json import JSON, canonical, urlsafe
+from ._unwritable import TOO_DEEP
 
 _ROOM: Final = 256
 """The number of parts in a sample."""

@@ -11,9 +11,9 @@ from cattrs import Converter
 
 from ._containers import MOST_ITEMS
 from ._guard import ends_program, text_of
-from ._json import TOO_DEEP
 from ._mismatch import Fault, Refused, child, described, shortened, type_name, unresolved
 from ._types import is_array, is_class, is_mapping, is_tuple, unwrapped
+from ._unwritable import TOO_DEEP
 
 
 def locate(converter: Converter, value: object, type_: Any, error: BaseException) -> str:

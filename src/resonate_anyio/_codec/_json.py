@@ -1,4 +1,9 @@
-"""JSON text and payloads.
+"""JSON text, payloads, and the plain data that is written and read as it is.
+
+None, bools, numbers, text, and lists, tuples and dicts of them are plain: they are JSON already, and most recorded
+values are such. The rules of the converter only copy these values part by part, with about ten calls for each part.
+`fits` recognizes them with loops that the interpreter runs in C, so that they are written and read without the rules.
+The recorded bytes and the values are the same. `_plain.py` finds the annotations for which that holds.
 
 Encoders and decoders are made once. The encoder does not look for containers that contain themselves: these end it with
 a `RecursionError`, as data does that is nested too deeply.
@@ -9,21 +14,56 @@ from __future__ import annotations
 import json
 from binascii import a2b_base64, b2a_base64
 from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from hashlib import blake2b
+from itertools import chain, islice
 from json import encoder
 from json.scanner import make_scanner
-from math import isfinite
+from types import NoneType
 from typing import Any, Final, NoReturn, TypeAlias, cast
+from weakref import WeakValueDictionary
+
+from attrs import define, field, frozen
+from cattrs import Converter
+from cattrs.fns import identity
 
 from .._errors import DecodeError, EncodeError
 from .._protocol import Value
 from ._guard import ends_program
-from ._mismatch import Fault, child, described
+from ._unwritable import located
 
 JSON: TypeAlias = Any
 """The values that the `json` module reads and writes: None, bool, int, float, str, list, and dict with str keys."""
 
-TOO_DEEP: Final = "the value contains itself or is nested too deeply for JSON"
+SCALARS: Final = (str, int, bool, NoneType, float)
+"""The types of plain scalars."""
+
+_DEEPEST: Final = 20
+"""The number of levels that plain data may have. Deeper values are left to the rules, which have their own limit."""
+
+_FEW: Final = 64
+"""The number of parts that are looked at one after the other."""
+
+_WIDEST: Final = 250_000
+"""The number of parts of one level above which a list that is there several times is looked at only once."""
+
+_MOST_TYPES: Final = 1_000
+"""The number of annotations whose layouts are kept."""
+
+_LARGE: Final = 50_000
+"""The length of a payload from which on it is noted that its value fits a layout."""
+
+_MOST_PARTS: Final = 1_000
+_MOST_TEXT: Final = 16_000
+"""The number of parts, and of characters and bytes in them, above which arguments are large."""
+
+_END: Final = object()
+_LISTS: Final = frozenset({list})
+_ARRAYS: Final = frozenset({list, tuple})
+_KEYS: Final = frozenset({str})
+
+_STATE: Final = object()
+"""Stands for a type. A converter makes a new hook for it after each registration, since that clears all caches."""
 
 _Write: TypeAlias = Callable[[JSON, int], Iterable[str]]
 """A function that returns compact JSON in parts. Its second argument is 0, the level of indentation."""
@@ -63,7 +103,7 @@ def dumps(plain: JSON, write: _Write = _write) -> bytes:
         if ends_program(exc):
             raise
         # The encoder does not say where the fault is, so the data is walked once more.
-        raise EncodeError(_located(plain, exc)) from None
+        raise EncodeError(located(plain, exc)) from None
 
 
 def canonical(plain: JSON) -> bytes:
@@ -101,7 +141,7 @@ def packed(plain: JSON) -> Value:
     except BaseException as exc:
         if ends_program(exc):
             raise
-        raise EncodeError(_located(plain, exc)) from None
+        raise EncodeError(located(plain, exc)) from None
 
 
 def packed_bytes(data: bytes) -> Value:
@@ -120,18 +160,6 @@ def packed_identity(func: str, version: int, digest: str) -> Value:
         return Value(str(b2a_base64(text.encode(), newline=False), "ascii"))
     except UnicodeEncodeError:
         return packed({"func": func, "version": version, "digest": digest})
-
-
-def _located(plain: JSON, error: BaseException) -> str:
-    try:
-        path, fault = next(_faults(plain, "$"), ("$", Fault(f"{type(error).__name__}: {error}")))
-    except RecursionError:
-        return TOO_DEEP
-    except BaseException as exc:
-        if ends_program(exc):
-            raise
-        path, fault = "$", Fault(f"{described(plain)} cannot be read ({type(exc).__name__} is raised)")
-    return fault.at(path)
 
 
 def _refuse_constant(name: str) -> NoReturn:
@@ -198,69 +226,193 @@ def _bytes_of(data: str) -> bytes:
         raise DecodeError(msg) from exc
 
 
-def _faults(plain: object, path: str) -> Iterator[tuple[str, Fault]]:
-    match plain:
-        case dict():
-            # A subclass may have methods of its own, which need not end.
-            for key, item in dict.items(plain):
-                yield from _faults(key, child(path, key))
-                yield from _faults(item, child(path, key))
-        case list() | tuple():
-            for index, item in enumerate(_items(plain)):
-                yield from _faults(item, child(path, index))
-        case _:
-            fault = _fault(plain)
-            if fault is not None:
-                yield path, fault
+@frozen(eq=False)
+class Layout:
+    """The plain data that fits an annotation.
+
+    Attributes:
+        scalars: the types of scalars that fit.
+        items: the layout of the items of an array; None if no array fits.
+        members: the layout of the members of an object; None if no object fits.
+        bytes: whether the annotation is `bytes`, which is written as base64.
+    """
+
+    scalars: frozenset[type] = frozenset()
+    items: Layout | None = None
+    members: Layout | None = None
+    bytes: bool = False
+    _written: WeakValueDictionary[int, Value] = field(factory=WeakValueDictionary, init=False, repr=False)
+
+    @property
+    def open(self) -> bool:
+        """Whether all plain data fits."""
+        return self is OPEN
+
+    def remember(self, payload: Value) -> None:
+        """Note that a payload is of a value that fits, so that this is not examined again when the payload is read."""
+        if payload.data is not None and len(payload.data) > _LARGE:
+            self._written[id(payload)] = payload
+
+    def remembers(self, payload: Value) -> bool:
+        """Return whether a payload was noted."""
+        return self._written.get(id(payload)) is payload
 
 
-def _items(plain: list[object] | tuple[object, ...]) -> Iterator[object]:
-    return list.__iter__(plain) if isinstance(plain, list) else tuple.__iter__(plain)
+OPEN: Final = Layout(frozenset(SCALARS))
+"""The layout of `Any`."""
+object.__setattr__(OPEN, "items", OPEN)
+object.__setattr__(OPEN, "members", OPEN)
 
 
-def _fault(scalar: object) -> Fault | None:
-    match scalar:
-        case None | bool():
+def configure_plain(converter: Converter) -> None:
+    """Register the hooks by which `PlainData` notices a registration."""
+    converter.register_unstructure_hook_factory(lambda type_: type_ is _STATE, lambda _: partial(identity))
+    converter.register_structure_hook_factory(lambda type_: type_ is _STATE, lambda _: partial(_unused))
+
+
+def _unused(raw: Any, _: Any) -> Any:
+    return raw
+
+
+@define(eq=False)
+class PlainData:
+    """The plain data that one converter writes and reads unchanged.
+
+    The converter's hooks are examined once for each annotation, and again after each registration of a hook.
+    """
+
+    _converter: Converter
+    _find: Callable[[Converter, Any], Layout | None]
+    _writing: object = field(default=None, init=False)
+    _reading: object = field(default=None, init=False)
+    # By id, since a hash or a comparison of a type can run code of its metaclass. The type is kept, and so its id.
+    _layouts: dict[int, tuple[Any, Layout | None]] = field(factory=dict, init=False)
+
+    def layout(self, type_: Any) -> Layout | None:
+        """Return the layout of an annotation, or None if its values need the rules."""
+        converter = self._converter
+        try:
+            writing, reading = converter.get_unstructure_hook(_STATE), converter.get_structure_hook(_STATE)
+        except BaseException as exc:
+            # It was not made by this package.
+            if ends_program(exc):
+                raise
             return None
-        case str():
-            fault = Fault("text with a lone surrogate is not UTF-8", ": decode the bytes it came from properly")
-            return None if _is_utf8(scalar) else fault
-        case int():
-            fault = Fault("an integer has more digits than Python writes", " (sys.set_int_max_str_digits)")
-            return None if _is_printable(scalar) else fault
-        case float():
-            return None if isfinite(scalar) else _no_number(scalar)
-        case _:
-            return foreign(scalar)
+        if writing is not self._writing or reading is not self._reading:
+            self._layouts.clear()
+            self._writing, self._reading = writing, reading
+        known = self._layouts.get(id(type_))
+        if known is not None:
+            return known[1]
+        layout = self._find(converter, type_)
+        if len(self._layouts) >= _MOST_TYPES:
+            self._layouts.clear()
+        self._layouts[id(type_)] = type_, layout
+        return layout
 
 
-def _no_number(scalar: float) -> Fault:
-    return Fault(
-        f"JSON has no {scalar!r}",
-        ": record None instead (annotated float | None) or a text such as 'nan'; arrays of numpy keep theirs",
-    )
+def fits(value: Any, layout: Layout | None) -> bool:
+    """Return whether a value is plain data of a layout: of the exact types of JSON, or tuples, and not nested deeply.
 
-
-def foreign(value: object) -> Fault:
-    """Return the fault of a value without a JSON form, with advice."""
-    return Fault(
-        f"{described(value)} cannot be turned into JSON",
-        f": pass plain data, an attrs class, a dataclass or a Pydantic model, or register an unstructure hook for "
-        f"{type(value).__qualname__} on make_converter()",
-    )
-
-
-def _is_utf8(text: str) -> bool:
+    The answer may be False for such a value too. With None for a layout, no value fits.
+    """
     try:
-        text.encode()
-    except UnicodeEncodeError:
+        return layout is not None and (type(value) in layout.scalars or _fits(value, layout, _ARRAYS, _KEYS))
+    except BaseException as exc:
+        # A metaclass whose classes cannot be compared, or another thread that changes a dict.
+        if ends_program(exc):
+            raise
         return False
+
+
+def fits_read(raw: Any, layout: Layout) -> bool:
+    """Return whether data that was read from JSON fits a layout."""
+    return type(raw) in layout.scalars or _fits(raw, layout, _LISTS, None)
+
+
+def _fits(value: Any, layout: Layout, arrays: frozenset[type], keys: frozenset[type] | None) -> bool:
+    """Look at a few parts one after the other, and at many parts together.
+
+    Args:
+        value: the value.
+        layout: the layout.
+        arrays: the types that are written as arrays.
+        keys: the types of the keys of objects, or None if the value was read from JSON, so that keys are text.
+    """
+    parts: Iterator[Any] = iter((value,))
+    around, left = layout, _FEW
+    outer: list[tuple[Iterator[Any], Layout]] = []
+    while True:
+        for part in parts:
+            kind = type(part)
+            if kind in around.scalars:
+                continue
+            inner = around.members if kind is dict else around.items if kind in arrays else None
+            if inner is None or len(outer) >= _DEEPEST:
+                return False
+            left -= len(part)
+            if left < 0:
+                return _fits_together(value, layout, arrays, keys)
+            outer.append((parts, around))
+            if kind is dict:
+                if keys is not None and not keys.issuperset(map(type, part)):
+                    return False
+                part = part.values()  # noqa: PLW2901 - what is inside of it
+            parts, around = iter(part), inner
+            break
+        else:
+            if not outer:
+                return True
+            parts, around = outer.pop()
+
+
+def _fits_together(value: Any, layout: Layout, arrays: frozenset[type], keys: frozenset[type] | None) -> bool:
+    # The containers of one type and one layout that are on one level.
+    groups: list[tuple[type, list[Any], Layout, int]] = [(type(value), [value], layout, 0)]
+    for kind, found, around, depth in groups:
+        inner = around.members if kind is dict else around.items if kind in arrays else None
+        if inner is None or depth >= _DEEPEST:
+            return False
+        if keys is None and inner is OPEN:
+            # All data that was read from JSON is plain.
+            continue
+        if kind is dict:
+            if keys is not None and not keys.issuperset(map(type, chain.from_iterable(found))):
+                return False
+            found = [*map(dict.values, found)]  # noqa: PLW2901 - what is inside of them
+        parts = chain.from_iterable(found)
+        every = {*map(type, islice(parts, _WIDEST))}
+        if next(parts, _END) is not _END:
+            # A list that contains itself many times has more parts on each level.
+            found = [*{id(part): part for part in found}.values()]  # noqa: PLW2901 - the same, each once
+            every = {*map(type, chain.from_iterable(found))}
+        for below in every - inner.scalars:
+            parts = chain.from_iterable(found)
+            chosen = [*parts] if len(every) == 1 else [part for part in parts if type(part) is below]
+            groups.append((below, chosen, inner, depth + 1))
     return True
 
 
-def _is_printable(number: int) -> bool:
-    try:
-        str(number)
-    except ValueError:
-        return False
+def is_small(parts: Iterable[object]) -> bool:
+    """Return whether the arguments of a call, or the data that they are written as, are not large.
+
+    This looks at few of many parts. An object of a class counts as one part, since the rules for it are unknown.
+    """
+    level, left, text = list(parts), _MOST_PARTS, _MOST_TEXT
+    while level:
+        left -= len(level)
+        below: list[object] = []
+        for part in level:
+            kind = type(part)
+            if kind is str or kind is bytes:
+                text -= len(part)  # type: ignore[arg-type]
+            elif kind is dict or kind is list or kind is tuple or kind is set or kind is frozenset:
+                if left < len(part):  # type: ignore[arg-type]
+                    return False
+                below.extend(part)  # type: ignore[arg-type]
+                if kind is dict:
+                    below.extend(part.values())  # type: ignore[attr-defined]
+        if left < 0 or text < 0:
+            return False
+        level = below
     return True
