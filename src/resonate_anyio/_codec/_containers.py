@@ -90,11 +90,13 @@ def _unstructure_class(type_: Any, converter: Converter) -> Unstructure:
 
 
 def _structure_typeddict(type_: Any, converter: Converter) -> Structure:
-    return _only(dict, type_, converter.gen_structure_typeddict(type_))
+    return copies_plain_data(_only(dict, type_, converter.gen_structure_typeddict(type_)), converter)
 
 
 def _unstructure_typeddict(type_: Any, converter: Converter) -> Unstructure:
-    return converter.gen_unstructure_typeddict(type_)
+    hook = converter.gen_unstructure_typeddict(type_)
+    # cattrs may return one function for several types.
+    return copies_plain_data(partial(hook), converter)
 
 
 def _only(form: type, type_: Any, hook: Structure) -> Structure:

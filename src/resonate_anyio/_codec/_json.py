@@ -13,12 +13,13 @@ from __future__ import annotations
 
 import json
 from binascii import a2b_base64, b2a_base64
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
 from hashlib import blake2b
 from itertools import chain, islice
 from json import encoder
 from json.scanner import make_scanner
+from operator import itemgetter
 from types import NoneType
 from typing import Any, Final, NoReturn, TypeAlias, cast
 from weakref import WeakValueDictionary
@@ -234,12 +235,16 @@ class Layout:
         scalars: the types of scalars that fit.
         items: the layout of the items of an array; None if no array fits.
         members: the layout of the members of an object; None if no object fits.
+        fields: the layout of each member of an object that has only these members; then `members` is not None either.
+        required: the names of the members that such an object has.
         bytes: whether the annotation is `bytes`, which is written as base64.
     """
 
     scalars: frozenset[type] = frozenset()
     items: Layout | None = None
     members: Layout | None = None
+    fields: Mapping[str, Layout] | None = None
+    required: frozenset[str] = frozenset()
     bytes: bool = False
     _written: WeakValueDictionary[int, Value] = field(factory=WeakValueDictionary, init=False, repr=False)
 
@@ -351,7 +356,7 @@ def _fits(value: Any, layout: Layout, arrays: frozenset[type], keys: frozenset[t
             if inner is None or len(outer) >= _DEEPEST:
                 return False
             left -= len(part)
-            if left < 0:
+            if left < 0 or (kind is dict and around.fields is not None):
                 return _fits_together(value, layout, arrays, keys)
             outer.append((parts, around))
             if kind is dict:
@@ -379,6 +384,12 @@ def _fits_together(value: Any, layout: Layout, arrays: frozenset[type], keys: fr
         if kind is dict:
             if keys is not None and not keys.issuperset(map(type, chain.from_iterable(found))):
                 return False
+            if around.fields is not None:
+                columns = _columns(found, around.fields, around.required)
+                if columns is None:
+                    return False
+                groups.extend(group for each in columns for group in _groups(*each, depth + 1))
+                continue
             found = [*map(dict.values, found)]  # noqa: PLW2901 - what is inside of them
         parts = chain.from_iterable(found)
         every = {*map(type, islice(parts, _WIDEST))}
@@ -391,6 +402,29 @@ def _fits_together(value: Any, layout: Layout, arrays: frozenset[type], keys: fr
             chosen = [*parts] if len(every) == 1 else [part for part in parts if type(part) is below]
             groups.append((below, chosen, inner, depth + 1))
     return True
+
+
+def _columns(
+    found: list[Any], fields: Mapping[str, Layout], required: frozenset[str]
+) -> list[tuple[list[Any], Layout]] | None:
+    """Return the values of each member in all of the objects. None if one of these has wrong members."""
+    shapes = {*map(tuple, found)}
+    if not all(required <= {*shape} <= fields.keys() for shape in shapes):
+        return None
+    everywhere = frozenset(fields).intersection(*shapes)
+    return [
+        (
+            [*map(itemgetter(name), found)] if name in everywhere else [each[name] for each in found if name in each],
+            inner,
+        )
+        for name, inner in fields.items()
+    ]
+
+
+def _groups(parts: list[Any], layout: Layout, depth: int) -> Iterator[tuple[type, list[Any], Layout, int]]:
+    every = {*map(type, parts)}
+    for below in every - layout.scalars:
+        yield below, parts if len(every) == 1 else [part for part in parts if type(part) is below], layout, depth
 
 
 def is_small(parts: Iterable[object]) -> bool:

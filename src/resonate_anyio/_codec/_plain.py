@@ -1,12 +1,13 @@
 """Layouts: which annotations let plain data through unchanged.
 
 An annotation has a `Layout` if plain data that fits it is written and read unchanged: `int`, `list[int]`,
-`dict[str, list[int | None]]`. Users can register hooks for these types as well. An annotation that such a hook concerns
-has no layout.
+`dict[str, list[int | None]]`, a TypedDict of such members. Users can register hooks for these types as well. An
+annotation that such a hook concerns has no layout.
 """
 
 from __future__ import annotations
 
+import typing
 from collections.abc import Callable, Mapping, MutableMapping
 from types import NoneType
 from typing import Any, Final, TypeVar, get_args, get_origin
@@ -68,6 +69,8 @@ def _find_container(converter: Converter, type_: Any) -> Layout | None:
     arguments = get_args(type_)
     if is_union(type_):
         return _merged([_find(converter, member) for member in arguments])
+    if typing.is_typeddict(type_):
+        return _find_typeddict(converter, type_)
     origin = get_origin(type_) or type_
     if is_array(type_) and ARRAYS[origin] is list:
         items = _find(converter, arguments[0] if arguments else Any)
@@ -78,18 +81,35 @@ def _find_container(converter: Converter, type_: Any) -> Layout | None:
     return None
 
 
+def _find_typeddict(converter: Converter, type_: Any) -> Layout | None:
+    fields: dict[str, Layout] = {}
+    # Those of which one annotation says and the other does not count as required: objects without them need the rules.
+    required = {*type_.__annotations__} - type_.__optional_keys__
+    for name, hint in typing.get_type_hints(type_, include_extras=True).items():
+        wrapped = get_origin(hint) in (typing.Required, typing.NotRequired)
+        if get_origin(hint) is typing.Required:
+            required.add(name)
+        layout = _find(converter, get_args(hint)[0] if wrapped else hint)
+        if layout is None:
+            return None
+        fields[name] = layout
+    return Layout(members=Layout(), fields=fields, required=frozenset(required)) if fields else None
+
+
 def _merged(layouts: list[Layout | None]) -> Layout | None:
     """Return the layout of a union. It has none if the form of JSON does not show the member that a value is of."""
     scalars: frozenset[type] = frozenset()
-    items = members = None
+    items = objects = None
     for layout in layouts:
         if layout is None or layout.open or layout.bytes:
             return None
-        if (items and layout.items) or (members and layout.members):
+        if (items and layout.items) or (objects and layout.members):
             return None
         scalars |= layout.scalars
-        items, members = items or layout.items, members or layout.members
-    return Layout(scalars, items, members)
+        items, objects = items or layout.items, objects or (layout if layout.members else None)
+    if objects is None:
+        return Layout(scalars, items)
+    return Layout(scalars, items, objects.members, objects.fields, objects.required)
 
 
 def _leaves_plain_data(converter: Converter) -> bool:
