@@ -65,6 +65,33 @@ def test_large_arguments_are_sampled(one: Any, other: Any) -> None:
     assert digest(a=one) != digest(one)
 
 
+@pytest.mark.parametrize("letter", ["x", "é", "☃", "𝄞"])
+def test_long_text_is_hashed_in_slices(letter: str) -> None:
+    """Beyond a million characters, or an eighth of it if they are not ASCII, a bounded part of a text is hashed."""
+    text = letter * 3_000_000
+
+    assert digest(text) != digest(text[:-1])
+    assert digest(text) != digest("y" + text[1:])
+    assert digest(text) != digest(text[:-1] + "y")
+    middle = len(text) // 63 * 31
+    assert digest(text) != digest(text[:middle] + "y" * 300_000 + text[middle + 300_000 :])
+
+
+@pytest.mark.parametrize(
+    ("args", "expected"),
+    [
+        (("x" * 20_000,), "2:FlYgip-FYVVCwad2odDhxA"),
+        (("é" * 400_000,), "2:Q_PNgIMTMaHHup1_xIIaFA"),
+        (([{"id": number, "tags": ["a", None]} for number in range(2_000)],), "2:j_eU7emq_PF0H8pIqB1Dzg"),
+        ((b"x" * 2_000_000, 1.5, {1, 2}), "2:Pl_tJsWum6Kt_JGl0IfUaQ"),
+    ],
+    ids=["text", "slices", "rows", "bytes"],
+)
+def test_digests_of_samples_stay_as_they_are(args: tuple[object, ...], expected: str) -> None:
+    """Digests of large arguments are those that version 0.2.0 records."""
+    assert expected == digest(*args)
+
+
 def test_large_arguments_that_are_equal() -> None:
     """Equal large arguments share a digest, in whatever order they were made."""
     forward = {str(number): [number] for number in range(2_000)}

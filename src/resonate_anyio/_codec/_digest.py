@@ -8,7 +8,7 @@ There are two algorithms. A digest names its own, and digests of different algor
   call. Equal arguments have the same digest, but so may arguments that differ where the sample has nothing.
 
 A sample has the length of each container on the way, some of its parts, and the text in it: whole up to a million
-characters in all, and beyond that the begin and the end of each text.
+characters in all, and beyond that 64 slices of each text. A character of text that is not ASCII counts as eight.
 """
 
 from __future__ import annotations
@@ -29,6 +29,12 @@ _ROOM: Final = 256
 
 _HASHED: Final = 1_000_000
 """The number of characters and bytes that are hashed whole."""
+
+_SLICES: Final = 64
+"""The number of slices of a text that is not hashed whole."""
+
+_WIDE: Final = 8
+"""What a character counts for in text that is not ASCII, which has to be encoded first."""
 
 _SHORT: Final = 64
 """The length up to which a text is in the sample itself."""
@@ -87,9 +93,10 @@ class _Sample:
     def _text(self, value: str | bytes) -> JSON:
         if isinstance(value, str) and len(value) <= _SHORT:
             return value
-        most = max(self._left, 2 * _SHORT)
-        self._left -= min(len(value), most)
-        parts = [value] if len(value) <= most else [value[: most // 2], value[-(most // 2) :]]
+        weight = 1 if isinstance(value, bytes) or value.isascii() else _WIDE
+        most = max(self._left // weight, 2 * _SLICES)
+        self._left -= min(len(value), most) * weight
+        parts = [value] if len(value) <= most else _slices(value, most // _SLICES)
         hasher = sha256()
         for part in parts:
             hasher.update(part.encode("utf-8", "surrogatepass") if isinstance(part, str) else part)
@@ -109,6 +116,13 @@ class _Sample:
         containers = sum((kind := type(part)) is dict or kind is list or kind is tuple for part in parts)
         share = max(room // max(containers, 1), 1)
         return [self.of(part, share, depth + 1) for part in parts]
+
+
+def _slices(text: str | bytes, size: int) -> list[str | bytes]:
+    """Return slices of one size with about equal distances, the first and the last at the ends."""
+    last = len(text) - size
+    starts = [last * index // (_SLICES - 1) for index in range(_SLICES)]
+    return [text[start : start + size] for start in starts]
 
 
 def _chosen(keys: Any, room: int) -> list[Any]:
