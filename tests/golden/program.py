@@ -101,6 +101,12 @@ async def versioned(info: Info, value: str) -> str:
     return f"{value} by version 2"
 
 
+async def total(info: Info, rows: list[int]) -> int:
+    """Take many numbers. Since 0.2.0, the digest of such arguments is that of a sample."""
+    info.get_dependency(Journal).note(info)
+    return sum(rows)
+
+
 # Workflows
 
 
@@ -332,6 +338,21 @@ async def fickle(ctx: Context) -> str:
     return found
 
 
+async def bulky(ctx: Context) -> list[int]:
+    """Large arguments, before and after a sleep, and in plain tasks."""
+    found = [await ctx.run(total, [1] * 5_000)]
+
+    async def lane(number: int) -> None:
+        await ctx.run(total, [number] * 5_000)
+        await ctx.sleep(DAY)
+        found.append(await ctx.run(total, [number] * 6_000))
+
+    async with anyio.create_task_group() as tg:
+        for number in (2, 3):
+            tg.start_soon(lane, number)
+    return sorted(found)
+
+
 async def tick(ctx: Context) -> str:
     """What the schedule fires."""
     return await ctx.run(step, "tick")
@@ -350,6 +371,7 @@ class Expected:
         value: what it returns, or
         error: the name of the error's type.
         timeout: its own deadline, or None.
+        since: the first file that it is in.
     """
 
     function: Callable[..., Any]
@@ -357,6 +379,7 @@ class Expected:
     args: tuple[object, ...] = ()
     error: str | None = None
     timeout: timedelta | None = None
+    since: str = "0.1.0"
 
 
 _ORDER: Final = Order("saddle", datetime(2030, 1, 1, tzinfo=UTC), (Size.SMALL,))
@@ -383,6 +406,7 @@ ROOTS: Final[Mapping[str, Expected]] = {
     "failing": Expected(failing, error="OopsError"),
     "expiring": Expected(expiring, error="DurableTimeoutError", timeout=DAY),
     "fickle": Expected(fickle, "same!"),
+    "bulky": Expected(bulky, [5_000, 12_000, 18_000], since="0.2.0"),
 }
 
 OUTSIDE: Final[Mapping[str, object]] = {"people.approval": "yes", "grouped.promise-1": "answer"}
