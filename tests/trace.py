@@ -16,7 +16,6 @@ from pathlib import Path
 from types import FrameType
 from typing import Any, Final
 
-
 from anyio import Event
 from attrs import field, frozen
 
@@ -35,6 +34,9 @@ TRACED: Final = 5
 """The step that is counted, from 0."""
 
 _FOLDER: Final = f"{Path(resonate_anyio.__file__).parent}/"
+
+_LOOP: Final = f"{_FOLDER}testing/"
+"""The loop in virtual time, which no timer of the worker interrupts: it is not the step's."""
 
 
 @frozen
@@ -81,7 +83,7 @@ class Trace:
 def _profiled(calls: list[Call]) -> Iterator[None]:
     def note(frame: FrameType, event: str, _: object) -> None:
         code = frame.f_code
-        if event == "call" and code.co_filename.startswith(_FOLDER):
+        if event == "call" and code.co_filename.startswith(_FOLDER) and not code.co_filename.startswith(_LOOP):
             calls.append(Call(code.co_filename.removeprefix(_FOLDER), code.co_qualname, code.co_firstlineno))
 
     sys.setprofile(note)

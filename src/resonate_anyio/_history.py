@@ -15,6 +15,7 @@ from attrs import Factory, define, field, frozen
 from ._finished import as_call
 from ._ids import origin_of
 from ._protocol import Promise
+from ._values import ValueObject
 
 PARENT_TAG: Final = "resonate-anyio:parent"
 """The id of the caller of a promise with a shortened id. (Servers demand that `resonate:parent` is a prefix.)"""
@@ -159,7 +160,7 @@ def lane_tag(number: int, identity: str) -> str:
     return f"{number}/{identity}"
 
 
-@define
+@define(eq=False, repr=False)
 class RecordedLane:
     """The lane of a plain task, as it is on record.
 
@@ -172,8 +173,8 @@ class RecordedLane:
     first: Promise | None = None
 
 
-@frozen
-class Numbered:
+@frozen(eq=False, repr=False)
+class Numbered(ValueObject):
     """A call of a function with several tasks, in the order of these tasks.
 
     Attributes:
@@ -215,7 +216,7 @@ class Numbered:
         return " ".join((numbers, lane, *(f"{lane}.{count}" for lane, count in returns)))
 
 
-@define
+@define(eq=False, repr=False)
 class History:
     """The records below one root function. A promise that is not among them does not exist, unless they are partial.
 

@@ -16,6 +16,7 @@ from typing import Final, Literal, NamedTuple
 from attrs import define, field, frozen
 
 from ._errors import InvalidArgument, InvalidId
+from ._values import ValueObject
 
 SEPARATOR: Final = "."
 
@@ -160,8 +161,8 @@ def detached_id(origin: str, parent: str, part: str, separator: str = SEPARATOR)
     return f"{below(origin, separator)}d{hashed(parent, part)}"
 
 
-@frozen
-class Naming:
+@frozen(eq=False, repr=False)
+class Naming(ValueObject):
     """The rules that give ids to the calls of one execution.
 
     Attributes:
@@ -206,7 +207,7 @@ class Naming:
         return detached_id(self.origin, parent, part, separator=self.separator)
 
 
-@define
+@define(eq=False, repr=False)
 class Counter:
     """The counters of one lane: of all calls, and of the calls of each name.
 

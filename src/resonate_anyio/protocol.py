@@ -11,15 +11,16 @@
 
 from __future__ import annotations
 
+import typing
 from collections.abc import Mapping
 from types import FunctionType
 from typing import ClassVar, Literal
 
+from . import _protocol
 from ._protocol import (
     ANNOUNCED,
     EMBEDDED,
     EMPTY,
-    MAX_BODY,
     RELEASE,
     SNAPSHOT,
     SPECIFIED,
@@ -79,14 +80,14 @@ from ._protocol import (
     Value,
     View,
     apply,
-    decode_message,
-    decode_response,
-    encode_request,
     next_due,
     parse_poll,
     recover,
     tick,
 )
+
+if typing.TYPE_CHECKING:
+    from ._protocol import MAX_BODY, decode_message, decode_response, encode_request
 
 __all__ = (
     "ANNOUNCED",
@@ -164,8 +165,26 @@ __all__ = (
 # Annotations are resolved in the module that their class names, which is this one.
 _IN_ANNOTATIONS = (ClassVar, Literal, Mapping)
 
-# Reprs and pickles show the names that users import. Aliases and constants have none.
-for _thing in map(globals().get, __all__):
-    if isinstance(_thing, type | FunctionType):
-        _thing.__module__ = __name__
-del _thing
+
+def __getattr__(name: str) -> object:
+    # Only programs with a server import the JSON of requests.
+    if name not in __all__:
+        msg = f"module {__name__!r} has no attribute {name!r}"
+        raise AttributeError(msg)
+    return _named(getattr(_protocol, name))
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
+
+
+def _named(thing: object) -> object:
+    """Return a class or function, with the name that users import in its repr and its pickles. Others have none."""
+    if isinstance(thing, type | FunctionType):
+        thing.__module__ = __name__
+    return thing
+
+
+for _name in set(__all__).intersection(globals()):
+    _named(globals()[_name])
+del _name

@@ -19,6 +19,7 @@ from .._errors import NotRunning, UsageError
 from .._functions._dependencies import Dependencies
 from .._functions._registry import Registry
 from .._ids import prefix_refusal
+from .._values import ValueObject
 from .._worker._face import Face
 from .._worker._settings import Settings
 from ..abc import Network
@@ -244,8 +245,8 @@ class Lifecycle:
         return f"<Resonate {self._settings.group}/{self._settings.pid} {state}>"
 
 
-@frozen
-class _Running:
+@frozen(eq=False, repr=False)
+class _Running(ValueObject):
     """The objects that exist between the start and the stop."""
 
     worker: Face

@@ -14,6 +14,7 @@ from .._finished import as_call
 from .._protocol import EMPTY, Promise, PromiseCreate, PromiseSearch, PromiseState, Value
 from .._requests._queries import get_promise, promise_of
 from .._time import from_ms
+from .._values import ValueObject
 from ._checks import check_deadline, check_id, check_settlement, check_state, check_tags
 
 if TYPE_CHECKING:
@@ -25,8 +26,8 @@ Settlement: TypeAlias = Literal["resolved", "rejected", "rejected_canceled"]
 _EXTERNAL: Final = "resonate:external"
 
 
-@frozen(kw_only=True)
-class DurablePromise:
+@frozen(kw_only=True, eq=False, repr=False)
+class DurablePromise(ValueObject):
     """A promise as it is recorded.
 
     Attributes:

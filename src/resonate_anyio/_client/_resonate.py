@@ -18,7 +18,7 @@ from .._observe import Observer
 from .._requests._queries import get_promise
 from ..abc import Network, Store
 from ..networks import LocalNetwork
-from ..stores import MemoryStore, SQLiteStore
+from ..stores import MemoryStore
 from ._calls import RpcCall, RunCall
 from ._checks import check_id
 from ._handle import Handle
@@ -99,8 +99,7 @@ class Resonate(Lifecycle):
             path: the SQLite file that keeps the promises; None keeps them in memory, with this object.
             settings: as for `Resonate`, without `url`, `token`, `store` and `network`.
         """
-        store: Store = MemoryStore() if path is None else SQLiteStore(Path(path))
-        return cls(network=LocalNetwork(store), **settings)
+        return cls(network=LocalNetwork(MemoryStore() if path is None else _in_file(path)), **settings)
 
     # Functions and dependencies
 
@@ -350,3 +349,10 @@ class Resonate(Lifecycle):
         # Ids of children contain separators, which differ between SDKs, and the prefix already.
         check_id(id, "promise")
         return id if "." in id or ":" in id else self._full_id(id)
+
+
+def _in_file(path: str | os.PathLike[str]) -> Store:
+    # Programs without a file need not wait for the import of SQLite.
+    from ..stores import SQLiteStore  # noqa: PLC0415
+
+    return SQLiteStore(Path(path))

@@ -28,6 +28,7 @@ from .._protocol import (
 )
 from .._requests._queries import refusal
 from .._time import from_ms, to_ms
+from .._values import ValueObject
 from ._calls import RootCall
 from ._checks import check_id, check_tags
 from ._promises import _readable
@@ -46,8 +47,8 @@ Missed: TypeAlias = Literal["all", "latest", "none"]
 """What a schedule does about occurrences that passed while no server ran."""
 
 
-@frozen(kw_only=True)
-class Schedule:
+@frozen(kw_only=True, eq=False, repr=False)
+class Schedule(ValueObject):
     """A schedule as it is recorded.
 
     Attributes:

@@ -10,6 +10,7 @@ from cattrs import Converter
 
 from .._errors import ApplicationError, DecodeError, EncodeError
 from .._protocol import Value
+from .._values import ValueObject
 from ._converter import make_converter
 from ._digest import sampled
 from ._exceptions import bare_error, error_from_json, error_to_json
@@ -38,8 +39,8 @@ from ._unwritable import TOO_DEEP
 _NOTHING: Final[Mapping[str, JSON]] = {}
 
 
-@frozen
-class Call:
+@frozen(eq=False, repr=False)
+class Call(ValueObject):
     """A recorded call of a function, its arguments still JSON.
 
     Attributes:
@@ -62,8 +63,8 @@ class Call:
         return tuple(self.args) if isinstance(self.args, list) else (self.args,)
 
 
-@frozen
-class Codec:
+@frozen(eq=False, repr=False)
+class Codec(ValueObject):
     """The conversion of values, calls and errors to payloads and back.
 
     Attributes:

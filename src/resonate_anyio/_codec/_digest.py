@@ -66,7 +66,7 @@ def sampled(args: Sequence[object], kwargs: Mapping[str, object], to_json: Calla
     return _PREFIX + urlsafe(sha256(text).digest()[:16])
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class _Sample:
     """A sample that is being taken: data whose canonical JSON represents the arguments."""
 

@@ -227,7 +227,7 @@ def _bytes_of(data: str) -> bytes:
         raise DecodeError(msg) from exc
 
 
-@frozen(eq=False)
+@frozen(eq=False, repr=False)
 class Layout:
     """The plain data that fits an annotation.
 
@@ -279,7 +279,7 @@ def _unused(raw: Any, _: Any) -> Any:
     return raw
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class PlainData:
     """The plain data that one converter writes and reads unchanged.
 

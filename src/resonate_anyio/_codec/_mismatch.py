@@ -18,6 +18,7 @@ from cattrs.errors import (
     StructureHandlerNotFoundError,
 )
 
+from .._values import ValueObject
 from ._guard import ends_program, text_of
 
 _SHOWN: Final = 3
@@ -26,8 +27,8 @@ _short: Final = reprlib.Repr()
 _short.maxstring = _short.maxother = 60
 
 
-@frozen
-class Fault:
+@frozen(eq=False, repr=False)
+class Fault(ValueObject):
     """The fault of one part of a value.
 
     Attributes:

@@ -14,6 +14,7 @@ from typing import Any, Final, TypeAlias, Union, get_origin
 from attrs import frozen
 from cattrs import Converter
 
+from .._values import ValueObject
 from ._containers import Structure, Unstructure
 from ._mismatch import Fault, Mismatch, Refused, child, shortened, type_name
 from ._types import is_model, is_secret
@@ -58,8 +59,8 @@ class ModelErrors(Refused):
         return [(_below(path, inner), Fault(f"{name} refused it: {message}")) for inner, message in self.found]
 
 
-@frozen
-class _Model:
+@frozen(eq=False, repr=False)
+class _Model(ValueObject):
     """The way in which one type is written and read."""
 
     type: Any

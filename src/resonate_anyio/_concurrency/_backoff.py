@@ -13,7 +13,7 @@ FIRST: Final = 1.0
 MAXIMUM: Final = 60.0
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class Backoff:
     """Delays in seconds between attempts. Each is twice as long as the one before, up to a maximum.
 

@@ -17,7 +17,8 @@ from anyio import CancelScope, Event, current_effective_deadline, get_cancelled_
 from anyio.lowlevel import checkpoint
 from attrs import frozen
 
-from ._tasks import WatchedFuture, cancelling, current_task, on_asyncio
+from .._values import ValueObject
+from ._tasks import cancelling, current_task, on_asyncio, watched_future
 
 T = TypeVar("T")
 
@@ -33,8 +34,8 @@ def is_requested() -> bool:
     return cancelling() > 0
 
 
-@frozen
-class Owed:
+@frozen(eq=False, repr=False)
+class Owed(ValueObject):
     """A cancellation that was caught, and has to be raised at the next opportunity.
 
     Only asyncio needs this: it delivers each request for a cancellation once, and counts the requests that are not
@@ -83,7 +84,7 @@ class Teardown:
     def __init__(self, on_begin: Callable[[], object]) -> None:
         self.begun = False
         self._on_begin = on_begin
-        self._future = WatchedFuture(self._begin) if on_asyncio() else None
+        self._future = watched_future(self._begin) if on_asyncio() else None
         self._dismissed = Event()
 
     async def wait(self) -> None:

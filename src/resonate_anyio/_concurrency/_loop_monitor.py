@@ -12,7 +12,7 @@ from threading import Event, Thread, get_ident
 from time import monotonic
 from typing import Final
 
-from anyio import RunFinishedError, from_thread
+from anyio import RunFinishedError
 from anyio.lowlevel import current_token
 
 logger = logging.getLogger("resonate_anyio")
@@ -58,6 +58,8 @@ class LoopMonitor:
         Thread(target=self._call, args=(func,), name="resonate loop monitor", daemon=True).start()
 
     def _call(self, func: Callable[[], object]) -> None:
+        from anyio import from_thread  # noqa: PLC0415 - the monitor is rare
+
         with suppress(RunFinishedError, RuntimeError):
             from_thread.run_sync(func, token=self._token)
 

@@ -17,6 +17,7 @@ from typing import Any, Final, TypeVar
 
 from attrs import frozen
 
+from .._values import ValueObject
 from ._package import NAME
 from ._tasks import on_asyncio
 
@@ -62,8 +63,8 @@ def protect_package() -> None:
     sys.modules["trio"].lowlevel.disable_ki_protection(exposed)
 
 
-@frozen
-class _Function:
+@frozen(eq=False, repr=False)
+class _Function(ValueObject):
     """An object that trio accepts as a function: it only reads the code, and marks it."""
 
     code: CodeType

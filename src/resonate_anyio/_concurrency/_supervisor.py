@@ -29,7 +29,7 @@ async def all_begun() -> None:
             await checkpoint()
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class Supervisor:
     """Runs tasks in a task group of the host, and knows when all of them have ended.
 
@@ -127,7 +127,7 @@ class Supervisor:
         self._changed.set()
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class _Completion:
     """The run of a function in a task of its own, and its outcome."""
 

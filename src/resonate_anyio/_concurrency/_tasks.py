@@ -2,15 +2,16 @@
 
 An execution may be parked if none of its tasks can continue by itself. So this module finds its tasks, including those
 that code of the user has started, and what each of them awaits.
+
+The backends are not imported here, because each takes longer to import than half of this package. The one that runs has
+been imported by then.
 """
 
 from __future__ import annotations
 
-import asyncio
 import gc
 import os
 import sys
-from asyncio import AbstractEventLoop, TaskGroup
 from collections.abc import Callable, Coroutine, Iterator
 from contextvars import Context, copy_context
 from functools import cache, partial
@@ -18,12 +19,15 @@ from inspect import CO_COROUTINE
 from threading import Thread
 from traceback import StackSummary
 from types import AsyncGeneratorType, CodeType, CoroutineType, FrameType, GeneratorType
-from typing import Any, Final, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
 from weakref import WeakSet
 
 from anyio import create_task_group, get_cancelled_exc_class
 
 from ._package import FOLDER
+
+if TYPE_CHECKING:
+    import asyncio
 
 Task: TypeAlias = Any
 """A task of the running backend: an `asyncio.Task` or a `trio.lowlevel.Task`."""
@@ -31,7 +35,14 @@ Task: TypeAlias = Any
 
 def on_asyncio() -> bool:
     """Return whether the running backend is asyncio; else it is trio."""
-    return get_cancelled_exc_class() is asyncio.CancelledError
+    return get_cancelled_exc_class().__module__ == "asyncio.exceptions"
+
+
+def _asyncio() -> Any:
+    """Return the module `asyncio`, which is imported if it is the running backend."""
+    import asyncio  # noqa: PLC0415 - see above
+
+    return asyncio
 
 
 def _trio() -> Any:
@@ -39,12 +50,17 @@ def _trio() -> Any:
     return sys.modules["trio"]
 
 
+def _is_of_asyncio(task: Task) -> bool:
+    """Return whether the task is one of asyncio; else it is one of trio."""
+    return hasattr(task, "get_coro")
+
+
 def current_task() -> Task:
     """Return the running task."""
     trio = sys.modules.get("trio")
     if trio is not None and trio.lowlevel.in_trio_task():
         return trio.lowlevel.current_task()
-    return asyncio.current_task()
+    return _asyncio().current_task()
 
 
 def caller() -> tuple[str, int]:
@@ -57,9 +73,9 @@ def caller() -> tuple[str, int]:
 
 def cancelling() -> int:
     """Return the number of requests to cancel the running task, which only asyncio counts."""
-    if get_cancelled_exc_class() is not asyncio.CancelledError:
+    if not on_asyncio():
         return 0
-    task = asyncio.current_task()
+    task: asyncio.Task[Any] | None = _asyncio().current_task()
     return 0 if task is None else task.cancelling()
 
 
@@ -70,7 +86,7 @@ def spawn_alone(func: Callable[[], Coroutine[Any, Any, None]], *, name: str) -> 
     `asyncio.run` cancels it at its end; for programs that only close their loop there is `LoopEnd`.
     """
     if on_asyncio():
-        return asyncio.get_running_loop().create_task(func(), name=name)
+        return _asyncio().get_running_loop().create_task(func(), name=name)
     return _trio().lowlevel.spawn_system_task(func, name=name, context=copy_context())
 
 
@@ -84,10 +100,10 @@ def call_in_loop(token: object, func: Callable[[], object]) -> None:
     Raises:
         RuntimeError: the loop has ended.
     """
-    if isinstance(token, AbstractEventLoop):
-        token.call_soon_threadsafe(func)
+    native: Any = token
+    if hasattr(native, "call_soon_threadsafe"):  # an event loop of asyncio
+        native.call_soon_threadsafe(func)
     else:
-        native: Any = token
         native.run_sync_soon(func)
 
 
@@ -107,7 +123,7 @@ class LoopEnd:
         self._end = end
         self._hooks: _Hooks | None = None
         # A loop whose attributes cannot be set is closed without a call of the function.
-        if on_asyncio() and hasattr(loop := asyncio.get_running_loop(), "__dict__"):
+        if on_asyncio() and hasattr(loop := _asyncio().get_running_loop(), "__dict__"):
             self._hooks = _Hooks.of(loop)
             self._hooks.ends.append(end)
 
@@ -122,7 +138,7 @@ class LoopEnd:
 class _Hooks:
     """The wrapped methods of one event loop."""
 
-    def __init__(self, loop: AbstractEventLoop) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
         self._process = os.getpid()
         self._close = loop.close
@@ -132,7 +148,7 @@ class _Hooks:
         vars(loop).update(close=self.close, shutdown_asyncgens=self.shutdown_asyncgens)
 
     @classmethod
-    def of(cls, loop: AbstractEventLoop) -> _Hooks:
+    def of(cls, loop: asyncio.AbstractEventLoop) -> _Hooks:
         """Return the wrapped methods of a loop; wrap them if that has not been done."""
         hooks = getattr(vars(loop).get("close"), "__self__", None)
         return hooks if isinstance(hooks, cls) else cls(loop)
@@ -165,7 +181,7 @@ class _Hooks:
     def _complete(self) -> None:
         run = partial(self._loop.run_until_complete, self._end_all())
         try:
-            asyncio.get_running_loop()
+            _asyncio().get_running_loop()
         except RuntimeError:
             run()
         else:
@@ -175,16 +191,11 @@ class _Hooks:
             thread.join()
 
 
-class WatchedFuture(asyncio.Future[None]):
-    """A future that tells when the task that awaits it is cancelled. asyncio has no other way to learn it at once."""
+def watched_future(on_cancel: Callable[[], object]) -> asyncio.Future[None]:
+    """Return a future of asyncio that calls the function when the task that awaits it is cancelled."""
+    from ._watched import WatchedFuture  # noqa: PLC0415 - it imports asyncio
 
-    def __init__(self, on_cancel: Callable[[], object]) -> None:
-        super().__init__()
-        self._on_cancel = on_cancel
-
-    def cancel(self, msg: object = None) -> bool:
-        self._on_cancel()
-        return super().cancel(msg)
+    return WatchedFuture(on_cancel)
 
 
 _scheduled: Final[WeakSet[asyncio.Task[Any]]] = WeakSet()
@@ -199,7 +210,7 @@ def is_being_started() -> bool:
     """Return whether the running task still runs inside the call that started it (`asyncio.eager_task_factory`)."""
     if sys.version_info < (3, 12) or not on_asyncio():
         return False
-    task = asyncio.current_task()
+    task: asyncio.Task[Any] | None = _asyncio().current_task()
     if task is None or task in _scheduled:
         return False
     if _is_run_by_another(task):
@@ -229,7 +240,7 @@ def sees_every_deadline() -> bool:
 def after_this_round(callback: Callable[[], object]) -> None:
     """Call `callback` in the event loop once the tasks that are ready now have run."""
     if on_asyncio():
-        asyncio.get_running_loop().call_soon(callback)
+        _asyncio().get_running_loop().call_soon(callback)
     else:
         _trio().lowlevel.current_trio_token().run_sync_soon(callback)
 
@@ -248,7 +259,7 @@ class TaskSnapshot:
         self._owned: dict[object, list[Task]] = {}
         self._unknown: list[Task] = []
         if on_asyncio():
-            for task in asyncio.all_tasks():
+            for task in _asyncio().all_tasks():
                 self._count(task, owner_in)
 
     def _count(self, task: asyncio.Task[Any], owner_in: Callable[[Context], object | None]) -> None:
@@ -313,18 +324,18 @@ def joins(task: Task) -> bool:
     if not on_asyncio():
         return bool(task.child_nurseries) and bool(task.child_nurseries[-1].child_tasks)
     # The last link of the chain is the iterator of a future, which is found through it.
-    return not any(isinstance(each, asyncio.Future) and each.done() for each in gc.get_referents(chain[-1]))
+    return not any(isinstance(each, _asyncio().Future) and each.done() for each in gc.get_referents(chain[-1]))
 
 
 def is_timed(task: Task) -> bool:
     """Return whether the task awaits inside `asyncio.timeout`, which `current_effective_deadline` does not know."""
-    return isinstance(task, asyncio.Task) and any(map(_is_inside_of_timeout, await_chain(task)))
+    return _is_of_asyncio(task) and any(map(_is_inside_of_timeout, await_chain(task)))
 
 
 def _is_inside_of_timeout(link: object) -> bool:
     # A suspended coroutine keeps the context managers that it has entered, or their `__aexit__`, on its stack.
     held = (getattr(each, "__self__", each) for each in gc.get_referents(link))
-    return any(isinstance(each, asyncio.Timeout) and _is_armed(each) for each in held)
+    return any(isinstance(each, _asyncio().Timeout) and _is_armed(each) for each in held)
 
 
 def _is_armed(timeout: asyncio.Timeout) -> bool:
@@ -334,14 +345,14 @@ def _is_armed(timeout: asyncio.Timeout) -> bool:
 @cache
 def _group_exits(*, on_asyncio: bool) -> frozenset[CodeType]:
     """Return the code of `__aexit__` of all kinds of task groups of the running backend."""
-    native = TaskGroup() if on_asyncio else _trio().open_nursery()
+    native = _asyncio().TaskGroup() if on_asyncio else _trio().open_nursery()
     groups: tuple[Any, ...] = (create_task_group(), native)
     return frozenset(type(group).__aexit__.__code__ for group in groups)
 
 
 def coroutine_of(task: Task) -> Any:
     """Return the coroutine of a task."""
-    return task.get_coro() if isinstance(task, asyncio.Task) else task.coro
+    return task.get_coro() if _is_of_asyncio(task) else task.coro
 
 
 def await_chain(task: Task) -> Iterator[object]:
@@ -357,7 +368,7 @@ def exceptions_of_groups(task: Task) -> Iterator[BaseException]:
 
     The backends have no public interface for this; exceptions that they keep elsewhere are not found.
     """
-    if isinstance(task, asyncio.Task):
+    if _is_of_asyncio(task):
         for each in _held_by(task):
             group = getattr(each, "__self__", each)
             if isinstance(group, _asyncio_groups()):
@@ -369,7 +380,7 @@ def exceptions_of_groups(task: Task) -> Iterator[BaseException]:
 
 def _held_by(task: asyncio.Task[Any]) -> Iterator[object]:
     """Return what the code of a task refers to; of calls of the running task that execute, the local variables only."""
-    if task is not asyncio.current_task():
+    if task is not _asyncio().current_task():
         for link in await_chain(task):
             yield from gc.get_referents(link)
         return
@@ -389,7 +400,7 @@ def _held_by(task: asyncio.Task[Any]) -> Iterator[object]:
 
 @cache
 def _asyncio_groups() -> tuple[type, ...]:
-    return (TaskGroup, type(create_task_group()))
+    return (_asyncio().TaskGroup, type(create_task_group()))
 
 
 def _awaited_by(link: object) -> object | None:

@@ -7,12 +7,12 @@ from contextlib import suppress
 from threading import Lock
 from typing import Any
 
-from anyio import CapacityLimiter, from_thread, to_thread
+from anyio import CapacityLimiter, to_thread
 from anyio.lowlevel import EventLoopToken, current_token
 from attrs import define, field
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class Threads:
     """Runs synchronous functions in a limited number of worker threads.
 
@@ -49,7 +49,7 @@ class Threads:
         self._limiter.release_on_behalf_of(permit)
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class Permit:
     """The right to run one thread.
 
@@ -65,7 +65,7 @@ class Permit:
         self._release(self)
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class _Thread:
     """One call in a worker thread. Exactly one of `body` and `give_up` calls `_release`, in the event loop."""
 
@@ -85,6 +85,8 @@ class _Thread:
         try:
             return self._call()
         finally:
+            from anyio import from_thread  # noqa: PLC0415 - few programs have synchronous leaves
+
             # The event loop may be closed when an abandoned thread ends.
             with suppress(RuntimeError):
                 from_thread.run_sync(self._release, token=self._token)

@@ -25,7 +25,7 @@ _LAST: Final = 253_402_300_799_999
 """The last instant of the year 9999, where Python's calendar ends."""
 
 
-@define
+@define(eq=False, repr=False)
 class MonotoneClock:
     """A clock that stands still while the clock below it goes back, or is past the end of the calendar."""
 
@@ -74,7 +74,7 @@ def _since_boot() -> float:
 _TOLERANCE: Final = 0.05
 
 
-@define
+@define(eq=False, repr=False)
 class ElapsedClock:
     """A clock for leases: seconds since it was made. It counts the time that the computer sleeps, and never goes back.
 

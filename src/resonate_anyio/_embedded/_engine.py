@@ -34,7 +34,6 @@ from .._protocol import (
     apply,
     next_due,
     recover,
-    reset,
     subject_of,
     tick,
     validate,
@@ -82,7 +81,7 @@ def _forever() -> float:
     return math.inf
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class Engine:
     """A running embedded engine, made by `open_engine`.
 
@@ -192,6 +191,8 @@ class Engine:
 
     async def reset(self) -> None:
         """Delete all records and messages."""
+        from .._protocol import reset  # noqa: PLC0415 - it comes with the JSON of requests
+
         await self._write(lambda: [reset], self._committed, _for_a_while)
         self.router.forget()
 
@@ -403,7 +404,7 @@ class Engine:
             self._timer.earlier(0)
 
 
-@define
+@define(eq=False, repr=False)
 class _Query(Generic[T]):
     """A step that changes nothing and keeps the answer of a query."""
 

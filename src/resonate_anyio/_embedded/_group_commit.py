@@ -27,7 +27,7 @@ MakeSteps: TypeAlias = Callable[[], Sequence[Step]]
 """Makes steps at the instant at which their transaction begins. An error that it raises is raised by the commit."""
 
 
-@define
+@define(eq=False, repr=False)
 class GroupCommit:
     """Collects steps, and commits them together.
 
@@ -199,7 +199,7 @@ class GroupCommit:
         return [job for job in queue if job.begin()]
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class _Job:
     """The steps of one caller, and their outcomes.
 

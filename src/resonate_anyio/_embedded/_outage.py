@@ -29,7 +29,7 @@ _LONGEST_PAUSE: Final = 0.5
 _LOG_AFTER: Final = 1.0
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class Outage:
     """Whether the store can be written. An outage is logged once, and once more when it is over.
 
@@ -134,7 +134,7 @@ class Outage:
             )
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class _Place:
     """A place in the queue. `woken` is set when the place may be the first, or when its time may be over."""
 

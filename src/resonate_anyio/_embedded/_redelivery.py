@@ -12,6 +12,8 @@ from typing import Final
 
 from attrs import define, field, frozen
 
+from .._values import ValueObject
+
 _FIRST_DELAY: Final = 100
 _LONGEST_DELAY: Final = 30_000
 _DOUBLINGS: Final = 9
@@ -19,13 +21,13 @@ _FORGET_AFTER: Final = 600_000
 _MAX_TASKS: Final = 10_000
 
 
-@frozen
-class _Returns:
+@frozen(eq=False, repr=False)
+class _Returns(ValueObject):
     count: int
     sent_at: int
 
 
-@define
+@define(eq=False, repr=False)
 class Redelivery:
     """The returned tasks, with the instant at which each was last sent again.
 

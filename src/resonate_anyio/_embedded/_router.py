@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable
 from functools import lru_cache
 from typing import Final, final
 
-from anyio import create_memory_object_stream, lowlevel
+from anyio import lowlevel
 from anyio.abc import ObjectReceiveStream
 from attrs import define, field
 
@@ -33,6 +33,9 @@ class Mailbox(ObjectReceiveStream[Message]):
         self._closed = False
         self._last: Outgoing | None = None
         self._given_back: list[Outgoing] = []
+        # The backend has imported it; without one, it takes long.
+        from anyio import create_memory_object_stream  # noqa: PLC0415
+
         self._send, self._receive = create_memory_object_stream[Outgoing](room)
 
     @property
@@ -84,7 +87,7 @@ class Mailbox(ObjectReceiveStream[Message]):
         return given_back + [self._receive.receive_nowait() for _ in range(self._unread)]
 
 
-@define
+@define(eq=False, repr=False)
 class Router:
     """The mailboxes of this process by group, and the messages that wait for one.
 

@@ -10,7 +10,7 @@ from attrs import define, field
 from ..abc import Clock
 
 
-@define
+@define(eq=False, repr=False)
 class Timer:
     """The earliest instant at which something is due, and the wait for this instant.
 

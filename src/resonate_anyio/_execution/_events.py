@@ -7,18 +7,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Protocol, TypedDict
 
+from .. import _observe
 from .._history import DETACHED_TAG
-from .._observe import (
-    ExecutionDropped,
-    ExecutionEnded,
-    ExecutionHalted,
-    ExecutionParked,
-    ExecutionReplaying,
-    ExecutionResumed,
-    ExecutionStarted,
-    LeaseLost,
-    LeaseTaken,
-)
 from .._protocol import PromiseState
 from .._workflow._events import duration
 from .._workflow._host import Drop
@@ -71,31 +61,31 @@ def execution_started(execution: Observed) -> None:
     """Tell that the code of an execution begins, or is replayed: then some of what it did is on record."""
     tell, life = execution.facilities.observers.tell, _life(execution)
     if records := len(execution.history):
-        tell(ExecutionReplaying(**life, records=records))
+        tell(_observe.ExecutionReplaying(**life, records=records))
     else:
-        tell(ExecutionStarted(**life))
+        tell(_observe.ExecutionStarted(**life))
 
 
 def execution_parked(execution: Observed) -> None:
     """Tell that the task of an execution is suspended, and that its coroutines stay in memory."""
-    event = ExecutionParked(**_life(execution), awaited=len(execution.awaited))
+    event = _observe.ExecutionParked(**_life(execution), awaited=len(execution.awaited))
     execution.facilities.observers.tell(event)
 
 
 def execution_resumed(execution: Observed) -> None:
     """Tell that the task of an execution was acquired again, and that its code goes on where it was."""
-    execution.facilities.observers.tell(ExecutionResumed(**_life(execution)))
+    execution.facilities.observers.tell(_observe.ExecutionResumed(**_life(execution)))
 
 
 def execution_halted(execution: Observed) -> None:
     """Tell that an execution stops until it is resumed."""
-    execution.facilities.observers.tell(ExecutionHalted(**_life(execution), error=execution.error))
+    execution.facilities.observers.tell(_observe.ExecutionHalted(**_life(execution), error=execution.error))
 
 
 def execution_dropped(execution: Observed) -> None:
     """Tell that an execution has left memory without an outcome."""
     assert execution.dropped is not None
-    event = ExecutionDropped(**_life(execution), reason=execution.dropped.value, error=execution.error)
+    event = _observe.ExecutionDropped(**_life(execution), reason=execution.dropped.value, error=execution.error)
     execution.facilities.observers.tell(event)
 
 
@@ -116,7 +106,7 @@ def execution_ended(execution: Observed, *, awaited: bool) -> None:
     # If a durable function has called it, that function sees how it ended, in whatever process.
     has_caller = root.info.parent_id is not None and DETACHED_TAG not in root.record.tags
     execution.facilities.observers.tell(
-        ExecutionEnded(
+        _observe.ExecutionEnded(
             **_life(execution),
             state=state.value,
             duration=duration(root.record if record is None else record),
@@ -140,12 +130,12 @@ def _ended_by(execution: Observed, record: Promise | None) -> str | None:
 
 def lease_taken(observers: Observers, id: str, version: int) -> None:
     """Tell that the task `id` was acquired at `version`."""
-    observers.tell(LeaseTaken(id=id, version=version))
+    observers.tell(_observe.LeaseTaken(id=id, version=version))
 
 
 def lease_lost(execution: Observed) -> None:
     """Tell that another worker holds the task of an execution, or may."""
-    execution.facilities.observers.tell(LeaseLost(id=execution.id, version=execution.version))
+    execution.facilities.observers.tell(_observe.LeaseLost(id=execution.id, version=execution.version))
 
 
 def _life(execution: Observed) -> _Life:

@@ -45,7 +45,7 @@ _FENCED_BRANCH_LIMIT = 100  # above it, a fence costs more bytes than an orphane
 logger = logging.getLogger("resonate_anyio")
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class Journal:
     """The writer of one execution's records (see the module's docstring)."""
 

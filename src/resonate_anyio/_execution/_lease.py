@@ -43,7 +43,7 @@ class LeaseKeeper(Protocol):
         ...
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class Lease:
     """The lease of one task. Its instants are seconds on the clock of `Connection.elapsed`.
 

@@ -45,7 +45,7 @@ def wake_id(start: str, version: int, number: int) -> str:
     return f"{start}{_WAKE}{version}" + (f"-{number}" if number > 1 else "")
 
 
-@frozen
+@frozen(eq=False, repr=False)
 class Marks:
     """What is on record of the earlier lives of an execution.
 

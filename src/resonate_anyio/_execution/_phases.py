@@ -12,6 +12,8 @@ from typing import Final, TypeAlias
 
 from attrs import frozen
 
+from .._values import ValueObject
+
 
 class Phase(Enum):
     """The state of an execution with respect to its lease."""
@@ -71,8 +73,8 @@ Action: TypeAlias = Callable[..., None]
 """A method of `Suspension`. It takes the facts that come with the event."""
 
 
-@frozen
-class Transition:
+@frozen(eq=False, repr=False)
+class Transition(ValueObject):
     """What an event does in a phase.
 
     Attributes:

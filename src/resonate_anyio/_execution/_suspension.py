@@ -51,7 +51,7 @@ _UNDECIDED: Final = _TRANSFERRING | {Phase.VERIFYING}
 _UNLEASED: Final = _TRANSFERRING | {Phase.PARKED}
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class _Attempt:
     """One attempt to suspend the task, to resume the execution, or to verify the lease.
 
@@ -68,7 +68,7 @@ class _Attempt:
     resume: Event = field(factory=Event, init=False)
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class Suspension:
     """The phase of one execution, and the table that changes it (see the module's docstring).
 

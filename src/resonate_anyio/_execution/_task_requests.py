@@ -23,6 +23,7 @@ from .._protocol import (
 )
 from .._requests._requester import Requester
 from .._requests._timer_promises import TimerPromises
+from .._values import ValueObject
 from ..abc import Connection, Identity
 
 logger = logging.getLogger("resonate_anyio")
@@ -47,8 +48,8 @@ class Asker(Protocol):
         ...
 
 
-@frozen
-class Grant:
+@frozen(eq=False, repr=False)
+class Grant(ValueObject):
     """A lease that the server has granted, or has said to be held.
 
     Attributes:

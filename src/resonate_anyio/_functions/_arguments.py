@@ -11,6 +11,7 @@ from attrs import frozen
 from .._codec import JSON, Call, Codec
 from .._errors import DecodeError, InvalidArgument
 from .._protocol import Value
+from .._values import ValueObject
 from ._function import Function, check_call
 
 
@@ -35,8 +36,8 @@ def encode_arguments(
     return _converted(function, check_call(function, args, kwargs), convert)
 
 
-@frozen(kw_only=True)
-class RemoteCall:
+@frozen(kw_only=True, eq=False, repr=False)
+class RemoteCall(ValueObject):
     """The description of a call that any worker may run.
 
     Attributes:

@@ -11,7 +11,7 @@ from .._errors import UsageError
 T = TypeVar("T")
 
 
-@define
+@define(eq=False, repr=False)
 class Dependencies:
     """The dependencies of a program: one object for each type."""
 

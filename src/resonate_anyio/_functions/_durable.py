@@ -12,6 +12,7 @@ from attrs import frozen
 
 from .._errors import InvalidArgument, InvalidFunction
 from .._time import seconds
+from .._values import ValueObject
 from ._callables import check_callable, label_of
 from ._retry import RetryPolicy
 from ._signatures import Details, Kind, inspect_callable
@@ -22,8 +23,8 @@ ATTRIBUTE: Final = "__durable__"
 """The attribute of a function that holds its settings. `functools.wraps` copies it to a wrapper."""
 
 
-@frozen
-class Settings:
+@frozen(eq=False, repr=False)
+class Settings(ValueObject):
     """The settings that `durable` leaves on a function.
 
     Attributes:

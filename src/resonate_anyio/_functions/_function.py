@@ -17,6 +17,7 @@ from attrs import frozen
 
 from .._errors import InvalidArgument, InvalidFunction
 from .._time import to_ms
+from .._values import ValueObject
 from ._callables import check_callable, label_of
 from ._durable import ATTRIBUTE, NO_SETTINGS, Settings, check_function_name, check_retry, check_version
 from ._retry import RetryPolicy
@@ -24,7 +25,7 @@ from ._signatures import POSITIONAL, Kind, inspect_callable, is_context_or_info
 
 
 @final
-@frozen(kw_only=True, eq=False)
+@frozen(kw_only=True, eq=False, repr=False)
 class Function:
     """A callable and its description.
 
@@ -95,8 +96,8 @@ class Function:
         return cls(func=func, retry=settings.retry, **found.description)
 
 
-@frozen
-class _Found:
+@frozen(eq=False, repr=False)
+class _Found(ValueObject):
     """The description of a function, with the attributes that it was made from.
 
     It holds no reference to the function, nor to the settings, which may refer to the function: a cache by function

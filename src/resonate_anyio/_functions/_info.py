@@ -6,8 +6,9 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import TYPE_CHECKING, TypeVar
 
-from anyio import from_thread
 from attrs import field, frozen
+
+from .._values import ValueObject
 
 if TYPE_CHECKING:
     from ._dependencies import Dependencies
@@ -15,8 +16,8 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 
-@frozen(kw_only=True)
-class Info:
+@frozen(kw_only=True, eq=False, repr=False)
+class Info(ValueObject):
     """Metadata of one run of a durable function. A leaf receives it by annotating its first parameter with `Info`.
 
     Attributes:
@@ -54,4 +55,6 @@ class Info:
 
         Call it regularly in long loops. An asynchronous function does not need it: it is cancelled at its next `await`.
         """
+        from anyio import from_thread  # noqa: PLC0415 - few programs have synchronous leaves
+
         from_thread.check_cancelled()

@@ -12,7 +12,7 @@ from ._function import Function
 
 
 @final
-@define
+@define(eq=False, repr=False)
 class Registry:
     """The functions that other programs can ask this one to run, by name and version."""
 

@@ -16,6 +16,7 @@ from attrs import Attribute, field, frozen
 
 from .._errors import InvalidArgument
 from .._time import seconds
+from .._values import ValueObject
 
 Duration: TypeAlias = float | timedelta
 """Seconds, or a `timedelta`."""
@@ -42,8 +43,8 @@ class RetryPolicy(ABC):
 
 
 @final
-@frozen
-class Never(RetryPolicy):
+@frozen(eq=False, repr=False)
+class Never(ValueObject, RetryPolicy):
     """Give up at the first failure."""
 
     def delay(self, attempt: int, error: Exception, random: float) -> float | None:  # noqa: ARG002 - the contract
@@ -78,8 +79,8 @@ def _filter(_instance: object, _attribute: Attribute[Any], value: Any) -> None:
         raise InvalidArgument(msg)
 
 
-@frozen(kw_only=True)
-class _Backoff(RetryPolicy, ABC):
+@frozen(kw_only=True, eq=False, repr=False)
+class _Backoff(ValueObject, RetryPolicy, ABC):
     """The fields and rules that all policies with retries share."""
 
     attempts: int | None = field(default=None, validator=_attempts)
@@ -104,7 +105,7 @@ class _Backoff(RetryPolicy, ABC):
 
 
 @final
-@frozen(kw_only=True)
+@frozen(kw_only=True, eq=False, repr=False)
 class Constant(_Backoff):
     """Wait the same time before each retry.
 
@@ -122,7 +123,7 @@ class Constant(_Backoff):
 
 
 @final
-@frozen(kw_only=True)
+@frozen(kw_only=True, eq=False, repr=False)
 class Linear(_Backoff):
     """Wait one step longer after each failure.
 
@@ -142,7 +143,7 @@ class Linear(_Backoff):
 
 
 @final
-@frozen(kw_only=True)
+@frozen(kw_only=True, eq=False, repr=False)
 class Exponential(_Backoff):
     """Wait `factor` times longer after each failure.
 

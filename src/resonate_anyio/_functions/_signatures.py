@@ -20,6 +20,7 @@ from weakref import WeakKeyDictionary
 from attrs import frozen
 
 from .._errors import InvalidFunction
+from .._values import ValueObject
 
 _PACKAGE: Final = __name__.partition(".")[0]
 _MARKERS: Final = ("Context", "Info")
@@ -41,8 +42,8 @@ class Kind(Enum):
 _KINDS: Final = {"Context": Kind.WORKFLOW, "Info": Kind.INFO_LEAF, None: Kind.LEAF}
 
 
-@frozen(kw_only=True)
-class Details:
+@frozen(kw_only=True, eq=False, repr=False)
+class Details(ValueObject):
     """The result of `inspect_callable`. It holds no reference to the callable, so that a cache can free both."""
 
     kind: Kind
@@ -52,8 +53,8 @@ class Details:
     returns: object
 
 
-@frozen
-class _Unresolved:
+@frozen(eq=False, repr=False)
+class _Unresolved(ValueObject):
     """An annotation with a name that does not exist at run time."""
 
     text: str

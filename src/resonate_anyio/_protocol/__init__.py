@@ -4,9 +4,13 @@ The page `docs/protocol.md` describes it. The functions here read no clock, draw
 nothing: the current instant is an argument, and effects are returned as data.
 """
 
+from __future__ import annotations
+
+import importlib
+import typing
+
 from ._addresses import PollAddress as PollAddress, parse_poll as parse_poll, valid_address as valid_address
 from ._cron import Cron as Cron, counts_weekdays as counts_weekdays, next_after as next_after, parse_cron as parse_cron
-from ._debug import reset as reset, snapshot as snapshot, tick_time as tick_time
 from ._machine import apply as apply
 from ._messages import (
     Execute as Execute,
@@ -81,23 +85,62 @@ from ._view import (
     Step as Step,
     View as View,
 )
-from ._wire import (
-    DEBUG_KINDS as DEBUG_KINDS,
-    KINDS as KINDS,
-    MAX_BODY as MAX_BODY,
-    VERSION as VERSION,
-    BadRequest as BadRequest,
-    Envelope as Envelope,
-    NotProtocol as NotProtocol,
-    decode_message as decode_message,
-    decode_request as decode_request,
-    decode_response as decode_response,
-    encode_message as encode_message,
-    encode_refusal as encode_refusal,
-    encode_request as encode_request,
-    encode_response as encode_response,
-    open_envelope as open_envelope,
-    read_envelope as read_envelope,
-    reply as reply,
-)
-from ._wire_records import decode_promise as decode_promise, encode_promise as encode_promise
+
+if typing.TYPE_CHECKING:
+    from ._debug import reset as reset, snapshot as snapshot, tick_time as tick_time
+    from ._wire import (
+        DEBUG_KINDS as DEBUG_KINDS,
+        KINDS as KINDS,
+        MAX_BODY as MAX_BODY,
+        VERSION as VERSION,
+        BadRequest as BadRequest,
+        Envelope as Envelope,
+        NotProtocol as NotProtocol,
+        decode_message as decode_message,
+        decode_request as decode_request,
+        decode_response as decode_response,
+        encode_message as encode_message,
+        encode_refusal as encode_refusal,
+        encode_request as encode_request,
+        encode_response as encode_response,
+        open_envelope as open_envelope,
+        read_envelope as read_envelope,
+        reply as reply,
+    )
+    from ._wire_records import decode_promise as decode_promise, encode_promise as encode_promise
+
+
+# The engine of this process passes requests on as they are, so only programs with a server import the JSON of requests.
+_LATER: typing.Final = {
+    **dict.fromkeys(("decode_promise", "encode_promise"), "_wire_records"),
+    **dict.fromkeys(("reset", "snapshot", "tick_time"), "_debug"),
+    **dict.fromkeys(
+        (
+            "DEBUG_KINDS",
+            "KINDS",
+            "MAX_BODY",
+            "VERSION",
+            "BadRequest",
+            "Envelope",
+            "NotProtocol",
+            "decode_message",
+            "decode_request",
+            "decode_response",
+            "encode_message",
+            "encode_refusal",
+            "encode_request",
+            "encode_response",
+            "open_envelope",
+            "read_envelope",
+            "reply",
+        ),
+        "_wire",
+    ),
+}
+
+
+def __getattr__(name: str) -> object:
+    if name in _LATER:
+        return getattr(importlib.import_module(f".{_LATER[name]}", __name__), name)
+    msg = f"module {__name__!r} has no attribute {name!r}"
+    raise AttributeError(msg)

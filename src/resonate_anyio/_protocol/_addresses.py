@@ -11,6 +11,8 @@ from typing import Final, Literal, cast
 
 from attrs import frozen
 
+from .._values import ValueObject
+
 _PARTS: Final = re.compile(r"(?P<scheme>[A-Za-z][A-Za-z0-9+.-]*):(?P<rest>.*)", re.DOTALL)
 _AROUND: Final = "".join(map(chr, range(0x21)))
 
@@ -22,8 +24,8 @@ _OPAQUE: Final = re.compile(rf"//{_AUTHORITY}{_HOST}{_TAIL}", re.DOTALL)
 _WEB: Final = re.compile(rf"[/\\]*{_AUTHORITY}{_HOST}{_TAIL}", re.DOTALL)
 
 
-@frozen
-class PollAddress:
+@frozen(eq=False, repr=False)
+class PollAddress(ValueObject):
     """The address of workers that receive messages over an event stream.
 
     Attributes:

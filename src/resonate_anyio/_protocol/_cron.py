@@ -2,7 +2,8 @@
 
 The dialect differs from Unix cron: days of the week count from 1 = Sunday to 7 = Saturday, and if both the day of the
 month and the day of the week are restricted, both must match. Therefore this module parses each field itself, and the
-library only searches the calendar for plain lists of numbers.
+library only searches the calendar for plain lists of numbers. It is imported at the first search, because that takes as
+long as a fifth of the rest of this package, and few programs have schedules.
 """
 
 from __future__ import annotations
@@ -12,10 +13,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from attrs import field, frozen
-from croniter import CroniterBadDateError, croniter
+
+from .._values import ValueObject
+
+if TYPE_CHECKING:
+    from croniter import croniter
 
 NEVER_INTERVAL: Final = 60_000
 """Interval, in milliseconds, at which an expression without a future occurrence fires."""
@@ -50,8 +55,8 @@ _RANGE: Final = re.compile(r"(?P<first>\w+)-(?P<last>\w+)", re.ASCII)
 _STEP: Final = re.compile(r"(?P<base>[^/]+)/(?P<step>[0-9]+)", re.ASCII)
 
 
-@frozen
-class _Field:
+@frozen(eq=False, repr=False)
+class _Field(ValueObject):
     """One field: its name, its range, the names of its values, and whether `?` is accepted in place of `*`."""
 
     name: str
@@ -133,8 +138,8 @@ _FIELDS: Final = (
 )
 
 
-@frozen
-class Cron:
+@frozen(eq=False, repr=False)
+class Cron(ValueObject):
     """A parsed expression.
 
     Attributes:
@@ -271,6 +276,8 @@ def _year_starts(years: frozenset[int], reference: datetime) -> Iterator[tuple[i
 
 
 def _match(cron: Cron, reference: datetime) -> datetime | None:
+    from croniter import CroniterBadDateError  # noqa: PLC0415 - see above
+
     try:
         found: datetime = _search_from(cron, reference).get_next()
     except CroniterBadDateError:
@@ -280,4 +287,6 @@ def _match(cron: Cron, reference: datetime) -> datetime | None:
 
 
 def _search_from(cron: Cron, reference: datetime) -> croniter[datetime]:
+    from croniter import croniter  # noqa: PLC0415 - see above
+
     return croniter(cron.calendar, reference, ret_type=datetime, day_or=False, second_at_beginning=True)

@@ -31,7 +31,7 @@ from ._view import (
 T = TypeVar("T")
 
 
-@define
+@define(eq=False, repr=False)
 class Draft:
     """The state as one step sees it, at the instant `now` and under `rules`."""
 

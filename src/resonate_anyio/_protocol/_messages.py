@@ -11,19 +11,20 @@ from typing import ClassVar, Literal, TypeAlias
 
 from attrs import field, frozen
 
+from .._values import ValueObject
 from ._records import EMPTY, NO_TAGS, Missed, Promise, PromiseState, Schedule, TaskRecord, TaskState, Value
 
 
-@frozen(kw_only=True)
-class PromiseGet:
+@frozen(kw_only=True, eq=False, repr=False)
+class PromiseGet(ValueObject):
     """A request for the promise `id`."""
 
     kind: ClassVar[str] = "promise.get"
     id: str
 
 
-@frozen(kw_only=True)
-class PromiseCreate:
+@frozen(kw_only=True, eq=False, repr=False)
+class PromiseCreate(ValueObject):
     """A request to create a promise, or to return the one that has the id already."""
 
     kind: ClassVar[str] = "promise.create"
@@ -33,8 +34,8 @@ class PromiseCreate:
     tags: Mapping[str, str] = field(default=NO_TAGS)
 
 
-@frozen(kw_only=True)
-class PromiseSettle:
+@frozen(kw_only=True, eq=False, repr=False)
+class PromiseSettle(ValueObject):
     """A request to settle a promise. `state` is `resolved`, `rejected` or `rejected_canceled`."""
 
     kind: ClassVar[str] = "promise.settle"
@@ -43,8 +44,8 @@ class PromiseSettle:
     value: Value = EMPTY
 
 
-@frozen(kw_only=True)
-class RegisterCallback:
+@frozen(kw_only=True, eq=False, repr=False)
+class RegisterCallback(ValueObject):
     """A request to resume the task `awaiter` when the promise `awaited` settles."""
 
     kind: ClassVar[str] = "promise.register_callback"
@@ -52,8 +53,8 @@ class RegisterCallback:
     awaiter: str
 
 
-@frozen(kw_only=True)
-class RegisterListener:
+@frozen(kw_only=True, eq=False, repr=False)
+class RegisterListener(ValueObject):
     """A request to send an `Unblock` to `address` when the promise `awaited` settles."""
 
     kind: ClassVar[str] = "promise.register_listener"
@@ -61,8 +62,8 @@ class RegisterListener:
     address: str
 
 
-@frozen(kw_only=True)
-class PromiseSearch:
+@frozen(kw_only=True, eq=False, repr=False)
+class PromiseSearch(ValueObject):
     """A request for a page of the promises in a state, or with all of some tags."""
 
     kind: ClassVar[str] = "promise.search"
@@ -72,16 +73,16 @@ class PromiseSearch:
     cursor: str | None = None
 
 
-@frozen(kw_only=True)
-class TaskGet:
+@frozen(kw_only=True, eq=False, repr=False)
+class TaskGet(ValueObject):
     """A request for the task `id`."""
 
     kind: ClassVar[str] = "task.get"
     id: str
 
 
-@frozen(kw_only=True)
-class TaskCreate:
+@frozen(kw_only=True, eq=False, repr=False)
+class TaskCreate(ValueObject):
     """A request to create a promise together with its task, which the caller then holds."""
 
     kind: ClassVar[str] = "task.create"
@@ -90,8 +91,8 @@ class TaskCreate:
     action: PromiseCreate
 
 
-@frozen(kw_only=True)
-class TaskAcquire:
+@frozen(kw_only=True, eq=False, repr=False)
+class TaskAcquire(ValueObject):
     """A request for the lease of a pending task, at its `version`."""
 
     kind: ClassVar[str] = "task.acquire"
@@ -101,8 +102,8 @@ class TaskAcquire:
     ttl: int
 
 
-@frozen(kw_only=True)
-class TaskRelease:
+@frozen(kw_only=True, eq=False, repr=False)
+class TaskRelease(ValueObject):
     """A request to give the lease of a task back; the task is sent for again."""
 
     kind: ClassVar[str] = "task.release"
@@ -110,8 +111,8 @@ class TaskRelease:
     version: int
 
 
-@frozen(kw_only=True)
-class TaskFulfill:
+@frozen(kw_only=True, eq=False, repr=False)
+class TaskFulfill(ValueObject):
     """A request to settle the promise of a task that the caller holds, and to end the task."""
 
     kind: ClassVar[str] = "task.fulfill"
@@ -120,8 +121,8 @@ class TaskFulfill:
     action: PromiseSettle
 
 
-@frozen(kw_only=True)
-class TaskSuspend:
+@frozen(kw_only=True, eq=False, repr=False)
+class TaskSuspend(ValueObject):
     """A request to suspend a task until one of several promises settles.
 
     Attributes:
@@ -138,8 +139,8 @@ class TaskSuspend:
     awaiters: tuple[str, ...]
 
 
-@frozen(kw_only=True)
-class TaskFence:
+@frozen(kw_only=True, eq=False, repr=False)
+class TaskFence(ValueObject):
     """A request for an operation on a promise, on condition that the task is held (docs/protocol.md 8.13).
 
     Attributes:
@@ -158,16 +159,16 @@ class TaskFence:
     action_error: str | None = None
 
 
-@frozen
-class TaskRef:
+@frozen(eq=False, repr=False)
+class TaskRef(ValueObject):
     """One entry of a heartbeat: a task, and the version at which it is held."""
 
     id: str
     version: int
 
 
-@frozen(kw_only=True)
-class TaskHeartbeat:
+@frozen(kw_only=True, eq=False, repr=False)
+class TaskHeartbeat(ValueObject):
     """A request to renew the leases of the tasks that `pid` holds."""
 
     kind: ClassVar[str] = "task.heartbeat"
@@ -175,24 +176,24 @@ class TaskHeartbeat:
     tasks: tuple[TaskRef, ...]
 
 
-@frozen(kw_only=True)
-class TaskHalt:
+@frozen(kw_only=True, eq=False, repr=False)
+class TaskHalt(ValueObject):
     """A request to stop a task: it is not sent for until it is continued."""
 
     kind: ClassVar[str] = "task.halt"
     id: str
 
 
-@frozen(kw_only=True)
-class TaskContinue:
+@frozen(kw_only=True, eq=False, repr=False)
+class TaskContinue(ValueObject):
     """A request to send for a halted task again."""
 
     kind: ClassVar[str] = "task.continue"
     id: str
 
 
-@frozen(kw_only=True)
-class TaskSearch:
+@frozen(kw_only=True, eq=False, repr=False)
+class TaskSearch(ValueObject):
     """A request for a page of the tasks in a state."""
 
     kind: ClassVar[str] = "task.search"
@@ -201,16 +202,16 @@ class TaskSearch:
     cursor: str | None = None
 
 
-@frozen(kw_only=True)
-class ScheduleGet:
+@frozen(kw_only=True, eq=False, repr=False)
+class ScheduleGet(ValueObject):
     """A request for the schedule `id`."""
 
     kind: ClassVar[str] = "schedule.get"
     id: str
 
 
-@frozen(kw_only=True)
-class ScheduleCreate:
+@frozen(kw_only=True, eq=False, repr=False)
+class ScheduleCreate(ValueObject):
     """A request to create a schedule, or to return the one that has the id already."""
 
     kind: ClassVar[str] = "schedule.create"
@@ -223,16 +224,16 @@ class ScheduleCreate:
     missed: Missed = Missed.ALL
 
 
-@frozen(kw_only=True)
-class ScheduleDelete:
+@frozen(kw_only=True, eq=False, repr=False)
+class ScheduleDelete(ValueObject):
     """A request to delete a schedule."""
 
     kind: ClassVar[str] = "schedule.delete"
     id: str
 
 
-@frozen(kw_only=True)
-class ScheduleSearch:
+@frozen(kw_only=True, eq=False, repr=False)
+class ScheduleSearch(ValueObject):
     """A request for a page of the schedules whose promises have all of some tags."""
 
     kind: ClassVar[str] = "schedule.search"
@@ -280,8 +281,8 @@ def subject_of(request: Request) -> str:
 Status: TypeAlias = Literal[200, 300, 400, 401, 403, 404, 409, 422, 500, 501]
 
 
-@frozen(kw_only=True)
-class Response:
+@frozen(kw_only=True, eq=False, repr=False)
+class Response(ValueObject):
     """The response to one request. Which attributes are set depends on the operation (docs/protocol.md 8).
 
     `error` is the text of a response whose status is neither 200 nor 300. `action` is the inner response of a fence.
@@ -300,16 +301,16 @@ class Response:
     error: str | None = None
 
 
-@frozen
-class Execute:
+@frozen(eq=False, repr=False)
+class Execute(ValueObject):
     """The message that a task is ready: its receiver acquires it at `version` and runs it."""
 
     task_id: str
     version: int
 
 
-@frozen
-class Unblock:
+@frozen(eq=False, repr=False)
+class Unblock(ValueObject):
     """The message that a promise has settled on which its receiver has a listener."""
 
     promise: Promise
@@ -318,8 +319,8 @@ class Unblock:
 Message: TypeAlias = Execute | Unblock
 
 
-@frozen
-class Outgoing:
+@frozen(eq=False, repr=False)
+class Outgoing(ValueObject):
     """A message and its address.
 
     Attributes:

@@ -9,7 +9,7 @@ from attrs import define, field
 from ._messages import Execute, Outgoing
 
 
-@define
+@define(eq=False, repr=False)
 class Outbox:
     """Messages that have not been delivered yet.
 

@@ -13,6 +13,8 @@ from typing import Final
 
 from attrs import field, frozen
 
+from .._values import ValueObject
+
 _DELAY: Final = re.compile(r"\+?[0-9]{1,30}", re.ASCII)
 
 NO_TAGS: Final[Mapping[str, str]] = MappingProxyType({})
@@ -60,6 +62,7 @@ class Armed(IntEnum):
     """All promises."""
 
 
+# Every step compares two of these, so attrs writes its methods.
 @frozen
 class Value:
     """A payload that the server does not interpret. By convention `data` is base64 of JSON. None means absent."""
@@ -83,8 +86,8 @@ def parse_delay(text: str | None) -> int | None:
 _set: Final = object.__setattr__
 
 
-@frozen(kw_only=True)
-class Promise:
+@frozen(kw_only=True, eq=False, repr=False)
+class Promise(ValueObject):
     """A durable promise as stored (docs/protocol.md 5.2).
 
     The attributes described here follow from the others. They are computed once, because every request reads them.
@@ -158,8 +161,8 @@ class Promise:
         return parse_delay(self.tags.get("resonate:delay"))
 
 
-@frozen(kw_only=True)
-class Task:
+@frozen(kw_only=True, eq=False, repr=False)
+class Task(ValueObject):
     """A task as stored. Its promise has the same id.
 
     `due_at` is the instant of the next retry while the task is pending, the end of the lease while it is acquired, and
@@ -174,8 +177,8 @@ class Task:
     due_at: int | None = None
 
 
-@frozen(kw_only=True)
-class TaskRecord:
+@frozen(kw_only=True, eq=False, repr=False)
+class TaskRecord(ValueObject):
     """A task in a response (docs/protocol.md 5.3). `resumes` is the number of its ready callbacks."""
 
     id: str
@@ -186,8 +189,8 @@ class TaskRecord:
     pid: str | None = None
 
 
-@frozen(kw_only=True)
-class Schedule:
+@frozen(kw_only=True, eq=False, repr=False)
+class Schedule(ValueObject):
     """A schedule, as stored and in a response (docs/protocol.md 5.4)."""
 
     id: str
@@ -202,8 +205,8 @@ class Schedule:
     missed: Missed = Missed.ALL
 
 
-@frozen
-class Callback:
+@frozen(eq=False, repr=False)
+class Callback(ValueObject):
     """The task `awaiter` waits for the promise `awaited`. `ready` means that the promise has settled."""
 
     awaited: str

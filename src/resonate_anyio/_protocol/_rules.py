@@ -10,14 +10,15 @@ from typing import Final
 
 from attrs import evolve, frozen
 
+from .._values import ValueObject
 from ._records import Armed
 
 LAST_INSTANT: Final = 2**63 - 1
 """The largest instant that the wire and the stores can represent. Sums of instants and durations stop here."""
 
 
-@frozen(kw_only=True)
-class Rules:
+@frozen(kw_only=True, eq=False, repr=False)
+class Rules(ValueObject):
     """The behaviours that differ between servers.
 
     Attributes:

@@ -31,7 +31,7 @@ def search(draft: Draft, request: Search) -> Response:
     return searching.response()
 
 
-@define
+@define(eq=False, repr=False)
 class Searching:
     """A search that takes several looks at the state, each of which reads a part of the records.
 

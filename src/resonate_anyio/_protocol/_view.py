@@ -10,6 +10,7 @@ from typing import Literal, Protocol, TypeAlias
 
 from attrs import frozen
 
+from .._values import ValueObject
 from ._messages import Outgoing, Response
 from ._records import Armed, Callback, Promise, PromiseState, Schedule, Task, TaskState
 
@@ -101,73 +102,73 @@ class View(Protocol):
         ...
 
 
-@frozen
-class PutPromise:
+@frozen(eq=False, repr=False)
+class PutPromise(ValueObject):
     """Insert a promise, or replace the one with its id."""
 
     promise: Promise
 
 
-@frozen
-class DropPromise:
+@frozen(eq=False, repr=False)
+class DropPromise(ValueObject):
     """Delete a promise, if there is one with this id."""
 
     id: str
 
 
-@frozen
-class PutTask:
+@frozen(eq=False, repr=False)
+class PutTask(ValueObject):
     """Insert a task, or replace the one with its id."""
 
     task: Task
 
 
-@frozen
-class DropTask:
+@frozen(eq=False, repr=False)
+class DropTask(ValueObject):
     """Delete a task, if there is one with this id."""
 
     id: str
 
 
-@frozen
-class PutSchedule:
+@frozen(eq=False, repr=False)
+class PutSchedule(ValueObject):
     """Insert a schedule, or replace the one with its id."""
 
     schedule: Schedule
 
 
-@frozen
-class DropSchedule:
+@frozen(eq=False, repr=False)
+class DropSchedule(ValueObject):
     """Delete a schedule, if there is one with this id."""
 
     id: str
 
 
-@frozen
-class PutCallback:
+@frozen(eq=False, repr=False)
+class PutCallback(ValueObject):
     """Insert a callback, or replace the one with its two ids."""
 
     callback: Callback
 
 
-@frozen
-class DropCallback:
+@frozen(eq=False, repr=False)
+class DropCallback(ValueObject):
     """Delete a callback, if there is one with these two ids."""
 
     awaited: str
     awaiter: str
 
 
-@frozen
-class PutListener:
+@frozen(eq=False, repr=False)
+class PutListener(ValueObject):
     """Insert a listener, unless it is there already."""
 
     promise: str
     address: str
 
 
-@frozen
-class DropListener:
+@frozen(eq=False, repr=False)
+class DropListener(ValueObject):
     """Delete a listener, if it is there."""
 
     promise: str
@@ -188,8 +189,8 @@ Change: TypeAlias = (
 )
 
 
-@frozen(kw_only=True)
-class Outcome:
+@frozen(kw_only=True, eq=False, repr=False)
+class Outcome(ValueObject):
     """The result of one step: the response, the changes in order, and the messages to send after the commit."""
 
     response: Response

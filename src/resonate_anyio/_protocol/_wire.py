@@ -10,6 +10,7 @@ from typing import Any, Final, TypeVar, cast
 
 from attrs import field, frozen
 
+from .._values import ValueObject
 from ._json import Json, anything, array, integer, loads, members, optional, required, text
 from ._messages import Execute, Message, Request, Response, TaskFence, Unblock
 from ._wire_records import decode_promise, decode_schedule, decode_task, encode_promise, encode_schedule, encode_task
@@ -57,8 +58,8 @@ class NotProtocol(ValueError):
     """A server sent something other than a response or message of the protocol, such as the page of a proxy."""
 
 
-@frozen(kw_only=True)
-class Envelope:
+@frozen(kw_only=True, eq=False, repr=False)
+class Envelope(ValueObject):
     """A request with a valid envelope. Its `data` is not decoded yet."""
 
     kind: str

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from .._observe import Observers
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class _Sent:
     """A request that was sent, once or more often.
 

@@ -16,6 +16,7 @@ from attrs import define, field, frozen
 from .._concurrency._backoff import Backoff
 from .._errors import NetworkError, ResonateError
 from .._protocol import Request, Response, ScheduleDelete
+from .._values import ValueObject
 from ..abc import Connection
 from ._queries import refusal
 from ._subscriptions import Subscriptions
@@ -35,8 +36,8 @@ def unavailable(response: Response) -> bool:
     return response.status in _UNAVAILABLE
 
 
-@frozen
-class Answer:
+@frozen(eq=False, repr=False)
+class Answer(ValueObject):
     """The answer to a request that was sent once or several times.
 
     Attributes:
@@ -50,7 +51,7 @@ class Answer:
     again: bool
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class Requester:
     """See the module's docstring."""
 
@@ -107,7 +108,7 @@ class Requester:
             await backoff.pause()
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class Attempts:
     """The attempts at one request, made for code that waits for the answer.
 

@@ -21,7 +21,7 @@ STOPPED: Final = "the Resonate object was stopped; all records are kept, and the
 """The text of the error for code that waits when the worker stops."""
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class Inbox:
     """The place where the record of a settled promise is put for one waiting task.
 
@@ -43,7 +43,7 @@ class Inbox:
         return self._record
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class Subscriptions:
     """All waits of one worker, so that a message can end one of them, and a stop can end all.
 

@@ -16,7 +16,7 @@ _LEASE_MARGIN_MS: Final = 3_600_000
 _TARGET: Final = "resonate:target"
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class TimerPromises:
     """Creates timers in the form that this server arms.
 

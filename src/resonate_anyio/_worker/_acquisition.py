@@ -57,7 +57,7 @@ _MOST_DECLINED: Final = 1000
 """Maximum number of released tasks that are remembered until their function is registered."""
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class _Declined:
     """A task that is released because its function is not registered.
 
@@ -74,7 +74,7 @@ class _Declined:
     released: bool = field(default=False, init=False)
 
 
-@define(eq=False, kw_only=True)
+@define(eq=False, kw_only=True, repr=False)
 class Acquisition:
     """See the module's docstring.
 

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from ._residency import Residency
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class Admission:
     """See the module's docstring.
 

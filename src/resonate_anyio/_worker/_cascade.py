@@ -33,7 +33,7 @@ _CODE_PATIENCE: Final = 1.0
 """Seconds that local code gets to end before the calls below it are settled. It can record nothing any more."""
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class CancelCascade:
     """See the module's docstring."""
 

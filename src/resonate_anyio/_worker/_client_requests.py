@@ -32,7 +32,7 @@ _SETTLED_BY: Final = "resonate-anyio:settled-by"
 """Header of a value: the mark of the request from outside that has settled the promise with it."""
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class ClientRequests:
     """See the module's docstring."""
 

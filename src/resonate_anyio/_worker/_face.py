@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 
 @final
-@define(eq=False)
+@define(eq=False, repr=False)
 class LocalExecution:
     """An execution of this process, as the client holds it: only the worker looks inside."""
 

@@ -20,10 +20,11 @@ from typing import TYPE_CHECKING, Final, TypeAlias
 from anyio import Event, move_on_after
 from attrs import define, evolve, field
 
+from .. import _observe
 from .._concurrency._loop_monitor import LoopMonitor
 from .._errors import NotRunning, ResonateError
 from .._ids import origin_of
-from .._observe import LeaseRenewed, Observers
+from .._observe import Observers
 from .._protocol import Request, Response, TaskGet, TaskHeartbeat
 from .._requests._queries import refusal
 from .._requests._requester import unavailable
@@ -50,7 +51,7 @@ PartOfRound: TypeAlias = Generator[Request, Response | None, bool]
 """A part of a round. Returns whether there was an answer."""
 
 
-@define(eq=False, kw_only=True)
+@define(eq=False, kw_only=True, repr=False)
 class HeartbeatPlan:
     """Which requests are due, and when. It sends nothing, and depends neither on threads nor on event loops.
 
@@ -112,7 +113,7 @@ class HeartbeatPlan:
 
     def _tell_renewed(self, renewed: int) -> None:
         if renewed and self.observers.given:
-            self.in_loop(partial(self.observers.tell, LeaseRenewed(leases=renewed)))
+            self.in_loop(partial(self.observers.tell, _observe.LeaseRenewed(leases=renewed)))
 
     def _beat_due(self) -> bool:
         now = self.leases.elapsed()

@@ -36,7 +36,7 @@ def _nothing() -> None:
     """Do nothing."""
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class Leases:
     """The leases of one worker, and the delays of tasks that are released again and again.
 

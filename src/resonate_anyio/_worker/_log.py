@@ -9,26 +9,28 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
-from .._observe import (
-    CallRecorded,
-    CallRetried,
-    CallSettled,
-    CallStarted,
-    Event,
-    ExecutionDropped,
-    ExecutionEnded,
-    ExecutionEvent,
-    ExecutionHalted,
-    ExecutionParked,
-    ExecutionReplaying,
-    ExecutionResumed,
-    ExecutionStarted,
-)
 from .._protocol import PromiseState
 from .._workflow._host import Drop
 from .._workflow._outcomes import text_of
+
+if TYPE_CHECKING:
+    from .._observe import (
+        CallRecorded,
+        CallRetried,
+        CallSettled,
+        CallStarted,
+        Event,
+        ExecutionDropped,
+        ExecutionEnded,
+        ExecutionEvent,
+        ExecutionHalted,
+        ExecutionParked,
+        ExecutionReplaying,
+        ExecutionResumed,
+        ExecutionStarted,
+    )
 
 logger: Final = logging.getLogger("resonate_anyio.executions")
 
@@ -39,7 +41,7 @@ class ExecutionLog:
     """Writes what an event tells, if the logger writes lines of that level."""
 
     def on_event(self, event: Event) -> None:
-        if (found := _WRITERS.get(type(event))) is not None:
+        if (found := _WRITERS.get(type(event).__name__)) is not None:
             level, write = found
             if logger.isEnabledFor(level):
                 write(event)
@@ -125,20 +127,20 @@ def _ended(event: ExecutionEnded) -> None:
             logger.info("execution.completed %s", what)
 
 
-_WRITERS: Final[Mapping[type[Event], tuple[int, Callable[[Any], None]]]] = {
-    CallRecorded: (logging.DEBUG, _call_recorded),
-    CallStarted: (logging.DEBUG, _call_started),
-    CallRetried: (logging.WARNING, _call_retried),
-    CallSettled: (logging.DEBUG, _call_settled),
-    ExecutionStarted: (logging.INFO, _started),
-    ExecutionReplaying: (logging.INFO, _replaying),
-    ExecutionParked: (logging.INFO, _parked),
-    ExecutionResumed: (logging.INFO, _resumed),
-    ExecutionHalted: (logging.ERROR, _halted),
-    ExecutionDropped: (logging.ERROR, _dropped),
-    ExecutionEnded: (logging.ERROR, _ended),
+_WRITERS: Final[Mapping[str, tuple[int, Callable[[Any], None]]]] = {
+    "CallRecorded": (logging.DEBUG, _call_recorded),
+    "CallStarted": (logging.DEBUG, _call_started),
+    "CallRetried": (logging.WARNING, _call_retried),
+    "CallSettled": (logging.DEBUG, _call_settled),
+    "ExecutionStarted": (logging.INFO, _started),
+    "ExecutionReplaying": (logging.INFO, _replaying),
+    "ExecutionParked": (logging.INFO, _parked),
+    "ExecutionResumed": (logging.INFO, _resumed),
+    "ExecutionHalted": (logging.ERROR, _halted),
+    "ExecutionDropped": (logging.ERROR, _dropped),
+    "ExecutionEnded": (logging.ERROR, _ended),
 }
-"""How each event is written, and the highest level that it may have."""
+"""How each event is written, by the name of its class, and the highest level that it may have."""
 
 
 # Their parts

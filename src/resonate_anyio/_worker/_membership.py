@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from ._messages import Messages
 
 
-@define(eq=False, kw_only=True)
+@define(eq=False, kw_only=True, repr=False)
 class Membership:
     """See the module's docstring.
 

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from ._rechecks import Rechecks
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class Messages:
     """See the module's docstring."""
 

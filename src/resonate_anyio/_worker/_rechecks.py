@@ -44,7 +44,7 @@ _CLOCKS_PARTED: Final = 1.0
 """Seconds by which the offset between two clocks may change before deadlines are mapped again."""
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class Rechecks:
     """See the module's docstring.
 

@@ -45,7 +45,7 @@ _BLIND_WAIT_MS: Final = 600_000
 """How long a task may sleep at first if its code may have deadlines that this package cannot see."""
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class _Watch:
     """The examinations of one execution.
 
@@ -62,7 +62,7 @@ class _Watch:
     examined_at: float = -math.inf
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class Residency:
     """See the module's docstring.
 

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from ._rechecks import Rechecks
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class Results:
     """See the module's docstring.
 

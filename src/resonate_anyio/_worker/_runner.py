@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from ._results import Results
 
 
-@define(eq=False, kw_only=True)
+@define(eq=False, kw_only=True, repr=False)
 class Runner:
     """See the module's docstring.
 

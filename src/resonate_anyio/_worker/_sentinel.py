@@ -14,7 +14,7 @@ from attrs import define, field
 from .._concurrency._cancellation import Teardown
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class Sentinel:
     """See the module's docstring.
 

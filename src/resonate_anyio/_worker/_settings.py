@@ -22,6 +22,7 @@ from .._ids import check_prefix
 from .._observe import Observer
 from .._requests._addresses import any_of
 from .._time import seconds, to_ms
+from .._values import ValueObject
 from ..abc import Identity, Network, Store
 
 _ABOUT: Final = "about"
@@ -90,8 +91,8 @@ def _observers(value: Sequence[Observer]) -> tuple[Observer, ...]:
     return found
 
 
-@frozen(kw_only=True)
-class Settings:
+@frozen(kw_only=True, eq=False, repr=False)
+class Settings(ValueObject):
     """See the module's docstring. Durations are held in seconds.
 
     Making one raises `InvalidArgument` if a setting is unusable.

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from .._execution._services import Services
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class ShortSteps:
     """See the module's docstring.
 

@@ -43,7 +43,7 @@ _CODE_PATIENCE: Final = 0.5
 """Seconds in which cancelled code ends unless it ignores the cancellation."""
 
 
-@define(eq=False, kw_only=True)
+@define(eq=False, kw_only=True, repr=False)
 class Shutdown:
     """See the module's docstring.
 

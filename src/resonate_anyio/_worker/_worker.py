@@ -25,7 +25,6 @@ from .._concurrency._threads import Threads
 from .._execution._services import Event as Report
 from .._observe import Observers
 from .._requests._addresses import any_of, nowhere
-from .._requests._observed import ObservedConnection
 from .._requests._requester import Requester
 from .._requests._subscriptions import Subscriptions
 from .._requests._timer_promises import TimerPromises
@@ -34,7 +33,6 @@ from .._workflow._lanes import execution_in
 from ._acquisition import Acquisition
 from ._cascade import CancelCascade
 from ._client_requests import ClientRequests
-from ._heartbeats import HeartbeatPlan, start_heartbeats
 from ._leases import Leases
 from ._log import ExecutionLog, logger as execution_logger
 from ._membership import Membership
@@ -128,6 +126,9 @@ class Worker:
         """Make the objects of lower packages, and the leases."""
         observers = Observers(self.settings.observers, ExecutionLog(), execution_logger)
         if self.settings.observers:
+            # Without observers, neither this class nor those of the events are imported.
+            from .._requests._observed import ObservedConnection  # noqa: PLC0415
+
             self.connection = ObservedConnection(self.connection, observers)
         self._sentinel = Sentinel(self.subscriptions.loop_ends)
         self.requester = Requester(self.connection, self.subscriptions)
@@ -249,6 +250,9 @@ class Worker:
         if self.connection.recheck < math.inf:
             self.background(self.rechecks.run_periodically, name=f"{name} recheck")
         if not self.connection.keeps_leases:
+            # An engine in this process keeps the leases itself.
+            from ._heartbeats import HeartbeatPlan, start_heartbeats  # noqa: PLC0415
+
             plan = HeartbeatPlan(
                 leases=self._leases,
                 connection=self.connection,

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from ._lanes import Place
 
 
-@define(kw_only=True, eq=False)
+@define(kw_only=True, eq=False, repr=False)
 class RecordedChoice(Invocation):
     """A choice that is recorded and settled with one request.
 

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 ONE_YEAR_MS: Final = 365 * 24 * 3600 * 1000
 
 
-@define(kw_only=True, eq=False)
+@define(kw_only=True, eq=False, repr=False)
 class RemoteInvocation(Invocation):
     """A call that a worker of the target runs, as an execution of its own."""
 
@@ -42,7 +42,7 @@ class RemoteInvocation(Invocation):
         return node
 
 
-@define(kw_only=True, eq=False)
+@define(kw_only=True, eq=False, repr=False)
 class SleepInvocation(Invocation):
     """A timer. Its due instant is recorded, so that a restart does not extend it."""
 
@@ -66,7 +66,7 @@ class SleepInvocation(Invocation):
         return node
 
 
-@define(kw_only=True, eq=False)
+@define(kw_only=True, eq=False, repr=False)
 class PromiseInvocation(Invocation):
     """A promise that is settled from outside. One that was created ahead, by its id, is used as it is.
 
@@ -125,7 +125,7 @@ class PromiseInvocation(Invocation):
         await self.execution.journal.create_local(note)
 
 
-@define(kw_only=True, eq=False)
+@define(kw_only=True, eq=False, repr=False)
 class DetachedInvocation(Invocation):
     """A call that does not end with its caller. It is not a child; the caller only waits until it is on record."""
 

@@ -9,15 +9,7 @@ from typing import TYPE_CHECKING, ClassVar, Protocol, TypeVar
 
 from anyio import current_time
 
-from .._observe import (
-    CallPlanned,
-    CallRecorded,
-    CallRetried,
-    CallSettled,
-    CallStarted,
-    LeafAttemptBegun,
-    LeafAttemptEnded,
-)
+from .. import _observe
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable
@@ -70,7 +62,7 @@ def call_planned(invocation: Planned) -> None:
     """Tell that a call has its id and its place."""
     execution = invocation.execution
     execution.facilities.observers.tell(
-        CallPlanned(id=invocation.id, execution=execution.id, operation=invocation.operation.name)
+        _observe.CallPlanned(id=invocation.id, execution=execution.id, operation=invocation.operation.name)
     )
 
 
@@ -78,7 +70,7 @@ def call_recorded(invocation: Planned, record: Promise) -> None:
     """Tell that a call was put on record, or that it is there from an earlier run."""
     execution = invocation.execution
     execution.facilities.observers.tell(
-        CallRecorded(
+        _observe.CallRecorded(
             id=record.id,
             execution=execution.id,
             operation=invocation.operation.name,
@@ -92,7 +84,7 @@ def call_started(frame: Begun) -> None:
     """Tell that the function of a local call begins, or is replayed."""
     execution, function = frame.execution, frame.function
     execution.facilities.observers.tell(
-        CallStarted(id=frame.id, execution=execution.id, function=function.name, version=function.version)
+        _observe.CallStarted(id=frame.id, execution=execution.id, function=function.name, version=function.version)
     )
 
 
@@ -100,7 +92,7 @@ def call_retried(frame: Begun, attempt: int, delay: float, error: Exception) -> 
     """Tell that an attempt of a leaf has failed, and that there will be another one."""
     execution, function = frame.execution, frame.function
     execution.facilities.observers.tell(
-        CallRetried(
+        _observe.CallRetried(
             id=frame.id,
             execution=execution.id,
             function=function.name,
@@ -117,7 +109,9 @@ def call_settled(node: Settled) -> None:
     execution, record = node.execution, node.record
     if node.id != execution.id:
         execution.facilities.observers.tell(
-            CallSettled(id=record.id, execution=execution.id, state=record.state.value, duration=duration(record))
+            _observe.CallSettled(
+                id=record.id, execution=execution.id, state=record.state.value, duration=duration(record)
+            )
         )
 
 
@@ -125,7 +119,7 @@ async def observed_attempt(frame: Begun, attempt: int, call: Awaitable[T]) -> T:
     """Await one attempt of a leaf, and tell of its begin and its end."""
     tell, execution, function = frame.execution.facilities.observers.tell, frame.execution.id, frame.function
     name, version, began = function.name, function.version, current_time()
-    tell(LeafAttemptBegun(id=frame.id, execution=execution, function=name, version=version, attempt=attempt))
+    tell(_observe.LeafAttemptBegun(id=frame.id, execution=execution, function=name, version=version, attempt=attempt))
     outcome, error = "cancelled", None
     try:
         value = await call
@@ -137,7 +131,7 @@ async def observed_attempt(frame: Begun, attempt: int, call: Awaitable[T]) -> T:
         return value
     finally:
         tell(
-            LeafAttemptEnded(
+            _observe.LeafAttemptEnded(
                 id=frame.id,
                 execution=execution,
                 function=name,

@@ -44,7 +44,7 @@ P = ParamSpec("P")
 Ts = TypeVarTuple("Ts")
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class _Member:
     """One member of a group: a durable call, or plain code that makes durable calls."""
 
@@ -52,7 +52,7 @@ class _Member:
     error: Exception | None = None
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class _Slots:
     """The slots for members that run at once, and the queue of members that wait for one, in order of their start."""
 
@@ -89,7 +89,7 @@ class _Slots:
             self._free += 1
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class Group(Region):
     """One durable task group (see the module's docstring); users hold a `DurableTaskGroup`."""
 

@@ -43,7 +43,7 @@ class Drop(Enum):
     """KeyboardInterrupt, SystemExit or the like passed through its code: the program ends."""
 
 
-@frozen(kw_only=True, eq=False)
+@frozen(kw_only=True, eq=False, repr=False)
 class Facilities:
     """The objects and values that all executions of one worker share, and that do not change while it runs.
 

@@ -100,7 +100,7 @@ async def _complete(frame: Frame, node: Node) -> None:
         await outcome(frame, node)
 
 
-@define(kw_only=True, eq=False)
+@define(kw_only=True, eq=False, repr=False)
 class Invocation(PositionCheck):
     """One durable call that is about to be made.
 
@@ -461,7 +461,7 @@ class Invocation(PositionCheck):
         )
 
 
-@define(kw_only=True, eq=False)
+@define(kw_only=True, eq=False, repr=False)
 class LocalInvocation(Invocation):
     """A call that runs in this execution. It is certain if a replay is sure to come to it: see `Lane.certain`."""
 

@@ -25,6 +25,7 @@ from .._concurrency._tasks import cancelling, current_task
 from .._history import LANE_TAG, History, Position, RecordedLane, lane_tag
 from .._ids import Counter, Mark, hashed
 from .._protocol import Promise
+from .._values import ValueObject
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -54,7 +55,7 @@ class Doubt(Protocol):
         ...
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class Lanes:
     """The numbers of the lanes of plain tasks of one frame, and the recorded lanes."""
 
@@ -81,7 +82,7 @@ class Lanes:
         return f"q{self._unmatched}"
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class Lane:
     """One task of one frame, which counts its calls by itself.
 
@@ -254,8 +255,8 @@ async def insist(step: Callable[[], Awaitable[T]]) -> T:
             owed = Owed.of(exc)
 
 
-@frozen
-class Place:
+@frozen(eq=False, repr=False)
+class Place(ValueObject):
     """The place of a call in the text of the program.
 
     Attributes:

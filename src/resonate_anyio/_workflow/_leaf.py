@@ -154,7 +154,7 @@ async def begin_short(call: Unrecorded, request: PromiseCreate, now: int) -> Sho
     return ShortStep(call, request, now)
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class ShortStep:
     """A leaf that is not on record yet (see the module's docstring).
 

@@ -220,7 +220,7 @@ class External(Node):
         self.settle(await insist(partial(self.execution.journal.confirm_timeout, self.record)))
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class Children:
     """The calls of one frame, which have to end before the frame ends.
 

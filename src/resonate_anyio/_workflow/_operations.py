@@ -14,13 +14,14 @@ from attrs import Factory, field, frozen
 from .._errors import DecodeError
 from .._history import DETACHED_TAG
 from .._protocol import Promise, Value
+from .._values import ValueObject
 
 if TYPE_CHECKING:
     from .._codec import Codec
 
 
-@frozen(kw_only=True)
-class Operation:
+@frozen(kw_only=True, eq=False, repr=False)
+class Operation(ValueObject):
     """One kind of durable call.
 
     Attributes:
@@ -57,8 +58,8 @@ CHOICE = Operation(
 """A recorded choice, such as which call ended first. Its own name is in its param."""
 
 
-@frozen
-class CallIdentity:
+@frozen(eq=False, repr=False)
+class CallIdentity(ValueObject):
     """The call that a promise was made for: as recorded, or as a replay asks for it.
 
     `arguments` are compared for remote calls only. Those of a local call are passed as they are; the digest that is

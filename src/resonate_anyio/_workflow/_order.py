@@ -52,7 +52,7 @@ _CHECKPOINTS: Final = 8
 logger = logging.getLogger("resonate_anyio")
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class _Past:
     """One event on record.
 
@@ -73,7 +73,7 @@ class _Past:
     happened: bool = False
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class Order:
     """The order of the tasks of one frame (see the module's docstring).
 

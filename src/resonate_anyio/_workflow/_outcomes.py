@@ -11,6 +11,7 @@ from attrs import frozen
 from .._concurrency._package import FOLDER
 from .._errors import DurableCancelledError, DurableError, DurableTimeoutError, add_id
 from .._protocol import Promise, PromiseState
+from .._values import ValueObject
 from ._reasons import Reason, reason_of
 
 if TYPE_CHECKING:
@@ -19,22 +20,22 @@ if TYPE_CHECKING:
     from .._codec import Codec
 
 
-@frozen
-class Returned:
+@frozen(eq=False, repr=False)
+class Returned(ValueObject):
     """The function returned a value."""
 
     value: object
 
 
-@frozen
-class Raised:
+@frozen(eq=False, repr=False)
+class Raised(ValueObject):
     """The function raised an exception."""
 
     error: Exception
 
 
-@frozen
-class TimedOut:
+@frozen(eq=False, repr=False)
+class TimedOut(ValueObject):
     """The deadline of its promise ended it.
 
     Attributes:
@@ -44,8 +45,8 @@ class TimedOut:
     cancellation: BaseException | None = None
 
 
-@frozen
-class Stopped:
+@frozen(eq=False, repr=False)
+class Stopped(ValueObject):
     """The function was cancelled.
 
     Attributes:

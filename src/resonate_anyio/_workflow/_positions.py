@@ -90,7 +90,7 @@ def is_refused(record: Promise, execution: Host) -> bool:
     return reason is not None and not reason.started
 
 
-@define(kw_only=True, eq=False)
+@define(kw_only=True, eq=False, repr=False)
 class PositionCheck(ABC):
     """A call, a choice or the start of a lane that is about to happen, compared with the record at its position.
 
@@ -328,7 +328,7 @@ class PositionCheck(ABC):
         """Give back what the item has taken besides its number."""
 
 
-@define(kw_only=True, eq=False)
+@define(kw_only=True, eq=False, repr=False)
 class LaneStart(PositionCheck):
     """The start of plain code in a lane of its own (`start_soon`), which has a number and no record.
 

@@ -47,7 +47,7 @@ class RunningFrame(Deadline, Protocol):
     def request_cancel(self, reason: Reason) -> None: ...
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class Wait:
     """A task that waits in this package's code.
 
@@ -64,7 +64,7 @@ class Wait:
     held: bool = False
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class LeafRunning:
     """A block in which a leaf runs or is recorded. It may be entered several times at once.
 
@@ -89,7 +89,7 @@ class LeafRunning:
             self.ended()
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class Young:
     """Objects that began a short time ago, in the order of their beginnings.
 
@@ -118,7 +118,7 @@ class Young:
         self.sleeps_until = due
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class Presence:
     """The parts of one execution that are in memory.
 

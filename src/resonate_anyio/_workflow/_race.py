@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from ._lanes import Place
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class Race:
     """Several calls. Those that were not started before are started here.
 

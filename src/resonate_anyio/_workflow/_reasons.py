@@ -12,6 +12,7 @@ from attrs import frozen
 
 from .._errors import DecodeError
 from .._protocol import Promise, Value
+from .._values import ValueObject
 
 if TYPE_CHECKING:
     from .._codec import Codec
@@ -28,8 +29,8 @@ _LARGEST: Final = 2**53
 """The upper limit of instants and durations in milliseconds (see `_time`)."""
 
 
-@frozen
-class Reason:
+@frozen(eq=False, repr=False)
+class Reason(ValueObject):
     """Why this package has cancelled a call.
 
     Attributes:

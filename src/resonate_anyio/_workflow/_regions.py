@@ -46,7 +46,7 @@ regions_around: ContextVar[tuple[Region, ...]] = ContextVar("resonate_anyio.regi
 """The regions of the running code, the outermost first, also those of its callers in the same task."""
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class Region:
     """A durable scope or group around a block of code.
 

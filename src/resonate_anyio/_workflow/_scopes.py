@@ -33,7 +33,7 @@ SCOPES_TAG: Final = "resonate-anyio:scopes"
 a shield keeps from the call."""
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class Scope(Region):
     """One durable scope (see the module's docstring); users hold a `DurableScope`."""
 

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from ._regions import Region
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class Started:
     """One call that was started and is awaited later, if ever.
 

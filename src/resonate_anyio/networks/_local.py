@@ -16,9 +16,9 @@ from .._concurrency._background import beside
 from .._embedded._clock import MonotoneClock, system_clock
 from .._embedded._engine import Engine, close_store, open_engine
 from .._errors import TooLarge, UsageError
-from .._protocol import EMBEDDED, Request, Response, Rules, encode_request, subject_of
+from .._protocol import EMBEDDED, Request, Response, Rules, subject_of
 from ..abc import Clock, Connection, Dialect, Identity, Network, Store
-from ..stores._faults import RowTooLarge
+from ..stores._too_large import RowTooLarge
 
 _SAFETY_SWEEP: Final = 60.0
 
@@ -149,7 +149,7 @@ class LocalNetwork(Network):
             yield
 
 
-@define
+@define(eq=False, repr=False)
 class _Session:
     """The time between the first connection and the last, in one event loop."""
 
@@ -192,6 +192,9 @@ class _LocalConnection(Connection):
         try:
             return await engine.request(request, limit=partial(self._limit, seconds), check=self._check)
         except RowTooLarge as error:
+            # Nothing else here needs the JSON of requests.
+            from .._protocol import encode_request  # noqa: PLC0415
+
             raise TooLarge(request.kind, subject_of(request), len(str(encode_request(request, "")))) from error
 
     def _check(self) -> None:

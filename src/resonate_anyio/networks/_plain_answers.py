@@ -12,6 +12,8 @@ from typing import Final
 
 from attrs import field, frozen
 
+from .._values import ValueObject
+
 # The characters of names and values as h11 has them, but for lines that are folded or end without a CR.
 _HEAD: Final = re.compile(
     rb"HTTP/1\.1 ([2-5][0-9]{2})(?: ([^\0\r\n\f\v]*))?\r\n"
@@ -22,8 +24,8 @@ _LENGTH: Final = re.compile(rb"[0-9]{1,15}")
 _BODILESS: Final = frozenset({204, 304})
 
 
-@frozen(kw_only=True)
-class Answer:
+@frozen(kw_only=True, eq=False, repr=False)
+class Answer(ValueObject):
     """A complete answer to a request.
 
     Attributes:
@@ -36,8 +38,8 @@ class Answer:
     body: bytes = field(repr=False)
 
 
-@frozen(kw_only=True)
-class CommonHead:
+@frozen(kw_only=True, eq=False, repr=False)
+class CommonHead(ValueObject):
     """The head of an answer in the common form.
 
     Attributes:

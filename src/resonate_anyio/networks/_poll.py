@@ -67,7 +67,7 @@ class Messages(ObjectReceiveStream[Message | Gap]):
         self._receive.close()
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class Poll:
     """Receives the messages for one identity.
 

@@ -15,6 +15,7 @@ from .._concurrency._background import beside
 from .._embedded._clock import ElapsedClock
 from .._errors import NetworkError, RequestError, UsageError
 from .._protocol import Request, Response
+from .._values import ValueObject
 from ..abc import Clock, Connection, Dialect, Identity
 from ._exchange import Exchange
 from ._poll import Poll
@@ -30,8 +31,8 @@ _AT_ONCE: Final = 50
 _BLOCKING_TIMEOUT: Final = 5.0
 
 
-@frozen(kw_only=True)
-class Terms:
+@frozen(kw_only=True, eq=False, repr=False)
+class Terms(ValueObject):
     """The settings that all connections of one network share."""
 
     url: str

@@ -16,7 +16,7 @@ _SECOND: Final = 1000
 _FARTHEST: Final = 24 * 3600 * _SECOND
 
 
-@define
+@define(eq=False, repr=False)
 class ServerClock:
     """The local wall clock, corrected by the `Date` header of the server's answers.
 

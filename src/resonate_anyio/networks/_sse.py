@@ -17,7 +17,7 @@ _BYTE_ORDER_MARK: Final = b"\xef\xbb\xbf"
 _MESSAGE: Final = frozenset({b"", b"message"})
 
 
-@define
+@define(eq=False, repr=False)
 class EventDecoder:
     """Decodes the data of each message from chunks, which may be cut anywhere.
 

@@ -8,6 +8,8 @@ from contextlib import AbstractAsyncContextManager
 
 from attrs import field, frozen
 
+from .._values import ValueObject
+
 
 class NoAnswer(Exception):
     """An exchange failed: there was no connection, or no complete answer in time. The text says why.
@@ -16,8 +18,8 @@ class NoAnswer(Exception):
     """
 
 
-@frozen(kw_only=True)
-class Reply:
+@frozen(kw_only=True, eq=False, repr=False)
+class Reply(ValueObject):
     """A complete answer.
 
     Attributes:
@@ -31,8 +33,8 @@ class Reply:
     location: str | None = None
 
 
-@frozen(kw_only=True)
-class Stream:
+@frozen(kw_only=True, eq=False, repr=False)
+class Stream(ValueObject):
     """An answer whose body is still being received.
 
     Attributes:

@@ -29,7 +29,7 @@ _TOO_LONG: Final = 16_384
 _TRUNCATION_WAIT: Final = 0.05
 
 
-@define
+@define(eq=False, repr=False)
 class Checkpointer:
     """Copies the log of one database file into the file, from `start` to `stop`."""
 

@@ -6,6 +6,7 @@ import sqlite3
 from typing import Final
 
 from .._errors import StoreError, StoreLost, StoreUnavailable
+from ._too_large import RowTooLarge
 
 # Extended result codes keep the primary one in their lowest byte.
 _PRIMARY: Final = 0xFF
@@ -32,10 +33,6 @@ _ADVICE: Final = {
     sqlite3.SQLITE_CANTOPEN: _FORBIDDEN,
     sqlite3.SQLITE_TOOBIG: "a value is larger than SQLite can hold; keep large data elsewhere and record where",
 }
-
-
-class RowTooLarge(StoreError):
-    """SQLite cannot hold a row of this size; nothing was written. `LocalNetwork` names the request in its error."""
 
 
 _LOCKED: Final = frozenset({sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_PROTOCOL})

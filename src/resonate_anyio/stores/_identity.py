@@ -16,6 +16,7 @@ from typing import Final, TypeAlias
 from attrs import frozen
 
 from .._errors import StoreError, StoreLost
+from .._values import ValueObject
 from ._mounts import MOUNTS, is_mounted
 
 _Key: TypeAlias = tuple[int, int]
@@ -69,8 +70,8 @@ def _kind_of(mode: int) -> str:
     return "a pipe" if stat.S_ISFIFO(mode) else "a socket" if stat.S_ISSOCK(mode) else "something else"
 
 
-@frozen
-class Files:
+@frozen(eq=False, repr=False)
+class Files(ValueObject):
     """The files of an open store, with their identities at the time of opening."""
 
     _path: str

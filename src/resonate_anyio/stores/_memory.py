@@ -43,7 +43,7 @@ R = TypeVar("R")
 _STALE_ALLOWED: Final = 64
 
 
-@define
+@define(eq=False, repr=False)
 class Table(Generic[R]):
     """Records by id, and their ids in order.
 
@@ -82,7 +82,7 @@ class Table(Generic[R]):
         return 0 if id is None else bisect_right(self._ids, id)
 
 
-@define
+@define(eq=False, repr=False)
 class Groups(Generic[R]):
     """Members by group and key. A group without members takes no space."""
 
@@ -113,7 +113,7 @@ class Groups(Generic[R]):
                 yield group, key, members[key]
 
 
-@define
+@define(eq=False, repr=False)
 class DueIndex:
     """The instant at which each id is due: a heap, of which entries that differ from `_instants` are ignored."""
 
@@ -229,7 +229,7 @@ def _not_open() -> StoreError:
     return StoreError(msg)
 
 
-@define
+@define(eq=False, repr=False)
 class _Tables:
     """The records and their indexes: the `View` that steps read, and one method for each kind of change."""
 

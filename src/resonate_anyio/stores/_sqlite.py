@@ -12,14 +12,16 @@ from attrs import frozen
 
 from .._errors import StoreError, UsageError
 from .._protocol import Outcome, Step, View
+from .._values import ValueObject
 from ..abc import Store
 from ._checkpoint import Checkpointer
-from ._faults import RowTooLarge, code_of, error_in_use, error_on_open
+from ._faults import code_of, error_in_use, error_on_open
 from ._identity import Files, refuse_unusual
 from ._lock import lock, lock_file, open_for_reading, sign
 from ._mounts import refuse_network
 from ._schema import APPLICATION_ID, COLUMNS, INDEXES, SCHEMA, VERSION
 from ._tables import Tables
+from ._too_large import RowTooLarge
 
 T = TypeVar("T")
 
@@ -178,8 +180,8 @@ class SQLiteStore(Store):
         return use
 
 
-@frozen
-class _Use:
+@frozen(eq=False, repr=False)
+class _Use(ValueObject):
     """The resources of the store between `open` and `close`. Closing `resources` releases all of them."""
 
     connection: sqlite3.Connection

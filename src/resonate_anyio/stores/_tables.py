@@ -31,6 +31,7 @@ from .._protocol import (
     Task,
     TaskState,
 )
+from .._values import ValueObject
 from ._schema import (
     CALLBACK,
     PROMISE,
@@ -114,7 +115,7 @@ _ARMED: Final = {
 _TIMED: Final = " AND state IN ('pending', 'acquired')"
 
 
-@define
+@define(eq=False, repr=False)
 class _Links:
     """The callbacks and listeners of one promise.
 
@@ -129,8 +130,8 @@ class _Links:
     listeners: list[str] = Factory(list)
 
 
-@frozen
-class Tables:
+@frozen(eq=False, repr=False)
+class Tables(ValueObject):
     """The tables of one database, through one connection.
 
     What a step has read is kept until something is written, because the rules of a request may read a record twice.

@@ -1,36 +1,26 @@
-"""Events: what a worker tells its observers, and how.
+"""The events that a worker tells its observers.
 
 An event is made on the event loop, when the state that it tells of has changed as a whole, and each observer is called
 with it at once. Events hold plain values: ids, names, states, durations, counts, and exception objects. They never hold
 arguments, results, headers or tokens.
-
-Code that makes events asks a tuple of `Observers` first. While that tuple is empty, the test is all that an event
-costs: no event object is made, and no function of this package is called.
 """
 
 from __future__ import annotations
 
-import logging
-from time import perf_counter
-from typing import Final, Protocol, TypeAlias, runtime_checkable
+from attrs import frozen
 
-from attrs import define, field, frozen
-
-LONGEST_CALL: Final = 0.05
-"""Seconds that an observer may take for one event."""
-
-logger = logging.getLogger("resonate_anyio")
+from .._values import ValueObject
 
 
-@frozen(kw_only=True)
-class Event:
+@frozen(kw_only=True, eq=False, repr=False)
+class Event(ValueObject):
     """What a worker tells its observers. Every event is an instance of one of the subclasses."""
 
 
 # Calls
 
 
-@frozen(kw_only=True)
+@frozen(kw_only=True, eq=False, repr=False)
 class CallPlanned(Event):
     """A durable function has made a call: its id and its place are known, and nothing is recorded yet.
 
@@ -48,7 +38,7 @@ class CallPlanned(Event):
     operation: str
 
 
-@frozen(kw_only=True)
+@frozen(kw_only=True, eq=False, repr=False)
 class CallRecorded(Event):
     """The call is on record: it was recorded now, or by an earlier run.
 
@@ -67,7 +57,7 @@ class CallRecorded(Event):
     replayed: bool
 
 
-@frozen(kw_only=True)
+@frozen(kw_only=True, eq=False, repr=False)
 class CallStarted(Event):
     """The function of a call that runs in this execution begins, or is replayed.
 
@@ -84,7 +74,7 @@ class CallStarted(Event):
     version: int
 
 
-@frozen(kw_only=True)
+@frozen(kw_only=True, eq=False, repr=False)
 class CallRetried(Event):
     """An attempt of a leaf has failed, and there will be another one.
 
@@ -107,7 +97,7 @@ class CallRetried(Event):
     error: Exception
 
 
-@frozen(kw_only=True)
+@frozen(kw_only=True, eq=False, repr=False)
 class CallSettled(Event):
     """A call that was pending has an outcome.
 
@@ -127,7 +117,7 @@ class CallSettled(Event):
 # Attempts of leaves
 
 
-@frozen(kw_only=True)
+@frozen(kw_only=True, eq=False, repr=False)
 class LeafAttemptBegun(Event):
     """The function of a leaf is about to be called.
 
@@ -146,7 +136,7 @@ class LeafAttemptBegun(Event):
     attempt: int
 
 
-@frozen(kw_only=True)
+@frozen(kw_only=True, eq=False, repr=False)
 class LeafAttemptEnded(Event):
     """The function of a leaf has returned, has raised, or was cancelled. Its outcome is not on record yet.
 
@@ -174,7 +164,7 @@ class LeafAttemptEnded(Event):
 # Executions
 
 
-@frozen(kw_only=True)
+@frozen(kw_only=True, eq=False, repr=False)
 class ExecutionEvent(Event):
     """An event in the life of an execution on this worker.
 
@@ -191,12 +181,12 @@ class ExecutionEvent(Event):
     task_version: int
 
 
-@frozen(kw_only=True)
+@frozen(kw_only=True, eq=False, repr=False)
 class ExecutionStarted(ExecutionEvent):
     """The code of an execution begins, and nothing that it did is on record."""
 
 
-@frozen(kw_only=True)
+@frozen(kw_only=True, eq=False, repr=False)
 class ExecutionReplaying(ExecutionEvent):
     """The code of an execution begins, and is replayed.
 
@@ -207,7 +197,7 @@ class ExecutionReplaying(ExecutionEvent):
     records: int
 
 
-@frozen(kw_only=True)
+@frozen(kw_only=True, eq=False, repr=False)
 class ExecutionParked(ExecutionEvent):
     """The task of an execution is suspended, and its coroutines stay in memory.
 
@@ -218,12 +208,12 @@ class ExecutionParked(ExecutionEvent):
     awaited: int
 
 
-@frozen(kw_only=True)
+@frozen(kw_only=True, eq=False, repr=False)
 class ExecutionResumed(ExecutionEvent):
     """The task of a parked execution was acquired again, and its code goes on where it was."""
 
 
-@frozen(kw_only=True)
+@frozen(kw_only=True, eq=False, repr=False)
 class ExecutionHalted(ExecutionEvent):
     """A replay has asked for something else than what is recorded. The worker is about to halt it at the server.
 
@@ -234,7 +224,7 @@ class ExecutionHalted(ExecutionEvent):
     error: BaseException | None
 
 
-@frozen(kw_only=True)
+@frozen(kw_only=True, eq=False, repr=False)
 class ExecutionEnded(ExecutionEvent):
     """An execution has an outcome.
 
@@ -254,7 +244,7 @@ class ExecutionEnded(ExecutionEvent):
     awaited: bool
 
 
-@frozen(kw_only=True)
+@frozen(kw_only=True, eq=False, repr=False)
 class ExecutionDropped(ExecutionEvent):
     """An execution has left memory without an outcome. Its code has ended here, and goes on elsewhere or later.
 
@@ -271,7 +261,7 @@ class ExecutionDropped(ExecutionEvent):
 # Requests
 
 
-@frozen(kw_only=True)
+@frozen(kw_only=True, eq=False, repr=False)
 class RequestSent(Event):
     """A request is sent to the server for the first time.
 
@@ -286,7 +276,7 @@ class RequestSent(Event):
     id: str | None
 
 
-@frozen(kw_only=True)
+@frozen(kw_only=True, eq=False, repr=False)
 class RequestRetried(Event):
     """A request is sent again, because it was not answered, or because the server could not handle it.
 
@@ -303,7 +293,7 @@ class RequestRetried(Event):
     attempt: int
 
 
-@frozen(kw_only=True)
+@frozen(kw_only=True, eq=False, repr=False)
 class RequestAnswered(Event):
     """A request was answered, be it with a refusal.
 
@@ -322,7 +312,7 @@ class RequestAnswered(Event):
     duration: float
 
 
-@frozen(kw_only=True)
+@frozen(kw_only=True, eq=False, repr=False)
 class RequestUnanswered(Event):
     """A request has ended without an answer.
 
@@ -344,7 +334,7 @@ class RequestUnanswered(Event):
 # Leases
 
 
-@frozen(kw_only=True)
+@frozen(kw_only=True, eq=False, repr=False)
 class LeaseTaken(Event):
     """A task was acquired.
 
@@ -357,7 +347,7 @@ class LeaseTaken(Event):
     version: int
 
 
-@frozen(kw_only=True)
+@frozen(kw_only=True, eq=False, repr=False)
 class LeaseRenewed(Event):
     """A round of heartbeats was answered. There are none where the server keeps the leases itself.
 
@@ -368,7 +358,7 @@ class LeaseRenewed(Event):
     leases: int
 
 
-@frozen(kw_only=True)
+@frozen(kw_only=True, eq=False, repr=False)
 class LeaseLost(Event):
     """Another worker holds the task of an execution, or may. Nothing is recorded for the execution any more.
 
@@ -379,104 +369,3 @@ class LeaseLost(Event):
 
     id: str
     version: int
-
-
-# Telling
-
-
-@runtime_checkable
-class Observer(Protocol):
-    """Hears of what a worker does: `Resonate(observers=[...])`."""
-
-    def on_event(self, event: Event) -> None:
-        """Take note of an event, and return at once.
-
-        It is called on the event loop, by the code that the event is about. If it raises an `Exception`, or takes
-        longer than 50 ms, the log says so, once for each observer, and the observer is called again with the next
-        event. Any other exception, such as `KeyboardInterrupt`, is passed on to the program.
-        """
-        ...
-
-
-ObserverTuple: TypeAlias = tuple[Observer, ...]
-
-
-@define(eq=False)
-class Observers:
-    """The observers of one worker: those of the program, and the log.
-
-    The log gets only the events that its logger would write. The level of a logger may be changed at any time, so it is
-    looked up (`refresh`) when an execution begins, moves or ends, and half a second after a call has begun: never at a
-    call.
-
-    Attributes:
-        given: the observers of the program. They get every event.
-        calls: the same, and the log while it writes DEBUG: for calls that are recorded, started and settled.
-        lives: the same, and the log while it writes INFO: for the lives of executions.
-        failures: the same, and the log while it writes ERROR: for failures.
-    """
-
-    given: ObserverTuple = ()
-    _log: Observer | None = None
-    _logger: logging.Logger | None = None
-    calls: ObserverTuple = field(init=False)
-    lives: ObserverTuple = field(init=False)
-    failures: ObserverTuple = field(init=False)
-    _detail: int = field(default=0, init=False)
-    _reported: set[tuple[int, str]] = field(factory=set, init=False)
-
-    def __attrs_post_init__(self) -> None:
-        self.calls = self.lives = self.failures = self.given
-        self.refresh()
-
-    def refresh(self) -> None:
-        """Look up what the logger writes."""
-        if (detail := self._logged_detail()) == self._detail:
-            return
-        self._detail = detail
-        both = self.given if self._log is None else (*self.given, self._log)
-        self.calls = both if detail >= 3 else self.given
-        self.lives = both if detail >= 2 else self.given
-        self.failures = both if detail >= 1 else self.given
-
-    def _logged_detail(self) -> int:
-        enabled = None if self._logger is None else self._logger.isEnabledFor
-        if enabled is None:
-            return 0
-        return 3 if enabled(logging.DEBUG) else 2 if enabled(logging.INFO) else 1 if enabled(logging.ERROR) else 0
-
-    def tell(self, event: Event) -> None:
-        """Call each observer with an event. The log takes of it what its logger would write."""
-        for observer in self.given:
-            self._call(observer, event)
-        if self._detail and self._log is not None:
-            self._log.on_event(event)
-
-    def _call(self, observer: Observer, event: Event) -> None:
-        began = perf_counter()
-        try:
-            observer.on_event(event)
-        except Exception as exc:  # noqa: BLE001 - an observer harms nothing
-            self._report(observer, event, "raised", exc)
-        else:
-            if (taken := perf_counter() - began) > LONGEST_CALL:
-                self._report(observer, event, f"took {taken * 1000:.0f} ms")
-
-    def _report(self, observer: Observer, event: Event, trouble: str, error: Exception | None = None) -> None:
-        """Write a warning about an observer, unless there was one of the same kind."""
-        key = (id(observer), "slow" if error is None else "raised")
-        if key in self._reported:
-            return
-        self._reported.add(key)
-        name = "observer.slow" if error is None else "observer.failed"
-        logger.warning(
-            "%s %s %s at %s; it is called again with the next event, and this is not reported again",
-            name, _shown(observer), trouble, _shown(event), exc_info=error,
-        )  # fmt: skip
-
-
-def _shown(thing: object) -> str:
-    try:
-        return repr(thing)
-    except Exception:  # noqa: BLE001 - the class of the program's own object is all that can be shown
-        return f"<{type(thing).__name__}>"
