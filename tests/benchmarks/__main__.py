@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from tempfile import gettempdir
 
-from .compare import compare
+from .compare import HERE, compare
 
 
 def main() -> None:
@@ -20,8 +20,10 @@ def main() -> None:
         default=Path(gettempdir(), "resonate-anyio-peers"),
         help="the folder for the environments of the peers, which are kept",
     )
+    command.add_argument("--into", type=Path, default=HERE, help="the folder for the page and the charts")
+    command.add_argument("--divisor", type=int, default=1, help="by what counts and sizes are divided, to try it out")
     options = parser.parse_args()
-    compare(options.rounds, options.environments)
+    compare(options.rounds, options.environments, options.into, options.divisor)
 
 
 if __name__ == "__main__":

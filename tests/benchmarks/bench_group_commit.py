@@ -56,7 +56,7 @@ def bare(path: Path, count: int, flush: float) -> float:
         return time.perf_counter() - begun
 
 
-async def shared(path: Path, flush: float) -> tuple[float, int, int]:
+async def shared(path: Path, flush: float, workflows: int = WORKFLOWS) -> tuple[float, int, int]:
     """Seconds that the workflows take, and how many requests and transactions they make."""
     store = SQLiteStore(path, durability="power")
     transact, batches = store.transact, list[int]()
@@ -82,7 +82,7 @@ async def shared(path: Path, flush: float) -> tuple[float, int, int]:
             await resonate.run(id, workflow)
 
         async with anyio.create_task_group() as group:
-            for number in range(WORKFLOWS):
+            for number in range(workflows):
                 group.start_soon(run, f"w{number}")
 
         return time.perf_counter() - begun, sum(batches), len(batches)

@@ -13,7 +13,20 @@ Series: TypeAlias = Mapping[str, Sequence[tuple[float, float]]]
 _WIDTH: Final = 760
 _HEIGHT: Final = 420
 _LEFT, _RIGHT, _TOP, _BOTTOM = 70, 520, 50, 370
-_COLOURS: Final = ("#5aa9e6", "#c0392b", "#bbbbbb", "#1b6ca8", "#e67e22", "#999999", "#0b3d66", "#8e44ad", "#666666")
+_COLOURS: Final = (
+    "#5aa9e6",
+    "#c0392b",
+    "#bbbbbb",
+    "#1b6ca8",
+    "#e67e22",
+    "#999999",
+    "#0b3d66",
+    "#8e44ad",
+    "#666666",
+    "#16a085",
+    "#d35400",
+    "#2c3e50",
+)
 _BETWEEN_LABELS: Final = 14
 _FONT: Final = 'font-family="sans-serif" font-size="12"'
 

@@ -7,13 +7,15 @@ import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from dbos import DBOS, SetWorkflowID  # type: ignore[import-not-found, import-untyped, unused-ignore]
 from sqlalchemy import event  # type: ignore[import-not-found, unused-ignore]
 from sqlalchemy.engine import Engine  # type: ignore[import-not-found, unused-ignore]
 
 from . import measuring
+
+NO_WORKERS: Final = "it has no calls that another worker takes"
 
 
 @event.listens_for(Engine, "connect")  # type: ignore[untyped-decorator, unused-ignore]
@@ -62,6 +64,15 @@ class Dbos:
     async def fan_out(self, id: str, count: int) -> None:
         with SetWorkflowID(id):
             await at_once(count)
+
+    async def spawn(self, id: str, count: int) -> None:
+        await self.fan_out(id, count)
+
+    async def remote(self, id: str, count: int) -> None:
+        raise NotImplementedError(NO_WORKERS)
+
+    async def remote_fan_out(self, id: str, count: int) -> None:
+        raise NotImplementedError(NO_WORKERS)
 
 
 @asynccontextmanager

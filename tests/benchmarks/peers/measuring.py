@@ -12,7 +12,7 @@ import gc
 import json
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 from statistics import quantiles
@@ -32,20 +32,29 @@ class Peer(Protocol):
     async def fan_out(self, id: str, count: int) -> None:
         """Run a workflow that starts so many steps at once, and waits for all of them."""
 
+    async def spawn(self, id: str, count: int) -> None:
+        """Run a workflow that starts so many steps, each by a statement of its own, and waits for all of them."""
+
+    async def remote(self, id: str, count: int) -> None:
+        """Run a workflow of so many calls, one after the other, which any worker may take. There is one worker."""
+
+    async def remote_fan_out(self, id: str, count: int) -> None:
+        """Run a workflow that starts so many of these calls at once, and waits for all of them."""
+
 
 Make: TypeAlias = Callable[[str, Path], AbstractAsyncContextManager[Peer]]
 """Start the peer in a variant, with a folder for its files."""
 
 
-async def _runs(peer: Peer, count: int, at_once: int) -> list[float]:
-    """Run workflows of one step, so many at once, and return how long each has taken."""
+async def _runs(run: Callable[[str], Awaitable[None]], count: int, at_once: int) -> list[float]:
+    """Run workflows, so many at once, and return how long each has taken."""
     taken: list[float] = []
     numbers = iter(range(count))
 
     async def run_some() -> None:
         for number in numbers:
             began = time.perf_counter()
-            await peer.steps(f"w{number}", 1)
+            await run(f"w{number}")
             taken.append(time.perf_counter() - began)
 
     await asyncio.gather(*(run_some() for _ in range(at_once)))
@@ -54,18 +63,13 @@ async def _runs(peer: Peer, count: int, at_once: int) -> list[float]:
 
 async def _do(peer: Peer, work: str, count: int, at_once: int) -> list[float]:
     match work:
-        case "steps":
-            await peer.steps("w", count)
         case "empty":
-            for number in range(count):
-                await peer.empty(f"w{number}")
-        case "fan-out":
-            await peer.fan_out("w", count)
+            return await _runs(peer.empty, count, at_once)
         case "runs":
-            return await _runs(peer, count, at_once)
+            return await _runs(lambda id: peer.steps(id, 1), count, at_once)
         case _:
-            raise ValueError(work)
-    return []
+            await getattr(peer, work.replace("-", "_"))("w", count)
+            return []
 
 
 async def _measure(make: Make, variant: str, work: str, count: int, at_once: int) -> dict[str, float]:

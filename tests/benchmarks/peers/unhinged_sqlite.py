@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from unhinged import Unhinged  # type: ignore[import-not-found, import-untyped, unused-ignore]
 
 from . import measuring
+
+NO_WORKERS: Final = "it has no calls that another worker takes"
 
 
 def sequence(count: int, ctx: Any) -> int:
@@ -35,6 +37,15 @@ class InOneThread:
     async def fan_out(self, id: str, count: int) -> None:
         msg = "it has no steps that run at once"
         raise NotImplementedError(msg)
+
+    async def spawn(self, id: str, count: int) -> None:
+        await self.fan_out(id, count)
+
+    async def remote(self, id: str, count: int) -> None:
+        raise NotImplementedError(NO_WORKERS)
+
+    async def remote_fan_out(self, id: str, count: int) -> None:
+        raise NotImplementedError(NO_WORKERS)
 
 
 @asynccontextmanager
