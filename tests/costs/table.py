@@ -14,9 +14,9 @@ COSTS: Final[dict[tuple[str, str], Costs]] = {
         requests=2, transactions=2, turns=6, scopes=17, tasks=1, commits=2, statements=13, posts=2
     ),
     ("a step", "asyncio"): Costs(
-        requests=2, transactions=2, turns=2, scopes=4, tasks=0, commits=2, statements=9, posts=2
+        requests=1, transactions=1, turns=1, scopes=4, tasks=0, commits=1, statements=4, posts=2
     ),
-    ("a step", "trio"): Costs(requests=2, transactions=2, turns=2, scopes=4, tasks=0, commits=2, statements=9, posts=2),
+    ("a step", "trio"): Costs(requests=1, transactions=1, turns=1, scopes=4, tasks=0, commits=1, statements=4, posts=2),
     ("a replayed step", "asyncio"): Costs(
         requests=0, transactions=0, turns=0, scopes=2, tasks=0, commits=0, statements=0, posts=0
     ),
@@ -45,12 +45,12 @@ COSTS: Final[dict[tuple[str, str], Costs]] = {
 """The costs of one unit of each kind of work, on each backend."""
 
 INSTRUCTIONS: Final[dict[str, float]] = {
-    "an empty run": 1_802_000,
-    "a step": 899_000,
-    "a replayed step": 337_000,
-    "a call of a fan-out": 1_079_000,
-    "a remote call": 2_678_000,
-    "a sleep": 1_741_000,
+    "an empty run": 1_776_000,
+    "a step": 910_000,
+    "a replayed step": 386_000,
+    "a call of a fan-out": 1_067_000,
+    "a remote call": 2_614_000,
+    "a sleep": 1_718_000,
 }
 """The instructions of one unit of each kind of work on asyncio, by Python 3.11."""
 

@@ -234,7 +234,7 @@ class RunCall(TimedCall[T_co]):
         # The first call of a plain task identifies its lane, and lanes are told apart by all of its arguments.
         whole = self._place.lane.label is None
         return LocalInvocation(
-            certain=self._place.lane.certain,
+            certain=not self._frame.replaying and self._place.lane.certain,
             frame=self._frame,
             place=self._place,
             made_at=self._made_at,

@@ -63,6 +63,14 @@ def current_task() -> Task:
     return _asyncio().current_task()
 
 
+def loop_time() -> float:
+    """Return the same as `anyio.current_time()`, at a third of its cost."""
+    trio = sys.modules.get("trio")
+    if trio is not None and trio.lowlevel.in_trio_run():
+        return float(trio.current_time())
+    return float(_asyncio().get_running_loop().time())
+
+
 def caller() -> tuple[str, int]:
     """Return the file and line of the nearest stack frame outside this package."""
     frame = sys._getframe(1)

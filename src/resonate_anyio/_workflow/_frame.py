@@ -29,7 +29,7 @@ from attrs import define, evolve, field
 from .._concurrency._cancellation import is_requested, raise_cancelled
 from .._concurrency._interrupts import interrupt_behind
 from .._concurrency._protection import exposed
-from .._concurrency._tasks import caller, cancelling, current_task
+from .._concurrency._tasks import caller, cancelling, current_task, loop_time
 from .._errors import DuplicateId
 from .._functions._info import Info
 from .._functions._signatures import Kind
@@ -245,7 +245,7 @@ class Frame(Node):
 
     def map_deadline(self, now: int) -> None:
         """Map the deadline of the promise to the loop's clock. `now` is the server's time."""
-        self.scope.deadline = current_time() + (self.record.timeout_at - now) / 1000
+        self.scope.deadline = loop_time() + (self.record.timeout_at - now) / 1000
 
     async def outcome_of(self, call: Awaitable[object]) -> Returned | Raised:
         """Await code of the user and return its outcome. Cancellations by a scope and interrupts are raised instead."""

@@ -17,11 +17,11 @@ from __future__ import annotations
 from contextvars import Context, ContextVar
 from typing import TYPE_CHECKING, Final, Protocol, TypeVar
 
-from anyio import CancelScope, current_time, get_cancelled_exc_class
+from anyio import CancelScope, get_cancelled_exc_class
 from attrs import define, evolve, field, frozen
 
 from .._concurrency._cancellation import Owed
-from .._concurrency._tasks import cancelling, current_task
+from .._concurrency._tasks import cancelling, current_task, loop_time
 from .._history import LANE_TAG, History, Position, RecordedLane, lane_tag
 from .._ids import Counter, Mark, hashed
 from .._protocol import Promise
@@ -112,7 +112,7 @@ class Lane:
     rewound: list[int] = field(factory=list, init=False)
     tags: dict[str, str] = field(factory=dict, init=False)
     doubt: Doubt | None = field(default=None, init=False)
-    returned_at: float = field(factory=current_time)
+    returned_at: float = field(factory=loop_time)
     _recorded: tuple[int, RecordedLane] | None = field(default=None, init=False)
 
     def open(self, number: int) -> Lane:
@@ -151,7 +151,7 @@ class Lane:
     def count_return(self) -> None:
         """Count a return of a call to the code of this lane."""
         self.returns += 1
-        self.returned_at = current_time()
+        self.returned_at = loop_time()
 
     @property
     def certain(self) -> bool:
@@ -160,7 +160,7 @@ class Lane:
         A deadline that had passed in such a wait would not be on record, and a replay might take another path. If the
         code was not suspended since the return, hardly any time has passed.
         """
-        return current_time() - self.returned_at <= _AT_ONCE
+        return loop_time() - self.returned_at <= _AT_ONCE
 
     def begin(self, number: int, identity: str, recorded: RecordedLane | None) -> None:
         """Identify the lane of a plain task by its first call."""

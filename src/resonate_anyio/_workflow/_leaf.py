@@ -10,11 +10,12 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, Protocol, TypeVar
 
-from anyio import Event, current_time, get_cancelled_exc_class, move_on_after
+from anyio import Event, get_cancelled_exc_class, move_on_after
 from anyio.lowlevel import checkpoint_if_cancelled
 from attrs import define, evolve, field
 
 from .._concurrency._protection import exposed
+from .._concurrency._tasks import loop_time
 from .._errors import RequestError, TooLarge
 from .._finished import Finished, create_finished
 from .._functions._info import Info
@@ -168,7 +169,7 @@ class ShortStep:
     _call: Unrecorded
     _request: PromiseCreate
     _started_at: int
-    _began: float = field(factory=current_time, init=False)
+    _began: float = field(factory=loop_time, init=False)
     frame: ShortFrame | None = field(default=None, init=False)
     _recorded: bool = field(default=False, init=False)
     _asked: Event | None = field(default=None, init=False)
@@ -203,7 +204,7 @@ class ShortStep:
     @property
     def is_short(self) -> bool:
         """Whether the leaf may be recorded as finished, if it has returned just now."""
-        return self.unrecorded and current_time() - self._began <= SHORT
+        return self.unrecorded and loop_time() - self._began <= SHORT
 
     async def _record_finished(self, value: Value, parent: Promise, now: int) -> Promise:
         """Record that the leaf has returned, and return its record.

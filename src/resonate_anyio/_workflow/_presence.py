@@ -9,10 +9,10 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Protocol
 from weakref import ReferenceType, ref
 
-from anyio import Event, current_time
+from anyio import Event
 from attrs import define, field
 
-from .._concurrency._tasks import Task, joins
+from .._concurrency._tasks import Task, joins, loop_time
 
 if TYPE_CHECKING:
     from .._protocol import Promise
@@ -108,7 +108,7 @@ class Young:
 
     def add(self, young: object) -> None:
         """Add an object that has just begun."""
-        due = current_time() + self.age
+        due = loop_time() + self.age
         self.entries.append((due, ref(young)))
         if due < self.sleeps_until:
             self.wake()
