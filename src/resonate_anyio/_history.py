@@ -32,6 +32,7 @@ POSITION_TAG: Final = "resonate-anyio:position"
 
 _LAST_SEGMENT: Final = re.compile(r"[^.:]*$")
 _LAST_PART: Final = re.compile(r"(^|[.:])[^.:]*$")
+_LANE_START: Final = "~lane "
 _CHOICES: Final = ("~first-", "~completed-", "~now-")
 _ORDER: Final = re.compile(r"([0-9]{1,9})(?:-([0-9]{1,9}))? ([a-z0-9-]+)((?: [a-z0-9-]+\.[0-9]{1,9})*)", re.ASCII)
 _NUMBER: Final = re.compile(r"[0-9]{1,9}(?=[- ])", re.ASCII)
@@ -148,7 +149,7 @@ class Placed(NamedTuple):
 
 def lane_id(label: str) -> str:
     """Return the id that stands for the start of a lane, which has no record."""
-    return f"~lane {label}"
+    return f"{_LANE_START}{label}"
 
 
 def _made(placed: Placed) -> int:
@@ -374,11 +375,13 @@ class History:
         return [placed.position.main for placed in self.placed(parent).values() if placed.position.label == lane]
 
     def is_asked_above(self, parent: str, lane: str, number: int) -> bool:
-        """Return whether a record of a lane above `number` was asked for."""
-        return any(
-            placed.position.label == lane and placed.position.main > number and placed.id not in self.records
+        """Return whether a record of a lane above `number` was asked for. The start of a lane has no record."""
+        above = (
+            placed.id
             for placed in self.placed(parent).values()
+            if placed.position.label == lane and placed.position.main > number
         )
+        return any(id not in self.records and not id.startswith(_LANE_START) for id in above)
 
     def next_unasked(self, parent: str, lane: str, after: int) -> Placed | None:
         """Return the first record of a lane above the number `after` that was not asked for yet, or None."""

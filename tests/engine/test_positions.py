@@ -670,6 +670,31 @@ async def test_member_whose_turn_has_not_come(world: World, downtime: float) -> 
     assert {"w.undo-2", "w.undo-3"} == {id for id in outcome.records if "undo" in id}
 
 
+async def test_a_lane_that_is_started_later(world: World) -> None:
+    """A lane that the function starts later on does not keep the number of a call that the first run never made."""
+
+    async def workflow(ctx: Context, lives: Lives) -> str:
+        try:
+            async with ctx.task_group() as tg:
+                tg.run(broken, 0)
+                await lives.plainly(later=0)
+                await ctx.run(the_step, "body")
+        except* Oops:
+            pass
+        first = await ctx.run(the_step, "after")
+        async with ctx.task_group() as tg:
+            tg.start_soon(_undone, ctx)
+        await ctx.sleep(5)
+        return str(first + await ctx.run(the_step, " end"))
+
+    outcome = await check_same(world, workflow, "undo-1t1")
+    assert ("after end", ["after", "lane", " end"]) == (outcome.result, outcome.ran)
+
+
+async def _undone(ctx: Context) -> None:
+    await ctx.run(the_undo, "lane")
+
+
 async def test_code_in_lanes_is_not_cut(world: World) -> None:
     """A group is cancelled when all its tasks have come as far as they had the first time, plain awaits included."""
 
