@@ -79,15 +79,11 @@ from ._protocol import (
     Unblock,
     Value,
     View,
-    apply,
-    next_due,
     parse_poll,
-    recover,
-    tick,
 )
 
 if typing.TYPE_CHECKING:
-    from ._protocol import MAX_BODY, decode_message, decode_response, encode_request
+    from ._protocol import MAX_BODY, apply, decode_message, decode_response, encode_request, next_due, recover, tick
 
 __all__ = (
     "ANNOUNCED",
@@ -167,7 +163,7 @@ _IN_ANNOTATIONS = (ClassVar, Literal, Mapping)
 
 
 def __getattr__(name: str) -> object:
-    # Only programs with a server import the JSON of requests.
+    # Only programs with a server import the JSON of requests, and only those with an engine its rules.
     if name not in __all__:
         msg = f"module {__name__!r} has no attribute {name!r}"
         raise AttributeError(msg)

@@ -88,6 +88,18 @@ WRITTEN_BY_ATTRS: Final = [
 """The classes for which attrs writes more than `__init__`."""
 
 
+ENGINE: Final = (
+    "resonate_anyio._embedded",
+    "resonate_anyio._protocol._cron",
+    "resonate_anyio._protocol._machine",
+    "resonate_anyio._protocol._sweep",
+    "resonate_anyio._protocol._validation",
+    "resonate_anyio.networks._local",
+    "resonate_anyio.stores._memory",
+)
+"""Modules that are imported when an embedded engine is made: programs with a server have none."""
+
+
 @cache
 def imported() -> tuple[frozenset[str], list[str]]:
     """Return the modules, and the names of the classes."""
@@ -102,6 +114,14 @@ def test_what_few_programs_need_is_imported_where_it_is_needed(name: str) -> Non
     modules, _ = imported()
 
     assert [] == sorted(each for each in modules if f"{each}.".startswith(f"{name}."))
+
+
+def test_without_an_engine_its_modules_are_not_imported() -> None:
+    """The import alone does not import the embedded engine, its store or the rules of a server."""
+    program = "import json, sys, resonate_anyio; print(json.dumps(sorted(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+
+    assert set() == set(ENGINE).intersection(json.loads(done.stdout))
 
 
 def test_number_of_modules() -> None:

@@ -31,7 +31,7 @@ from resonate_anyio._protocol import (
 )
 from resonate_anyio._protocol._pages import all_promises, all_tasks
 from resonate_anyio._protocol._promises import timed_out
-from resonate_anyio._protocol._sweep import TIMER_PID
+from resonate_anyio._protocol._rules import TIMER_PID
 from resonate_anyio.abc import Store
 from resonate_anyio.testing._virtual_clock import DEFAULT_EPOCH_MS
 from tests.chosen import dotted

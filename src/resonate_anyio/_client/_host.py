@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import logging
 import os
-import signal
 import warnings
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
@@ -178,6 +177,8 @@ class Host:
 
 def _passed_on(exc: BaseException) -> bool:
     """Hand a KeyboardInterrupt to trio, which raises it in the main task. Return False for any other exception."""
+    import signal  # noqa: PLC0415 - trio has imported it
+
     leaf = exc
     while isinstance(leaf, BaseExceptionGroup):
         leaf = leaf.exceptions[0]

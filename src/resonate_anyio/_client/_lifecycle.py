@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import signal
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from typing import TYPE_CHECKING
 
@@ -254,6 +253,8 @@ class _Running(ValueObject):
 
 
 async def _stop_on_signal(worker: Face) -> None:
+    import signal  # noqa: PLC0415 - the backends have imported it
+
     with anyio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
         await anext(signals)
         worker.begin_to_stop()

@@ -17,15 +17,13 @@ from .._ids import check_root_id
 from .._observe import Observer
 from .._requests._queries import get_promise
 from ..abc import Network, Store
-from ..networks import LocalNetwork
-from ..stores import MemoryStore
 from ._calls import RpcCall, RunCall
 from ._checks import check_id
 from ._handle import Handle
 from ._lifecycle import Lifecycle
 from ._promises import Promises
 from ._schedules import ScheduleCall, Schedules
-from ._settings import LocalSettings, documented, resolve
+from ._settings import LocalSettings, documented, local_network, resolve
 from ._worlds import check_world
 
 if TYPE_CHECKING:
@@ -99,7 +97,7 @@ class Resonate(Lifecycle):
             path: the SQLite file that keeps the promises; None keeps them in memory, with this object.
             settings: as for `Resonate`, without `url`, `token`, `store` and `network`.
         """
-        return cls(network=LocalNetwork(MemoryStore() if path is None else _in_file(path)), **settings)
+        return cls(network=local_network(None if path is None else _in_file(path)), **settings)
 
     # Functions and dependencies
 

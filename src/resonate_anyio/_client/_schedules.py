@@ -23,8 +23,6 @@ from .._protocol import (
     ScheduleDelete,
     ScheduleGet,
     ScheduleSearch,
-    counts_weekdays,
-    parse_cron,
 )
 from .._requests._queries import refusal
 from .._time import from_ms, to_ms
@@ -331,6 +329,8 @@ def checked_cron(cron: str) -> str:
     Raises:
         InvalidArgument: it is not valid.
     """
+    from .._protocol import counts_weekdays, parse_cron  # noqa: PLC0415 - few programs have schedules
+
     try:
         if not isinstance(cron, str):
             reason = f"it is {type(cron).__name__}, not a string"

@@ -14,9 +14,7 @@ from .._errors import InvalidArgument, UsageError
 from .._observe import Observer
 from .._time import to_ms
 from .._worker._settings import Settings, about, all_settings, shown_default
-from ..abc import Network
-from ..networks import LocalNetwork
-from ..stores import MemoryStore
+from ..abc import Network, Store
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -74,7 +72,16 @@ def _network(settings: Settings, environ: Mapping[str, str]) -> Network:
             return _http_network(url, source, token or environ.get("RESONATE_TOKEN") or None)
     if token is not None:
         raise UsageError(_unused_token(network))
-    return LocalNetwork(MemoryStore() if store is None else store) if network is None else network
+    return local_network(store) if network is None else network
+
+
+def local_network(store: Store | None) -> Network:
+    """Return the network of an embedded engine, whose state is kept in memory if there is no store."""
+    # Programs with a server need not wait for the import of the engine.
+    from ..networks import LocalNetwork  # noqa: PLC0415
+    from ..stores import MemoryStore  # noqa: PLC0415
+
+    return LocalNetwork(MemoryStore() if store is None else store)
 
 
 def _http_network(url: str, source: str, token: str | None) -> Network:

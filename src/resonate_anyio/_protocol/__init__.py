@@ -10,8 +10,6 @@ import importlib
 import typing
 
 from ._addresses import PollAddress as PollAddress, parse_poll as parse_poll, valid_address as valid_address
-from ._cron import Cron as Cron, counts_weekdays as counts_weekdays, next_after as next_after, parse_cron as parse_cron
-from ._machine import apply as apply
 from ._messages import (
     Execute as Execute,
     Message as Message,
@@ -43,7 +41,6 @@ from ._messages import (
     Unblock as Unblock,
     subject_of as subject_of,
 )
-from ._outbox import Outbox as Outbox
 from ._records import (
     EMPTY as EMPTY,
     Armed as Armed,
@@ -63,11 +60,9 @@ from ._rules import (
     RELEASE as RELEASE,
     SNAPSHOT as SNAPSHOT,
     SPECIFIED as SPECIFIED,
+    TIMER_PID as TIMER_PID,
     Rules as Rules,
 )
-from ._search import Search as Search, Searching as Searching
-from ._sweep import TIMER_PID as TIMER_PID, next_due as next_due, recover as recover, tick as tick
-from ._validation import validate as validate
 from ._view import (
     Change as Change,
     DropCallback as DropCallback,
@@ -87,7 +82,18 @@ from ._view import (
 )
 
 if typing.TYPE_CHECKING:
+    from ._cron import (
+        Cron as Cron,
+        counts_weekdays as counts_weekdays,
+        next_after as next_after,
+        parse_cron as parse_cron,
+    )
     from ._debug import reset as reset, snapshot as snapshot, tick_time as tick_time
+    from ._machine import apply as apply
+    from ._outbox import Outbox as Outbox
+    from ._search import Search as Search, Searching as Searching
+    from ._sweep import next_due as next_due, recover as recover, tick as tick
+    from ._validation import validate as validate
     from ._wire import (
         DEBUG_KINDS as DEBUG_KINDS,
         KINDS as KINDS,
@@ -110,8 +116,15 @@ if typing.TYPE_CHECKING:
     from ._wire_records import decode_promise as decode_promise, encode_promise as encode_promise
 
 
-# The engine of this process passes requests on as they are, so only programs with a server import the JSON of requests.
+# The rules are imported by the engine of this process, if there is one, and cron with the first schedule. That engine
+# passes requests on as they are, so only programs with a server import the JSON of requests.
 _LATER: typing.Final = {
+    **dict.fromkeys(("Cron", "counts_weekdays", "next_after", "parse_cron"), "_cron"),
+    "apply": "_machine",
+    "Outbox": "_outbox",
+    **dict.fromkeys(("Search", "Searching"), "_search"),
+    **dict.fromkeys(("next_due", "recover", "tick"), "_sweep"),
+    "validate": "_validation",
     **dict.fromkeys(("decode_promise", "encode_promise"), "_wire_records"),
     **dict.fromkeys(("reset", "snapshot", "tick_time"), "_debug"),
     **dict.fromkeys(

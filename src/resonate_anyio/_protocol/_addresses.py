@@ -13,15 +13,15 @@ from attrs import frozen
 
 from .._values import ValueObject
 
-_PARTS: Final = re.compile(r"(?P<scheme>[A-Za-z][A-Za-z0-9+.-]*):(?P<rest>.*)", re.DOTALL)
+_PARTS: Final = r"(?P<scheme>[A-Za-z][A-Za-z0-9+.-]*):(?P<rest>.*)"
 _AROUND: Final = "".join(map(chr, range(0x21)))
 
 _AUTHORITY: Final = r"(?:(?P<user>[^/?#:@]*)(?::[^/?#]*)?@)?"
 _HOST: Final = r"(?P<host>\[[0-9A-Fa-f:.]+\]|[^\x00-\x20#/:<>?@\[\\\]^|\x7f]+)"
 _TAIL: Final = r"(?::[0-9]*)?(?P<path>/[^?#]*)?(?:[?#].*)?"
 
-_OPAQUE: Final = re.compile(rf"//{_AUTHORITY}{_HOST}{_TAIL}", re.DOTALL)
-_WEB: Final = re.compile(rf"[/\\]*{_AUTHORITY}{_HOST}{_TAIL}", re.DOTALL)
+_OPAQUE: Final = rf"//{_AUTHORITY}{_HOST}{_TAIL}"
+_WEB: Final = rf"[/\\]*{_AUTHORITY}{_HOST}{_TAIL}"
 
 
 @frozen(eq=False, repr=False)
@@ -43,7 +43,7 @@ class PollAddress(ValueObject):
 def parse_poll(address: str) -> PollAddress | None:
     """Parse a poll address. Return None for any other text."""
     scheme, rest = _split(address)
-    match = _OPAQUE.fullmatch(rest) if scheme == "poll" else None
+    match = re.fullmatch(_OPAQUE, rest, re.DOTALL) if scheme == "poll" else None
     if match is None or match["user"] not in {"any", "uni"}:
         return None
 
@@ -58,14 +58,14 @@ def valid_address(address: str) -> bool:
         case "poll":
             return parse_poll(address) is not None
         case "http" | "https":
-            return _WEB.fullmatch(rest) is not None
+            return re.fullmatch(_WEB, rest, re.DOTALL) is not None
         case "gcps":
-            topic = _OPAQUE.fullmatch(rest)
+            topic = re.fullmatch(_OPAQUE, rest, re.DOTALL)
             return topic is not None and len(topic["path"] or "") > 1
         case _:
             return scheme == "bash"
 
 
 def _split(address: str) -> tuple[str, str]:
-    match = _PARTS.fullmatch(address.strip(_AROUND))
+    match = re.fullmatch(_PARTS, address.strip(_AROUND), re.DOTALL)
     return ("", "") if match is None else (match["scheme"].lower(), match["rest"])

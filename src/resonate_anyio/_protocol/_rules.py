@@ -16,6 +16,9 @@ from ._records import Armed
 LAST_INSTANT: Final = 2**63 - 1
 """The largest instant that the wire and the stores can represent. Sums of instants and durations stop here."""
 
+TIMER_PID: Final = "timer"
+"""The pid in the leases of timers and external promises. No process has it: such a lease ends after the deadline."""
+
 
 @frozen(kw_only=True, eq=False, repr=False)
 class Rules(ValueObject):

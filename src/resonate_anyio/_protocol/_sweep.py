@@ -9,13 +9,10 @@ from ._draft import Draft
 from ._messages import Response
 from ._promises import dispatch, put_settled, timed_out
 from ._records import Promise, Task, TaskState
-from ._rules import LAST_INSTANT, Rules
+from ._rules import LAST_INSTANT, TIMER_PID, Rules
 from ._schedules import fire
 from ._tasks import renewed
 from ._view import Outcome, View
-
-TIMER_PID: Final = "timer"
-"""The pid in the leases of timers and external promises. No process has it: such a lease ends after the deadline."""
 
 _EXPIRED: Final = "expired"
 _NEXT_STAGE: Final = {_EXPIRED: "pending", "pending": "acquired", "acquired": None}

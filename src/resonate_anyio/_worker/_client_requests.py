@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
-from secrets import token_hex
+from os import urandom
 from typing import TYPE_CHECKING, Final
 
 from anyio.lowlevel import checkpoint
@@ -61,7 +61,7 @@ class ClientRequests:
     async def _settle(self, id: str, state: PromiseState, value: Value) -> tuple[Promise, bool]:
         # An answer does not tell which request has settled the promise: several requests may carry the same value, and
         # one request may be sent twice.
-        own = {_SETTLED_BY: token_hex(8)}
+        own = {_SETTLED_BY: urandom(8).hex()}
         request = PromiseSettle(id=id, state=state, value=evolve(value, headers={**(value.headers or {}), **own}))
         record = promise_of(request, await self._services.requester.request_with_retries(request), id)
         self._cascade.note_settlement(record)

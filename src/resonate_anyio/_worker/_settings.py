@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from datetime import timedelta
-from secrets import token_hex
+from os import urandom
 from typing import Any, Final, NamedTuple
 
 from attrs import Attribute, field, fields, frozen
@@ -53,7 +53,7 @@ def _group(value: str | None) -> str:
 
 
 def _pid(value: str | None) -> str:
-    return _address_part("pid", value or token_hex(8))
+    return _address_part("pid", value or urandom(8).hex())
 
 
 def _address_part(name: str, value: str) -> str:
@@ -238,7 +238,7 @@ class Settings(ValueObject):
                 its own, because it could not run what is sent to the worker group.
         """
         group = self.group if works else f"{self.group}.clients"
-        return Identity(group=group, pid=self.pid, holder=f"{self.pid}.{token_hex(4)}")
+        return Identity(group=group, pid=self.pid, holder=f"{self.pid}.{urandom(4).hex()}")
 
 
 def about(setting: Attribute[Any]) -> About:

@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
+import importlib
 import typing
 
-from ._memory import MemoryStore as MemoryStore
-
 if typing.TYPE_CHECKING:
+    from ._memory import MemoryStore as MemoryStore
     from ._sqlite import SQLiteStore as SQLiteStore
 
 __all__ = ("MemoryStore", "SQLiteStore")
 
+# Only programs that keep their state here wait for the import of what that takes.
+_LATER: typing.Final = {"MemoryStore": "._memory", "SQLiteStore": "._sqlite"}
+
 
 def __getattr__(name: str) -> object:
-    # Only programs that keep their state in a file wait for the import of what that takes.
-    if name == "SQLiteStore":
-        from ._sqlite import SQLiteStore  # noqa: PLC0415
-
-        return SQLiteStore
+    if name in _LATER:
+        return getattr(importlib.import_module(_LATER[name], __name__), name)
     msg = f"module {__name__!r} has no attribute {name!r}"
     raise AttributeError(msg)
 
