@@ -10,12 +10,12 @@ from __future__ import annotations
 import re
 from base64 import urlsafe_b64encode
 from functools import lru_cache
-from hashlib import blake2b
 from typing import Final, Literal, NamedTuple
 
 from attrs import define, field, frozen
 
 from ._errors import InvalidArgument, InvalidId
+from ._hashes import blake2b
 from ._values import ValueObject
 
 SEPARATOR: Final = "."

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterable
 from datetime import datetime, timedelta
-from hashlib import blake2b
 from random import Random
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar, overload
 from uuid import UUID
@@ -13,6 +12,7 @@ from attrs import define
 
 from .._functions._function import Function, check_call
 from .._functions._info import Info
+from .._hashes import blake2b
 from .._time import from_ms, to_ms
 from .._workflow._group import Group, check_limit
 from .._workflow._lanes import own_place

@@ -14,7 +14,6 @@ characters in all, and beyond that 64 slices of each text. A character of text t
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from hashlib import sha256
 from typing import Any, Final
 
 from attrs import define
@@ -63,7 +62,7 @@ def sampled(args: Sequence[object], kwargs: Mapping[str, object], to_json: Calla
         if ends_program(exc):
             raise
         return None
-    return _PREFIX + urlsafe(sha256(text).digest()[:16])
+    return _PREFIX + urlsafe(_sha256(text).digest()[:16])
 
 
 @define(eq=False, repr=False)
@@ -97,7 +96,7 @@ class _Sample:
         most = max(self._left // weight, 2 * _SLICES)
         self._left -= min(len(value), most) * weight
         parts = [value] if len(value) <= most else _slices(value, most // _SLICES)
-        hasher = sha256()
+        hasher = _sha256()
         for part in parts:
             hasher.update(part.encode("utf-8", "surrogatepass") if isinstance(part, str) else part)
         return ["t" if isinstance(value, str) else "b", len(value), hasher.hexdigest()]
@@ -133,3 +132,10 @@ def _chosen(keys: Any, room: int) -> list[Any]:
     if len(keys) > _MOST_KEYS or {*map(type, keys)} not in ({str}, {int}):
         return []
     return sorted(keys) if len(keys) <= room else [min(keys), max(keys)]
+
+
+def _sha256(data: bytes = b"") -> Any:
+    # It loads OpenSSL, which takes longer than any module of this package. Few programs have large arguments.
+    from hashlib import sha256  # noqa: PLC0415
+
+    return sha256(data)

@@ -15,7 +15,6 @@ import json
 from binascii import a2b_base64, b2a_base64
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
-from hashlib import blake2b
 from itertools import chain, islice
 from json import encoder
 from json.scanner import make_scanner
@@ -29,6 +28,7 @@ from cattrs import Converter
 from cattrs.fns import identity
 
 from .._errors import DecodeError, EncodeError
+from .._hashes import blake2b
 from .._protocol import Value
 from ._guard import ends_program
 from ._unwritable import located
