@@ -12,7 +12,8 @@ import os
 import re
 import subprocess
 import sys
-from functools import partial
+from functools import cache, partial
+from tempfile import TemporaryDirectory
 from typing import Final
 
 from resonate_anyio.networks import LocalNetwork
@@ -25,6 +26,8 @@ COUNTS: Final = (100, 300)
 """Of how many units the two runs are."""
 
 YARDSTICK: Final = "yardstick"
+
+_MODULE: Final = ("-m", "tests.benchmarks.bench_instructions")
 
 
 def yardstick(rounds: int) -> None:
@@ -45,11 +48,26 @@ def run_work(name: str, count: int, lives: int) -> None:
     run_virtual(partial(live, WORKS[name], count, lives, network))
 
 
+@cache
+def _bytecode() -> TemporaryDirectory[str]:
+    """Return a folder for bytecode of our own: others may write theirs between the two runs of one figure."""
+    folder = TemporaryDirectory()
+    environment = {**_environment(), "PYTHONPYCACHEPREFIX": folder.name}
+    for name, work in WORKS.items():
+        subprocess.run([sys.executable, *_MODULE, name, "1", str(work.lives)], env=environment, check=True)
+    return folder
+
+
+def _environment() -> dict[str, str]:
+    kept = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
+    return {**kept, "PYTHONHASHSEED": "0"}
+
+
 def instructions(name: str, count: int, lives: int) -> int:
     """Return how many a process of its own takes."""
     command = ["valgrind", "--tool=cachegrind", "--cache-sim=no", "--cachegrind-out-file=/dev/null", sys.executable]
-    work = ["-m", "tests.benchmarks.bench_instructions", name, str(count), str(lives)]
-    environment = {**os.environ, "PYTHONHASHSEED": "0"}
+    environment = {**_environment(), "PYTHONPYCACHEPREFIX": _bytecode().name}
+    work = [*_MODULE, name, str(count), str(lives)]
     done = subprocess.run([*command, *work], env=environment, capture_output=True, text=True, check=True)
     found = re.search(r"I\s+refs:\s+([\d,]+)", done.stderr)
     assert found is not None, done.stderr
