@@ -305,14 +305,14 @@ async def deeper(ctx: Context) -> str:
 
 
 async def _states(clock: Clock) -> list[State]:
-    platform = Platform(settings={"hot_for": 0})
+    platform = Platform(settings={"hot_for": 0, "one_request": True})
     states = [(await live(scenario, EMPTY, platform)).final for scenario in CORPUS.values()]
     return [*states, await _state_of_others(clock), await _state_of_lives(clock)]
 
 
 async def _state_of_others(clock: Clock) -> State:
     store = MemoryStore()
-    resonate = Resonate(network=network_on(store, clock))
+    resonate = Resonate(network=network_on(store, clock), one_request=True)
     resonate.register(every_kind)
     root = "r" * 128
     async with resonate:
